@@ -1,0 +1,65 @@
+"""Pictures of run folders: accuracy, loss and size against steps, growth events marked."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+
+from grow_cli.files import write_atomically
+from grow_cli.recording.ending import growth_events
+from grow_cli.recording.folder import RunFolder
+
+
+def plot_runs(folders: list[RunFolder], output: Path) -> Path:
+    """Draw the runs into one PNG and return its path."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot as plt
+
+    figure, (above, middle, below) = plt.subplots(
+        3, 1, figsize=(8, 7.5), sharex=True, height_ratios=(3, 3, 2), layout="constrained"
+    )
+    for number, folder in enumerate(folders):
+        metrics = pd.read_csv(folder.metrics)
+        score = "accuracy" if "val_accuracy" in metrics else "r2"
+        colour = f"C{number}"
+        label = _label(folder)
+        above.plot(metrics["step"], metrics[f"val_{score}"], color=colour, label=f"{label}, validation")
+        above.plot(metrics["step"], metrics[f"train_{score}"], color=colour, ls=":", lw=1, label=f"{label}, training")
+        above.set_ylabel("R²" if score == "r2" else score)
+        middle.plot(metrics["step"], metrics["val_loss"], color=colour)
+        middle.plot(metrics["step"], metrics["train_loss"], color=colour, ls=":", lw=1)
+        below.step(metrics["step"], metrics["parameters"], color=colour, where="post")
+        for event in (e for e in growth_events(folder) if e["units_added"]):
+            for axes in (above, middle, below):
+                axes.axvline(event["step"], color=colour, lw=0.8, alpha=0.5)
+            below.annotate(
+                event["widths_after"],
+                (event["step"], event["parameters_after"]),
+                xytext=(4, -10),
+                textcoords="offset points",
+                fontsize=7,
+                color=colour,
+            )
+    middle.set_ylabel("loss")
+    middle.set_yscale("log")
+    below.set_ylabel("parameters")
+    below.set_ylim(bottom=0)
+    below.set_xlabel("step (vertical lines: growth events; numbers: hidden widths)")
+    above.legend(fontsize=7, loc="lower right")
+    for axes in (above, middle, below):
+        axes.spines[["top", "right"]].set_visible(False)
+    try:
+        write_atomically(output, lambda temporary: figure.savefig(temporary, format="png", dpi=130))
+    finally:
+        plt.close(figure)
+    return output
+
+
+def _label(folder: RunFolder) -> str:
+    summary = folder.read_summary()
+    if not summary:
+        return folder.path.name
+    return f"{summary['method']} seed {summary['seed']}"

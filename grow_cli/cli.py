@@ -1,0 +1,97 @@
+"""`grow <command>`: dispatch, nothing else. No torch here: help, lists and config errors answer at once."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+
+from grow_cli.errors import Interrupted, TrainingFailed, UserError
+
+_USAGE = """\
+grow: train neural networks that grow while they train
+
+  grow train [KEY=VALUE ...]        train one run             grow train method=alether dataset=mnist
+  grow train -m [KEY=V1,V2 ...]     train a sweep             grow train -m method=alether,copy seed=0,1,2
+  grow train --cfg job [...]        show the composed config, train nothing
+  grow eval RUN [KEY=VALUE ...]     measure a finished run's net again   (--best, --json)
+  grow resume RUN [KEY=VALUE ...]   go on with an interrupted run
+  grow plot RUN [RUN ...]           draw runs: accuracy, loss and size against steps
+  grow list [GROUP]                 every dataset, model, method, trigger, optimizer, ... with a line each
+  grow completion bash|zsh|fish     print the tab completion:  eval "$(grow completion bash)"
+  grow --version
+
+A config group is chosen by name (method=alether), a key is set by its path (method.rank=8, optimizer.lr=3e-4).
+`grow train --cfg job` shows all keys. GROW_DATA_DIR: where datasets are. GROW_DEBUG=1: show an error's traceback.
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """The console script; leaves by `sys.exit`."""
+    sys.exit(_run(list(sys.argv[1:] if arguments is None else arguments)))
+
+
+def _run(arguments: list[str]) -> int:
+    from grow_cli import console
+
+    try:
+        return _dispatch(arguments)
+    except UserError as error:
+        _show_traceback_if_asked()
+        console.error(str(error))
+        return 2
+    except TrainingFailed as error:
+        _show_traceback_if_asked()
+        console.error(str(error))
+        return 1
+    except Interrupted as error:
+        return 128 + error.signal_number
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:  # `grow list | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def _show_traceback_if_asked() -> None:
+    if os.environ.get("GROW_DEBUG", "0") not in ("", "0"):
+        import traceback
+
+        traceback.print_exc()
+
+
+def _dispatch(arguments: list[str]) -> int:
+    command, rest = (arguments[0], arguments[1:]) if arguments else ("--help", [])
+    if command in ("-h", "--help", "help") or (command == "train" and {"-h", "--help"} & set(rest)):
+        print(_USAGE, end="")
+        return 0
+    if command in ("-V", "--version"):
+        from grow_cli import __version__
+
+        print(f"grow {__version__}")
+        return 0
+    if command not in ("train", "eval", "resume", "plot", "list", "completion"):
+        from difflib import get_close_matches
+
+        from grow_cli import registry
+
+        near = get_close_matches(command, ("train", "eval", "resume", "plot", "list", "completion"), n=1)
+        hint = f"did you mean `grow {near[0]}`?" if near else "see `grow --help`"
+        if "=" in command and command.split("=")[0].lstrip("+~") in registry.groups():
+            hint = f"did you mean `grow train {command}`?"
+        raise UserError(f"`{command}` is not a command of grow: {hint}")
+    if command == "train":
+        from grow_cli.commands import train
+
+        return train.main(rest)
+    if command == "list":
+        from grow_cli.commands import listing
+
+        return listing.main(rest)
+    if command == "completion":
+        from grow_cli.commands import completion
+
+        return completion.main(rest)
+    from grow_cli.commands import runs
+
+    return runs.main(command, rest)

@@ -1,0 +1,1 @@
+"""The commands of `grow`, a module each; imported when they are called."""

@@ -1,0 +1,130 @@
+"""`grow eval`, `grow resume`, `grow plot`: the commands that take a run folder."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from grow_cli import config as configuration
+from grow_cli import console
+from grow_cli.errors import Interrupted, UserError
+from grow_cli.recording.folder import RunFolder
+
+# What may differ on resume: where things are and what is shown, not what is computed.
+_RESUMABLE = ("data_dir", "device", "progress", "dataset.path", "checkpoint.every")
+
+
+def main(command: str, arguments: list[str]) -> int:
+    """Parse, then call the command."""
+    parser = argparse.ArgumentParser(prog=f"grow {command}", description=_COMMANDS[command].__doc__)
+    if command == "plot":
+        parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="run folders")
+        parser.add_argument(
+            "-o",
+            "--output",
+            type=Path,
+            default=None,
+            help="the picture (default: growth.png in the first run)",
+        )
+    else:
+        parser.add_argument("run", type=Path, metavar="RUN", help="a run folder")
+        parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE")
+    if command == "eval":
+        parser.add_argument(
+            "--best", action="store_true", help="the checkpoint with the best validation instead of the last"
+        )
+        parser.add_argument("--json", action="store_true", help="print JSON")
+    return _COMMANDS[command](parser.parse_intermixed_args(arguments))
+
+
+def evaluate(options: argparse.Namespace) -> int:
+    """Rebuild the net of a run from its checkpoint, grown architecture included, and measure it on every split."""
+    folder = _existing(options.run)
+    config = configuration.build(_with_overrides(folder, options.overrides))
+    from grow_cli import run
+
+    result = run.evaluate(config, folder, "best" if options.best else "last")
+    if options.json:
+        print(json.dumps(result))
+        return 0
+    from rich.table import Table
+
+    table = Table(title=f"{folder.path} · {result['checkpoint']}.pt · step {result['step']:,}", title_justify="left")
+    kinds = [k.removeprefix("test_") for k in result if k.startswith("test_")]
+    for name in ("", "train", "val", "test"):
+        table.add_column(name, justify="right")
+    for kind in reversed(kinds):
+        table.add_row(kind, *(f"{result[f'{split}_{kind}']:.4f}" for split in ("train", "val", "test")))
+    table.caption = f"{result['parameters']:,} parameters, widths {result['widths']}"
+    console.out.print(table)
+    return 0
+
+
+def resume(options: argparse.Namespace) -> int:
+    """Go on with an interrupted run, across growth events, as if it had not been interrupted."""
+    folder = _existing(options.run)
+    status = folder.read_summary().get("status")
+    if status == "finished":
+        raise UserError(f"{folder.path} is finished: there is nothing to resume")
+    for override in options.overrides:
+        if override.split("=")[0] not in _RESUMABLE:
+            raise UserError(
+                f"{override}: a resumed run goes on as it was configured, and only {', '.join(_RESUMABLE)} can be given"
+            )
+    config = configuration.build(_with_overrides(folder, options.overrides))
+    folder.open()
+    try:
+        from grow_cli import run
+        from grow_cli.recording.ending import show
+
+        show(folder, run.train(config, folder, resume=True))
+    except Interrupted:
+        console.err.print(f"interrupted: go on with `grow resume {folder.path}`")
+        raise
+    finally:
+        folder.close()
+    return 0
+
+
+def plot(options: argparse.Namespace) -> int:
+    """Draw loss, accuracy and size against steps, growth events marked."""
+    from grow_cli.analysis.plot import plot_runs
+
+    folders = [_existing(path) for path in options.runs]
+    for folder in folders:
+        if not folder.metrics.exists():
+            raise UserError(f"{folder.path} has no metrics.csv yet: nothing to draw")
+    print(plot_runs(folders, options.output or folders[0].path / "growth.png"))
+    return 0
+
+
+_COMMANDS = {"eval": evaluate, "resume": resume, "plot": plot}
+
+
+def _existing(path: Path) -> RunFolder:
+    if not (path / ".hydra" / "config.yaml").is_file():
+        runs = sorted(p.parent.parent for p in path.glob("**/.hydra/config.yaml")) if path.is_dir() else []
+        hint = f"did you mean {runs[-1]}?" if runs else "name a folder that `grow train` wrote"
+        raise UserError(f"{path} is not a run folder (it has no .hydra/config.yaml): {hint}")
+    return RunFolder(path)
+
+
+def _with_overrides(folder: RunFolder, overrides: list[str]) -> DictConfig:
+    """The run's config, typed by the schemas again, with KEY=VALUE overrides."""
+    raw = folder.config()
+    try:
+        typed = configuration.typed(raw)
+        for override in overrides:
+            key, equals, value = override.partition("=")
+            if not equals:
+                raise UserError(f"{override}: write KEY=VALUE")
+            if key in configuration.GROUP_KEYS:
+                raise UserError(f"{override}: a group cannot be exchanged in a trained run; set one of its keys")
+            OmegaConf.update(typed, key, OmegaConf.from_dotlist([f"value={value}"]).value, force_add=False)
+    except OmegaConfBaseException as error:
+        raise UserError(f"{folder.path}: {str(error).splitlines()[0]}") from error
+    return typed

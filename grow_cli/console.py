@@ -1,0 +1,19 @@
+"""Where words for a person go: results to stdout, warnings and errors to stderr."""
+
+from __future__ import annotations
+
+from rich.console import Console
+from rich.markup import escape
+
+out = Console(highlight=False)
+err = Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+def warn(sentence: str) -> None:
+    """A warning: the run goes on."""
+    err.print(f"[yellow]warning:[/yellow] {escape(sentence)}")
+
+
+def error(sentence: str) -> None:
+    """Why the command stops."""
+    err.print(f"[red]error:[/red] {escape(sentence)}")

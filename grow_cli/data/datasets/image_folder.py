@@ -1,0 +1,37 @@
+"""Any folder of images, a folder per class."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from grow_cli.data.base import DatasetOption, RawData
+from grow_cli.errors import check
+from grow_cli.registry import option
+
+
+@option("dataset", "image_folder")
+@dataclass
+class ImageFolder(DatasetOption):
+    """The images under `train/<class>/` and `test/<class>/`; decoded once, then read from a cache.
+
+    The result is (1, H, W) if every image is grey, else (3, H, W). Hidden files are ignored, and so is what lies
+    beside the two folders.
+    """
+
+    path: str | None = None
+    """The folder that holds train/ and test/; null: data_dir itself."""
+    size: int | None = None
+    """Scale and centre-crop every image to so many pixels a side; null: they are of one size already."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check(
+            self.size is None or self.size >= 1,
+            f"dataset.size={self.size}: must be 1 pixel or more, or null to leave the images as they are",
+        )
+
+    def load(self, data_dir: Path) -> RawData:
+        from grow_cli.data.images import read_tree
+
+        return read_tree(Path(self.path).expanduser() if self.path else data_dir, self.size)

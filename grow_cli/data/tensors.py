@@ -1,0 +1,134 @@
+"""From a dataset option to splits on the device, normalised once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from grow_cli.data import splits
+from grow_cli.data.augment import Augment
+from grow_cli.data.base import DatasetOption, DataSpec, RawData
+from grow_cli.data.batches import Split
+from grow_cli.errors import UserError
+
+FLOAT32_LIMIT = 4 * 2**30
+"""Bytes: images whose training split takes more than this as float32 stay uint8, normalised batch by batch."""
+
+
+@dataclass(frozen=True)
+class Normalizer:
+    """(x - mean) / std, per channel or feature."""
+
+    mean: Tensor
+    """(1, C, 1, 1) of images, in bytes; (1, d) of vectors."""
+    std: Tensor
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """float32 of the same shape."""
+        return x.to(torch.float32, copy=True).sub_(self.mean).div_(self.std)
+
+    def inverse(self, x: Tensor) -> Tensor:
+        """What a model sees, back in the dataset's own unit: bytes (0 to `RawData.white`), or the features'."""
+        return x * self.std + self.mean
+
+
+@dataclass(frozen=True)
+class Data:
+    """A dataset on the device."""
+
+    spec: DataSpec
+    train: Split
+    val: Split
+    test: Split
+    augment: Augment | None
+    normalizer: Normalizer
+    white: int
+    """The byte of a white pixel, to show an image: `normalizer.inverse(x) / white`."""
+    split_seed: int
+
+    def prepare(self, x: Tensor) -> Tensor:
+        """Stored inputs as a model takes them, float32: as they are, or normalised now if they are stored as bytes."""
+        return x if x.dtype == torch.float32 else self.normalizer(x)
+
+    def probe(self, n: int) -> Split:
+        """A fixed batch of n training samples (all, if there are fewer), prepared and not augmented."""
+        order = torch.randperm(len(self.train), generator=splits.stream(self.split_seed, "probe"))
+        index = order[:n].to(self.train.y.device)
+        return Split(self.prepare(self.train.x.index_select(0, index)), self.train.y.index_select(0, index))
+
+
+def load_data(option: DatasetOption, *, data_dir: Path, subset: int | float | None, device: torch.device) -> Data:
+    """Read, cut, take the subset, normalise with the statistics of what is left to train on, and move to the device."""
+    raw = option.load(data_dir)
+    image = raw.train_x.dim() == 4
+    _check_augmentation(option, raw.train_x)
+
+    classification = raw.task == "classification"
+    labels = raw.train_y if classification else torch.zeros(len(raw.train_y), dtype=torch.int64)
+    train, val = splits.cut(labels, option.validation, option.split_seed)
+    if subset is not None:
+        train = train[splits.subset(labels[train], subset, option.split_seed)]
+
+    train_x = raw.train_x[train]
+    normalizer = _normalizer(train_x, option.normalize, raw.white if image else 1, device)
+    stays_bytes = image and 4 * train_x.numel() > FLOAT32_LIMIT
+
+    def placed(x: Tensor, y: Tensor) -> Split:
+        x = x.to(device)
+        return Split(x if stays_bytes else normalizer(x), y.to(device))
+
+    return Data(
+        spec=_spec(option.name, raw),
+        train=placed(train_x, raw.train_y[train]),
+        val=placed(raw.train_x[val], raw.train_y[val]),
+        test=placed(raw.test_x, raw.test_y),
+        augment=Augment(option.crop, option.flip) if option.crop or option.flip else None,
+        normalizer=normalizer,
+        white=raw.white,
+        split_seed=option.split_seed,
+    )
+
+
+def _spec(name: str, raw: RawData) -> DataSpec:
+    outputs = len(raw.classes) if raw.task == "classification" else raw.train_y.shape[1]
+    return DataSpec(name, raw.task, tuple(raw.train_x.shape[1:]), outputs, raw.classes)
+
+
+def _check_augmentation(option: DatasetOption, x: Tensor) -> None:
+    if x.dim() != 4:
+        if option.crop or option.flip:
+            raise UserError(
+                f"dataset.crop={option.crop}, dataset.flip={option.flip}: {option.name} holds no images; "
+                "leave them at 0 and false"
+            )
+    elif option.crop >= min(x.shape[2:]):
+        raise UserError(
+            f"dataset.crop={option.crop}: an image of {option.name} has {x.shape[3]}×{x.shape[2]} pixels and could be "
+            "cropped away entirely; use fewer"
+        )
+
+
+def _normalizer(x: Tensor, standardise: bool, white: int, device: torch.device) -> Normalizer:
+    """Of the training inputs x, on the CPU, in float64 throughout."""
+    shape = (1, x.shape[1], *[1] * (x.dim() - 2))
+    if not standardise:
+        mean, std = torch.zeros(shape), torch.full(shape, float(white))
+    elif x.dtype == torch.uint8:
+        mean, std = _byte_statistics(x)
+    else:
+        mean, std = x.double().mean(0), x.double().std(0, correction=0)
+    # a spread below float32's resolution of the mean is none: such a channel becomes 0 everywhere, not noise or NaN
+    std = torch.where(std > 1e-7 * mean.abs(), std, 1.0)
+    return Normalizer(mean.float().view(shape).to(device), std.float().view(shape).to(device))
+
+
+def _byte_statistics(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation (C,) of (N, C, H, W) bytes: exact, from a histogram."""
+    values = torch.arange(256, dtype=torch.float64)
+    histograms = torch.stack([x[:, c].flatten().bincount(minlength=256) for c in range(x.shape[1])]).double()
+    weights = histograms / histograms.sum(1, keepdim=True)
+    mean = weights @ values
+    return mean, ((values - mean[:, None]) ** 2 * weights).sum(1).sqrt()

@@ -1,0 +1,25 @@
+"""What went wrong, for a person: one sentence with the cause and the remedy."""
+
+from __future__ import annotations
+
+
+class UserError(Exception):
+    """A mistake of the user's: the command prints the sentence, without a traceback, and exits with 2."""
+
+
+class TrainingFailed(Exception):
+    """Training went wrong by itself (the loss is NaN, say): status `failed`, exit code 1."""
+
+
+class Interrupted(Exception):
+    """Ctrl-C or SIGTERM arrived; the run can be resumed. `signal_number` decides the exit code."""
+
+    def __init__(self, signal_number: int) -> None:
+        super().__init__(f"interrupted by signal {signal_number}")
+        self.signal_number = signal_number
+
+
+def check(condition: bool, sentence: str) -> None:
+    """Raise `ValueError(sentence)` unless the condition holds: the range checks of `__post_init__`."""
+    if not condition:
+        raise ValueError(sentence)

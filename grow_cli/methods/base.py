@@ -1,0 +1,81 @@
+"""Where and what to grow: the interface of every method."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from grow_cli.registry import Option
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from grow_cli.config import Config
+    from grow_cli.models.modules.network import GrowableModel
+    from grow_cli.surgery.proposal import DepthProposal, WidthProposal
+    from grow_cli.training.state import Run
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a method wants to add now; without proposals, `reason` says why not."""
+
+    proposals: list[DepthProposal | WidthProposal] = field(default_factory=list)
+    reason: str = ""
+    flops: int = 0
+    """What finding the proposals cost."""
+
+
+class Method:
+    """Collect → theory → surgery. The shared code (`training.growth`) measures, applies and logs."""
+
+    kind: ClassVar[str] = "none"
+    """`depth`, `width` or `none`."""
+    preserves_function: ClassVar[bool] = False
+    """Then a relative change of the outputs above 1e-4 at an event is an error."""
+
+    def check(self, model: GrowableModel) -> None:
+        """UserError if this method cannot grow this model."""
+
+    def frontier(self, model: GrowableModel) -> nn.Module:
+        """The layer whose trajectory is recorded (Alether's ℓ_front): the last hidden one, or all of a linear net."""
+        stacks = [site.stack for site in model.depth_sites() if len(site.stack)]
+        return stacks[-1][-1] if stacks else model
+
+    def propose(self, run: Run) -> Plan:
+        """What to add now."""
+        return Plan(reason="this method never grows")
+
+    def settle(self, run: Run, new: list[nn.Parameter], flops_per_sample: int) -> list[dict[str, Any]]:
+        """After surgery, before training goes on (a warm-up, say): the phases, for the growth log.
+
+        Each phase is a dict with `phase`, `seconds` and, where it trained, `steps`, `flops`.
+        """
+        return []
+
+    def regularizer(self, run: Run) -> Tensor | None:
+        """A term added to the loss of every step, or None."""
+        return None
+
+    def state_dict(self) -> dict[str, Any]:
+        """Plain data that `load_state_dict` continues from."""
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue from `state_dict`."""
+
+
+@dataclass
+class MethodOption(Option):
+    """Base of every method's schema."""
+
+    needs_trajectory: ClassVar[bool] = False
+    """Whether the frontier's history must be recorded."""
+
+    def check_run(self, config: Config) -> list[str]:
+        """UserError for an impossible combination, before data is loaded; returns warnings."""
+        return []
+
+    def build(self, model: GrowableModel) -> Method:
+        """The method, for a model that has not grown yet."""
+        raise NotImplementedError

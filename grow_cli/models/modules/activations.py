@@ -1,0 +1,44 @@
+"""Activations by name, SENN's rational one among them."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from grow_cli.models.base import TORCH_ACTIVATIONS
+
+
+class Rational(nn.Module):
+    """σ(x) = αx + (β + γx)/(1 + x²), three parameters per unit; (1, 0, 0) is the identity (SENN, section 3.1).
+
+    `normalize` divides by √(α² + β² + γ²), without which training from unit-normal parameters blows up; the
+    paper is silent, the authors' code does it. Starts unit-normal, as SENN's nets and proposals do.
+    """
+
+    def __init__(self, units: int, *, spatial_dims: int = 0, normalize: bool = True) -> None:
+        super().__init__()
+        self.alpha = nn.Parameter(torch.randn(units))
+        self.beta = nn.Parameter(torch.randn(units))
+        self.gamma = nn.Parameter(torch.randn(units))
+        self.spatial_dims, self.normalize = spatial_dims, normalize
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(n, ..., units), or (n, units, height, width) with `spatial_dims=2`."""
+        theta = torch.stack([self.alpha, self.beta, self.gamma])
+        if self.normalize:
+            theta = theta / theta.norm(dim=0)
+        alpha, beta, gamma = theta.view(3, -1, *(1,) * self.spatial_dims)
+        return alpha * x + (beta + gamma * x) / (1 + x * x)
+
+
+def make_activation(name: str, units: int, *, spatial_dims: int = 0) -> nn.Module:
+    """The module of an activation's name, for `units` units whose images have `spatial_dims` dimensions."""
+    if name in ("rational", "rational_raw"):
+        return Rational(units, spatial_dims=spatial_dims, normalize=name == "rational")
+    module: nn.Module = getattr(nn, TORCH_ACTIVATIONS[name])()
+    return module
+
+
+def can_be_identity(activation: str, *, inputs_nonnegative: bool) -> bool:
+    """Whether the activation has parameters, or its inputs a sign, with which it passes them on unchanged."""
+    return activation in ("identity", "rational", "rational_raw") or (activation == "relu" and inputs_nonnegative)

@@ -1,0 +1,201 @@
+"""Nets whose layers follow one another without a residual stream: each layer reads the one before it only."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+from itertools import pairwise
+from math import prod
+from typing import TYPE_CHECKING, Any, cast
+
+from torch import Tensor, nn
+
+from grow_cli.models.base import Ends
+from grow_cli.models.modules.activations import can_be_identity
+from grow_cli.models.modules.layers import Layer, LinearMap, conv_layer, linear_layer
+from grow_cli.models.modules.network import GrowableModel
+from grow_cli.models.modules.sites import DepthSite, WidthSite
+
+if TYPE_CHECKING:
+    from grow_cli.models.cnn import CNNOption
+    from grow_cli.models.mlp import MLPOption
+
+
+@dataclass(frozen=True)
+class _Stage:
+    """A run of layers of one kind."""
+
+    label: str
+    layers: nn.ModuleList
+    after: tuple[nn.Module, ...]
+    """What the last layer's output passes before the next stage."""
+    convolutional: bool
+
+
+class PlainNet(GrowableModel):
+    """The sites of a chain of layers, ended by a linear head."""
+
+    head: nn.Linear
+    activation: str
+    norm: str
+
+    def _stages(self) -> list[_Stage]:
+        raise NotImplementedError
+
+    def _new_layer(self, convolutional: bool, units: int) -> Layer:
+        """As many units as inputs."""
+        raise NotImplementedError
+
+    def _layers(self) -> list[Layer]:
+        return [cast(Layer, layer) for stage in self._stages() for layer in stage.layers]
+
+    def _consumers(self) -> Iterator[LinearMap]:
+        """The linear map of each layer, then the head."""
+        yield from (layer.linear for layer in self._layers())
+        yield self.head
+
+    def widths(self) -> list[int]:
+        return [layer.units for layer in self._layers()]
+
+    def width_sites(self) -> list[WidthSite]:
+        if self.no_width:
+            return []
+        named: list[tuple[str, Layer, list[nn.Module]]] = []
+        for stage in self._stages():
+            for i, layer in enumerate(stage.layers):
+                layer = cast(Layer, layer)
+                named.append((f"{stage.label} {i + 1}", layer, list(layer.between)))
+            if named:  # an empty stage's pooling belongs to the layer before it
+                named[-1][2].extend(stage.after)
+        consumers = list(self._consumers())[1:]
+        return [
+            WidthSite(
+                name,
+                layer.linear,
+                tuple(between),
+                layer.activation,
+                consumer,
+                columns_per_unit=consumer.weight.shape[1] // layer.units,
+            )
+            for (name, layer, between), consumer in zip(named, consumers, strict=True)
+        ]
+
+    def depth_sites(self) -> list[DepthSite]:
+        sites = []
+        consumers = self._consumers()
+        consumer = next(consumers)
+        channels = self.input_shape[0]  # of the image that enters the next convolution
+        passed = 0
+        for stage in self._stages():
+            for i in range(len(stage.layers) + 1):
+                if i:
+                    channels = cast(Layer, stage.layers[i - 1]).units
+                    passed += 1
+                    consumer = next(consumers)
+                # a linear layer may read a flattened image, whose width only the next layer's weight tells
+                flat = consumer.weight.shape[1]
+                units = channels if stage.convolutional or i else flat
+                identity = self.norm == "none" and can_be_identity(self.activation, inputs_nonnegative=passed > 0)
+                make = partial(self._new_layer, stage.convolutional, units)
+                name = f"{stage.label} {i + 1}"
+                sites.append(DepthSite(name, stage.layers, i, make, False, units, identity, consumer))
+        return sites
+
+
+class MLP(PlainNet):
+    """`model=mlp`."""
+
+    def __init__(self, option: MLPOption, spec: Ends) -> None:
+        super().__init__(option, spec)
+        self.activation, self.norm = option.activation, option.norm
+        self._bias, self._dropout = option.bias, option.dropout
+        if self.norm == "layer":
+            self.no_width = (
+                "model.norm=layer normalises over a layer's units, so that a new one would change the old ones: "
+                "use model.norm=batch or model.norm=none"
+            )
+        sizes = [prod(self.input_shape), *option.hidden]
+        self.hidden = nn.ModuleList(self._layer(a, b) for a, b in pairwise(sizes))
+        self.head = nn.Linear(sizes[-1], self.outputs)
+
+    def _layer(self, inputs: int, units: int) -> Layer:
+        return linear_layer(
+            inputs, units, activation=self.activation, norm=self.norm, bias=self._bias, dropout=self._dropout
+        )
+
+    def _new_layer(self, convolutional: bool, units: int) -> Layer:
+        return self._layer(units, units)
+
+    def _stages(self) -> list[_Stage]:
+        return [_Stage("hidden", self.hidden, (), convolutional=False)]
+
+    def sizes(self) -> dict[str, Any]:
+        return {"hidden": self.widths()}
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x.flatten(1)
+        for layer in self.hidden:
+            x = layer(x)
+        return cast(Tensor, self.head(x))
+
+
+class CNN(PlainNet):
+    """`model=cnn`."""
+
+    def __init__(self, option: CNNOption, spec: Ends) -> None:
+        super().__init__(option, spec)
+        self.activation, self.norm = option.activation, option.norm
+        self._kernel = option.kernel
+        self.pool: nn.Module = nn.MaxPool2d(2) if option.pool == "max" else nn.AvgPool2d(2)
+        self.flatten: nn.Module = nn.Flatten()
+        if option.head == "gap":
+            self.flatten = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
+        channels, height, width = self.input_shape
+        stages = []
+        for stage in option.channels:
+            sizes = [channels, *stage]
+            stages.append(nn.ModuleList(self._conv(a, b) for a, b in pairwise(sizes)))
+            channels, height, width = sizes[-1], height // 2, width // 2
+        self.stages = nn.ModuleList(stages)
+        sizes = [channels if option.head == "gap" else channels * height * width, *option.hidden]
+        self.hidden = nn.ModuleList(self._linear(a, b) for a, b in pairwise(sizes))
+        self.head = nn.Linear(sizes[-1], self.outputs)
+
+    def _conv(self, inputs: int, units: int) -> Layer:
+        return conv_layer(inputs, units, kernel=self._kernel, activation=self.activation, norm=self.norm)
+
+    def _linear(self, inputs: int, units: int) -> Layer:
+        return linear_layer(inputs, units, activation=self.activation, norm=self.norm)
+
+    def _new_layer(self, convolutional: bool, units: int) -> Layer:
+        return self._conv(units, units) if convolutional else self._linear(units, units)
+
+    def _stages(self) -> list[_Stage]:
+        last = len(self.stages) - 1
+        stages = [
+            _Stage(
+                f"stage {i + 1} conv",
+                cast(nn.ModuleList, stage),
+                (self.pool, self.flatten) if i == last else (self.pool,),
+                convolutional=True,
+            )
+            for i, stage in enumerate(self.stages)
+        ]
+        return [*stages, _Stage("hidden", self.hidden, (), convolutional=False)]
+
+    def sizes(self) -> dict[str, Any]:
+        return {
+            "channels": [[layer.units for layer in cast(nn.ModuleList, stage)] for stage in self.stages],
+            "hidden": [cast(Layer, layer).units for layer in self.hidden],
+        }
+
+    def forward(self, x: Tensor) -> Tensor:
+        for stage in self.stages:
+            for layer in cast(nn.ModuleList, stage):
+                x = layer(x)
+            x = self.pool(x)
+        x = self.flatten(x)
+        for layer in self.hidden:
+            x = layer(x)
+        return cast(Tensor, self.head(x))

@@ -1,0 +1,137 @@
+"""Nets with a residual stream: a stem writes to it, blocks add to it, a head reads it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from math import prod
+from typing import TYPE_CHECKING, Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from grow_cli.models.base import Ends, ModelOption
+from grow_cli.models.modules.activations import make_activation
+from grow_cli.models.modules.layers import (
+    Block,
+    ConvBlock,
+    MLPBlock,
+    TransformerBlock,
+    make_norm,
+    same_conv,
+)
+from grow_cli.models.modules.network import GrowableModel
+from grow_cli.models.modules.sites import DepthSite, WidthSite
+
+if TYPE_CHECKING:
+    from grow_cli.models.residual_cnn import ResidualCNNOption
+    from grow_cli.models.residual_mlp import ResidualMLPOption
+    from grow_cli.models.vit import ViTOption
+
+
+class ResidualNet(GrowableModel):
+    """The sites of a stack of blocks that may have different hidden widths."""
+
+    blocks: nn.ModuleList
+
+    def __init__(self, option: ModelOption, spec: Ends, *, width: int, key: str, make: Callable[[int], Block]) -> None:
+        super().__init__(option, spec)
+        self.width, self._key, self._make = width, key, make
+
+    def _stack(self, widths: list[int]) -> nn.ModuleList:
+        return nn.ModuleList(self._make(hidden) for hidden in widths)
+
+    def block_stack(self) -> nn.ModuleList:
+        return self.blocks
+
+    def widths(self) -> list[int]:
+        return [cast(Block, block).units for block in self.blocks]
+
+    def sizes(self) -> dict[str, Any]:
+        return {self._key: self.widths()}
+
+    def width_sites(self) -> list[WidthSite]:
+        if self.no_width:
+            return []
+        sites = []
+        for i, block in enumerate(self.blocks):
+            block = cast(Block, block)
+            name = f"block {i + 1} hidden"
+            between = block.between()
+            sites.append(WidthSite(name, block.producer, between, between[-1], block.consumer))
+        return sites
+
+    def depth_sites(self) -> list[DepthSite]:
+        # the first block of an empty stack is as wide as the stream
+        widths = self.widths() or [self.width]
+        sites = []
+        for i in range(len(self.blocks) + 1):
+            hidden = widths[min(i, len(widths) - 1)]
+            make = partial(self._make, hidden)
+            sites.append(DepthSite(f"block {i + 1}", self.blocks, i, make, True, hidden, identity=True))
+        return sites
+
+
+class ResidualMLP(ResidualNet):
+    """`model=residual_mlp`."""
+
+    def __init__(self, option: ResidualMLPOption, spec: Ends) -> None:
+        make = partial(MLPBlock, option.width, activation=option.activation, norm=option.norm)
+        super().__init__(option, spec, width=option.width, key="hidden", make=make)
+        self.stem = nn.Linear(prod(self.input_shape), option.width)
+        self.blocks = self._stack(option.hidden)
+        self.norm = make_norm(option.norm, option.width)
+        self.head = nn.Linear(option.width, self.outputs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x.flatten(1))
+        for block in self.blocks:
+            x = block(x)
+        return cast(Tensor, self.head(self.norm(x)))
+
+
+class ResidualCNN(ResidualNet):
+    """`model=residual_cnn`."""
+
+    def __init__(self, option: ResidualCNNOption, spec: Ends) -> None:
+        make = partial(ConvBlock, option.width, kernel=option.kernel, activation=option.activation, norm=option.norm)
+        super().__init__(option, spec, width=option.width, key="hidden", make=make)
+        if option.norm == "group":
+            self.no_width = (
+                "model.norm=group normalises over groups of a block's channels, so that a new one would change "
+                "the old ones: use model.norm=batch or model.norm=none"
+            )
+        self.stem = same_conv(self.input_shape[0], option.width, option.kernel)
+        self.pool = nn.AvgPool2d(option.pool) if option.pool > 1 else nn.Identity()
+        self.blocks = self._stack(option.hidden)
+        self.norm = make_norm(option.norm, option.width, spatial_dims=2)
+        self.activation = make_activation(option.activation, option.width, spatial_dims=2)
+        self.head = nn.Linear(option.width, self.outputs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.pool(self.stem(x))
+        for block in self.blocks:
+            x = block(x)
+        return cast(Tensor, self.head(self.activation(self.norm(x)).mean((2, 3))))
+
+
+class ViT(ResidualNet):
+    """`model=vit`."""
+
+    def __init__(self, option: ViTOption, spec: Ends) -> None:
+        make = partial(TransformerBlock, option.dim, option.heads, activation=option.activation, dropout=option.dropout)
+        super().__init__(option, spec, width=option.dim, key="mlp", make=make)
+        channels, height, width = self.input_shape
+        tokens = (height // option.patch) * (width // option.patch)
+        self.stem = nn.Conv2d(channels, option.dim, option.patch, stride=option.patch)
+        # the usual start of learned positions: small beside the patches, unequal so that tokens can be told apart
+        self.positions = nn.Parameter(0.02 * torch.randn(tokens, option.dim))
+        self.blocks = self._stack(option.mlp)
+        self.norm = nn.LayerNorm(option.dim)
+        self.head = nn.Linear(option.dim, self.outputs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x).flatten(2).transpose(1, 2) + self.positions
+        for block in self.blocks:
+            x = block(x)
+        return cast(Tensor, self.head(self.norm(x).mean(1)))

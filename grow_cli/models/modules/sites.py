@@ -1,0 +1,70 @@
+"""Where a net can grow: the places that it declares, as references to its own modules.
+
+Sites describe the net as it is; ask the net for them anew after it has grown.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from grow_cli.models.modules.layers import Growable, LinearMap
+
+
+@dataclass(frozen=True)
+class WidthSite:
+    """One hidden dimension.
+
+    To widen it is to append rows to the producer, entries to the followers and columns to the consumer.
+    """
+
+    name: str
+    producer: LinearMap
+    """Whose outputs the units' pre-activations are."""
+    between: tuple[nn.Module, ...]
+    """Everything from the producer's output to the consumer's input, in order: norm, activation, pooling, flatten."""
+    activation: nn.Module
+    """The nonlinearity among `between`."""
+    consumer: LinearMap
+    columns_per_unit: int = 1
+    """Columns of the consumer's weight that read one unit: its pixels, where a flatten lies in between."""
+
+    @property
+    def units(self) -> int:
+        """The present width."""
+        return self.producer.weight.shape[0]
+
+    @property
+    def followers(self) -> tuple[nn.Module, ...]:
+        """Those of `between` with tensors of an entry per unit."""
+        return tuple(m for m in self.between if any(t.ndim for t in m.state_dict().values()))
+
+    def activations(self, preactivations: Tensor) -> Tensor:
+        """What the consumer reads: (n, ..., units) or (n, units, height, width) → its input."""
+        x = preactivations
+        for module in self.between:
+            x = module(x)
+        return x
+
+
+@dataclass(frozen=True)
+class DepthSite:
+    """A place in a stack of layers where one more can be inserted, which becomes `stack[index]`."""
+
+    name: str
+    """That of the layer to come."""
+    stack: nn.ModuleList
+    index: int
+    make_block: Callable[[], Growable]
+    """The new layer as the net's initialization makes it. In a residual stream it is shaped like the present
+    `stack[index]` (at the end: like the last), else it keeps the shape of what passes there."""
+    residual: bool
+    """Whether the layer adds to a stream (then its `identity_()` is exact) or takes its place."""
+    units: int
+    """Hidden units of the new layer."""
+    identity: bool
+    """Whether `make_block().identity_()` leaves the net's function as it is."""
+    consumer: LinearMap | None = None
+    """The linear map that reads the layer's output, perhaps pooled and flattened; None in a residual stream."""

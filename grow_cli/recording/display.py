@@ -1,0 +1,196 @@
+"""What a person sees while a run trains: a live display on a terminal, lines elsewhere if asked for."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import deque
+from typing import Any
+
+from rich.console import Group
+from rich.live import Live
+from rich.markup import escape
+from rich.panel import Panel
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table
+from rich.text import Text
+
+from grow_cli import console
+
+_REFRESH_SECONDS = 0.25
+
+
+def make_display(mode: str, title: str) -> Display:
+    """`auto` is live on a terminal and silent elsewhere."""
+    live = mode == "live" or (mode == "auto" and console.out.is_terminal)
+    if live:
+        return LiveDisplay(title)
+    return LineDisplay(title) if mode == "lines" else Display()
+
+
+class Display:
+    """Shows nothing; the base of those that do."""
+
+    def start(self, total_steps: float, thresholds: dict[str, float]) -> None:
+        """Before the first step; the total is infinite where only seconds are limited."""
+
+    def step(self, step: int) -> None:
+        """After a step: must cost next to nothing."""
+
+    def evaluation(self, row: dict[str, Any], thresholds: dict[str, float]) -> None:
+        """After a row of metrics.csv."""
+
+    def growing(self) -> None:
+        """Before a growth event."""
+
+    def growth(self, event: dict[str, Any]) -> None:
+        """After a growth event."""
+
+    def stop(self) -> None:
+        """Give the terminal back."""
+
+
+def growth_line(event: dict[str, Any]) -> str:
+    """One line, rich markup, that says what a growth event did."""
+    when = f"epoch {event['epoch']:.1f}, step {event['step']:,}"
+    if not event["units_added"]:
+        return f"[dim]{when}: nothing added: {escape(str(event['details'].get('reason', '')))}[/dim]"
+    return (
+        f"[bold green]grew[/bold green] {when}: {escape(event['site'])}, "
+        f"{event['parameters_before']:,} → {event['parameters_after']:,} parameters, widths {event['widths_after']}, "
+        f"probe loss {event['loss_before']:.3f} → {event['loss_after']:.3f} → {event['loss_settled']:.3f} settled"
+    )
+
+
+class LineDisplay(Display):
+    """A line per evaluation and per event, for logs."""
+
+    def __init__(self, title: str) -> None:
+        console.out.print(title)
+
+    def evaluation(self, row: dict[str, Any], thresholds: dict[str, float]) -> None:
+        words = [f"epoch {row['epoch']:.1f}", f"step {row['step']}", f"lr {row['lr']:.2g}"]
+        words += [f"{k} {v:.4f}" for k, v in row.items() if k.startswith(("train_", "val_")) and _shown(v)]
+        words += [
+            f"{k.removeprefix('trigger/')} {v:.3g}" for k, v in row.items() if k.startswith("trigger/") and _shown(v)
+        ]
+        console.out.print("  ".join(words), soft_wrap=True)
+
+    def growth(self, event: dict[str, Any]) -> None:
+        console.out.print(growth_line(event), soft_wrap=True)
+
+
+class LiveDisplay(Display):
+    """Progress bar, the last evaluations, the trigger's readings against their thresholds, the growth events."""
+
+    def __init__(self, title: str) -> None:
+        self.title = title
+        self._rows: deque[dict[str, Any]] = deque(maxlen=6)
+        self._events: list[str] = []
+        self._best = -math.inf
+        self._thresholds: dict[str, float] = {}
+        self._status = ""
+        self._shown_at = 0.0
+
+    def start(self, total_steps: float, thresholds: dict[str, float]) -> None:
+        self._thresholds = thresholds
+        self._bar = Progress(
+            TextColumn("[bold]{task.description}"),
+            BarColumn(bar_width=None),
+            MofNCompleteColumn(),
+            TextColumn("steps"),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            auto_refresh=False,
+            expand=True,
+        )
+        total = None if math.isinf(total_steps) else total_steps
+        self._task = self._bar.add_task("training", total=total)
+        # refreshed by hand: a refreshing thread would take turns with the training step
+        self._live = Live(self._render(), console=console.out, auto_refresh=False, transient=True)
+        self._live.start()
+
+    def step(self, step: int) -> None:
+        if step % 16 == 0 and time.monotonic() - self._shown_at > _REFRESH_SECONDS:
+            self._bar.update(self._task, completed=step)
+            self._refresh()
+
+    def evaluation(self, row: dict[str, Any], thresholds: dict[str, float]) -> None:
+        self._thresholds = thresholds
+        self._rows.append(row)
+        self._bar.update(self._task, completed=row["step"])
+        if time.monotonic() - self._shown_at > _REFRESH_SECONDS:
+            self._refresh()
+
+    def growing(self) -> None:
+        self._bar.update(self._task, description="growing")
+        self._refresh()
+
+    def growth(self, event: dict[str, Any]) -> None:
+        self._bar.update(self._task, description="training")
+        self._events.append(growth_line(event))
+        self._refresh()
+
+    def stop(self) -> None:
+        self._live.stop()
+
+    def _refresh(self) -> None:
+        self._shown_at = time.monotonic()
+        self._live.update(self._render(), refresh=True)
+
+    def _render(self) -> Panel:
+        parts: list[Any] = [self._evaluations(), self._readings()]
+        parts += [Text.from_markup(line) for line in self._events[-5:]]
+        parts.append(self._bar)
+        return Panel(Group(*parts), title=escape(self.title), border_style="cyan")
+
+    def _evaluations(self) -> Table:
+        score = next((k for k in ("accuracy", "r2") if self._rows and f"val_{k}" in self._rows[-1]), "accuracy")
+        table = Table(box=None, pad_edge=False, expand=True)
+        names = (
+            "epoch",
+            "train_loss",
+            f"train_{score}",
+            "val_loss",
+            f"val_{score}",
+            "parameters",
+            "widths",
+            "lr",
+        )
+        for name in names:
+            table.add_column(name.replace("_", " "), justify="right")
+        for row in self._rows:
+            table.add_row(
+                f"{row['epoch']:.1f}",
+                *(f"{row[name]:.4f}" for name in names[1:5]),
+                f"{row['parameters']:,}",
+                escape(str(row["widths"])),
+                f"{row['lr']:.2g}",
+            )
+        return table
+
+    def _readings(self) -> Text:
+        text = Text()
+        row = self._rows[-1] if self._rows else {}
+        for key, value in row.items():
+            if not key.startswith("trigger/") or not _shown(value):
+                continue
+            name = key.removeprefix("trigger/")
+            limit = self._thresholds.get(name)
+            reached = limit is not None and value >= limit
+            text.append(f"{name.replace('_', ' ')} ")
+            text.append(f"{value:.3g}", style="bold yellow" if reached else "bold")
+            text.append(f" / {limit:g}   " if limit is not None else "   ", style="dim")
+        return text
+
+
+def _shown(value: Any) -> bool:
+    return isinstance(value, int | float) and not math.isnan(value)

@@ -1,0 +1,75 @@
+"""What is printed when a run has ended: what grew, what it reached, where it is."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from rich import box
+from rich.markup import escape
+from rich.table import Table
+
+from grow_cli import console
+from grow_cli.recording.folder import RunFolder
+
+
+def growth_events(folder: RunFolder) -> list[dict[str, Any]]:
+    """The lines of growth.jsonl."""
+    if not folder.growth.exists():
+        return []
+    return [json.loads(line) for line in folder.growth.read_text(encoding="utf-8").splitlines()]
+
+
+def show(folder: RunFolder, summary: dict[str, Any]) -> None:
+    """Two tables and the folder."""
+    events = growth_events(folder)
+    if events:
+        console.out.print(_grown(events))
+    elif summary["trigger"] != "never":
+        console.out.print("Nothing grew: the trigger never fired while growth was allowed (growth.until).")
+    console.out.print(_reached(summary))
+    console.out.print(
+        f"{summary['parameters']:,} parameters; {summary['steps']:,} steps in {summary['seconds']:.1f} s, "
+        f"{summary['growth_seconds']:.1f} s of them growing; {summary['training_flops']:.2e} FLOPs; {summary['device']}"
+    )
+    console.out.print(f"ended after {summary['ended_by']}; the run folder is")
+    console.out.print(f"[bold]{escape(str(folder.path))}[/bold]", soft_wrap=True)
+
+
+def _grown(events: list[dict[str, Any]]) -> Table:
+    table = Table(title="What grew", title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("step", justify="right")
+    table.add_column("where")
+    for name in ("parameters", "widths", "loss*", "Δf", "s"):
+        table.add_column(name, justify="right")
+    for e in events:
+        if not e["units_added"]:
+            table.add_row(f"{e['step']:,}", f"[dim]nothing: {escape(str(e['details'].get('reason')))}[/dim]")
+            continue
+        table.add_row(
+            f"{e['step']:,}",
+            escape(e["site"]),
+            f"{e['parameters_after']:,}",
+            escape(e["widths_after"]),
+            "→".join(_number(e[f"loss_{moment}"]) for moment in ("before", "after", "settled")),
+            _number(e["function_change_relative"], ".0%"),
+            f"{e['growth_seconds']:.1f}",
+        )
+    table.caption = (
+        "* on a fixed batch: before, just after, and settled (after the warm-up); Δf: relative change of the outputs"
+    )
+    return table
+
+
+def _reached(summary: dict[str, Any]) -> Table:
+    table = Table(title="What it reached", title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    score = "accuracy" if "test_accuracy" in summary else "r2"
+    for name in ("", "train", "val", "test"):
+        table.add_column(name, justify="right")
+    for kind in (score, "loss"):
+        table.add_row(kind, *(_number(summary[f"{split}_{kind}"], ".4f") for split in ("train", "val", "test")))
+    return table
+
+
+def _number(value: float | None, form: str = ".3f") -> str:
+    return "–" if value is None else f"{value:{form}}"

@@ -1,0 +1,186 @@
+"""The run folder (its layout is a public interface): claimed once, appended to, never overwritten."""
+
+from __future__ import annotations
+
+import csv
+import fcntl
+import io
+import json
+import math
+import os
+from pathlib import Path
+from typing import IO, Any
+
+from omegaconf import OmegaConf
+
+from grow_cli.errors import UserError
+from grow_cli.files import write_atomically, write_text
+
+
+class RunFolder:
+    """One run's files. Used by one process at a time (a lock that a kill releases)."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._lock: IO[str] | None = None
+        self.columns: list[str] = []
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.path / "checkpoints"
+
+    @property
+    def metrics(self) -> Path:
+        return self.path / "metrics.csv"
+
+    @property
+    def growth(self) -> Path:
+        return self.path / "growth.jsonl"
+
+    def create(self, hydra_files: dict[str, Any]) -> None:
+        """Claim a new folder and write `.hydra/`; UserError if it holds a run already or cannot be written."""
+        if self.metrics.exists() or (self.path / "summary.json").exists() or self.checkpoints.exists():
+            status = self.read_summary().get("status", "interrupted")
+            remedy = (
+                "choose another run_dir"
+                if status == "finished"
+                else f"go on with `grow resume {self.path}` or choose another run_dir"
+            )
+            raise UserError(f"{self.path} already holds a run ({status}) and is not overwritten: {remedy}")
+        try:
+            (self.path / ".hydra").mkdir(parents=True, exist_ok=True)
+            self._acquire()
+            for name, content in hydra_files.items():
+                write_text(self.path / ".hydra" / f"{name}.yaml", OmegaConf.to_yaml(content))
+        except OSError as error:
+            raise UserError(
+                f"the run folder {self.path} cannot be written ({error.strerror}): choose another with run_dir=PATH"
+            ) from error
+
+    def open(self) -> None:
+        """Claim an existing folder, to go on with its run."""
+        if not (self.path / ".hydra" / "config.yaml").is_file():
+            raise UserError(
+                f"{self.path} is not a run folder (it has no .hydra/config.yaml): name a folder that `grow train` wrote"
+            )
+        try:
+            self._acquire()
+        except OSError as error:
+            raise UserError(f"the run folder {self.path} cannot be written ({error.strerror})") from error
+
+    def _acquire(self) -> None:
+        self._lock = (self.path / ".lock").open("w")
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            self._lock.close()
+            self._lock = None
+            raise UserError(f"another process is using {self.path}: wait for it, or stop it first") from None
+
+    def close(self) -> None:
+        """Release the lock."""
+        if self._lock is not None:
+            (self.path / ".lock").unlink(missing_ok=True)
+            self._lock.close()
+            self._lock = None
+
+    def discard_unless_trained(self) -> None:
+        """Take back what `create` wrote, where nothing was trained: another try may then have the same name."""
+        if self.metrics.exists() or self.checkpoints.exists() or not self.path.is_dir():
+            return
+        self.close()
+        for path in (self.path / ".hydra").glob("*.yaml"):
+            path.unlink()
+        for folder in (self.path / ".hydra", self.path):
+            if folder.is_dir() and not any(folder.iterdir()):
+                folder.rmdir()
+
+    def config(self) -> dict[str, Any]:
+        """The run's config as plain data."""
+        try:
+            raw = OmegaConf.to_container(OmegaConf.load(self.path / ".hydra" / "config.yaml"))
+        except (OSError, ValueError) as error:
+            raise UserError(f"{self.path}/.hydra/config.yaml cannot be read ({error})") from error
+        except Exception as error:  # yaml's own errors have no common public base with the above
+            if type(error).__module__.split(".")[0] not in ("yaml", "omegaconf"):
+                raise
+            raise UserError(f"{self.path}/.hydra/config.yaml is damaged: {str(error).splitlines()[0]}") from error
+        if not isinstance(raw, dict):
+            raise UserError(f"{self.path}/.hydra/config.yaml is damaged: it does not hold a configuration")
+        return {str(key): value for key, value in raw.items()}
+
+    def trim(self, rows: int, lines: int) -> None:
+        """Cut metrics and growth log back to what the checkpoint knows: `rows` evaluations, `lines` firings."""
+        for path, keep in ((self.metrics, rows + 1 if rows else 0), (self.growth, lines)):
+            whole = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.exists() else []
+            if len(whole) < keep or (keep and not whole[keep - 1].endswith("\n")):
+                raise UserError(
+                    f"{path} has {len(whole)} lines and the checkpoint knows {keep}: restore the file from a copy, "
+                    "or train anew"
+                )
+            if len(whole) > keep or path.exists():
+                write_text(path, "".join(whole[:keep]))
+        if rows:
+            with self.metrics.open(encoding="utf-8", newline="") as file:
+                self.columns = next(csv.reader(file))
+
+    def append_metrics(self, row: dict[str, Any]) -> None:
+        """A row of metrics.csv, on the disk when this returns; its first call sets the columns."""
+        buffer = io.StringIO()
+        writer = csv.writer(buffer, lineterminator="\n")
+        if not self.columns:
+            self.columns = list(row)
+            writer.writerow(self.columns)
+        missing = set(row) ^ set(self.columns)
+        assert not missing, f"metrics.csv has fixed columns; {missing} differ"
+        writer.writerow([_cell(row[name]) for name in self.columns])
+        _append(self.metrics, buffer.getvalue())
+
+    def append_growth(self, event: dict[str, Any]) -> None:
+        """A line of growth.jsonl, on the disk when this returns."""
+        _append(self.growth, json.dumps(_plain(event)) + "\n")
+
+    def write_summary(self, summary: dict[str, Any]) -> None:
+        """summary.json, whole."""
+        write_text(self.path / "summary.json", json.dumps(_plain(summary), indent=1) + "\n")
+
+    def read_summary(self) -> dict[str, Any]:
+        """summary.json; empty where there is none yet (a run that was killed)."""
+        path = self.path / "summary.json"
+        if not path.exists():
+            return {}
+        try:
+            summary = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise UserError(f"{path} is damaged: {error}") from error
+        return dict(summary)
+
+    def write_figure(self, name: str, figure: Any) -> Path:
+        """A matplotlib figure as PNG."""
+        path = self.path / name
+        write_atomically(path, lambda temporary: figure.savefig(temporary, format="png", dpi=120))
+        return path
+
+
+def _append(path: Path, text: str) -> None:
+    with path.open("a", encoding="utf-8", newline="") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _cell(value: Any) -> Any:
+    if isinstance(value, float) and math.isnan(value):
+        return ""
+    return value
+
+
+def _plain(value: Any) -> Any:
+    """JSON has no NaN and no infinity: null instead."""
+    if isinstance(value, dict):
+        return {str(k): _plain(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(v) for v in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value

@@ -1,0 +1,139 @@
+"""One run, from its config to its folder."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from grow_cli.config import Config
+from grow_cli.data.batches import Batches
+from grow_cli.data.tensors import Data, load_data
+from grow_cli.errors import Interrupted, TrainingFailed, UserError
+from grow_cli.models.base import rebuild
+from grow_cli.recording import provenance
+from grow_cli.recording.display import make_display
+from grow_cli.recording.folder import RunFolder
+from grow_cli.theory.history import History
+from grow_cli.training import checkpoint
+from grow_cli.training.device import choose_device, choose_threads, reset_threads, set_precision
+from grow_cli.training.evaluation import measure_splits
+from grow_cli.training.gathering import score_name
+from grow_cli.training.growth import count_parameters, model_flops, widths_text
+from grow_cli.training.loop import Loop
+from grow_cli.training.state import Run
+from grow_cli.training.step import loss_function
+from grow_cli.training.streams import Streams
+
+
+def train(config: Config, folder: RunFolder, *, resume: bool = False) -> dict[str, Any]:
+    """Train into a claimed folder (from its checkpoint if `resume`) and return the summary, which is written there too.
+
+    Interrupted and failed runs raise; their summary has that status, and the last good checkpoint stays.
+    """
+    state = checkpoint.load(folder.checkpoints / "last.pt") if resume else None
+    device = choose_device(config.device)
+    set_precision(config.precision)
+    reset_threads()
+    data = load_data(config.dataset, data_dir=config.data_folder, subset=config.subset, device=device)
+    loop = assemble(config, folder, data, device, state)
+    run = loop.run
+    try:
+        with run.interrupted.watching():
+            ended_by = loop.train()
+        loop.save(best=False)
+    except Exception as error:
+        status = "interrupted" if isinstance(error, Interrupted) else "failed"
+        folder.write_summary(_summary(run, status) | {"error": str(error)})
+        if isinstance(error, torch.OutOfMemoryError):
+            raise TrainingFailed("out of memory: lower batch_size or the model's size") from error
+        raise
+    finally:
+        loop.close()
+    measured = measure_splits(run.model, data, config)  # once training is over: the only time the test set is read
+    summary = _summary(run, "finished") | {"ended_by": ended_by} | measured
+    folder.write_summary(summary)
+    return summary
+
+
+def assemble(
+    config: Config, folder: RunFolder, data: Data, device: torch.device, state: dict[str, Any] | None = None
+) -> Loop:
+    """Every part of a run, from its config; from a checkpoint's state if there is one."""
+    streams = Streams(config.seed, device)
+    with streams.using("initialization"):
+        model = config.model.build(data.spec) if state is None else rebuild(state["architecture"])
+    model.to(device).train()
+    batches = Batches(data.train, config.batch_size, streams["data"], prepare=data.prepare, augment=data.augment)
+    loss = loss_function(data.spec.task, config.label_smoothing)
+    run = Run(config, device, data, model, config.optimizer.build(model), batches, streams, loss)
+    if config.method.needs_trajectory or config.trigger.uses_trajectory():
+        t = config.trajectory
+        file = folder.path / "trajectory.bin" if t.storage == "file" else None
+        run.history = History(t.window, t.dtype, t.storage, file, sampling=t.sampling, smoothing=t.smoothing)
+    parts = [config.dataset, config.model, config.method, config.trigger]
+    display = make_display(config.progress, " · ".join([*(part.name for part in parts), str(folder.path)]))
+    method, trigger, logger = config.method.build(model), config.trigger.build(), config.logger.build(folder.path)
+    method.check(model)
+    loop = Loop(run, method, trigger, folder, display, logger)
+    if state is None:
+        run.progress.threads = choose_threads(config.threads, device, loop.flops * batches.batch_size)
+        loop.watch_frontier()
+    else:
+        loop.restore(state)
+        folder.trim(rows=run.progress.evaluations, lines=run.progress.firings)
+    torch.set_num_threads(run.progress.threads)
+    return loop
+
+
+def evaluate(config: Config, folder: RunFolder, which: str) -> dict[str, Any]:
+    """Rebuild the net of a checkpoint (`last` or `best`), as far as it has grown, and measure it on every split."""
+    state = checkpoint.load(folder.checkpoints / f"{which}.pt")
+    device = choose_device(config.device)
+    set_precision(config.precision)
+    reset_threads()
+    data = load_data(config.dataset, data_dir=config.data_folder, subset=config.subset, device=device)
+    torch.set_num_threads(state["progress"]["threads"])
+    model = rebuild(state["architecture"]).to(device)
+    try:
+        model.load_state_dict(state["model"])
+    except RuntimeError as error:
+        raise UserError(f"{folder.path}: the checkpoint's weights do not fit its architecture ({error})") from error
+    return {
+        "run": str(folder.path),
+        "checkpoint": which,
+        "step": state["progress"]["step"],
+        **measure_splits(model, data, config),
+        "parameters": count_parameters(model),
+        "widths": widths_text(model),
+    }
+
+
+def _summary(run: Run, status: str) -> dict[str, Any]:
+    config, progress = run.config, run.progress
+    scored = score_name(run.data.spec.task)
+    return {
+        "status": status,
+        "dataset": config.dataset.name,
+        "model": config.model.name,
+        "method": config.method.name,
+        "trigger": config.trigger.name,
+        "seed": config.seed,
+        f"best_val_{scored}": progress.best_val_score,
+        "best_step": progress.best_step,
+        "steps": progress.step,
+        "epochs": progress.epoch,
+        "events": progress.events,
+        "architecture": run.model.architecture(),
+        "widths": widths_text(run.model),
+        "parameters": count_parameters(run.model),
+        "flops_per_sample": model_flops(run),
+        "training_flops": progress.flops,
+        "growth_flops": progress.growth_flops,
+        "seconds": progress.seconds,
+        "growth_seconds": progress.growth_seconds,
+        "peak_memory_bytes": provenance.peak_memory_bytes(run.device),
+        "device": provenance.device_name(run.device),
+        "versions": provenance.versions(),
+        "commit": provenance.commit(),
+    }

@@ -1,0 +1,75 @@
+"""The only code that changes a net."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from grow_cli.surgery.optimizer import carry, regroup
+from grow_cli.surgery.proposal import DepthProposal, Proposal, WidthProposal
+
+
+def apply(proposal: Proposal, model: nn.Module, optimizer: Optimizer | None, *, optimizer_state: str = "carry") -> None:
+    """Add what is proposed; ValueError, and nothing is changed, if it does not fit.
+
+    Inserting a layer keeps every parameter object. Widening replaces those of producer, followers and consumer by
+    longer ones, without gradient. With `optimizer_state="reset"` the optimizer forgets everything.
+    """
+    if optimizer_state not in ("carry", "reset"):
+        raise ValueError(f"optimizer_state={optimizer_state!r}: must be carry or reset")
+    proposal.check(model)
+    if isinstance(proposal, DepthProposal):
+        block = proposal.block(like=next(model.parameters()))  # refuses a state that does not fit
+        _replace(proposal)
+        stack = proposal.site.stack
+        stack.insert(proposal.site.index, block.train(stack.training))
+    else:
+        _replace(proposal)
+        with torch.no_grad():
+            _widen(proposal, optimizer)
+    if optimizer is not None:
+        if optimizer_state == "reset":
+            optimizer.state.clear()
+        regroup(model, optimizer)
+
+
+def _replace(proposal: Proposal) -> None:
+    with torch.no_grad():
+        for parameter, values in proposal.replace.items():
+            parameter.copy_(values)
+
+
+def _widen(proposal: WidthProposal, optimizer: Optimizer | None) -> None:
+    site, k = proposal.site, proposal.units
+    producer, consumer = site.producer, site.consumer
+    _append(producer, "weight", 0, proposal.incoming, optimizer)
+    if producer.bias is not None:
+        bias = proposal.incoming_bias
+        _append(producer, "bias", 0, producer.bias.new_zeros(k) if bias is None else bias, optimizer)
+    for follower in site.followers:
+        for name, values in proposal.follower_values(follower).items():
+            _append(follower, name, 0, values, optimizer)
+        if isinstance(follower, nn.BatchNorm1d | nn.BatchNorm2d):
+            follower.num_features += k
+    _append(consumer, "weight", 1, proposal.outgoing, optimizer)
+    for linear in (producer, consumer):
+        _set_sizes(linear)
+
+
+def _append(owner: nn.Module, name: str, dim: int, values: Tensor, optimizer: Optimizer | None) -> None:
+    old = getattr(owner, name)
+    longer = torch.cat([old, values.to(old)], dim)
+    if isinstance(old, nn.Parameter):
+        longer = nn.Parameter(longer, requires_grad=old.requires_grad)
+        if optimizer is not None:
+            carry(optimizer, old, longer, dim)
+    setattr(owner, name, longer)
+
+
+def _set_sizes(linear: nn.Linear | nn.Conv2d) -> None:
+    outputs, inputs = linear.weight.shape[:2]
+    if isinstance(linear, nn.Conv2d):
+        linear.out_channels, linear.in_channels = outputs, inputs
+    else:
+        linear.out_features, linear.in_features = outputs, inputs

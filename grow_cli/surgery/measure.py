@@ -1,0 +1,64 @@
+"""What a net computes on a fixed batch, read without leaving a trace in it; and by how much growth changed that."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+
+@contextmanager
+def evaluation_mode(model: nn.Module) -> Iterator[None]:
+    """Every module in evaluation mode, and afterwards in the mode that it was in before; no gradients."""
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        for module, training in modes:
+            module.training = training
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """On one batch."""
+
+    loss: float
+    accuracy: float | None
+    """None where the targets are not classes."""
+    outputs: Tensor
+    """(n, outputs)."""
+
+
+def measure(model: nn.Module, x: Tensor, y: Tensor, loss: Callable[[Tensor, Tensor], Tensor]) -> Measurement:
+    """In evaluation mode; parameters, buffers, modes and random streams stay as they are."""
+    with evaluation_mode(model):
+        outputs = model(x)
+        value = loss(outputs, y).item()
+        classes = not y.is_floating_point()
+        accuracy = (outputs.argmax(1) == y).float().mean().item() if classes else None
+    return Measurement(value, accuracy, outputs)
+
+
+@dataclass(frozen=True)
+class FunctionChange:
+    """How far apart two nets are on one batch."""
+
+    mean_squared: float
+    """E‖f_new − f_old‖², over the samples."""
+    relative: float
+    """Its root, divided by that of E‖f_old‖²."""
+
+
+def function_change(before: Tensor, after: Tensor) -> FunctionChange:
+    """From the outputs (n, outputs) of the two nets on the same batch."""
+    dtype = torch.float32 if before.device.type == "mps" else torch.float64
+    old, new = before.to(dtype), after.to(dtype)
+    change, size = torch.stack([(new - old).square().sum(1).mean(), old.square().sum(1).mean()]).tolist()
+    if size == 0:
+        return FunctionChange(change, 0.0 if change == 0 else float("inf"))
+    return FunctionChange(change, (change / size) ** 0.5)

@@ -1,0 +1,145 @@
+"""What would be added to a net, as tensors; nothing is changed until `apply`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+from torch import Tensor, nn
+from torch.func import functional_call
+from torch.nn import functional as F
+
+from grow_cli.models.modules.layers import Growable
+from grow_cli.models.modules.sites import DepthSite, WidthSite
+
+# A follower's new units, where the proposal is silent: batch norm as at its start, SENN's activation as the identity.
+_NEW_UNIT = {
+    "weight": 1.0,
+    "bias": 0.0,
+    "running_mean": 0.0,
+    "running_var": 1.0,
+    "alpha": 1.0,
+    "beta": 0.0,
+    "gamma": 0.0,
+}
+
+
+def _match(what: str, found: Tensor, needed: tuple[int, ...]) -> None:
+    if tuple(found.shape) != needed:
+        raise ValueError(f"{what} has shape {tuple(found.shape)} where {needed} is needed")
+
+
+@dataclass(frozen=True, eq=False)
+class WidthProposal:
+    """New units at the end of a hidden dimension."""
+
+    kind: ClassVar[str] = "width"
+
+    site: WidthSite
+    incoming: Tensor
+    """(k, fan_in), or (k, channels, height, width) of the producer's kernels."""
+    incoming_bias: Tensor | None
+    """(k,); None for zeros."""
+    outgoing: Tensor
+    """(consumer's outputs, k · columns_per_unit), or (consumer's channels, k, height, width) of its kernels."""
+    details: dict[str, Any] = field(default_factory=dict)
+    """The method's own, for the growth log."""
+    followers: Mapping[str, Tensor] = field(default_factory=dict)
+    """A follower's tensor (`running_mean`, `alpha`, ...) → the new units' values (k,), where not the usual ones."""
+    replace: Mapping[nn.Parameter, Tensor] = field(default_factory=dict)
+    """An old parameter → what its values become before the units are added (halved copies, a best update, ...)."""
+
+    @property
+    def units(self) -> int:
+        """k."""
+        return self.incoming.shape[0]
+
+    def follower_values(self, follower: nn.Module) -> dict[str, Tensor]:
+        """Of the new units: name of each of the follower's tensors → (k,)."""
+        usual = {name: _NEW_UNIT.get(name, 0.0) for name, t in follower.state_dict().items() if t.ndim}
+        full = self.incoming.new_full
+        return {name: self.followers.get(name, full((self.units,), value)) for name, value in usual.items()}
+
+    def activations(self, x: Tensor) -> Tensor:
+        """From the producer's input, what the consumer would read of the new units alone; differentiable."""
+        site, producer = self.site, self.site.producer
+        if isinstance(producer, nn.Conv2d):
+            y = F.conv2d(x, self.incoming, self.incoming_bias, producer.stride, producer.padding)
+        else:
+            y = F.linear(x, self.incoming, self.incoming_bias)
+        for module in site.between:
+            # copies: batch norm in training mode counts batches
+            own = {name: tensor.clone() for name, tensor in module.state_dict().items()}
+            y = functional_call(module, own | self.follower_values(module), (y,)) if own else module(y)
+        return y
+
+    def check(self, model: nn.Module) -> None:
+        """ValueError unless every tensor fits the site, and every replaced parameter is the net's."""
+        site, where, k = self.site, f"the proposal at {self.site.name!r}", self.units
+        consumer = site.consumer.weight.shape
+        _match(f"incoming of {where}", self.incoming, (k, *site.producer.weight.shape[1:]))
+        _match(f"outgoing of {where}", self.outgoing, (consumer[0], k * site.columns_per_unit, *consumer[2:]))
+        if self.incoming_bias is not None:
+            if site.producer.bias is None:
+                raise ValueError(f"{where} has an incoming bias and the producer has none: fold it away or drop it")
+            _match(f"incoming bias of {where}", self.incoming_bias, (k,))
+        known = {name for follower in site.followers for name in self.follower_values(follower)}
+        for name, values in self.followers.items():
+            if name not in known:
+                raise ValueError(f"{where} gives {name!r}, which no follower has: they have {sorted(known)}")
+            _match(f"{name} of {where}", values, (k,))
+        _check_replacements(where, self.replace, model)
+
+
+@dataclass(frozen=True, eq=False)
+class DepthProposal:
+    """A new layer in a stack."""
+
+    kind: ClassVar[str] = "depth"
+
+    site: DepthSite
+    state: Mapping[str, Tensor] | None = None
+    """Of the layer's state dict, the entries that are not as `make_block` initialises them; None: all are."""
+    details: dict[str, Any] = field(default_factory=dict)
+    """The method's own, for the growth log."""
+    replace: Mapping[nn.Parameter, Tensor] = field(default_factory=dict)
+    """Old parameter of the net → what its values become (SENN: the consumer's weight, W W_q⁻¹)."""
+
+    @property
+    def units(self) -> int:
+        """Hidden units of the new layer."""
+        return self.site.units
+
+    def block(self, like: Tensor) -> Growable:
+        """The new layer, with `like`'s device and dtype; drawn from the global random stream, then given `state`.
+
+        ValueError unless every tensor of `state` fits.
+        """
+        block = self.site.make_block().to(device=like.device, dtype=like.dtype)
+        own, where = block.state_dict(), f"the proposal at {self.site.name!r}"
+        for name, values in (self.state or {}).items():
+            if name not in own:
+                raise ValueError(f"{where} gives {name!r}, which the new layer does not have: it has {sorted(own)}")
+            _match(f"{name} of {where}", values, tuple(own[name].shape))
+        block.load_state_dict(self.state or {}, strict=False)
+        return block
+
+    def activations(self, x: Tensor) -> list[Tensor]:
+        """From the layer's input, what is read after its units: a tensor per linear map that reads them."""
+        return self.block(x).activations(x)
+
+    def check(self, model: nn.Module) -> None:
+        """ValueError unless every replaced parameter fits and is the net's; `block` checks the state."""
+        _check_replacements(f"the proposal at {self.site.name!r}", self.replace, model)
+
+
+Proposal = WidthProposal | DepthProposal
+
+
+def _check_replacements(where: str, replace: Mapping[nn.Parameter, Tensor], model: nn.Module) -> None:
+    present = {id(parameter) for parameter in model.parameters()}
+    for parameter, values in replace.items():
+        _match(f"a replaced parameter of {where}", values, tuple(parameter.shape))
+        if id(parameter) not in present:  # widening makes new ones: the caller holds one from before
+            raise ValueError(f"{where} replaces a parameter that the net does not have (any more): propose anew")

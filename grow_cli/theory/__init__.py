@@ -1,0 +1,1 @@
+"""The papers' mathematics as pure functions of tensors: no model, no optimizer, no file."""

@@ -1,0 +1,286 @@
+"""Geometry of an optimization trajectory, and extrapolation along it (Alether, Definitions 3-18, Algorithm 1).
+
+Snapshots W_0 ... W_{S-1} of one tensor, flattened to the rows of an (S, P) matrix, have velocities
+V_t = W_t - W_{t-1}. Every quantity of the paper is a function of the small Gram matrix K = V Vᵀ (S-1, S-1):
+
+    ‖V_t‖² = K_tt        Δ = Vᵀ1        ⟨V_t, Δ⟩ = (K1)_t        ‖Δ‖² = 1ᵀK1
+    K = U Λ Uᵀ   gives the singular values σ_i = √λ_i and the right singular vectors q_i = Vᵀu_i / σ_i
+
+and the new weights are w_new = W_{S-1} + Σ_t c_t V_t with coefficients c that need only K. So the history is
+read twice, once for K and once for the weighted sum, and no P-sized singular vector is ever formed.
+
+    metrics = trajectory_metrics(history)
+    new = extrapolate(history, rank=10).weights
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from grow_cli.errors import check
+
+Escape = Literal["orthogonal", "modes", "none"]
+StepScale = Literal["absolute", "velocity"]
+
+
+@dataclass(frozen=True)
+class TrajectoryMetrics:
+    """How straight a trajectory is. All three are dimensionless."""
+
+    tau: float
+    """Temporal stretch factor: path length over displacement (Def. 5); 1 on a straight line, √(S-1) for noise."""
+    kappa: float
+    """Effective curvature: movement across Δ over movement along it (Def. 7)."""
+    rho: float
+    """Spectral tortuosity, Tr Σ_real / Tr Σ_ideal (Def. 10). Not bounded by 1: Remark 5 is false, an evenly
+    sampled straight line has (S+1) / (3(S-1))."""
+
+
+@dataclass(frozen=True, eq=False)
+class Coefficients(TrajectoryMetrics):
+    """The extrapolation in the basis of the velocities: w_new = W_{S-1} + Σ_t c_t V_t."""
+
+    c: Tensor
+    """(S-1,) float64, on the CPU."""
+    beta: float
+    """Length of the step along the projected mean velocity (Def. 15), `step_scale` included; likewise below."""
+    gamma: float
+    """Length of the step along the projected mean acceleration (Def. 16)."""
+    eta: float
+    """Length of the step along the escape direction (Def. 17), after `eta_max`."""
+    escape: Escape
+    """Which direction η multiplies, reported even where η is 0: the `orthogonal` part of the mean velocity, the
+    next singular `modes` (Def. 14), or `none` where the velocities have no more than `rank` modes."""
+    singular_values: Tensor
+    """(r,) float64, on the CPU: σ_1 ≥ ... ≥ σ_r of V, those above round-off."""
+
+
+@dataclass(frozen=True, eq=False)
+class Extrapolation(Coefficients):
+    """`Coefficients` and the weights they lead to."""
+
+    weights: Tensor
+    """(P,), of the history's dtype and on its device."""
+
+
+def trajectory_metrics(history: Tensor, eps: float = 1e-8) -> TrajectoryMetrics:
+    """τ, κ and ρ of the snapshots in the rows of `history` (S, P); see `metrics_from_gram`."""
+    return metrics_from_gram(gram(history), eps)
+
+
+def extrapolate(history: Tensor, **hyperparameters: Any) -> Extrapolation:
+    """Algorithm 1 on the snapshots in the rows of `history` (S, P).
+
+    The hyperparameters and their defaults are those of `coefficients`.
+    """
+    plan = coefficients(gram(history), **hyperparameters)
+    return Extrapolation(weights=_weighted_sum(history.detach(), plan.c), **vars(plan))
+
+
+def gram(history: Tensor) -> Tensor:
+    """K = V Vᵀ (S-1, S-1), float64 on the history's device, from snapshots (S, P).
+
+    The Gram matrix follows from the squared distances between snapshots, which `pdist` takes in one sweep of
+    each chunk of columns:  2⟨V_s, V_t⟩ = d²(s, t-1) + d²(s-1, t) - d²(s, t) - d²(s-1, t-1).
+    Products are float64: float32 ones are faster, but they blur neighbouring singular values, and the
+    extrapolated step of a noisy trajectory is then wrong in the fourth digit.
+    """
+    check(
+        history.dim() == 2,
+        f"the history has shape {tuple(history.shape)}: give an (S, P) matrix, one row per snapshot",
+    )
+    check(
+        len(history) >= 3,
+        f"the history has {len(history)} snapshots: give 3 or more, an acceleration needs three",
+    )
+    check(history.is_floating_point(), f"the history is {history.dtype}: convert it to a floating-point dtype")
+    history = history.detach()
+    snapshots = len(history)
+    first, second = torch.triu_indices(snapshots, snapshots, 1, device=history.device)
+    pairs = torch.zeros(len(first), dtype=torch.float64, device=history.device)
+    for chunk in converted_chunks(history, torch.float64):
+        pairs += torch.pdist(chunk).square_()
+    squared = pairs.new_zeros(snapshots, snapshots)
+    squared[first, second] = pairs
+    squared += squared.T.clone()
+    return (squared[1:, :-1] + squared[:-1, 1:] - squared[1:, 1:] - squared[:-1, :-1]) / 2
+
+
+def metrics_from_gram(K: Tensor, eps: float = 1e-8) -> TrajectoryMetrics:
+    """τ, κ and ρ from the Gram matrix of the velocities (S-1, S-1).
+
+    Where Δ is zero up to round-off (a closed loop) its direction is undefined: nothing then counts as parallel,
+    as in Algorithm 5, and ε stands for ‖Δ‖ in Definition 10, which has none. So a constant history has
+    τ = κ = ρ = 0, and a closed loop large but finite values.
+    """
+    check(eps > 0, f"eps is {eps}: give a positive number, it keeps the ratios finite")
+    K = _checked(K)
+    lengths = K.diagonal().clamp_min(0).sqrt()
+    along = K.sum(dim=1)  # ⟨V_t, Δ⟩
+    direct_squared = along.sum().item()
+    direct = math.sqrt(direct_squared) if direct_squared > _round_off(K) else 0.0
+    parallel = along.abs() / direct if direct else torch.zeros_like(along)
+    # Rounding can leave a straight line a hair below zero.
+    perpendicular = (lengths.square() - parallel.square()).clamp_min(0).sqrt()
+
+    # W_t - W_0 is a running sum of velocities, so Tr Σ_real is a quadratic form in K (Def. 8).
+    running = torch.ones(len(K) + 1, len(K), dtype=torch.float64).tril(-1)
+    running -= running.mean(dim=0)
+    variance = ((running @ K) * running).sum().clamp_min(0).item() / len(running)
+
+    return TrajectoryMetrics(
+        tau=lengths.sum().item() / (direct + eps),  # Def. 5
+        kappa=perpendicular.sum().item() / (parallel.sum().item() + eps),  # Def. 7
+        rho=variance / ((direct or eps) ** 2 / 4),  # Def. 10
+    )
+
+
+def coefficients(
+    K: Tensor,
+    *,
+    beta0: float = 0.1,
+    gamma0: float = 0.15,
+    eta0: float = 0.03,
+    rank: int = 10,
+    escape_modes: int = 5,
+    tau_crit: float = 2.0,
+    kappa_crit: float = 0.5,
+    eps: float = 1e-8,
+    eta_max: float | None = None,
+    step_scale: StepScale = "absolute",
+) -> Coefficients:
+    """Algorithm 1 from the Gram matrix of the velocities (S-1, S-1): where to put the new weights.
+
+    rank, escape_modes: k and ℓ, the number of singular modes projected on and escaped along.
+    eta_max: bound on η, which Definition 17 leaves unbounded; None is the paper's.
+    step_scale: "absolute" is the paper's, β0, γ0 and η0 are lengths in weight space whatever the tensor's size;
+        "velocity" counts them in mean velocity lengths ‖V_t‖.
+
+    The paper leaves the signs of the q_i open, on which Definition 14's sum depends. Each is oriented along the
+    most recent velocity that moved along it.
+    """
+    gains = {"beta0": beta0, "gamma0": gamma0, "eta0": eta0, "tau_crit": tau_crit, "kappa_crit": kappa_crit}
+    for name, value in (gains | ({} if eta_max is None else {"eta_max": eta_max})).items():
+        check(math.isfinite(value) and value >= 0, f"{name} is {value}: give a finite number, 0 or above")
+    check(rank >= 1, f"rank is {rank}: project on 1 or more singular modes")
+    check(escape_modes >= 1, f"escape_modes is {escape_modes}: escape along 1 or more singular modes")
+    check(step_scale in ("absolute", "velocity"), f"step_scale is {step_scale!r}: choose absolute or velocity")
+    K = _checked(K)
+    metrics = metrics_from_gram(K, eps)
+    count = len(K)  # S - 1 velocities
+    eigenvalues, U = _modes(K)  # Def. 11
+
+    # Coordinates b stand for the vector Σ b_i σ_i q_i = Vᵀ U b, of squared length Σ λ_i b_i².
+    def length(b: Tensor) -> Tensor:
+        return (eigenvalues * b.square()).sum().sqrt()
+
+    def unit(b: Tensor) -> Tensor:
+        return b / (length(b) + eps)  # Def. 13
+
+    mode = torch.arange(len(eigenvalues))
+    inside = mode < rank
+    mean_velocity = U.mean(dim=0)  # Def. 3: Vᵀ1 / (S-1)
+    mean_acceleration = (U[-1] - U[0]) / (count - 1)  # Def. 4, telescoped: (V_{S-1} - V_1) / (S-2)
+    escape: Escape
+    if len(eigenvalues) <= rank:  # P_k is the identity on the velocities' span: nothing is left to escape along
+        escape, direction = "none", torch.zeros_like(mean_velocity)
+    elif length(mean_velocity * ~inside) < max(eps, 1e-10 * length(mean_velocity).item()):  # ε, or round-off
+        escape, direction = "modes", (~inside & (mode < rank + escape_modes)).double()  # Def. 14
+    else:
+        escape, direction = "orthogonal", mean_velocity * ~inside  # Eq. 5
+
+    beta = beta0 / (metrics.tau + eps)  # Def. 15
+    gamma = gamma0 / (1 + metrics.kappa)  # Def. 16
+    eta = eta0 * max(0.0, metrics.tau - tau_crit) * max(0.0, metrics.kappa - kappa_crit)  # Def. 17
+    eta = eta if eta_max is None else min(eta, eta_max)
+    scale = K.diagonal().clamp_min(0).sqrt().mean().item() if step_scale == "velocity" else 1.0
+    beta, gamma, eta = scale * beta, scale * gamma, scale * eta
+
+    step = beta * unit(mean_velocity * inside) + gamma * unit(mean_acceleration * inside) + eta * unit(direction)
+    return Coefficients(
+        **vars(metrics),
+        c=U @ step,  # Def. 18
+        beta=beta,
+        gamma=gamma,
+        eta=eta,
+        escape=escape,
+        singular_values=eigenvalues.sqrt(),
+    )
+
+
+def converted_chunks(matrix: Tensor, dtype: torch.dtype) -> Iterator[Tensor]:
+    """The columns of a (rows, P) matrix in this dtype, chunk by chunk, each in the memory of the one before."""
+    rows, parameters = matrix.shape
+    columns = chunk_columns(matrix)
+    scratch = torch.empty(rows * min(columns, parameters), dtype=dtype, device=matrix.device)
+    for chunk in matrix.split(columns, dim=1):
+        yield scratch[: chunk.numel()].view(chunk.shape).copy_(chunk)
+
+
+def chunk_columns(matrix: Tensor) -> int:
+    """How many columns of a (rows, P) matrix to work on at a time.
+
+    Few enough to stay in a CPU's cache and, in float64, under a tenth of the matrix; many enough to hide the
+    cost of a call.
+    """
+    most = 2**18 if matrix.is_cuda else 2**16
+    return max(4096, min(most, matrix.shape[1] // 128))
+
+
+def _weighted_sum(history: Tensor, c: Tensor) -> Tensor:
+    """W_{S-1} + Σ_t c_t V_t, as a sum over snapshots: V_t = W_t - W_{t-1} is never formed."""
+    by_snapshot = torch.zeros(len(history), dtype=torch.float64)
+    by_snapshot[1:] += c
+    by_snapshot[:-1] -= c
+    # The rounding of the sum is that of its terms. While these are no larger than the weights, float32 rounds
+    # no coarser than the weights themselves do; long steps out of tiny velocities need more.
+    cancels = by_snapshot.abs().sum() > 1
+    work = torch.float64 if cancels or history.dtype == torch.float64 else torch.float32
+    by_snapshot = by_snapshot.to(history.device, work)
+    weights = torch.empty_like(history[-1])
+    columns = chunk_columns(history)
+    for new, chunk in zip(weights.split(columns), history.split(columns, dim=1), strict=True):
+        chunk = chunk.to(work)
+        new.copy_(torch.addmv(chunk[-1], chunk.T, by_snapshot))
+    return weights
+
+
+def _modes(K: Tensor) -> tuple[Tensor, Tensor]:
+    """Eigenvalues (r,), descending, and eigenvectors (S-1, r) of K, those above round-off, with fixed signs."""
+    eigenvalues, U = torch.linalg.eigh(K)
+    eigenvalues, U = eigenvalues.flip(0), U.flip(1)
+    numerical_rank = int((eigenvalues > _round_off(K)).sum())
+    eigenvalues, U = eigenvalues[:numerical_rank], U[:, :numerical_rank]
+    # ⟨q_i, V_t⟩ = σ_i U_ti: the last entry that is not negligible becomes positive.
+    latest_first = U.flip(0)
+    last = (latest_first.abs() > 1e-6).int().argmax(dim=0, keepdim=True)
+    return eigenvalues, U * latest_first.gather(0, last).sign()
+
+
+def _round_off(K: Tensor) -> float:
+    """What rounding in float64 can leave in an eigenvalue of K, or in 1ᵀK1, that is exactly zero.
+
+    Entries of K are differences of squared distances of up to (S-1) Tr K; hence the square.
+    """
+    return 4 * len(K) ** 2 * torch.finfo(torch.float64).eps * K.trace().item()
+
+
+def _checked(K: Tensor) -> Tensor:
+    K = K.detach().to("cpu", torch.float64)
+    square = K.dim() == 2 and K.shape[0] == K.shape[1]
+    check(
+        square and len(K) >= 2,
+        f"K has shape {tuple(K.shape)}: give the (S-1, S-1) Gram matrix of S >= 3 snapshots",
+    )
+    finite = bool(torch.isfinite(K).all())
+    check(
+        finite,
+        "the trajectory is not finite (NaN, inf or overflow): lower the learning rate or restart the history",
+    )
+    return K

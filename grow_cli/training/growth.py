@@ -1,0 +1,95 @@
+"""One growth event: propose, apply, check, settle, and say what happened. No method's name appears here."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+from grow_cli.errors import TrainingFailed
+from grow_cli.methods.base import Method
+from grow_cli.surgery.apply import apply
+from grow_cli.surgery.flops import flops_per_sample
+from grow_cli.surgery.measure import function_change, measure
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from grow_cli.training.state import Run
+
+# Above it, in float32, a method that claims to preserve the function has not.
+_PRESERVED = 1e-4
+
+
+def count_parameters(model: nn.Module) -> int:
+    """Trainable scalars."""
+    return sum(p.numel() for p in model.parameters() if p.requires_grad)
+
+
+def widths_text(model: Any) -> str:
+    """The hidden widths in order, joined by `-`."""
+    return "-".join(str(w) for w in model.widths())
+
+
+def model_flops(run: Run) -> int:
+    """Forward FLOPs of one sample."""
+    return flops_per_sample(run.model, run.data.spec.input_shape)
+
+
+def grow(run: Run, method: Method) -> dict[str, Any]:
+    """Grow once and return the event's fields of the growth log that are not the loop's; updates the growth counters."""
+    progress, model = run.progress, run.model
+    probe = run.data.probe(run.config.evaluate.probe)
+    x, y = probe.x, probe.y
+    begun = time.perf_counter()
+    before = measure(model, x, y, run.loss)
+    flops = model_flops(run)
+    event: dict[str, Any] = {
+        "kind": method.kind,
+        "units_added": 0,
+        "loss_before": before.loss,
+        "accuracy_before": before.accuracy,
+        "parameters_before": count_parameters(model),
+        "flops_before": flops,
+        "widths_before": widths_text(model),
+    }
+    known = {id(p) for p in model.parameters()}
+    with run.streams.using("growth"):
+        plan = method.propose(run)
+        for proposal in plan.proposals:
+            apply(proposal, model, run.optimizer, optimizer_state=run.config.growth.optimizer_state)
+    initialized = time.perf_counter()
+    after = measure(model, x, y, run.loss)
+    change = function_change(before.outputs, after.outputs)
+    if method.preserves_function and plan.proposals and change.relative > _PRESERVED:
+        raise TrainingFailed(
+            f"growth changed the function by {change.relative:.1e} (relative) though this method preserves it: please report this"
+        )
+    flops = model_flops(run)
+    phases: list[dict[str, Any]] = [{"phase": "initialize", "seconds": initialized - begun}]
+    if plan.proposals:
+        phases += method.settle(run, [p for p in model.parameters() if id(p) not in known], flops)
+    settled = measure(model, x, y, run.loss)
+    seconds = time.perf_counter() - begun
+    spent = plan.flops + sum(phase.get("flops", 0) for phase in phases)
+    progress.seconds += seconds
+    progress.growth_seconds += seconds
+    progress.flops += spent
+    progress.growth_flops += spent
+    details = {} if plan.proposals else {"reason": plan.reason}
+    return event | {
+        "site": "; ".join(p.site.name for p in plan.proposals),
+        "units_added": sum(p.units for p in plan.proposals),
+        "details": details | ({"proposals": [p.details for p in plan.proposals]} if plan.proposals else {}),
+        "phases": phases,
+        "loss_after": after.loss,
+        "accuracy_after": after.accuracy,
+        "loss_settled": settled.loss,
+        "accuracy_settled": settled.accuracy,
+        "function_change": change.mean_squared,
+        "function_change_relative": change.relative,
+        "parameters_after": count_parameters(model),
+        "flops_after": flops,
+        "widths_after": widths_text(model),
+        "growth_seconds": seconds,
+        "growth_flops": spent,
+    }

@@ -1,0 +1,249 @@
+"""The training loop: steps, snapshots, evaluations, the trigger, growth, checkpoints."""
+
+from __future__ import annotations
+
+import math
+import time
+from typing import Any
+
+import torch
+
+from grow_cli.errors import Interrupted, TrainingFailed
+from grow_cli.methods.base import Method
+from grow_cli.recording.display import Display
+from grow_cli.recording.folder import RunFolder
+from grow_cli.recording.loggers import Logger
+from grow_cli.training import checkpoint
+from grow_cli.training.budget import Budget
+from grow_cli.training.evaluation import measure_split
+from grow_cli.training.gathering import Gathered, score_name
+from grow_cli.training.growth import count_parameters, grow, model_flops, widths_text
+from grow_cli.training.state import Run
+from grow_cli.triggers.base import Trigger
+
+
+class Loop:
+    """Trains a run to its end. Everything that must survive a kill is in `Run` and in the parts' own states."""
+
+    def __init__(
+        self, run: Run, method: Method, trigger: Trigger, folder: RunFolder, display: Display, logger: Logger
+    ) -> None:
+        self.run, self.method, self.trigger = run, method, trigger
+        self.folder, self.display, self.logger = folder, display, logger
+        config = run.config
+        self.budget = Budget(config.stop, run.batches.steps_per_epoch)
+        per = run.batches.steps_per_epoch if config.evaluate.unit == "epochs" else 1
+        self.evaluate_every = max(1, round(config.evaluate.every * per))
+        self.gathered = Gathered(run.data.spec.task, run.device)
+        self._model_changed()
+
+    def watch_frontier(self) -> None:
+        """Begin an empty history of the present frontier."""
+        if self.run.history is not None:
+            self.run.history.watch(dict(self.method.frontier(self.run.model).named_parameters()))
+            self.run.progress.snapshots = 0
+            self._snapshot()
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Continue from a checkpoint."""
+        checkpoint.restore(state, self.run, self.method, self.trigger, self.gathered)
+        self._model_changed()
+
+    def train(self) -> str:
+        """Train until a stop rule holds; says which. Interrupted and TrainingFailed come out as exceptions."""
+        progress = self.run.progress
+        self.display.start(self.budget.steps, self.trigger.thresholds)
+        if progress.step == 0:
+            self.save(best=False)
+        while True:
+            if progress.growth_pending:
+                self._grow()
+            ended = self.budget.ended(progress, self.parameters)
+            if ended is not None:
+                return ended
+            self.train_until_next_evaluation()
+
+    def train_until_next_evaluation(self) -> None:
+        """Train up to the next evaluation, and evaluate."""
+        self._train_until((self.run.progress.step // self.evaluate_every + 1) * self.evaluate_every)
+        self._evaluate()
+
+    def _train_until(self, end: int) -> None:
+        run, progress, budget, config = self.run, self.run.progress, self.budget, self.run.config
+        end = int(min(end, budget.steps))
+        batches, groups, history, gathered = (
+            run.batches,
+            run.optimizer.param_groups,
+            run.history,
+            self.gathered,
+        )
+        snapshot_every = config.trajectory.every if history is not None else 0
+        smoothing = history is not None and config.trajectory.smoothing > 0
+        factor, until, base_lr = config.schedule.factor, config.growth.until, config.optimizer.lr
+        step_once, display, interrupted = self._step, self.display, run.interrupted
+        seconds_left = math.inf if config.stop.seconds is None else config.stop.seconds - progress.seconds
+        earlier, step, lr = progress.seconds, progress.step, -1.0
+        begun = time.perf_counter()
+        while step < end:
+            elapsed = time.perf_counter() - begun
+            if elapsed >= seconds_left or interrupted() is not None:
+                break
+            used = budget.used(step, earlier + elapsed)
+            new_lr = base_lr * factor(used, progress.restarted_at, step - progress.restart_step, until)
+            if new_lr != lr:
+                lr = new_lr
+                for group in groups:
+                    group["lr"] = lr
+            x, y = batches.next()
+            loss, outputs = step_once(x, y)
+            gathered.add(loss, outputs, y)
+            step += 1
+            if smoothing and history is not None:
+                history.smooth()
+            if snapshot_every and step % snapshot_every == 0:
+                self._snapshot()
+            display.step(step)
+        self._synchronize()
+        taken = step - progress.step
+        progress.step = step
+        progress.samples += taken * batches.batch_size
+        progress.epoch = batches.epoch + batches.position / batches.steps_per_epoch
+        progress.seconds += time.perf_counter() - begun
+        progress.flops += 3 * self.flops * taken * batches.batch_size
+        signal_number = interrupted()
+        if signal_number is not None:
+            self.save(best=False)
+            raise Interrupted(signal_number)
+
+    def _snapshot(self) -> None:
+        run, progress = self.run, self.run.progress
+        assert run.history is not None
+        run.history.append(progress.snapshots)
+        progress.snapshots += 1
+        spent = 2 * len(run.history) * self.frontier_parameters
+        progress.flops += spent
+        progress.growth_flops += spent
+
+    def _evaluate(self) -> None:
+        """Measure, ask the trigger, write the row, decide about growth, save."""
+        run, progress, config = self.run, self.run.progress, self.run.config
+        progress.evaluations += 1
+        measured = self.gathered.read() | measure_split("val", run.model, run.data, config)
+        if config.evaluate.test_every is not None:
+            due = progress.evaluations % config.evaluate.test_every == 0
+            nothing = {"test_loss": math.nan, f"test_{score_name(run.data.spec.task)}": math.nan}
+            measured |= measure_split("test", run.model, run.data, config) if due else nothing
+        run.measured = measured
+        finite = math.isfinite(measured["train_loss"]) and math.isfinite(measured["val_loss"])
+        verdict = self.trigger.update(run) if finite else None
+        readings = dict.fromkeys(self.trigger.readings, math.nan) | (verdict.readings if verdict else {})
+        row = {
+            "step": progress.step,
+            "epoch": round(progress.epoch, 6),
+            "samples": progress.samples,
+            "seconds": progress.seconds,
+            "growth_seconds": progress.growth_seconds,
+            "flops": progress.flops,
+            "parameters": self.parameters,
+            "widths": widths_text(run.model),
+            "lr": run.optimizer.param_groups[0]["lr"],
+            "batch_size": run.batches.batch_size,
+            **measured,
+            **{f"trigger/{name}": value for name, value in readings.items()},
+        }
+        self.folder.append_metrics(row)
+        self.logger.metrics(row)
+        self.display.evaluation(row, self.trigger.thresholds)
+        if verdict is None:
+            raise TrainingFailed(
+                f"the loss is no longer finite at step {progress.step:,} (training {measured['train_loss']}, validation "
+                f"{measured['val_loss']}): lower optimizer.lr={config.optimizer.lr:g} or set clip_norm=1; the last good "
+                f"checkpoint is kept"
+            )
+        better = self._note_best(measured)
+        progress.readings = verdict.readings
+        progress.growth_pending = verdict.fires and self._growth_open()
+        if better or progress.growth_pending or progress.evaluations % config.checkpoint.every == 0:
+            self.save(best=better)
+
+    def _note_best(self, measured: dict[str, float]) -> bool:
+        """Whether this is the best validation so far: by accuracy, ties by the loss; for regression by R²."""
+        progress = self.run.progress
+        scored = measured[f"val_{score_name(self.run.data.spec.task)}"]
+        better = (scored, -measured["val_loss"]) > (progress.best_val_score, -progress.loss_at_best)
+        if better:
+            progress.best_val_score, progress.loss_at_best = scored, measured["val_loss"]
+            progress.best_step = progress.step
+        gained = measured["val_loss"] < progress.best_val_loss
+        progress.best_val_loss = min(progress.best_val_loss, measured["val_loss"])
+        progress.evaluations_without_gain = 0 if gained else progress.evaluations_without_gain + 1
+        return better
+
+    def _growth_open(self) -> bool:
+        progress, growth = self.run.progress, self.run.config.growth
+        return (
+            self.method.kind != "none"
+            and self.budget.used(progress.step, progress.seconds) < growth.until
+            and (growth.max_events is None or progress.events < growth.max_events)
+            and (growth.max_parameters is None or self.parameters < growth.max_parameters)
+        )
+
+    def _grow(self) -> None:
+        run, progress = self.run, self.run.progress
+        self.display.growing()
+        when = {"step": progress.step, "epoch": round(progress.epoch, 6)}
+        try:
+            event = grow(run, self.method)
+        finally:
+            self._synchronize()
+        progress.growth_pending = False
+        progress.firings += 1
+        if event["units_added"]:
+            progress.events += 1
+            self._model_changed()
+            self.watch_frontier()
+            if run.config.schedule.restart:
+                progress.restarted_at = self.budget.used(progress.step, progress.seconds)
+                progress.restart_step = progress.step
+        self.trigger.reset(run)
+        event = {
+            "event": progress.firings,
+            **when,
+            "seconds": progress.seconds,
+            "method": run.config.method.name,
+            "trigger": run.config.trigger.name,
+            "readings": progress.readings,
+            **event,
+        }
+        self.folder.append_growth(event)
+        self.logger.growth(event)
+        self.display.growth(event)
+
+    def _model_changed(self) -> None:
+        """What is derived from the model and costs too much to derive at every step."""
+        run = self.run
+        self._step = run.train_step()
+        self.flops = model_flops(run)
+        self.parameters = count_parameters(run.model)
+        frontier = self.method.frontier(run.model) if run.history is not None else None
+        self.frontier_parameters = 0 if frontier is None else count_parameters(frontier)
+
+    def _synchronize(self) -> None:
+        """So that the clock is read after the device has done its work; never inside a step."""
+        if self.run.device.type == "cuda":
+            torch.cuda.synchronize(self.run.device)
+
+    def save(self, *, best: bool) -> None:
+        """A checkpoint."""
+        checkpoint.save(
+            self.folder.checkpoints,
+            checkpoint.capture(self.run, self.method, self.trigger, self.gathered),
+            best=best,
+        )
+
+    def close(self) -> None:
+        """Give terminal and files back."""
+        self.display.stop()
+        self.logger.close()
+        if self.run.history is not None:
+            self.run.history.close()

@@ -1,0 +1,101 @@
+"""What a run is made of: the object that methods and triggers are shown."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field, fields
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from grow_cli.config import Config
+from grow_cli.errors import Interrupted
+from grow_cli.training.interrupts import Interrupts
+from grow_cli.training.streams import Streams
+
+if TYPE_CHECKING:
+    from torch.optim import Optimizer
+
+    from grow_cli.data.batches import Batches
+    from grow_cli.data.tensors import Data
+    from grow_cli.models.modules.network import GrowableModel
+    from grow_cli.theory.history import History
+
+
+@dataclass
+class Progress:
+    """How far a run has come; plain numbers, as they stand in the checkpoint."""
+
+    step: int = 0
+    samples: int = 0
+    epoch: float = 0.0
+    seconds: float = 0.0
+    """Wall time of training and growth; evaluation and checkpoints left out."""
+    growth_seconds: float = 0.0
+    flops: int = 0
+    """Training and growth; forward + backward = 3 × forward; a multiply-add is two."""
+    growth_flops: int = 0
+    events: int = 0
+    """Growth events that added something."""
+    firings: int = 0
+    """Lines of the growth log: events, and firings that added nothing."""
+    evaluations: int = 0
+    threads: int = 1
+    """CPU threads, chosen at the start: the last bit depends on them."""
+    snapshots: int = 0
+    restarted_at: float = 0.0
+    """Budget progress at the last restart of the schedule."""
+    restart_step: int = 0
+    best_val_loss: float = float("inf")
+    best_val_score: float = float("-inf")
+    """Accuracy, or R² for regression."""
+    loss_at_best: float = float("inf")
+    """The validation loss where the score was best: ties are broken by it."""
+    best_step: int = 0
+    evaluations_without_gain: int = 0
+    growth_pending: bool = False
+    """The trigger fired and the growth is not done yet: a resumed run does it first."""
+    readings: dict[str, float] = field(default_factory=dict)
+    """The trigger's, at the last evaluation."""
+
+    def state_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        for f in fields(self):
+            setattr(self, f.name, state[f.name])
+
+
+@dataclass
+class Run:
+    """Read by triggers and methods; changed by the loop and, through `surgery.apply`, by growth."""
+
+    config: Config
+    device: torch.device
+    data: Data
+    model: GrowableModel
+    optimizer: Optimizer
+    batches: Batches
+    streams: Streams
+    loss: Callable[[Tensor, Tensor], Tensor]
+    """(outputs, targets) → mean loss of the batch, label smoothing included."""
+    progress: Progress = field(default_factory=Progress)
+    history: History | None = None
+    """The frontier's trajectory, where trigger or method reads it."""
+    measured: dict[str, float] = field(default_factory=dict)
+    """The last evaluation: train_loss, val_loss, val_accuracy or val_r2, ..."""
+    interrupted: Interrupts = field(default_factory=Interrupts)
+    """Called: the number of the signal that asks for a stop, if one has arrived."""
+
+    def train_step(self) -> Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]:
+        """(inputs, targets) → (loss, outputs): one optimizer step on the present model, without a host synchronisation."""
+        from grow_cli.training.step import make_step
+
+        return make_step(self)
+
+    def stop_if_interrupted(self) -> None:
+        """For long work inside a growth event: it is begun anew on resume."""
+        signal_number = self.interrupted()
+        if signal_number is not None:
+            raise Interrupted(signal_number)

@@ -1,0 +1,60 @@
+"""Grow at fixed intervals (TINY's schedule): every so many steps, epochs or seconds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from grow_cli.errors import check
+from grow_cli.registry import option
+from grow_cli.triggers.base import Trigger, TriggerOption, Verdict
+
+if TYPE_CHECKING:
+    from grow_cli.training.state import Run
+
+
+class Every(Trigger):
+    """Fires at the first evaluation at which `every` units have passed since the start or the last firing."""
+
+    def __init__(self, every: float, unit: str) -> None:
+        super().__init__()
+        self.every, self.unit = every, unit
+        self.readings = (f"{unit}_since",)
+        self.thresholds = {f"{unit}_since": every}
+        self._last = 0.0
+
+    def update(self, run: Run) -> Verdict:
+        since = self._now(run) - self._last
+        return Verdict(since >= self.every, {f"{self.unit}_since": since})
+
+    def reset(self, run: Run) -> None:
+        self._last = self._now(run)
+
+    def _now(self, run: Run) -> float:
+        return float(getattr(run.progress, {"steps": "step", "epochs": "epoch", "seconds": "seconds"}[self.unit]))
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"last": self._last}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self._last = state["last"]
+
+
+@option("trigger", "every")
+@dataclass
+class EveryOption(TriggerOption):
+    """Read at evaluations: an interval below the distance between them fires at each."""
+
+    every: float = 10
+    unit: str = "epochs"
+    """`steps`, `epochs` or `seconds`."""
+
+    def __post_init__(self) -> None:
+        check(self.every > 0, f"trigger.every={self.every}: must be above 0")
+        check(
+            self.unit in ("steps", "epochs", "seconds"),
+            f"trigger.unit={self.unit}: must be steps, epochs or seconds",
+        )
+
+    def build(self) -> Trigger:
+        return Every(self.every, self.unit)

@@ -1,0 +1,164 @@
+"""A user's mistake ends in one sentence with key, value and remedy, exit code 2, no traceback, and nothing written."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+# what is typed after `grow` → words that the sentence must hold
+MISTAKES = {
+    "train metod=alether": ["metod", "method"],
+    "train method=alehter": ["alehter", "did you mean alether"],
+    "train method.ran=3": ["method", "ran", "did you mean rank"],
+    "train method=static method.rank=3": ["method=static has no key rank", "none"],
+    "train method.rank=3 method=copy": ["method=copy has no key rank", "warmup_steps"],
+    "train model.layers=3": ["layers", "hidden"],
+    "train +method.foo=1": ["method.foo", "not a key"],
+    "train +foo=1": ["foo", "not a key"],
+    "train +stop.foo=1": ["stop.foo", "not a key"],
+    "train optimizer.lr=fast": ["optimizer.lr", "fast"],
+    "train optimizer.lr=-1": ["optimizer.lr=-1", "above 0"],
+    "train optimizer.lr=nan": ["optimizer.lr=nan"],
+    "train trigger.patience=0": ["patience=0", "1"],
+    "train trajectory.window=2": ["trajectory.window=2", "3"],
+    "train trajectory.dtype=int4": ["trajectory.dtype=int4", "int8"],
+    "train method=alether model=mlp": ["alether", "mlp", "residual_mlp"],
+    "train method=copy model=cnn": ["copy", "cnn", "residual_cnn"],
+    "train model.hidden=[]": ["block"],
+    "train model.hidden=[64,x]": ["hidden", "x"],
+    "train seed=abc": ["seed", "abc"],
+    "train batch_size=0": ["batch_size=0"],
+    "train subset=0": ["subset=0"],
+    "train subset=1000000": ["1000000"],
+    "train device=cuda:99": ["device=cuda:99"],
+    "train device=gpu": ["device=gpu", "cuda"],
+    "train precision=fp16": ["precision=fp16", "bf16"],
+    "train stop.epochs=null": ["stop.epochs", "budget"],
+    "train stop.epochs=-3": ["stop.epochs=-3"],
+    "train dataset.validation=1.5": ["validation=1.5"],
+    "train dataset=mnist data_dir=nowhere": ["nowhere"],
+    "train dataset=image_folder dataset.path=nowhere": ["nowhere"],
+    "train trigger=every trigger.unit=hours": ["hours", "seconds"],
+    "train schedule=one_cycle schedule.rise=2": ["schedule.rise=2"],
+    "train optimizer=sgd optimizer.momentum=0": ["nesterov"],
+    "train trigger=any ~trigger.of.tau_kappa ~trigger.of.plateau": ["trigger=any", "no triggers"],
+    "train seed": ["KEY=VALUE"],
+    "train seed=[1": ["seed=[1"],
+    "train -m --cfg job": ["--cfg"],
+    "tarin": ["tarin", "did you mean `grow train`"],
+    "method=alether": ["did you mean `grow train method=alether`"],
+    "eval nowhere": ["nowhere", "not a run folder"],
+    "resume nowhere": ["nowhere", "not a run folder"],
+    "list metods": ["metods", "method"],
+    "completion tcsh": ["bash"],
+}
+
+
+@pytest.mark.parametrize("typed", MISTAKES)
+def test_a_mistake_is_answered_by_one_sentence(typed: str, grow: Callable, tmp_path: Path) -> None:
+    outcome = grow(*typed.split())
+    assert outcome.code == 2
+    assert outcome.err.startswith("error: ")
+    assert len(outcome.err.strip().splitlines()) == 1, outcome.err
+    assert "Traceback" not in outcome.err + outcome.out
+    for word in MISTAKES[typed]:
+        assert word in outcome.err
+    written = [p for p in tmp_path.rglob("*") if p.is_file()]
+    assert written == [], "nothing is left behind"
+
+
+def test_the_traceback_is_shown_when_asked_for(grow: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GROW_DEBUG", "1")
+    assert "Traceback" in grow("train", "batch_size=0").err
+
+
+def test_rank_at_the_window_is_a_warning_and_training_goes_on(grow: Callable, small: tuple[str, ...]) -> None:
+    outcome = grow("train", *small, "method.rank=9", "stop.epochs=1")
+    assert outcome.code == 0
+    assert "warning" in outcome.err
+    assert "method.rank=9" in outcome.err
+
+
+def test_a_finished_run_is_not_overwritten(grow: Callable, small: tuple[str, ...], tmp_path: Path) -> None:
+    assert grow("train", *small, "run_dir=r", "stop.epochs=1").code == 0
+    before = {p: p.read_bytes() for p in (tmp_path / "r").rglob("*") if p.is_file()}
+    outcome = grow("train", *small, "run_dir=r", "stop.epochs=2")
+    assert outcome.code == 2
+    assert "not overwritten" in outcome.err
+    assert {p: p.read_bytes() for p in (tmp_path / "r").rglob("*") if p.is_file()} == before
+    assert "nothing to resume" in grow("resume", "r").err
+
+
+def test_a_folder_that_cannot_be_written_is_a_sentence(grow: Callable, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    outcome = grow("train", "run_dir=file/run")
+    assert outcome.code == 2
+    assert "cannot be written" in outcome.err
+    assert "run_dir" in outcome.err
+
+
+def test_an_infinite_loss_stops_the_run_as_failed(grow: Callable, small: tuple[str, ...], tmp_path: Path) -> None:
+    import json
+
+    import torch
+
+    typed = [o for o in small if not o.startswith("method.")]
+    outcome = grow("train", *typed, "run_dir=r", "optimizer=sgd", "optimizer.lr=1e30", "method=static")
+    assert outcome.code == 1
+    assert "no longer finite" in outcome.err
+    assert "optimizer.lr" in outcome.err
+    assert json.loads((tmp_path / "r/summary.json").read_text())["status"] == "failed"
+    state = torch.load(tmp_path / "r/checkpoints/last.pt", weights_only=True)
+    assert all(torch.isfinite(t).all() for t in state["model"].values())
+
+
+@pytest.fixture
+def run_folder(grow: Callable, small: tuple[str, ...], tmp_path: Path) -> Path:
+    """A finished run with a growth event."""
+    assert grow("train", *small, "run_dir=r", "stop.epochs=7").code == 0
+    return tmp_path / "r"
+
+
+def test_damaged_run_folders_are_sentences(run_folder: Path, grow: Callable) -> None:
+    checkpoint = run_folder / "checkpoints" / "last.pt"
+    whole = checkpoint.read_bytes()
+    for damage in (whole[: len(whole) // 2], b"", b"garbage" * 100):
+        checkpoint.write_bytes(damage)
+        outcome = grow("eval", run_folder)
+        assert (outcome.code, "cut short or damaged" in outcome.err) == (2, True)
+    import torch
+
+    checkpoint.write_bytes(whole)
+    state = torch.load(checkpoint, weights_only=True)
+    torch.save(state | {"format": 99}, checkpoint)
+    outcome = grow("eval", run_folder)
+    assert (outcome.code, "format 99" in outcome.err) == (2, True)
+    checkpoint.unlink()
+    outcome = grow("eval", run_folder)
+    assert (outcome.code, "no checkpoint" in outcome.err) == (2, True)
+    config = run_folder / ".hydra" / "config.yaml"
+    text = config.read_text()
+    for damage, words in (
+        ("a: [", "damaged"),
+        (text.replace("name: alether", "name: unheard"), "unheard"),
+        (text.replace("batch_size: 32", "batch_size: many"), "many"),
+        (text + "surplus: 1\n", "surplus"),
+    ):
+        config.write_text(damage)
+        outcome = grow("eval", run_folder)
+        assert (outcome.code, words in outcome.err) == (2, True), outcome.err
+        assert "Traceback" not in outcome.err
+
+
+def test_a_checkpoint_cannot_run_code(run_folder: Path, grow: Callable) -> None:
+    import pickle
+
+    class Evil:
+        def __reduce__(self) -> tuple[object, tuple[str]]:
+            return (Path.touch, (Path("owned"),))  # type: ignore[return-value]
+
+    (run_folder / "checkpoints" / "last.pt").write_bytes(pickle.dumps({"format": 1, "model": Evil()}))
+    assert grow("eval", run_folder).code == 2
+    assert not (run_folder.parent / "owned").exists()

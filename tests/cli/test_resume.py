@@ -1,0 +1,217 @@
+"""An interrupted run goes on, across growth events, and ends with the same numbers to the last bit."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+
+from grow_cli.training.interrupts import Interrupts
+
+CLOCKS = ["seconds", "growth_seconds"]
+
+
+def _same_end(one: Path, other: Path) -> None:
+    """Metrics but for the clock, growth log but for the clock, and every tensor of the checkpoint are the same."""
+    first, second = pd.read_csv(one / "metrics.csv"), pd.read_csv(other / "metrics.csv")
+    pd.testing.assert_frame_equal(first.drop(columns=CLOCKS), second.drop(columns=CLOCKS), check_exact=True)
+    for a, b in zip(_events(one), _events(other), strict=True):
+        assert a == b
+    a, b = (torch.load(p / "checkpoints/last.pt", weights_only=True) for p in (one, other))
+    assert a["architecture"] == b["architecture"]
+    for name, tensor in a["model"].items():
+        assert torch.equal(tensor, b["model"][name]), name
+    a, b = (json.loads((p / "summary.json").read_text()) for p in (one, other))
+    for key in ("test_accuracy", "test_loss", "best_step", "steps", "events", "training_flops", "widths", "status"):
+        assert a[key] == b[key], key
+
+
+def _events(folder: Path) -> list[dict[str, object]]:
+    events = [json.loads(line) for line in (folder / "growth.jsonl").read_text().splitlines()]
+    for event in events:
+        for key in CLOCKS:
+            event.pop(key)
+        for phase in event["phases"]:
+            phase.pop("seconds", None)
+    return events
+
+
+@pytest.fixture
+def whole(grow: Callable, small: tuple[str, ...], tmp_path: Path) -> Path:
+    """The run that nothing interrupted."""
+    assert grow("train", *small, "run_dir=whole").code == 0
+    events = _events(tmp_path / "whole")
+    assert len(events) == 2
+    assert all(e["units_added"] == 64 for e in events)
+    return tmp_path / "whole"
+
+
+# The signal is looked at once per step, a warm-up's included: 50 steps, 10 of warm-up, 50 steps, 10 of warm-up, ...
+MOMENTS = {
+    "at once": 1,
+    "mid-epoch": 33,
+    "in the first warm-up": 56,
+    "after growth": 75,
+    "in the second": 117,
+    "late": 170,
+}
+
+
+def _after(looks: int) -> Callable[[Interrupts], int | None]:
+    """As if SIGTERM had arrived before the given look at the signal."""
+    counted = 0
+
+    def arrived(self: Interrupts) -> int | None:
+        nonlocal counted
+        counted += 1
+        return signal.SIGTERM if counted >= looks else None
+
+    return arrived
+
+
+@pytest.mark.parametrize("moment", MOMENTS)
+def test_a_resumed_run_ends_as_the_whole_one(
+    moment: str, whole: Path, grow: Callable, small: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patched:
+        patched.setattr(Interrupts, "__call__", _after(MOMENTS[moment]))
+        outcome = grow("train", *small, "run_dir=cut")
+    assert outcome.code == 143
+    assert "grow resume" in outcome.err
+    assert json.loads((tmp_path / "cut/summary.json").read_text())["status"] == "interrupted"
+    assert grow("resume", "cut").code == 0
+    _same_end(whole, tmp_path / "cut")
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        (
+            "trajectory.dtype=int8",
+            "trigger=tau_kappa",
+            "trigger.tau_crit=0",
+            "trigger.kappa_crit=0",
+            "trigger.patience=2",
+            "evaluate.every=10",
+        ),
+        ("optimizer=sgd", "trajectory.storage=file"),
+    ],
+    ids="+".join,
+)
+def test_other_states_resume_exactly_too(
+    options: tuple[str, ...], grow: Callable, small: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rest = [o for o in small if not o.startswith("trigger")]
+    trigger = () if "trigger=tau_kappa" in options else ("trigger=every", "trigger.every=25", "trigger.unit=steps")
+    typed = ("train", *rest, *trigger, *options, "model=residual_cnn", "dataset.crop=1", "dataset.flip=true")
+    assert grow(*typed, "stop.epochs=9", "run_dir=whole").code == 0
+    with monkeypatch.context() as patched:
+        patched.setattr(Interrupts, "__call__", _after(61))
+        assert grow(*typed, "stop.epochs=9", "run_dir=cut").code == 143
+    assert grow("resume", "cut").code == 0
+    _same_end(tmp_path / "whole", tmp_path / "cut")
+
+
+def _wait_for_rows(process: subprocess.Popen[str], metrics: Path, rows: int) -> None:
+    for _ in range(1200):
+        if metrics.exists() and metrics.read_text().count("\n") > rows:
+            return
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.02)
+    raise AssertionError("the run writes no metrics")
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_signals_write_a_checkpoint_and_tell(
+    number: signal.Signals, code: int, spawn: Callable, small: tuple[str, ...], tmp_path: Path
+) -> None:
+    process = spawn("train", *small, "run_dir=r", "stop.epochs=100000", "growth.max_events=1")
+    _wait_for_rows(process, tmp_path / "r/metrics.csv", 3)
+    process.send_signal(number)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == code
+    assert "grow resume" in err
+    assert "Traceback" not in err
+    assert json.loads((tmp_path / "r/summary.json").read_text())["status"] == "interrupted"
+    assert torch.load(tmp_path / "r/checkpoints/last.pt", weights_only=True)["progress"]["step"] > 0
+
+
+@pytest.mark.parametrize("seed", [pytest.param(s, marks=[pytest.mark.slow] if s else []) for s in range(6)])
+def test_kill_9_at_random_moments_loses_nothing(
+    seed: int, spawn: Callable, grow: Callable, small: tuple[str, ...], tmp_path: Path
+) -> None:
+    typed = (*small, "stop.epochs=100", "trigger.every=150", "growth.max_events=3", f"seed={seed}")
+    assert grow("train", *typed, "run_dir=whole").code == 0
+    moment = random.Random(seed)
+    process = spawn("train", *typed, "run_dir=cut")
+    _wait_for_rows(process, tmp_path / "cut/metrics.csv", 0)
+    time.sleep(moment.uniform(0, 1.0))
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert torch.load(tmp_path / "cut/checkpoints/last.pt", weights_only=True)["format"] == 1
+    for _ in range(2 if seed else 0):
+        process = spawn("resume", "cut")
+        time.sleep(moment.uniform(3, 6))
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+    outcome = grow("resume", "cut")
+    assert outcome.code == 0 or "finished" in outcome.err, outcome.err
+    _same_end(tmp_path / "whole", tmp_path / "cut")
+
+
+def test_resume_changes_nothing_but_where_things_are(grow: Callable, small: tuple[str, ...], tmp_path: Path) -> None:
+    assert grow("train", *small, "run_dir=r", "stop.epochs=2").code == 0
+    (tmp_path / "r/summary.json").unlink()  # as after a kill
+    outcome = grow("resume", "r", "optimizer.lr=1")
+    assert outcome.code == 2
+    assert "optimizer.lr=1" in outcome.err
+    config = (tmp_path / "r/.hydra/config.yaml").read_bytes()
+    assert grow("resume", "r", "device=cpu").code == 0
+    assert (tmp_path / "r/.hydra/config.yaml").read_bytes() == config
+
+
+def test_two_processes_cannot_write_one_run(grow: Callable, small: tuple[str, ...], tmp_path: Path) -> None:
+    from grow_cli.recording.folder import RunFolder
+
+    assert grow("train", *small, "run_dir=r", "stop.epochs=2").code == 0
+    (tmp_path / "r/summary.json").unlink()
+    holder = RunFolder(tmp_path / "r")
+    holder.open()
+    outcome = grow("resume", "r")
+    assert (outcome.code, "another process" in outcome.err) == (2, True)
+    holder.close()
+    assert grow("resume", "r").code == 0
+
+
+def test_a_half_written_row_is_cut_off(grow: Callable, small: tuple[str, ...], tmp_path: Path) -> None:
+    for name in ("whole", "cut"):
+        assert grow("train", *small, f"run_dir={name}").code == 0
+    cut = tmp_path / "cut"
+    (cut / "summary.json").unlink()
+    with (cut / "metrics.csv").open("a") as file:
+        file.write("999,1.0,3")
+    with (cut / "growth.jsonl").open("a") as file:
+        file.write('{"event": 3, "st')
+    assert grow("resume", "cut").code == 0
+    _same_end(tmp_path / "whole", cut)
+
+
+def test_the_second_ctrl_c_acts_at_once() -> None:
+    code = (
+        "import os, signal, time\n"
+        "from grow_cli.training.interrupts import Interrupts\n"
+        "with Interrupts().watching():\n"
+        "    os.kill(os.getpid(), signal.SIGTERM); os.kill(os.getpid(), signal.SIGTERM); time.sleep(30)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], env=os.environ, timeout=20)
+    assert done.returncode == -signal.SIGTERM

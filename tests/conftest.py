@@ -1,0 +1,92 @@
+"""What every test may use: the command as a user types it, in this process or in one of its own."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a command left behind."""
+
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def grow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Outcome]:
+    """`grow("train", "seed=1")` in this process, in an empty folder."""
+    from grow_cli.cli import main
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("GROW_DEBUG", raising=False)
+    monkeypatch.setattr(sys, "argv", ["grow"])
+
+    def call(*arguments: object) -> Outcome:
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as left:
+            main([str(a) for a in arguments])
+        captured = capsys.readouterr()
+        return Outcome(int(left.value.code or 0), captured.out, captured.err)
+
+    return call
+
+
+@pytest.fixture
+def spawn(tmp_path: Path) -> Callable[..., subprocess.Popen[str]]:
+    """`spawn("train", "seed=1")`: the command in a process of its own, in an empty folder."""
+
+    def call(*arguments: object) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [sys.executable, "-m", "grow_cli", *map(str, arguments)],
+            cwd=tmp_path,
+            env=os.environ | {"PYTHONPATH": str(REPOSITORY)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    return call
+
+
+# A run that reaches every part in a second: few samples, growth at steps 50 and 100, a warm-up of 10 steps.
+SMALL = (
+    "subset=300",
+    "batch_size=32",
+    "optimizer.lr=1e-3",
+    "stop.epochs=20",
+    "evaluate.every=25",
+    "evaluate.unit=steps",
+    "trigger=every",
+    "trigger.every=50",
+    "trigger.unit=steps",
+    "trajectory.every=5",
+    "trajectory.window=6",
+    "method.rank=3",
+    "method.warmup_steps=10",
+    "growth.max_events=2",
+)
+
+
+@pytest.fixture
+def small() -> tuple[str, ...]:
+    """Overrides of a run that takes a second."""
+    return SMALL
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _one_thread() -> None:
+    """Tests compute small things, and their threads would wait for each other where cores are shared."""
+    import torch
+
+    torch.set_num_threads(1)

@@ -1,0 +1,248 @@
+"""The loop: nothing is read back in a step, data order does not depend on growth, warm-up trains the new block only."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from grow_cli.commands.train import compose
+from grow_cli.data.tensors import load_data
+from grow_cli.recording.folder import RunFolder
+from grow_cli.run import assemble
+from grow_cli.training.gathering import Gathered
+from grow_cli.training.growth import grow as grow_once
+from grow_cli.training.loop import Loop
+from grow_cli.training.warmup import warm_up_alone
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def make(tmp_path: Path, small: tuple[str, ...]) -> Iterator[Any]:
+    """`make("method=copy")`: a loop on the small run."""
+    made: list[tuple[Loop, RunFolder]] = []
+
+    def call(*overrides: str) -> Loop:
+        method = next((o for o in overrides if o.startswith("method=")), "method=alether")
+        own = {"method=static": (), "method=alether": ("method.rank=3", "method.warmup_steps=10")}
+        keys = own.get(method, ("method.warmup_steps=10",))  # which keys of the small run this method has
+        shared = [o for o in small if not o.startswith("method.")]
+        config = compose([method, *shared, *keys, *overrides, "progress=off"])
+        data = load_data(config.dataset, data_dir=tmp_path, subset=config.subset, device=CPU)
+        folder = RunFolder(tmp_path / f"run{len(made)}")
+        folder.create({})
+        loop = assemble(config, folder, data, CPU)
+        made.append((loop, folder))
+        return loop
+
+    yield call
+    for loop, folder in made:
+        loop.close()
+        folder.close()
+
+
+class NothingReadBack(TorchDispatchMode):
+    """Fails where a value would be copied from the device to the host."""
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        assert func is not torch.ops.aten._local_scalar_dense.default, "a value was read back from the device"
+        assert func is not torch.ops.aten.nonzero.default, "its result's size must be read back"
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        (),
+        ("optimizer=sgd", "clip_norm=1.0", "label_smoothing=0.1"),
+        ("model=vit", "optimizer=adamw", "precision=bf16", "trajectory.smoothing=0.9"),
+        ("model=residual_cnn", "dataset.crop=1", "dataset.flip=true", "trajectory.dtype=int8"),
+        ("model=residual_cnn", "trajectory.dtype=float16", "trajectory.sampling=adaptive"),
+    ],
+    ids=lambda o: "+".join(o) or "default",
+)
+def test_no_step_synchronises_with_the_host(options: tuple[str, ...], make: Any) -> None:
+    loop = make(*options)
+    loop.display.start(100, {})
+    with NothingReadBack():
+        loop._train_until(40)  # past an epoch's end, snapshots and gathered scores
+    assert loop.run.progress.step == 40
+
+
+def test_growing_changes_neither_data_order_nor_initialization(make: Any) -> None:
+    seen: dict[str, list[Tensor]] = {}
+    initial: dict[str, dict[str, Tensor]] = {}
+    for method in ("static", "copy", "random", "alether"):
+        loop = make(f"method={method}")
+        initial[method] = {k: v.clone() for k, v in loop.run.model.state_dict().items()}
+        draw, order = loop.run.batches.next, []
+
+        def noted(draw: Any = draw, order: list[Tensor] = order) -> tuple[Tensor, Tensor]:
+            x, y = draw()
+            order.append(x)
+            return x, y
+
+        loop.run.batches.next = noted
+        loop.train()
+        assert (loop.run.progress.events > 0) == (method != "static")
+        seen[method] = order
+    for method, order in seen.items():
+        assert len(order) == len(seen["static"]) == 180
+        assert all(torch.equal(a, b) for a, b in zip(order, seen["static"], strict=True)), method
+        assert all(torch.equal(initial[method][k], v) for k, v in initial["static"].items())
+
+
+def test_the_same_seed_gives_the_same_run_and_another_seed_another(make: Any) -> None:
+    ends = []
+    for seed in (1, 1, 2):
+        loop = make(f"seed={seed}", "stop.epochs=8")
+        loop.train()
+        ends.append(torch.cat([p.detach().flatten() for p in loop.run.model.parameters()]))
+    assert torch.equal(ends[0], ends[1])
+    assert not torch.equal(ends[0], ends[2])
+
+
+def test_the_warm_up_trains_the_new_block_only(make: Any) -> None:
+    loop = make()
+    loop.display.start(100, {})
+    loop._train_until(40)
+    run = loop.run
+    before = {name: p.detach().clone() for name, p in run.model.named_parameters()}
+    moments = {p: {k: v.clone() for k, v in s.items()} for p, s in run.optimizer.state.items()}
+    new = list(run.model.parameters())[-1]
+    rates = []
+    step = run.optimizer.step
+    run.optimizer.step = lambda: (rates.append(run.optimizer.param_groups[0]["lr"]), step())[1]  # type: ignore[method-assign]
+    first, last = warm_up_alone(run, [new], steps=12, rate=0.1)
+    assert first > 0
+    assert last > 0
+    assert rates == pytest.approx([0.1 * run.config.optimizer.lr] * 12)
+    for name, parameter in run.model.named_parameters():
+        assert parameter.requires_grad
+        assert torch.equal(parameter, before[name]) == (parameter is not new), name
+        if parameter is not new:
+            assert all(torch.equal(v, moments[parameter][k]) for k, v in run.optimizer.state[parameter].items())
+
+
+def test_a_copied_block_is_the_frontiers_and_goes_before_it(make: Any) -> None:
+    loop = make("method=copy")
+    loop.display.start(100, {})
+    loop._train_until(20)
+    model, method = loop.run.model, loop.method
+    old = method.frontier(model)
+    method.warmup_steps = 0
+    event = grow_once(loop.run, method)
+    new = method.frontier(model)
+    stack = next(s.stack for s in model.depth_sites() if s.residual)
+    assert [m is old for m in stack] == [False, False, True]
+    assert stack[1] is new, "it becomes the frontier"
+    assert all(torch.equal(v, old.state_dict()[k]) for k, v in new.state_dict().items())
+    assert event["units_added"] == 64
+    assert event["parameters_after"] - event["parameters_before"] == sum(p.numel() for p in new.parameters())
+    assert event["function_change_relative"] > 0
+
+
+def test_alether_puts_the_extrapolated_weights_into_the_new_block(make: Any) -> None:
+    loop = make()
+    loop.display.start(100, {})
+    loop._train_until(40)
+    run, method = loop.run, loop.method
+    method.warmup_steps = 0
+    expected = run.history.extrapolate(**method.settings)
+    event = grow_once(run, method)
+    block = method.frontier(run.model)
+    named = dict(block.named_parameters())
+    assert set(named) == set(expected), "every tensor by itself"
+    assert all(torch.equal(named[k], e.weights) for k, e in expected.items())
+    tensors = event["details"]["proposals"][0]["tensors"]
+    assert set(tensors) == set(named)
+    assert all(t["escape"] in ("orthogonal", "modes", "none") for t in tensors.values())
+
+
+def test_growth_without_enough_snapshots_says_so_and_goes_on(make: Any) -> None:
+    loop = make("trajectory.every=1000")
+    event = grow_once(loop.run, loop.method)
+    assert event["units_added"] == 0
+    assert "snapshots" in event["details"]["reason"]
+    assert event["parameters_after"] == event["parameters_before"]
+
+
+@pytest.mark.parametrize("model", ["residual_mlp", "residual_cnn", "vit"])
+@pytest.mark.parametrize("method", ["alether", "copy", "random"])
+def test_every_depth_method_grows_every_block_model_and_trains_on(model: str, method: str, make: Any) -> None:
+    loop = make(f"method={method}", f"model={model}", "trigger.every=30")
+    loop.train()
+    assert loop.run.progress.events == 2
+    assert loop.run.measured["train_loss"] < 2.0
+
+
+def test_the_flops_are_three_forward_passes_a_sample_and_the_growths(make: Any) -> None:
+    loop = make("stop.epochs=3")
+    loop.train()
+    progress = loop.run.progress
+    assert progress.events == 0
+    assert progress.flops - progress.growth_flops == 3 * loop.flops * progress.samples
+    loop = make()
+    loop.train()
+    assert loop.run.progress.growth_flops > 2 * 3 * loop.flops * 10 * 32 * 0.5, "two warm-ups of ten steps"
+
+
+def test_gathered_scores_equal_the_plain_mean() -> None:
+    torch.manual_seed(0)
+    gathered, other = Gathered("classification", CPU), Gathered("classification", CPU)
+    batches = [(torch.rand(()), torch.randn(8, 5), torch.randint(5, (8,))) for _ in range(150)]
+    for n, batch in enumerate(batches):
+        gathered.add(*batch)
+        other.add(*batch)
+        if n == 70:  # a checkpoint in between
+            state, other = other.state_dict(), Gathered("classification", CPU)
+            other.load_state_dict(state)
+    read = gathered.read()
+    assert read == other.read()
+    assert read["train_loss"] == pytest.approx(sum(float(b[0]) for b in batches) / 150)
+    hits = sum(int((b[1].argmax(1) == b[2]).sum()) for b in batches)
+    assert read["train_accuracy"] == hits / (150 * 8)
+
+
+def test_r2_is_one_minus_the_residual_over_the_variance() -> None:
+    torch.manual_seed(0)
+    gathered = Gathered("regression", CPU)
+    f, y = torch.randn(100, 1), torch.randn(100, 1)
+    for a, b in zip(f.split(10), y.split(10), strict=True):
+        gathered.add(torch.rand(()), a, b)
+    expected = 1 - (f - y).square().sum() / (y - y.mean()).square().sum()
+    assert gathered.read()["train_r2"] == pytest.approx(float(expected))
+
+
+@pytest.mark.parametrize(
+    "options", [("stop.growth_events=1",), ("stop.parameters=25000",), ("stop.plateau=1",), ("stop.steps=30",)]
+)
+def test_stop_rules_end_the_run(options: tuple[str, ...], make: Any) -> None:
+    loop = make(*options, "optimizer.lr=0.1")
+    assert str(options[0].split("=")[1])[:2] in loop.train()
+    assert loop.run.progress.step < 180
+
+
+def test_growth_respects_its_limits(make: Any) -> None:
+    for options, events in (
+        (("growth.max_events=1",), 1),
+        (("growth.max_parameters=1",), 0),
+        (("growth.until=0.3",), 1),
+    ):
+        loop = make(*options)
+        loop.train()
+        assert loop.run.progress.events == events, options
+
+
+def test_regression_and_flat_data_train_too(make: Any) -> None:
+    for options in (("dataset=curve", "subset=null"), ("dataset=moons", "subset=null")):
+        loop = make(*options, "stop.epochs=30")
+        loop.train()
+        assert any(k in loop.run.measured for k in ("val_r2", "val_accuracy"))
+        assert loop.run.progress.events > 0

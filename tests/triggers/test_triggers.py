@@ -1,0 +1,130 @@
+"""Triggers fire when their criterion holds for as long as they ask, and forget it after growth."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+import torch
+
+from grow_cli.theory.history import History
+from grow_cli.training.state import Progress
+from grow_cli.triggers.base import Trigger
+from grow_cli.triggers.combined import AllOption, AnyOption
+from grow_cli.triggers.every import EveryOption
+from grow_cli.triggers.never import NeverOption
+from grow_cli.triggers.plateau import PlateauOption
+from grow_cli.triggers.tau_kappa import TauKappaOption
+
+
+@dataclass
+class Seen:
+    """What a trigger may look at."""
+
+    progress: Progress = field(default_factory=Progress)
+    measured: dict[str, float] = field(default_factory=dict)
+    history: History | None = None
+
+
+def _history(path: torch.Tensor) -> History:
+    weights = torch.zeros(path.shape[1])
+    history = History(len(path))
+    history.watch({"w": weights})
+    for index, point in enumerate(path):
+        weights.copy_(point)
+        history.append(index)
+    return history
+
+
+def _closed_path() -> History:
+    angle = torch.linspace(0, 2 * math.pi, 12)
+    return _history(torch.stack([angle.cos(), angle.sin()], 1) + 1e-3 * angle[:, None])
+
+
+def _fires(trigger: Trigger, seen: Any, times: int) -> list[bool]:
+    return [trigger.update(seen).fires for _ in range(times)]
+
+
+def test_tau_kappa_needs_patience_evaluations_in_a_row() -> None:
+    seen, trigger = Seen(history=_closed_path()), TauKappaOption(patience=3).build()
+    assert _fires(trigger, seen, 4) == [False, False, True, True]
+    trigger.reset(seen)
+    assert _fires(trigger, seen, 2) == [False, False]
+    straight = Seen(history=_history(torch.arange(12.0)[:, None].repeat(1, 3)))
+    assert _fires(trigger, straight, 1) == [False]
+    assert _fires(trigger, seen, 3) == [False, False, True], "a straight window resets the count"
+
+
+def test_tau_kappa_waits_for_a_full_window() -> None:
+    history = _closed_path()
+    part = History(20)
+    weights = torch.zeros(2)
+    part.watch({"w": weights})
+    for index in range(10):
+        weights.copy_(torch.tensor([math.cos(index), math.sin(index)]))
+        part.append(index)
+    assert len(history) == 12
+    assert _fires(TauKappaOption(patience=1).build(), Seen(history=part), 3) == [False] * 3
+    verdict = TauKappaOption(patience=1).build().update(Seen(history=part))  # type: ignore[arg-type]
+    assert verdict.readings["tau"] > 1, "it is logged before it counts"
+    empty = TauKappaOption(patience=1).build().update(Seen(history=None))  # type: ignore[arg-type]
+    assert math.isnan(empty.readings["tau"])
+
+
+def test_a_random_walk_reads_one_on_the_diffusion_scale() -> None:
+    generator = torch.Generator().manual_seed(0)
+    walk = _history(torch.randn(20, 20_000, generator=generator).cumsum(0))
+    assert _fires(TauKappaOption(patience=1).build(), Seen(history=walk), 1) == [True], "noise alone fires the paper's"
+    below = TauKappaOption(patience=1, scale="diffusion", tau_crit=1.05, kappa_crit=1.05).build()
+    assert _fires(below, Seen(history=walk), 1) == [False]
+    above = TauKappaOption(patience=1, scale="diffusion", tau_crit=0.95, kappa_crit=0.95).build()
+    assert _fires(above, Seen(history=walk), 1) == [True]
+
+
+@pytest.mark.parametrize("unit", ["steps", "epochs", "seconds"])
+def test_every_fires_once_per_interval(unit: str) -> None:
+    trigger, fired = EveryOption(every=3, unit=unit).build(), []
+    for now in range(1, 10):
+        seen: Any = Seen(Progress(step=now, epoch=float(now), seconds=float(now)))
+        fired.append(trigger.update(seen).fires)
+        if fired[-1]:
+            trigger.reset(seen)
+    assert fired == [False, False, True] * 3
+
+
+def test_plateau_counts_evaluations_without_a_better_loss() -> None:
+    trigger = PlateauOption(patience=2, min_delta=0.1).build()
+    losses = [1.0, 0.8, 0.75, 0.72, 0.5]
+    assert [trigger.update(Seen(measured={"val_loss": v})).fires for v in losses] == [False, False, False, True, False]  # type: ignore[arg-type]
+
+
+def test_any_and_all_combine_and_keep_each_part_counting() -> None:
+    parts = {"a": EveryOption(every=2, unit="steps"), "b": EveryOption(every=3, unit="epochs")}
+    either, both = AnyOption(of=parts).build(), AllOption(of=parts).build()
+    moments: list[Any] = [Seen(Progress(step=n, epoch=float(n))) for n in (1, 2, 3)]
+    assert [either.update(s).fires for s in moments] == [False, True, True]
+    assert [both.update(s).fires for s in moments] == [False, False, True]
+    assert set(either.readings) == {"steps_since", "epochs_since"}
+    assert either.thresholds == {"steps_since": 2, "epochs_since": 3}
+    assert AnyOption(of={"t": TauKappaOption()}).uses_trajectory()
+    assert not AnyOption(of=parts).uses_trajectory()
+
+
+def test_never_never_fires() -> None:
+    assert _fires(NeverOption().build(), Seen(), 3) == [False] * 3
+
+
+@pytest.mark.parametrize(
+    "option",
+    [TauKappaOption(patience=3), PlateauOption(patience=3), EveryOption(every=3, unit="steps")],
+    ids=lambda o: type(o).__name__,
+)
+def test_a_restored_trigger_goes_on_counting(option: Any) -> None:
+    seen: Any = Seen(Progress(step=2), {"val_loss": 1.0}, _closed_path())
+    whole, first, second = option.build(), option.build(), option.build()
+    _fires(whole, seen, 2)
+    _fires(first, seen, 2)
+    second.load_state_dict(first.state_dict())
+    assert _fires(whole, seen, 3) == _fires(second, seen, 3)
