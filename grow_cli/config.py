@@ -120,6 +120,10 @@ class Trajectory:
         ):
             value = getattr(self, name)
             check(value in allowed, f"trajectory.{name}={value}: must be one of {', '.join(allowed)}")
+        check(
+            self.sampling == "uniform" or self.window >= 6,
+            f"trajectory.window={self.window}: trajectory.sampling=adaptive needs 6 snapshots or more",
+        )
         check(0 <= self.smoothing < 1, f"trajectory.smoothing={self.smoothing}: must be from 0 to below 1")
 
 

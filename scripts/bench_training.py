@@ -90,7 +90,14 @@ def by_dataloader(data: Data) -> Callable[[], float]:
 
 def by_grow(data: Data, folder: Path) -> Callable[[], float]:
     """`grow` itself, from the permutation to the written row of metrics; its validation pass is reported apart."""
-    overrides = ["dataset=mnist", "model=mlp", "model.hidden=[64]", "method=static", "trigger=tau_kappa"]
+    overrides = [
+        "dataset=mnist",
+        "model=mlp",
+        "model.hidden=[64]",
+        "method=static",
+        "trigger=tau_kappa",
+        "optimizer=adam",
+    ]
     overrides += [f"batch_size={BATCH}", "trajectory.every=50", "optimizer.weight_decay=0", "stop.epochs=1000"]
     config = compose(overrides)
     target = RunFolder(folder)

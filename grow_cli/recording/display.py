@@ -44,8 +44,8 @@ class Display:
     def step(self, step: int) -> None:
         """After a step: must cost next to nothing."""
 
-    def evaluation(self, row: dict[str, Any], thresholds: dict[str, float]) -> None:
-        """After a row of metrics.csv."""
+    def evaluation(self, row: dict[str, Any], thresholds: dict[str, float], closed: str) -> None:
+        """After a row of metrics.csv; `closed` says why the net cannot grow any more, if it cannot."""
 
     def growing(self) -> None:
         """Before a growth event."""
@@ -75,7 +75,7 @@ class LineDisplay(Display):
     def __init__(self, title: str) -> None:
         console.out.print(title)
 
-    def evaluation(self, row: dict[str, Any], thresholds: dict[str, float]) -> None:
+    def evaluation(self, row: dict[str, Any], thresholds: dict[str, float], closed: str) -> None:
         words = [f"epoch {row['epoch']:.1f}", f"step {row['step']}", f"lr {row['lr']:.2g}"]
         words += [f"{k} {v:.4f}" for k, v in row.items() if k.startswith(("train_", "val_")) and _shown(v)]
         words += [
@@ -96,7 +96,7 @@ class LiveDisplay(Display):
         self._events: list[str] = []
         self._best = -math.inf
         self._thresholds: dict[str, float] = {}
-        self._status = ""
+        self._closed = ""
         self._shown_at = 0.0
 
     def start(self, total_steps: float, thresholds: dict[str, float]) -> None:
@@ -123,8 +123,8 @@ class LiveDisplay(Display):
             self._bar.update(self._task, completed=step)
             self._refresh()
 
-    def evaluation(self, row: dict[str, Any], thresholds: dict[str, float]) -> None:
-        self._thresholds = thresholds
+    def evaluation(self, row: dict[str, Any], thresholds: dict[str, float], closed: str) -> None:
+        self._thresholds, self._closed = thresholds, closed
         self._rows.append(row)
         self._bar.update(self._task, completed=row["step"])
         if time.monotonic() - self._shown_at > _REFRESH_SECONDS:
@@ -189,6 +189,8 @@ class LiveDisplay(Display):
             text.append(f"{name.replace('_', ' ')} ")
             text.append(f"{value:.3g}", style="bold yellow" if reached else "bold")
             text.append(f" / {limit:g}   " if limit is not None else "   ", style="dim")
+        if text and self._closed:
+            text.append(f"no more growth: {self._closed}", style="dim")
         return text
 
 

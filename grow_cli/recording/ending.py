@@ -25,6 +25,9 @@ def show(folder: RunFolder, summary: dict[str, Any]) -> None:
     events = growth_events(folder)
     if events:
         console.out.print(_grown(events))
+        console.out.print(
+            "[dim]* on a fixed batch: before, just after, and settled; Δf: relative change of the outputs[/dim]\n"
+        )
     elif summary["trigger"] != "never":
         console.out.print("Nothing grew: the trigger never fired while growth was allowed (growth.until).")
     console.out.print(_reached(summary))
@@ -55,9 +58,6 @@ def _grown(events: list[dict[str, Any]]) -> Table:
             _number(e["function_change_relative"], ".0%"),
             f"{e['growth_seconds']:.1f}",
         )
-    table.caption = (
-        "* on a fixed batch: before, just after, and settled (after the warm-up); Δf: relative change of the outputs"
-    )
     return table
 
 

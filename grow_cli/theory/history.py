@@ -14,7 +14,8 @@ the Gram matrices that `theory.trajectory` reads everything from.
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -40,10 +41,10 @@ class History:
     def __init__(
         self,
         window: int,
-        dtype: Literal["float32", "float16", "int8"] = "float32",
-        storage: Literal["device", "cpu", "file"] = "device",
-        path: str | None = None,
-        sampling: Literal["uniform", "adaptive"] = "uniform",
+        dtype: str = "float32",
+        storage: str = "device",
+        path: Path | None = None,
+        sampling: str = "uniform",
         smoothing: float = 0.0,
     ) -> None:
         least = 6 if sampling == "adaptive" else 3
@@ -81,7 +82,7 @@ class History:
         self._sizes = [tensor.numel() for tensor in named_tensors.values()]
         self._store = VelocityStore(self.window - 1, self._sizes, self.dtype, home, pin=pin, path=self.path)
         self._last = torch.zeros(sum(self._sizes), device=home, pin_memory=pin)
-        self._average = self._present() if self.smoothing else None
+        self._average = torch.cat(self._present()) if self.smoothing else None
         self._steps: list[int] = []
         self._order: list[int] = []  # slots of the velocities, oldest first: one fewer than there are steps
 
@@ -89,8 +90,7 @@ class History:
     def smooth(self) -> None:
         """Move the average towards the tensors: call at every training step. Does nothing when smoothing is 0."""
         if self._average is not None:
-            tensors = [tensor.detach().reshape(-1).float() for tensor in self._watched.values()]
-            torch._foreach_lerp_(list(self._average.split(self._sizes)), tensors, 1 - self.smoothing)
+            torch._foreach_lerp_(self._recorded(), self._present(), 1 - self.smoothing)
 
     @torch.no_grad()
     def append(self, index: int) -> None:
@@ -98,15 +98,18 @@ class History:
         store = self._opened()
         steps, order = self._steps, self._order
         check(not steps or index > steps[-1], f"snapshot {index} follows {steps[-1:]}: number snapshots upwards")
-        snapshot = (self._present() if self._average is None else self._average.clone()).to(self._last.device)
         changed = self._drop_old(index, store)
+        present = [tensor.to(self._last.device) for tensor in self._recorded()]
+        last = list(self._last.split(self._sizes))
         if steps:
+            for old, new in zip(last, present, strict=True):
+                torch.sub(new, old, out=old)  # the velocity, in the memory of the snapshot that it replaces
             slot = min(set(range(self.window - 1)).difference(order))
-            store.write(slot, torch.sub(snapshot, self._last, out=self._last))
+            store.write(slot, self._last)
             order.append(slot)
             store.update_gram([*changed, slot], used=max(order) + 1)
+        torch._foreach_copy_(last, present)
         steps.append(index)
-        self._last = snapshot
 
     @property
     def full(self) -> bool:
@@ -186,13 +189,18 @@ class History:
             del steps[at], order[at]
         return sorted(changed.intersection(order))
 
-    def _present(self) -> Tensor:
-        """The watched tensors end to end (P,), float32."""
-        return torch.cat([tensor.detach().reshape(-1).float() for tensor in self._watched.values()])
+    def _present(self) -> list[Tensor]:
+        """The watched tensors, flat, float32."""
+        return [tensor.detach().reshape(-1).float() for tensor in self._watched.values()]
+
+    def _recorded(self) -> list[Tensor]:
+        """What snapshots are taken of: the watched tensors, or with smoothing their average."""
+        return self._present() if self._average is None else list(self._average.split(self._sizes))
 
     def _gram(self) -> Tensor:
+        store = self._opened()
         check(len(self) >= 3, f"the history holds {len(self)} snapshots: wait until it has 3, or until `full`")
-        return self._opened().gram(self._order)
+        return store.gram(self._order)
 
     def _opened(self) -> VelocityStore:
         if self._store is None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from grow_cli.theory.trajectory import chunk_columns, converted_chunks
+from grow_cli.theory.trajectory import chunk_columns
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "int8": torch.int8}
 # A velocity's largest entry is scaled to this code. Float16 is scaled as well: velocities of 1e-6 are ordinary,
@@ -44,11 +44,11 @@ class VelocityStore:
         device: torch.device,
         *,
         pin: bool = False,
-        path: str | None = None,
+        path: Path | None = None,
     ) -> None:
         self._sizes = list(sizes)
         self._largest_code = LARGEST_CODE.get(dtype)
-        self._path = None if path is None else Path(path)
+        self._path = path
         entries = slots * sum(sizes)
         if self._path is None:
             codes = torch.zeros(entries, dtype=DTYPES[dtype], device=device, pin_memory=pin)
@@ -78,13 +78,16 @@ class VelocityStore:
 
     def update_gram(self, changed: Sequence[int], used: int) -> None:
         """Renew the rows and columns of the changed slots: one pass each over the first `used`. No host sync."""
+        columns = chunk_columns(self.codes)
+        # Float32 products, summed in float64, are exact to 1e-7 / √P: enough where there are many.
+        dtype = torch.float64 if self.codes.shape[1] <= 2**18 else torch.float32
+        products = torch.empty(used * min(columns, self.codes.shape[1]), dtype=dtype, device=self.codes.device)
         for tensor, codes in enumerate(self.codes[:used].split(self._sizes, dim=1)):
-            # Float32 products, summed in float64, are exact to 1e-7 / √entries: enough where there are many.
-            dtype = torch.float64 if codes.shape[1] <= 2**18 else torch.float32
             for slot in changed:
                 row = torch.zeros(used, dtype=torch.float64, device=codes.device)
-                for chunk in converted_chunks(codes, dtype):
-                    row += chunk.mul_(chunk[slot].clone()).sum(dim=1, dtype=torch.float64)
+                for chunk in codes.split(columns, dim=1):
+                    out = products[: chunk.numel()].view(chunk.shape)
+                    row += torch.mul(chunk, chunk[slot].to(dtype), out=out).sum(dim=1, dtype=torch.float64)
                 self.inner[tensor, slot, :used] = row
                 self.inner[tensor, :used, slot] = row
 

@@ -153,7 +153,8 @@ class Loop:
         }
         self.folder.append_metrics(row)
         self.logger.metrics(row)
-        self.display.evaluation(row, self.trigger.thresholds)
+        closed = self._growth_closed()
+        self.display.evaluation(row, self.trigger.thresholds, closed)
         if verdict is None:
             raise TrainingFailed(
                 f"the loss is no longer finite at step {progress.step:,} (training {measured['train_loss']}, validation "
@@ -162,7 +163,7 @@ class Loop:
             )
         better = self._note_best(measured)
         progress.readings = verdict.readings
-        progress.growth_pending = verdict.fires and self._growth_open()
+        progress.growth_pending = verdict.fires and not closed
         if better or progress.growth_pending or progress.evaluations % config.checkpoint.every == 0:
             self.save(best=better)
 
@@ -179,14 +180,18 @@ class Loop:
         progress.evaluations_without_gain = 0 if gained else progress.evaluations_without_gain + 1
         return better
 
-    def _growth_open(self) -> bool:
+    def _growth_closed(self) -> str:
+        """Why nothing can grow any more, whatever the trigger says; empty while something can."""
         progress, growth = self.run.progress, self.run.config.growth
-        return (
-            self.method.kind != "none"
-            and self.budget.used(progress.step, progress.seconds) < growth.until
-            and (growth.max_events is None or progress.events < growth.max_events)
-            and (growth.max_parameters is None or self.parameters < growth.max_parameters)
-        )
+        if self.method.kind == "none":
+            return "this method never grows"
+        if self.budget.used(progress.step, progress.seconds) >= growth.until:
+            return f"the part of the budget in which the net may grow is over (growth.until={growth.until:g})"
+        if growth.max_events is not None and progress.events >= growth.max_events:
+            return f"growth.max_events={growth.max_events} is reached"
+        if growth.max_parameters is not None and self.parameters >= growth.max_parameters:
+            return f"growth.max_parameters={growth.max_parameters} is reached"
+        return ""
 
     def _grow(self) -> None:
         run, progress = self.run, self.run.progress

@@ -142,7 +142,7 @@ def test_a_sweep_makes_folders_that_pandas_reads_without_special_cases(
 ) -> None:
     # static has no warm-up: what only some methods have cannot be swept with them
     shared = [o for o in small if not o.startswith("method.")]
-    outcome = grow("train", "-m", "method=alether,copy,random,static", "seed=0,1", *shared, "stop.epochs=8")
+    outcome = grow("train", "-m", "method=alether,copy,random,static", "seed=0,1", *shared, "stop.epochs=12")
     assert outcome.code == 0, outcome.err
     folders = sorted(p.parent for p in tmp_path.glob("outputs/sweeps/*/*/summary.json"))
     assert len(folders) == 8
@@ -153,7 +153,7 @@ def test_a_sweep_makes_folders_that_pandas_reads_without_special_cases(
     frames = pd.concat([pd.read_csv(f / "metrics.csv") for f in folders])
     assert set(COLUMNS) <= set(frames.columns)
     same = table.groupby(["method", "seed"])["test_loss"].first()
-    alone = grow("train", "method=copy", "seed=1", *shared, "stop.epochs=8", "run_dir=alone")
+    alone = grow("train", "method=copy", "seed=1", *shared, "stop.epochs=12", "run_dir=alone")
     assert alone.code == 0
     assert json.loads((tmp_path / "alone/summary.json").read_text())["test_loss"] == same["copy", 1]
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 import torch
-from grow_cli.surgery.sites import default_frontier
 from growing_nets import NETS, Net
 from torch import nn
 
+from grow_cli.methods.base import Method
 from grow_cli.models.modules.activations import Rational
 from grow_cli.models.modules.layers import Block
 
@@ -104,10 +104,10 @@ def test_a_block_adds_its_outputs_applied_to_its_activations(net: Net) -> None:
 
 def test_the_frontier_is_the_last_block_or_hidden_layer() -> None:
     vit, mlp, cnn, linear = (NETS[key].build()[0] for key in ("vit", "mlp", "cnn", "mlp linear"))
-    assert default_frontier(vit) is vit.blocks[-1]
-    assert default_frontier(mlp) is mlp.hidden[-1]
-    assert default_frontier(cnn) is cnn.stages[1][-1]
-    assert default_frontier(linear) is linear
+    assert Method().frontier(vit) is vit.blocks[-1]
+    assert Method().frontier(mlp) is mlp.hidden[-1]
+    assert Method().frontier(cnn) is cnn.stages[1][-1]
+    assert Method().frontier(linear) is linear
 
 
 def test_senns_activation_is_the_identity_at_1_0_0_and_the_formula_elsewhere() -> None:

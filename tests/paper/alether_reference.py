@@ -73,7 +73,9 @@ def covariance(history: Tensor) -> Tensor:
     """Σ_real (P, P) (Def. 8)."""
     W = history.double()
     mean = W.mean(dim=0)
-    return sum((torch.outer(w - mean, w - mean) for w in W), start=torch.zeros(W.shape[1], W.shape[1]).double()) / len(W)
+    return sum((torch.outer(w - mean, w - mean) for w in W), start=torch.zeros(W.shape[1], W.shape[1]).double()) / len(
+        W
+    )
 
 
 def ideal_covariance(history: Tensor) -> Tensor:
@@ -160,22 +162,26 @@ def trajectories(snapshots: int = 20, parameters: int = 60, seed: int = 0) -> di
         return torch.randn(*shape, generator=random, dtype=torch.float64)
 
     time = torch.arange(snapshots, dtype=torch.float64)[:, None]
-    start, heading, walk = noise(1, parameters), noise(1, parameters), noise(snapshots, parameters).cumsum(dim=0)
+    start, heading, walk = (
+        noise(1, parameters),
+        noise(1, parameters),
+        noise(snapshots, parameters).cumsum(dim=0),
+    )
     decay = torch.exp(-time * torch.linspace(0.02, 1.0, parameters).double())  # gradient descent on a quadratic
     return {
         "random walk": start + 0.1 * walk,
         "drift and noise": start + 0.1 * heading * time + 0.1 * walk,
         "oscillation": start + 0.02 * heading * time + 0.3 * noise(snapshots, parameters),
-        "gradient descent": start + heading * decay,
+        "gradient descent": start + heading * decay + 1e-4 * walk,
         "few parameters": start[:, :4] + 0.1 * walk[:, :4],
         "modes only": start + modes_only(snapshots, parameters),
     }
 
 
 def modes_only(snapshots: int, parameters: int) -> Tensor:
-    """Drift along one axis and ever smaller oscillations across 12 others, which cancel over the window.
+    """Drift along one axis and ever smaller oscillations along 12 others, which cancel over the window.
 
-    The mean velocity lies along a dominant mode, so none of it is left outside U_10 and two modes are.
+    The mean velocity is the first mode: none of it is left outside U_k, while other modes are.
     """
     count = snapshots - 1
     t = torch.arange(count, dtype=torch.float64)
@@ -184,5 +190,5 @@ def modes_only(snapshots: int, parameters: int) -> Tensor:
     for i in range(1, 13):
         wave = torch.cos(2 * torch.pi * ((i + 1) // 2) * t / count + (torch.pi / 2 if i % 2 else 0.3))
         wave = wave - V[:, :i] @ (V[:, :i].T @ wave / V[:, :i].square().sum(dim=0))  # orthogonal in time
-        V[:, i] = 3.0 * 0.9**i * wave / wave.norm() * count**0.5
+        V[:, i] = 0.97**i * wave / wave.norm() * count**0.5
     return torch.cat([torch.zeros(1, parameters, dtype=torch.float64), V.cumsum(dim=0)])
