@@ -75,6 +75,7 @@ def assemble(
     display = make_display(config.progress, " · ".join([*(part.name for part in parts), str(folder.path)]))
     method, trigger, logger = config.method.build(model), config.trigger.build(), config.logger.build(folder.path)
     method.check(model)
+    run.regularizer = method.regularizer
     loop = Loop(run, method, trigger, folder, display, logger)
     if state is None:
         run.progress.threads = choose_threads(config.threads, device, loop.flops * batches.batch_size)

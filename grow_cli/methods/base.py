@@ -54,7 +54,7 @@ class Method:
         return []
 
     def regularizer(self, run: Run) -> Tensor | None:
-        """A term added to the loss of every step, or None."""
+        """A term () added to the loss of every step, or None."""
         return None
 
     def state_dict(self) -> dict[str, Any]:

@@ -79,7 +79,8 @@ class VelocityStore:
     def update_gram(self, changed: Sequence[int], used: int) -> None:
         """Renew the rows and columns of the changed slots: one pass each over the first `used`. No host sync."""
         columns = chunk_columns(self.codes)
-        # Float32 products, summed in float64, are exact to 1e-7 / √P: enough where there are many.
+        # Many entries: float32 within a chunk and float64 across, whose rounding averages out to some 1e-9. Few: it
+        # would not, and would pass for modes of its own; float64 costs nothing there.
         dtype = torch.float64 if self.codes.shape[1] <= 2**18 else torch.float32
         products = torch.empty(used * min(columns, self.codes.shape[1]), dtype=dtype, device=self.codes.device)
         for tensor, codes in enumerate(self.codes[:used].split(self._sizes, dim=1)):
@@ -87,7 +88,7 @@ class VelocityStore:
                 row = torch.zeros(used, dtype=torch.float64, device=codes.device)
                 for chunk in codes.split(columns, dim=1):
                     out = products[: chunk.numel()].view(chunk.shape)
-                    row += torch.mul(chunk, chunk[slot].to(dtype), out=out).sum(dim=1, dtype=torch.float64)
+                    row += torch.mul(chunk, chunk[slot].to(dtype), out=out).sum(dim=1)
                 self.inner[tensor, slot, :used] = row
                 self.inner[tensor, :used, slot] = row
 

@@ -30,7 +30,9 @@ class OptimizerOption(Option):
         from grow_cli.surgery.optimizer import parameter_groups
 
         fused = next(model.parameters()).device.type in ("cpu", "cuda")
-        return self._make(parameter_groups(model, self.weight_decay), fused)
+        # without decay the two groups are alike, and one is a kernel call a step instead of two
+        whole = [{"params": list(model.parameters()), "weight_decay": 0.0}]
+        return self._make(parameter_groups(model, self.weight_decay) if self.weight_decay else whole, fused)
 
     def _make(self, groups: list[dict[str, Any]], fused: bool) -> Optimizer:
         raise NotImplementedError

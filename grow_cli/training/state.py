@@ -85,6 +85,8 @@ class Run:
     """The frontier's trajectory, where trigger or method reads it."""
     measured: dict[str, float] = field(default_factory=dict)
     """The last evaluation: train_loss, val_loss, val_accuracy or val_r2, ..."""
+    regularizer: Callable[[Run], Tensor | None] = lambda run: None
+    """The method's term of the loss; None where it has none now."""
     interrupted: Interrupts = field(default_factory=Interrupts)
     """Called: the number of the signal that asks for a stop, if one has arrived."""
 

@@ -30,7 +30,7 @@ def autocast(device: torch.device, precision: str) -> AbstractContextManager[Any
 def make_step(run: Run) -> Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]:
     """The step on the present model and its trainable parameters; made anew after growth.
 
-    Nothing in it reads a value back from the device: the loss is returned as a tensor.
+    Nothing in it reads a value back from the device: the loss is returned as a tensor, without the method's term.
     """
     config, model, loss_of, optimizer = run.config, run.model, run.loss, run.optimizer
     bf16 = config.precision == "bf16"
@@ -50,11 +50,13 @@ def make_step(run: Run) -> Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]:
         compute = torch.compile(compute)
     clip = config.clip_norm
     parameters = [p for p in model.parameters() if p.requires_grad]
+    regularizer = run.regularizer
     zero_grad, optimize, clip_gradient = optimizer.zero_grad, optimizer.step, nn.utils.clip_grad_norm_
 
     def step(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         loss, outputs = compute(x, y)
-        loss.backward()
+        term = regularizer(run)
+        (loss if term is None else loss + term).backward()
         if clip is not None:
             clip_gradient(parameters, clip)
         optimize()

@@ -182,6 +182,25 @@ def test_every_depth_method_grows_every_block_model_and_trains_on(model: str, me
     assert loop.run.measured["train_loss"] < 2.0
 
 
+def test_a_methods_regularizer_is_part_of_every_steps_loss(make: Any) -> None:
+    from grow_cli.methods.base import Method
+
+    class Shrink(Method):
+        """Pulls every weight to zero, hard."""
+
+        def regularizer(self, run: Any) -> Tensor:
+            return 100.0 * torch.stack([p.square().sum() for p in run.model.parameters()]).sum()
+
+    plain, shrunk = make("method=static"), make("method=static")
+    shrunk.run.regularizer = Shrink().regularizer
+    shrunk._model_changed()
+    for loop in (plain, shrunk):
+        loop.display.start(100, {})
+        loop._train_until(60)
+    sizes = [sum(p.detach().square().sum().item() for p in loop.run.model.parameters()) for loop in (plain, shrunk)]
+    assert sizes[1] < 0.9 * sizes[0]
+
+
 def test_the_flops_are_three_forward_passes_a_sample_and_the_growths(make: Any) -> None:
     loop = make("stop.epochs=3")
     loop.train()
