@@ -81,7 +81,7 @@ def tabulate(runs: pd.DataFrame, dataset: str, seeds: int, command: str) -> str:
         f"# Depth growth on {dataset}: {seeds} seeds, one recipe",
         "",
         f"Made by `{command}`. Mean ± standard deviation over the seeds; p: paired t-test of the test accuracy against alether.",
-        "Change of f: root of E‖f_new − f_old‖² / E‖f_old‖² when the block is inserted; the loss is that of a fixed batch, against",
+        "Change of f: root of E‖f_new − f_old‖² / E‖f_old‖² when the block is inserted; the loss is of a fixed batch, against",
         "the moment before the event.",
         "",
         "| | test accuracy, % | p | parameters | events | GFLOPs | seconds | change of f, % | loss jump | after warm-up |",
