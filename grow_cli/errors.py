@@ -11,8 +11,11 @@ class TrainingFailed(Exception):
     """Training went wrong by itself (the loss is NaN, say): status `failed`, exit code 1."""
 
 
-class Interrupted(Exception):
-    """Ctrl-C or SIGTERM arrived; the run can be resumed. `signal_number` decides the exit code."""
+class Interrupted(BaseException):
+    """Ctrl-C or SIGTERM arrived; the run can be resumed. `signal_number` decides the exit code.
+
+    Like KeyboardInterrupt no `Exception`: whoever runs jobs one after another must stop, not go on with the next.
+    """
 
     def __init__(self, signal_number: int) -> None:
         super().__init__(f"interrupted by signal {signal_number}")

@@ -42,7 +42,7 @@ def train(config: Config, folder: RunFolder, *, resume: bool = False) -> dict[st
         with run.interrupted.watching():
             ended_by = loop.train()
         loop.save(best=False)
-    except Exception as error:
+    except (Exception, Interrupted) as error:
         status = "interrupted" if isinstance(error, Interrupted) else "failed"
         folder.write_summary(_summary(run, status) | {"error": str(error)})
         if isinstance(error, torch.OutOfMemoryError):

@@ -122,6 +122,16 @@ def test_other_states_resume_exactly_too(
     _same_end(tmp_path / "whole", tmp_path / "cut")
 
 
+def test_ctrl_c_ends_a_whole_sweep(
+    grow: Callable, small: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Interrupts, "__call__", _after(30))
+    outcome = grow("train", "-m", "seed=0,1,2", *small, "run_dir=s")
+    assert outcome.code == 143
+    assert len(list((tmp_path / "s").glob("*/metrics.csv"))) == 1
+    assert "Error executing job" not in outcome.err
+
+
 def _wait_for_rows(process: subprocess.Popen[str], metrics: Path, rows: int) -> None:
     for _ in range(1200):
         if metrics.exists() and metrics.read_text().count("\n") > rows:
