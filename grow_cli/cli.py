@@ -34,6 +34,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _run(arguments: list[str]) -> int:
     from grow_cli import console
 
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace")  # a terminal without Δ shows ?
     try:
         return _dispatch(arguments)
     except UserError as error:

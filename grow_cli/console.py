@@ -5,7 +5,13 @@ from __future__ import annotations
 from rich.console import Console
 from rich.markup import escape
 
-out = Console(highlight=False)
+
+class _Console(Console):
+    def on_broken_pipe(self) -> None:
+        raise BrokenPipeError  # rich would end the process, and a training with it
+
+
+out = _Console(highlight=False)
 err = Console(stderr=True, highlight=False, soft_wrap=True)
 
 

@@ -15,7 +15,8 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
         sync(temporary)
         os.replace(temporary, path)
     finally:
-        temporary.unlink(missing_ok=True)
+        if temporary.exists():
+            temporary.unlink()
     sync(path.parent)
 
 

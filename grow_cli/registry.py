@@ -13,10 +13,10 @@ from __future__ import annotations
 import importlib
 import pkgutil
 from collections.abc import Callable
-from dataclasses import MISSING, dataclass, fields, is_dataclass
+from dataclasses import dataclass, is_dataclass
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 # every module directly in these packages holds options
 _PACKAGES = ("grow_cli.data.datasets", "grow_cli.models", "grow_cli.methods", "grow_cli.triggers")
@@ -83,13 +83,3 @@ def groups() -> dict[str, dict[str, type]]:
     """Group → name → schema."""
     load()
     return _options
-
-
-def schema(group: str, name: str) -> type:
-    """The dataclass of `group=name`; KeyError where there is none."""
-    return groups()[group][name]
-
-
-def defaults(cls: type) -> dict[str, Any]:
-    """The default of each field that has a plain one."""
-    return {f.name: f.default for f in fields(cls) if f.default is not MISSING}

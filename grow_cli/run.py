@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 import torch
@@ -11,17 +12,19 @@ from grow_cli.data.batches import Batches
 from grow_cli.data.tensors import Data, load_data
 from grow_cli.errors import Interrupted, TrainingFailed, UserError
 from grow_cli.models.base import rebuild
+from grow_cli.models.modules.network import GrowableModel
 from grow_cli.recording import provenance
 from grow_cli.recording.display import make_display
 from grow_cli.recording.folder import RunFolder
+from grow_cli.surgery.flops import flops_per_sample
 from grow_cli.theory.history import History
 from grow_cli.training import checkpoint
 from grow_cli.training.device import choose_device, choose_threads, reset_threads, set_precision
 from grow_cli.training.evaluation import measure_splits
 from grow_cli.training.gathering import score_name
-from grow_cli.training.growth import count_parameters, model_flops, widths_text
+from grow_cli.training.growth import count_parameters, widths_text
 from grow_cli.training.loop import Loop
-from grow_cli.training.state import Run
+from grow_cli.training.state import Progress, Run
 from grow_cli.training.step import loss_function
 from grow_cli.training.streams import Streams
 
@@ -33,6 +36,7 @@ def train(config: Config, folder: RunFolder, *, resume: bool = False) -> dict[st
     """
     state = checkpoint.load(folder.checkpoints / "last.pt") if resume else None
     device = choose_device(config.device)
+    provenance.reset_peak_memory(device)
     set_precision(config.precision)
     reset_threads()
     data = load_data(config.dataset, data_dir=config.data_folder, subset=config.subset, device=device)
@@ -43,15 +47,20 @@ def train(config: Config, folder: RunFolder, *, resume: bool = False) -> dict[st
             ended_by = loop.train()
         loop.save(best=False)
     except (Exception, Interrupted) as error:
-        status = "interrupted" if isinstance(error, Interrupted) else "failed"
-        folder.write_summary(_summary(run, status) | {"error": str(error)})
+        _note_the_end(error, config, folder, device)
         if isinstance(error, torch.OutOfMemoryError):
             raise TrainingFailed("out of memory: lower batch_size or the model's size") from error
+        if isinstance(error, OSError):
+            raise TrainingFailed(
+                f"{folder.path} cannot be written ({error.strerror or error}): make room, and go on with "
+                f"`grow resume {folder.path}`"
+            ) from error
         raise
     finally:
         loop.close()
     measured = measure_splits(run.model, data, config)  # once training is over: the only time the test set is read
-    summary = _summary(run, "finished") | {"ended_by": ended_by} | measured
+    summary = _summary(config, run.model, run.progress, folder, device, "finished")
+    summary |= {"ended_by": ended_by} | measured
     folder.write_summary(summary)
     return summary
 
@@ -65,12 +74,15 @@ def assemble(
         model = config.model.build(data.spec) if state is None else rebuild(state["architecture"])
     model.to(device).train()
     batches = Batches(data.train, config.batch_size, streams["data"], prepare=data.prepare, augment=data.augment)
+    if config.label_smoothing and data.spec.task != "classification":
+        raise UserError(f"label_smoothing={config.label_smoothing} needs classes, and {config.dataset.name} has none")
     loss = loss_function(data.spec.task, config.label_smoothing)
     run = Run(config, device, data, model, config.optimizer.build(model), batches, streams, loss)
     if config.method.needs_trajectory or config.trigger.uses_trajectory():
         t = config.trajectory
         file = folder.path / "trajectory.bin" if t.storage == "file" else None
-        run.history = History(t.window, t.dtype, t.storage, file, sampling=t.sampling, smoothing=t.smoothing)
+        storage = "cpu" if device.type == "mps" and t.storage == "device" else t.storage  # MPS has no float64
+        run.history = History(t.window, t.dtype, storage, file, sampling=t.sampling, smoothing=t.smoothing)
     parts = [config.dataset, config.model, config.method, config.trigger]
     display = make_display(config.progress, " · ".join([*(part.name for part in parts), str(folder.path)]))
     method, trigger, logger = config.method.build(model), config.trigger.build(), config.logger.build(folder.path)
@@ -110,9 +122,21 @@ def evaluate(config: Config, folder: RunFolder, which: str) -> dict[str, Any]:
     }
 
 
-def _summary(run: Run, status: str) -> dict[str, Any]:
-    config, progress = run.config, run.progress
-    scored = score_name(run.data.spec.task)
+def _note_the_end(error: BaseException, config: Config, folder: RunFolder, device: torch.device) -> None:
+    """The summary of a run that did not finish: of what its last checkpoint holds, for the net may be half-grown."""
+    with contextlib.suppress(OSError, UserError):  # what ended the run may be that nothing can be written
+        state = checkpoint.load(folder.checkpoints / "last.pt")
+        progress = Progress()
+        progress.load_state_dict(state["progress"])
+        status = "interrupted" if isinstance(error, Interrupted) else "failed"
+        summary = _summary(config, rebuild(state["architecture"]), progress, folder, device, status)
+        folder.write_summary(summary | {"error": str(error)})
+
+
+def _summary(
+    config: Config, model: GrowableModel, progress: Progress, folder: RunFolder, device: torch.device, status: str
+) -> dict[str, Any]:
+    scored = score_name(model.task)
     return {
         "status": status,
         "dataset": config.dataset.name,
@@ -120,21 +144,23 @@ def _summary(run: Run, status: str) -> dict[str, Any]:
         "method": config.method.name,
         "trigger": config.trigger.name,
         "seed": config.seed,
+        "overrides": folder.overrides(),
         f"best_val_{scored}": progress.best_val_score,
         "best_step": progress.best_step,
         "steps": progress.step,
+        "growth_steps": progress.growth_steps,
         "epochs": progress.epoch,
         "events": progress.events,
-        "architecture": run.model.architecture(),
-        "widths": widths_text(run.model),
-        "parameters": count_parameters(run.model),
-        "flops_per_sample": model_flops(run),
+        "architecture": model.architecture(),
+        "widths": widths_text(model),
+        "parameters": count_parameters(model),
+        "flops_per_sample": flops_per_sample(model, model.input_shape),
         "training_flops": progress.flops,
         "growth_flops": progress.growth_flops,
         "seconds": progress.seconds,
         "growth_seconds": progress.growth_seconds,
-        "peak_memory_bytes": provenance.peak_memory_bytes(run.device),
-        "device": provenance.device_name(run.device),
+        "peak_memory_bytes": provenance.peak_memory_bytes(device),
+        "device": provenance.device_name(device),
         "versions": provenance.versions(),
         "commit": provenance.commit(),
     }

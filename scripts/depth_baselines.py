@@ -5,7 +5,8 @@
 
 Runs `grow train -m` into outputs/depth_baselines/<dataset> (finished runs are used again), then tabulates the run
 folders: what the grown nets reached, what the growth did at the event, and what it cost. The static nets are trained for
-the same steps: one of the initial size, one of the final size.
+the same epochs: one of the initial size, one of the final size. The grown ones have their warm-ups besides, which count
+in FLOPs and seconds.
 """
 
 from __future__ import annotations
@@ -40,7 +41,10 @@ def train(dataset: str, seeds: int, data_dir: Path | None, folder: Path) -> None
         for seed in range(seeds):
             run = folder / way.replace(", ", "-").replace(" ", "_") / str(seed)
             if (run / "summary.json").exists():
-                continue
+                status = json.loads((run / "summary.json").read_text())["status"]
+                if status == "finished":
+                    continue
+                raise SystemExit(f"{run} is {status}: remove it, or go on with `grow resume {run}`")
             where = [f"data_dir={data_dir}"] if data_dir else []
             command = [*RECIPES[dataset], *overrides, *where, f"seed={seed}", f"run_dir={run}", "progress=off"]
             subprocess.run([sys.executable, "-m", "grow_cli", "train", *command], check=True, stdout=subprocess.DEVNULL)

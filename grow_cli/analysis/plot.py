@@ -21,14 +21,16 @@ def plot_runs(folders: list[RunFolder], output: Path) -> Path:
     figure, (above, middle, below) = plt.subplots(
         3, 1, figsize=(8, 7.5), sharex=True, height_ratios=(3, 3, 2), layout="constrained"
     )
+    labels = [_label(folder) for folder in folders]
+    scores = set()
     for number, folder in enumerate(folders):
         metrics = pd.read_csv(folder.metrics)
         score = "accuracy" if "val_accuracy" in metrics else "r2"
         colour = f"C{number}"
-        label = _label(folder)
+        label = labels[number] if labels.count(labels[number]) == 1 else folder.path.name
+        scores.add("R²" if score == "r2" else score)
         above.plot(metrics["step"], metrics[f"val_{score}"], color=colour, label=f"{label}, validation")
         above.plot(metrics["step"], metrics[f"train_{score}"], color=colour, ls=":", lw=1, label=f"{label}, training")
-        above.set_ylabel("R²" if score == "r2" else score)
         middle.plot(metrics["step"], metrics["val_loss"], color=colour)
         middle.plot(metrics["step"], metrics["train_loss"], color=colour, ls=":", lw=1)
         below.step(metrics["step"], metrics["parameters"], color=colour, where="post")
@@ -43,6 +45,7 @@ def plot_runs(folders: list[RunFolder], output: Path) -> Path:
                 fontsize=7,
                 color=colour,
             )
+    above.set_ylabel(" or ".join(sorted(scores)))
     middle.set_ylabel("loss")
     middle.set_yscale("log")
     below.set_ylabel("parameters")
@@ -52,7 +55,7 @@ def plot_runs(folders: list[RunFolder], output: Path) -> Path:
     for axes in (above, middle, below):
         axes.spines[["top", "right"]].set_visible(False)
     try:
-        write_atomically(output, lambda temporary: figure.savefig(temporary, format="png", dpi=130))
+        write_atomically(output, lambda temporary: figure.savefig(temporary, format=output.suffix[1:], dpi=130))
     finally:
         plt.close(figure)
     return output

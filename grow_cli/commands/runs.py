@@ -38,6 +38,8 @@ def main(command: str, arguments: list[str]) -> int:
             "--best", action="store_true", help="the checkpoint with the best validation instead of the last"
         )
         parser.add_argument("--json", action="store_true", help="print JSON")
+    if not any(not a.startswith("-") for a in arguments) and not {"-h", "--help"} & set(arguments):
+        raise UserError(f"grow {command} needs a run folder: grow {command} RUN")
     return _COMMANDS[command](parser.parse_intermixed_args(arguments))
 
 
@@ -98,7 +100,13 @@ def plot(options: argparse.Namespace) -> int:
     for folder in folders:
         if not folder.metrics.exists():
             raise UserError(f"{folder.path} has no metrics.csv yet: nothing to draw")
-    print(plot_runs(folders, options.output or folders[0].path / "growth.png"))
+    output = options.output or folders[0].path / "growth.png"
+    if output.suffix not in (".png", ".pdf", ".svg"):
+        raise UserError(f"{output}: a picture's name ends in .png, .pdf or .svg")
+    try:
+        print(plot_runs(folders, output))
+    except OSError as error:
+        raise UserError(f"{output} cannot be written ({error.strerror}): choose another place with -o FILE") from error
     return 0
 
 

@@ -31,6 +31,11 @@ _failed: list[tuple[str, UserError | TrainingFailed]] = []
 def main(arguments: list[str]) -> int:
     """Hydra reads `sys.argv`; its own errors become one sentence."""
     _failed.clear()
+    sweep = bool({"-m", "--multirun"} & set(arguments))
+    for argument in arguments:
+        key = argument.lstrip("-").split("=")[0]
+        if argument.startswith("--") and (key in registry.groups() or hasattr(configuration.Config, key)):
+            raise UserError(f"{argument}: keys are given without dashes: did you mean {argument.lstrip('-')}?")
     prepare_hydra()
     folders = registry.config_folders()
     plugins = [f"hydra.searchpath=[{','.join(f'file://{folder}' for folder in folders[1:])}]"] if folders[1:] else []
@@ -41,16 +46,18 @@ def main(arguments: list[str]) -> int:
     except (HydraException, OmegaConfBaseException) as error:
         raise UserError(explain(error, arguments)) from error
     except ValueError as error:
-        if "Only one of --run" not in str(error):
-            raise
-        raise UserError("-m and --cfg do not go together: --cfg job shows the config of a single run") from error
+        if "Only one of --run" in str(error):
+            raise UserError("-m and --cfg do not go together: --cfg job shows the config of a single run") from error
+        if "Config group override" in str(error):
+            raise UserError("a config group cannot be null: leave it out, or choose one of `grow list`") from error
+        raise
     except OSError as error:
         if error.filename is None:
             raise
         raise UserError(
             f"{error.filename} cannot be written ({error.strerror}): choose another folder with run_dir=PATH"
         ) from error
-    if len(_failed) == 1:
+    if _failed and not sweep:
         raise _failed[0][1]
     if _failed:
         raise TrainingFailed(f"{len(_failed)} runs of the sweep failed: {', '.join(name for name, _ in _failed)}")
@@ -71,7 +78,7 @@ def prepare_hydra() -> None:
 
 
 def _first(given: str | None, otherwise: str) -> str:
-    return otherwise if given is None else given
+    return os.path.expanduser(given) if given else otherwise  # empty: an unset shell variable
 
 
 def slug(overrides: str) -> str:
@@ -93,12 +100,21 @@ def _job(raw: DictConfig) -> None:
     try:
         _train(raw, folder)
     except (UserError, TrainingFailed) as error:
+        folder.discard_unless_trained()
         if sweep:
             console.error(f"{folder.path.name}: {error}")
-        _failed.append((folder.path.name, error))
+        # a new one: the traceback would keep the run, and its memory, alive for the rest of a sweep
+        _failed.append((folder.path.name, type(error)(str(error))))
     except Interrupted:
         console.err.print(f"interrupted: go on with `grow resume {folder.path}`", markup=False)
         raise
+    except KeyboardInterrupt:
+        folder.discard_unless_trained()
+        where = f": go on with `grow resume {folder.path}`" if folder.checkpoints.exists() else " before training began"
+        console.err.print(f"interrupted{where}", markup=False)
+        raise
+    finally:
+        folder.close()
 
 
 def _train(raw: DictConfig, folder: RunFolder) -> None:
@@ -106,28 +122,27 @@ def _train(raw: DictConfig, folder: RunFolder) -> None:
     for sentence in config.method.check_run(config):
         console.warn(sentence)
     hydra_config = HydraConfig.get()
-    try:
-        folder.create(
-            {
-                "config": raw,
-                "hydra": OmegaConf.create({"hydra": hydra_config}),
-                "overrides": hydra_config.overrides.task,
-            }
-        )
-        from grow_cli import run  # imports torch: not before the config is known to be good
-        from grow_cli.recording.ending import show
+    folder.create(
+        {
+            "config": raw,
+            "hydra": OmegaConf.create({"hydra": hydra_config}),
+            "overrides": hydra_config.overrides.task,
+        }
+    )
+    from grow_cli import run  # imports torch: not before the config is known to be good
+    from grow_cli.recording.ending import show
 
-        show(folder, run.train(config, folder))
-    except UserError:
-        folder.discard_unless_trained()
-        raise
-    finally:
-        folder.close()
+    show(folder, run.train(config, folder))
 
 
 def explain(error: Exception, arguments: list[str]) -> str:
     """Hydra's and OmegaConf's errors as one sentence with key, value and what is allowed."""
-    text = str(error)
+    chain: list[str] = []
+    reason: BaseException | None = error
+    while reason is not None:
+        chain.append(str(reason))
+        reason = reason.__cause__
+    text = "\n".join(chain)
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     missing = re.search(r"Could not find '([\w/]+)/([^'/]+)'", text)
     if missing:
@@ -138,7 +153,7 @@ def explain(error: Exception, arguments: list[str]) -> str:
     unknown = re.search(r"Could not override '([^']+)'", text)
     if unknown:
         return _unknown_key(unknown[1], arguments)
-    value = re.search(r"(Value .*)", text)
+    value = re.search(r"((?:Value|Cannot) .*)", text)
     key = re.search(r"full_key: (\S+)", text)
     if value and key:
         return f"{key[1]}: {value[1][0].lower()}{value[1][1:]}"

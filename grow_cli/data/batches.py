@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from grow_cli.console import warn
 from grow_cli.data.augment import Augment
 from grow_cli.errors import UserError
 
@@ -111,7 +112,10 @@ class Batches:
         self._generator_at_start = self._generator.get_state()
         self._shuffle()
         if self._augment_generator is not None:
-            self._augment_generator.set_state(state["augment"])
+            if len(state["augment"]) == len(self._augment_generator.get_state()):
+                self._augment_generator.set_state(state["augment"])
+            else:  # each kind of device has a generator of its own
+                warn("resumed on another kind of device: the augmentation goes on with other random numbers")
 
     def _shuffle(self) -> Tensor:
         self._order = torch.randperm(len(self._y), generator=self._generator).to(self._y.device)

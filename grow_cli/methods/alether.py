@@ -113,6 +113,14 @@ class AletherOption(DepthOption):
                 f"method.rank={self.rank} reaches all {velocities} velocities of trajectory.window="
                 f"{config.trajectory.window}: no direction is left to escape along; take a rank below {velocities}"
             )
+        trigger = config.trigger
+        mine = (self.tau_crit, self.kappa_crit)
+        theirs = (getattr(trigger, "tau_crit", self.tau_crit), getattr(trigger, "kappa_crit", self.kappa_crit))
+        if mine != theirs or getattr(trigger, "scale", "absolute") != "absolute":
+            warnings.append(
+                f"the trigger's thresholds differ from method.tau_crit={self.tau_crit:g} and method.kappa_crit="
+                f"{self.kappa_crit:g}, above which the escape gain grows without bound: set these, or method.eta_max, too"
+            )
         return warnings
 
     def build(self, model: GrowableModel) -> Method:

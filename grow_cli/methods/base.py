@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -20,8 +21,11 @@ if TYPE_CHECKING:
 class Plan:
     """What a method wants to add now; without proposals, `reason` says why not."""
 
-    proposals: list[DepthProposal | WidthProposal] = field(default_factory=list)
+    proposals: Iterable[DepthProposal | WidthProposal] = ()
+    """Applied as they come: a generator sees the net with those before applied (sites must then be asked for anew)."""
     reason: str = ""
+    details: dict[str, Any] = field(default_factory=dict)
+    """For the growth log, also where nothing is proposed: spectra, thresholds, amplitudes."""
     flops: int = 0
     """What finding the proposals cost."""
 

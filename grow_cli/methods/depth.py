@@ -86,8 +86,8 @@ class DepthOption(MethodOption):
     def check_run(self, config: Config) -> list[str]:
         if not config.model.residual:
             raise UserError(
-                f"method={self.name} cannot grow model={config.model.name}: its hidden layers have unequal shapes and "
-                "no residual stream, so that no layer can be made of another; use model=residual_mlp, residual_cnn or vit"
+                f"method={self.name} cannot grow model={config.model.name}: its hidden layers are no blocks of a "
+                "residual stream, so that none can be made of another; use model=residual_mlp, or residual_cnn or vit on images"
             )
         if config.model.initial_blocks() < 1:
             raise UserError(

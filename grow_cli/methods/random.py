@@ -20,7 +20,8 @@ class Random(DepthMethod):
     def propose(self, run: Run) -> Plan:
         from grow_cli.surgery.proposal import DepthProposal
 
-        return Plan([DepthProposal(self._site(run.model), None)])
+        site = self._site(run.model)
+        return Plan([DepthProposal(site, site.make_block().state_dict())])
 
 
 @option("method", "random")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import time
 from collections import deque
@@ -73,7 +74,7 @@ class LineDisplay(Display):
     """A line per evaluation and per event, for logs."""
 
     def __init__(self, title: str) -> None:
-        console.out.print(title)
+        self._print(title)
 
     def evaluation(self, row: dict[str, Any], thresholds: dict[str, float], closed: str) -> None:
         words = [f"epoch {row['epoch']:.1f}", f"step {row['step']}", f"lr {row['lr']:.2g}"]
@@ -81,10 +82,14 @@ class LineDisplay(Display):
         words += [
             f"{k.removeprefix('trigger/')} {v:.3g}" for k, v in row.items() if k.startswith("trigger/") and _shown(v)
         ]
-        console.out.print("  ".join(words), soft_wrap=True)
+        self._print(escape("  ".join(words)))
 
     def growth(self, event: dict[str, Any]) -> None:
-        console.out.print(growth_line(event), soft_wrap=True)
+        self._print(growth_line(event))
+
+    def _print(self, line: str) -> None:
+        with contextlib.suppress(BrokenPipeError):  # `| head` has read enough; the training goes on
+            console.out.print(line, soft_wrap=True)
 
 
 class LiveDisplay(Display):
@@ -94,7 +99,6 @@ class LiveDisplay(Display):
         self.title = title
         self._rows: deque[dict[str, Any]] = deque(maxlen=6)
         self._events: list[str] = []
-        self._best = -math.inf
         self._thresholds: dict[str, float] = {}
         self._closed = ""
         self._shown_at = 0.0
@@ -168,13 +172,7 @@ class LiveDisplay(Display):
         for name in names:
             table.add_column(name.replace("_", " "), justify="right")
         for row in self._rows:
-            table.add_row(
-                f"{row['epoch']:.1f}",
-                *(f"{row[name]:.4f}" for name in names[1:5]),
-                f"{row['parameters']:,}",
-                escape(str(row["widths"])),
-                f"{row['lr']:.2g}",
-            )
+            table.add_row(*(_cell(name, row[name]) for name in names))
         return table
 
     def _readings(self) -> Text:
@@ -196,3 +194,11 @@ class LiveDisplay(Display):
 
 def _shown(value: Any) -> bool:
     return isinstance(value, int | float) and not math.isnan(value)
+
+
+def _cell(name: str, value: Any) -> str:
+    if not isinstance(value, int | float):
+        return escape(str(value))
+    if name.endswith(("loss", "accuracy", "r2")):
+        return f"{value:.4f}"
+    return {"epoch": f"{value:.1f}", "lr": f"{value:.2g}"}.get(name, f"{value:,}")

@@ -35,6 +35,10 @@ def show(folder: RunFolder, summary: dict[str, Any]) -> None:
         f"{summary['parameters']:,} parameters; {summary['steps']:,} steps in {summary['seconds']:.1f} s, "
         f"{summary['growth_seconds']:.1f} s of them growing; {summary['training_flops']:.2e} FLOPs; {summary['device']}"
     )
+    if summary["growth_steps"]:
+        console.out.print(
+            f"(and {summary['growth_steps']:,} steps of the new blocks alone, counted in seconds and FLOPs)"
+        )
     console.out.print(f"ended after {summary['ended_by']}; the run folder is")
     console.out.print(f"[bold]{escape(str(folder.path))}[/bold]", soft_wrap=True)
 

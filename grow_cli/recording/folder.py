@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import fcntl
 import io
@@ -14,7 +15,7 @@ from typing import IO, Any
 from omegaconf import OmegaConf
 
 from grow_cli.errors import UserError
-from grow_cli.files import write_atomically, write_text
+from grow_cli.files import write_text
 
 
 class RunFolder:
@@ -39,23 +40,25 @@ class RunFolder:
 
     def create(self, hydra_files: dict[str, Any]) -> None:
         """Claim a new folder and write `.hydra/`; UserError if it holds a run already or cannot be written."""
-        if self.metrics.exists() or (self.path / "summary.json").exists() or self.checkpoints.exists():
-            status = self.read_summary().get("status", "interrupted")
-            remedy = (
-                "choose another run_dir"
-                if status == "finished"
-                else f"go on with `grow resume {self.path}` or choose another run_dir"
-            )
-            raise UserError(f"{self.path} already holds a run ({status}) and is not overwritten: {remedy}")
         try:
             (self.path / ".hydra").mkdir(parents=True, exist_ok=True)
             self._acquire()
+            self._refuse_a_run()
             for name, content in hydra_files.items():
                 write_text(self.path / ".hydra" / f"{name}.yaml", OmegaConf.to_yaml(content))
         except OSError as error:
             raise UserError(
                 f"the run folder {self.path} cannot be written ({error.strerror}): choose another with run_dir=PATH"
             ) from error
+
+    def _refuse_a_run(self) -> None:
+        if not (self.metrics.exists() or (self.path / "summary.json").exists() or self.checkpoints.exists()):
+            return
+        status = self.read_summary().get("status", "interrupted")
+        go_on = "" if status == "finished" else f"go on with `grow resume {self.path}` or "
+        raise UserError(
+            f"{self.path} already holds a run ({status}) and is not overwritten: {go_on}choose another run_dir"
+        )
 
     def open(self) -> None:
         """Claim an existing folder, to go on with its run."""
@@ -67,6 +70,8 @@ class RunFolder:
             self._acquire()
         except OSError as error:
             raise UserError(f"the run folder {self.path} cannot be written ({error.strerror})") from error
+        for stale in (*self.path.glob(".*.tmp"), *self.checkpoints.glob(".*.tmp")):
+            stale.unlink()  # a kill left it
 
     def _acquire(self) -> None:
         self._lock = (self.path / ".lock").open("w")
@@ -80,20 +85,17 @@ class RunFolder:
     def close(self) -> None:
         """Release the lock."""
         if self._lock is not None:
-            (self.path / ".lock").unlink(missing_ok=True)
             self._lock.close()
             self._lock = None
 
     def discard_unless_trained(self) -> None:
         """Take back what `create` wrote, where nothing was trained: another try may then have the same name."""
-        if self.metrics.exists() or self.checkpoints.exists() or not self.path.is_dir():
-            return
+        if self._lock is not None and not (self.metrics.exists() or self.checkpoints.exists()):
+            for path in (*(self.path / ".hydra").glob("*.yaml"), self.path / ".lock"):
+                path.unlink(missing_ok=True)
+            _remove_if_empty(self.path / ".hydra")
         self.close()
-        for path in (self.path / ".hydra").glob("*.yaml"):
-            path.unlink()
-        for folder in (self.path / ".hydra", self.path):
-            if folder.is_dir() and not any(folder.iterdir()):
-                folder.rmdir()
+        _remove_if_empty(self.path)
 
     def config(self) -> dict[str, Any]:
         """The run's config as plain data."""
@@ -108,6 +110,11 @@ class RunFolder:
         if not isinstance(raw, dict):
             raise UserError(f"{self.path}/.hydra/config.yaml is damaged: it does not hold a configuration")
         return {str(key): value for key, value in raw.items()}
+
+    def overrides(self) -> list[str]:
+        """What was given on the command line."""
+        path = self.path / ".hydra" / "overrides.yaml"
+        return [str(o) for o in OmegaConf.load(path)] if path.exists() else []
 
     def trim(self, rows: int, lines: int) -> None:
         """Cut metrics and growth log back to what the checkpoint knows: `rows` evaluations, `lines` firings."""
@@ -155,11 +162,10 @@ class RunFolder:
             raise UserError(f"{path} is damaged: {error}") from error
         return dict(summary)
 
-    def write_figure(self, name: str, figure: Any) -> Path:
-        """A matplotlib figure as PNG."""
-        path = self.path / name
-        write_atomically(path, lambda temporary: figure.savefig(temporary, format="png", dpi=120))
-        return path
+
+def _remove_if_empty(folder: Path) -> None:
+    with contextlib.suppress(OSError):  # it is not there, not empty, or not ours
+        folder.rmdir()
 
 
 def _append(path: Path, text: str) -> None:

@@ -45,6 +45,12 @@ def commit() -> str | None:
     return described.stdout.strip()
 
 
+def reset_peak_memory(device: torch.device) -> None:
+    """Forget the runs before this one; a process's resident size cannot be."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+
+
 def peak_memory_bytes(device: torch.device) -> int:
     """On a GPU, the most that tensors took; elsewhere the process's largest resident size."""
     if device.type == "cuda":

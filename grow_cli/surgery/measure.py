@@ -23,6 +23,19 @@ def evaluation_mode(model: nn.Module) -> Iterator[None]:
             module.training = training
 
 
+@contextmanager
+def _exact_products() -> Iterator[None]:
+    """float32 products as float32: TF32's error is above what growth may change a function by."""
+    precision, cudnn = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
+    torch.set_float32_matmul_precision("highest")
+    torch.backends.cudnn.allow_tf32 = False
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(precision)
+        torch.backends.cudnn.allow_tf32 = cudnn
+
+
 @dataclass(frozen=True)
 class Measurement:
     """On one batch."""
@@ -36,7 +49,7 @@ class Measurement:
 
 def measure(model: nn.Module, x: Tensor, y: Tensor, loss: Callable[[Tensor, Tensor], Tensor]) -> Measurement:
     """In evaluation mode; parameters, buffers, modes and random streams stay as they are."""
-    with evaluation_mode(model):
+    with evaluation_mode(model), _exact_products():
         outputs = model(x)
         value = loss(outputs, y).item()
         classes = not y.is_floating_point()

@@ -39,6 +39,7 @@ def capture(run: Run, method: Method, trigger: Trigger, gathered: Gathered) -> d
         "streams": run.streams.state_dict(),
         "gathered": gathered.state_dict(),
         "progress": run.progress.state_dict(),
+        "measured": run.measured,
         "history": None if run.history is None else run.history.state_dict(),
     }
 
@@ -52,6 +53,7 @@ def restore(state: dict[str, Any], run: Run, method: Method, trigger: Trigger, g
     run.batches.load_state_dict(state["batches"])
     gathered.load_state_dict(state["gathered"])
     run.progress.load_state_dict(state["progress"])
+    run.measured = state["measured"]
     if run.history is not None:
         run.history.watch(dict(method.frontier(run.model).named_parameters()))
         run.history.load_state_dict(state["history"])
@@ -75,7 +77,10 @@ def save(folder: Path, state: dict[str, Any], *, best: bool) -> None:
                 shutil.copyfile(temporary, second)
             os.replace(second, folder / "best.pt")
 
-    write_atomically(last, write)
+    try:
+        write_atomically(last, write)
+    except RuntimeError as error:  # torch's words for a disk that is full
+        raise OSError(f"no checkpoint could be written: {error}") from error
 
 
 def load(path: Path) -> dict[str, Any]:

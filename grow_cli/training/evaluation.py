@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
+from grow_cli.surgery.measure import evaluation_mode
 from grow_cli.training.gathering import score, score_name, score_sums
 from grow_cli.training.step import autocast, loss_function
 
@@ -25,14 +26,11 @@ def evaluate(
     dtype = torch.float32 if device.type == "mps" else torch.float64
     sums = torch.zeros(4, dtype=dtype, device=device)
     loss = torch.zeros((), dtype=dtype, device=device)
-    training = model.training
-    model.eval()
-    with torch.no_grad(), autocast(device, precision):
+    with evaluation_mode(model), autocast(device, precision):
         for x, y in zip(split.x.split(batch_size), split.y.split(batch_size), strict=True):
             outputs = model(data.prepare(x)).float()
             loss += loss_of(outputs, y).to(dtype) * len(y)
             sums += score_sums(outputs, y, task, dtype)
-    model.train(training)
     total, *scored = torch.cat([loss[None], sums]).tolist()
     return total / max(1, len(split.y)), score(scored, task)
 

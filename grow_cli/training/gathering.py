@@ -25,6 +25,11 @@ class Gathered:
         self._steps = 0
         self._pending: list[tuple[Tensor, Tensor, Tensor]] = []
 
+    @property
+    def empty(self) -> bool:
+        """Whether nothing was added since the last reading."""
+        return self._steps == 0 and not self._pending
+
     def add(self, loss: Tensor, outputs: Tensor, targets: Tensor) -> None:
         """A minibatch: mean loss (), outputs (n, k), targets (n,) or (n, k)."""
         self._pending.append((loss, outputs, targets))
@@ -59,7 +64,7 @@ class Gathered:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self._sums = state["sums"].to(self.device)
+        self._sums = state["sums"].to(self.device, self._dtype)
         self._steps = state["steps"]
         self._pending = [(a.to(self.device), b.to(self.device), c.to(self.device)) for a, b, c in state["pending"]]
 

@@ -44,30 +44,32 @@ def grow(run: Run, method: Method) -> dict[str, Any]:
     before = measure(model, x, y, run.loss)
     flops = model_flops(run)
     event: dict[str, Any] = {
-        "kind": method.kind,
-        "units_added": 0,
         "loss_before": before.loss,
         "accuracy_before": before.accuracy,
         "parameters_before": count_parameters(model),
         "flops_before": flops,
         "widths_before": widths_text(model),
     }
-    known = {id(p) for p in model.parameters()}
+    known = list(model.parameters())  # held: the ids of freed ones would be given to new ones
+    applied = []
     with run.streams.using("growth"):
         plan = method.propose(run)
-        for proposal in plan.proposals:
+        for proposal in plan.proposals:  # one may be made when those before it have been applied
             apply(proposal, model, run.optimizer, optimizer_state=run.config.growth.optimizer_state)
+            applied.append(proposal)
     initialized = time.perf_counter()
     after = measure(model, x, y, run.loss)
     change = function_change(before.outputs, after.outputs)
-    if method.preserves_function and plan.proposals and change.relative > _PRESERVED:
+    if method.preserves_function and applied and change.relative > _PRESERVED:
         raise TrainingFailed(
-            f"growth changed the function by {change.relative:.1e} (relative) though this method preserves it: please report this"
+            f"growth changed the function by {change.relative:.1e} (relative) though this method preserves it: "
+            "please report this"
         )
     flops = model_flops(run)
     phases: list[dict[str, Any]] = [{"phase": "initialize", "seconds": initialized - begun}]
-    if plan.proposals:
-        phases += method.settle(run, [p for p in model.parameters() if id(p) not in known], flops)
+    if applied:
+        old = {id(p) for p in known}
+        phases += method.settle(run, [p for p in model.parameters() if id(p) not in old], flops)
     settled = measure(model, x, y, run.loss)
     seconds = time.perf_counter() - begun
     spent = plan.flops + sum(phase.get("flops", 0) for phase in phases)
@@ -75,11 +77,14 @@ def grow(run: Run, method: Method) -> dict[str, Any]:
     progress.growth_seconds += seconds
     progress.flops += spent
     progress.growth_flops += spent
-    details = {} if plan.proposals else {"reason": plan.reason}
+    progress.growth_steps += sum(phase.get("steps", 0) for phase in phases)
+    details = plan.details | ({"proposals": [p.details for p in applied]} if applied else {"reason": plan.reason})
     return event | {
-        "site": "; ".join(p.site.name for p in plan.proposals),
-        "units_added": sum(p.units for p in plan.proposals),
-        "details": details | ({"proposals": [p.details for p in plan.proposals]} if plan.proposals else {}),
+        "kind": applied[0].kind if applied else method.kind,
+        "proposals": len(applied),
+        "site": "; ".join(p.site.name for p in applied),
+        "units_added": sum(p.units for p in applied),
+        "details": details,
         "phases": phases,
         "loss_after": after.loss,
         "accuracy_after": after.accuracy,

@@ -35,6 +35,7 @@ class Loop:
         per = run.batches.steps_per_epoch if config.evaluate.unit == "epochs" else 1
         self.evaluate_every = max(1, round(config.evaluate.every * per))
         self.gathered = Gathered(run.data.spec.task, run.device)
+        self.grown_since_evaluation = False
         self._model_changed()
 
     def watch_frontier(self) -> None:
@@ -56,12 +57,15 @@ class Loop:
         if progress.step == 0:
             self.save(best=False)
         while True:
-            if progress.growth_pending:
-                self._grow()
             ended = self.budget.ended(progress, self.parameters)
             if ended is not None:
+                if self.grown_since_evaluation:  # it is the growth that ended the run
+                    self._evaluate()
                 return ended
-            self.train_until_next_evaluation()
+            if progress.growth_pending:
+                self._grow()
+            else:
+                self.train_until_next_evaluation()
 
     def train_until_next_evaluation(self) -> None:
         """Train up to the next evaluation, and evaluate."""
@@ -128,13 +132,15 @@ class Loop:
         """Measure, ask the trigger, write the row, decide about growth, save."""
         run, progress, config = self.run, self.run.progress, self.run.config
         progress.evaluations += 1
+        trained = not self.gathered.empty
+        self.grown_since_evaluation = False
         measured = self.gathered.read() | measure_split("val", run.model, run.data, config)
         if config.evaluate.test_every is not None:
             due = progress.evaluations % config.evaluate.test_every == 0
             nothing = {"test_loss": math.nan, f"test_{score_name(run.data.spec.task)}": math.nan}
             measured |= measure_split("test", run.model, run.data, config) if due else nothing
         run.measured = measured
-        finite = math.isfinite(measured["train_loss"]) and math.isfinite(measured["val_loss"])
+        finite = math.isfinite(measured["val_loss"]) and (math.isfinite(measured["train_loss"]) or not trained)
         verdict = self.trigger.update(run) if finite else None
         readings = dict.fromkeys(self.trigger.readings, math.nan) | (verdict.readings if verdict else {})
         row = {
@@ -203,8 +209,10 @@ class Loop:
             self._synchronize()
         progress.growth_pending = False
         progress.firings += 1
-        if event["units_added"]:
+        if event["proposals"]:
+            self.grown_since_evaluation = True
             progress.events += 1
+            progress.evaluations_without_gain = 0  # a grown net gets its evaluations
             self._model_changed()
             self.watch_frontier()
             if run.config.schedule.restart:
@@ -237,6 +245,8 @@ class Loop:
         """So that the clock is read after the device has done its work; never inside a step."""
         if self.run.device.type == "cuda":
             torch.cuda.synchronize(self.run.device)
+        elif self.run.device.type == "mps":
+            torch.mps.synchronize()
 
     def save(self, *, best: bool) -> None:
         """A checkpoint."""

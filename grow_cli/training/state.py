@@ -36,6 +36,8 @@ class Progress:
     flops: int = 0
     """Training and growth; forward + backward = 3 × forward; a multiply-add is two."""
     growth_flops: int = 0
+    growth_steps: int = 0
+    """Optimizer steps inside growth events (warm-ups), which `step`, `samples` and `epoch` leave out."""
     events: int = 0
     """Growth events that added something."""
     firings: int = 0

@@ -37,6 +37,9 @@ def warm_up_alone(run: Run, new: list[nn.Parameter], *, steps: int, rate: float)
         group["lr"] = run.config.optimizer.lr * rate
     for parameter in frozen:
         parameter.requires_grad_(False)
+    for module in run.model.modules():  # a frozen batch norm's running statistics are frozen, too
+        if isinstance(module, nn.modules.batchnorm._BatchNorm) and not any(id(p) in added for p in module.parameters()):
+            module.eval()
     try:
         step = run.train_step()
         for _ in range(steps):
@@ -45,6 +48,7 @@ def warm_up_alone(run: Run, new: list[nn.Parameter], *, steps: int, rate: float)
     finally:
         for parameter in frozen:
             parameter.requires_grad_(True)
+        run.model.train()
     values = torch.stack(losses)
     first, last = torch.stack([values[:10].mean(), values[-10:].mean()]).tolist()
     return first, last

@@ -110,7 +110,7 @@ def test_a_run_folder_holds_what_is_promised(grow: Callable, small: tuple[str, .
     assert (folder / ".hydra/hydra.yaml").exists()
     assert sorted(p.name for p in (folder / "checkpoints").iterdir()) == ["best.pt", "last.pt"]
     assert sorted(p.name for p in folder.iterdir()) == [
-        ".hydra", "checkpoints", "growth.jsonl", "metrics.csv", "summary.json",
+        ".hydra", ".lock", "checkpoints", "growth.jsonl", "metrics.csv", "summary.json",
     ]  # fmt: skip
 
 

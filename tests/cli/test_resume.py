@@ -96,6 +96,7 @@ def test_a_resumed_run_ends_as_the_whole_one(
 @pytest.mark.parametrize(
     "options",
     [
+        ("model=vit", "model.dropout=0.2", "trajectory.smoothing=0.9", "precision=bf16"),
         (
             "trajectory.dtype=int8",
             "trigger=tau_kappa",
@@ -112,14 +113,38 @@ def test_other_states_resume_exactly_too(
     options: tuple[str, ...], grow: Callable, small: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rest = [o for o in small if not o.startswith("trigger")]
+    model = () if "model=vit" in options else ("model=residual_cnn",)
     trigger = () if "trigger=tau_kappa" in options else ("trigger=every", "trigger.every=25", "trigger.unit=steps")
-    typed = ("train", *rest, *trigger, *options, "model=residual_cnn", "dataset.crop=1", "dataset.flip=true")
+    typed = ("train", *rest, *trigger, *options, *model, "dataset.crop=1", "dataset.flip=true")
     assert grow(*typed, "stop.epochs=9", "run_dir=whole").code == 0
     with monkeypatch.context() as patched:
         patched.setattr(Interrupts, "__call__", _after(61))
         assert grow(*typed, "stop.epochs=9", "run_dir=cut").code == 143
     assert grow("resume", "cut").code == 0
     _same_end(tmp_path / "whole", tmp_path / "cut")
+
+
+def test_an_interrupted_growth_leaves_the_summary_of_what_was_saved(
+    grow: Callable, small: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Interrupts, "__call__", _after(MOMENTS["in the second"]))
+    assert grow("train", *small, "run_dir=r").code == 143
+    summary = json.loads((tmp_path / "r/summary.json").read_text())
+    saved = torch.load(tmp_path / "r/checkpoints/last.pt", weights_only=True)
+    assert summary["architecture"] == saved["architecture"]
+    assert (summary["events"], summary["widths"]) == (1, "64-64-64"), "the second growth is not in the checkpoint"
+
+
+def test_a_refused_second_run_takes_nothing_from_the_first(
+    grow: Callable, small: tuple[str, ...], tmp_path: Path
+) -> None:
+    from grow_cli.recording.folder import RunFolder
+
+    first = RunFolder(tmp_path / "r")
+    first.create({"config": {"seed": 1}})  # it is loading data now: no metrics, no checkpoint yet
+    assert "another process" in grow("train", *small, "run_dir=r").err
+    assert (tmp_path / "r/.hydra/config.yaml").read_text() == "seed: 1\n"
+    first.close()
 
 
 def test_ctrl_c_ends_a_whole_sweep(

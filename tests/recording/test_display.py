@@ -76,7 +76,14 @@ def test_the_ending_says_what_grew_and_where_it_is(screen: Console, tmp_path: py
     folder.append_growth(EVENT)
     folder.append_growth(EVENT | {"units_added": 0, "details": {"reason": "nothing [b]left[/b]"}})
     summary = {f"{split}_{kind}": 0.5 for split in ("train", "val", "test") for kind in ("accuracy", "loss")}
-    summary |= {"parameters": 200, "steps": 40, "seconds": 1.0, "growth_seconds": 0.1, "training_flops": 1e9}
+    summary |= {
+        "parameters": 200,
+        "steps": 40,
+        "growth_steps": 500,
+        "seconds": 1.0,
+        "growth_seconds": 0.1,
+        "training_flops": 1e9,
+    }
     show(folder, summary | {"device": "cpu (1 thread)", "ended_by": "2 epochs", "trigger": "every"})
     text = _text(screen)
     for words in ("block [2]", "1.000→1.500→0.900", "25%", "nothing [b]left[/b]", "2 epochs", str(tmp_path)):

@@ -70,8 +70,11 @@ def test_a_write_that_fails_leaves_the_old_file(tmp_path: Path) -> None:
 
 def test_a_folder_with_a_run_is_refused_and_an_empty_one_is_not(folder: RunFolder, tmp_path: Path) -> None:
     folder.close()
+    second = RunFolder(tmp_path / "r")
     with pytest.raises(UserError, match="already holds a run"):
-        RunFolder(tmp_path / "r").create({})
+        second.create({})
+    second.discard_unless_trained()
+    assert (tmp_path / "r/.hydra/config.yaml").exists()
     (tmp_path / "empty").mkdir()
     other = RunFolder(tmp_path / "empty")
     other.create({"config": {}})
