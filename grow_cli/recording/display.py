@@ -159,16 +159,9 @@ class LiveDisplay(Display):
     def _evaluations(self) -> Table:
         score = next((k for k in ("accuracy", "r2") if self._rows and f"val_{k}" in self._rows[-1]), "accuracy")
         table = Table(box=None, pad_edge=False, expand=True)
-        names = (
-            "epoch",
-            "train_loss",
-            f"train_{score}",
-            "val_loss",
-            f"val_{score}",
-            "parameters",
-            "widths",
-            "lr",
-        )
+        names = ["epoch", "train_loss", f"train_{score}", "val_loss", f"val_{score}", "parameters", "widths", "lr"]
+        if console.out.width < 90:
+            names = ["epoch", "val_loss", f"val_{score}", "widths"]
         for name in names:
             table.add_column(name.replace("_", " "), justify="right")
         for row in self._rows:
