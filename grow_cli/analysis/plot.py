@@ -33,14 +33,19 @@ def plot_runs(folders: list[RunFolder], output: Path) -> Path:
         above.plot(metrics["step"], metrics[f"train_{score}"], color=colour, ls=":", lw=1, label=f"{label}, training")
         middle.plot(metrics["step"], metrics["val_loss"], color=colour)
         middle.plot(metrics["step"], metrics["train_loss"], color=colour, ls=":", lw=1)
-        below.step(metrics["step"], metrics["parameters"], color=colour, where="post")
-        for event in (e for e in growth_events(folder) if e["units_added"]):
+        events = [e for e in growth_events(folder) if e["units_added"]]
+        # rows are written before the growth at their step: the size changes where the event says
+        sizes = [metrics["parameters"].iloc[0], *(e["parameters_after"] for e in events)]
+        below.step(
+            [0, *(e["step"] for e in events), metrics["step"].iloc[-1]], [*sizes, sizes[-1]], color=colour, where="post"
+        )
+        for event in events:
             for axes in (above, middle, below):
                 axes.axvline(event["step"], color=colour, lw=0.8, alpha=0.5)
             below.annotate(
                 event["widths_after"],
                 (event["step"], event["parameters_after"]),
-                xytext=(4, -10),
+                xytext=(4, -12),
                 textcoords="offset points",
                 fontsize=7,
                 color=colour,
@@ -51,6 +56,8 @@ def plot_runs(folders: list[RunFolder], output: Path) -> Path:
     below.set_ylabel("parameters")
     below.set_ylim(bottom=0)
     below.set_xlabel("step (vertical lines: growth events; numbers: hidden widths)")
+    summaries = [folder.read_summary() for folder in folders]
+    figure.suptitle(" / ".join(sorted({f"{s['model']} on {s['dataset']}" for s in summaries if s})), fontsize=10)
     above.legend(fontsize=7, loc="lower right")
     for axes in (above, middle, below):
         axes.spines[["top", "right"]].set_visible(False)

@@ -30,6 +30,14 @@ def set_precision(precision: str) -> None:
     torch.backends.cudnn.allow_tf32 = precision == "tf32"
 
 
+def synchronize(device: torch.device) -> None:
+    """Wait until the device has done its work, so that a clock can be read; never inside a step."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    elif device.type == "mps":
+        torch.mps.synchronize()
+
+
 # torch's own choice, before any run of this process changed it
 _DEFAULT_THREADS = torch.get_num_threads()
 # Forward FLOPs of a batch below which a second thread gains next to nothing, and loses a factor of 50 where another

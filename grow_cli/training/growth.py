@@ -10,6 +10,7 @@ from grow_cli.methods.base import Method
 from grow_cli.surgery.apply import apply
 from grow_cli.surgery.flops import flops_per_sample
 from grow_cli.surgery.measure import function_change, measure
+from grow_cli.training.device import synchronize
 
 if TYPE_CHECKING:
     from torch import nn
@@ -36,11 +37,13 @@ def model_flops(run: Run) -> int:
 
 
 def grow(run: Run, method: Method) -> dict[str, Any]:
-    """Grow once and return the event's fields of the growth log that are not the loop's; updates the growth counters."""
+    """Grow once and return the event's fields of the growth log that are not the loop's; updates the growth counters.
+
+    What is timed is the growing; measuring the net before and after is evaluation, which `seconds` leave out.
+    """
     progress, model = run.progress, run.model
     probe = run.data.probe(run.config.evaluate.probe)
     x, y = probe.x, probe.y
-    begun = time.perf_counter()
     before = measure(model, x, y, run.loss)
     flops = model_flops(run)
     event: dict[str, Any] = {
@@ -52,12 +55,15 @@ def grow(run: Run, method: Method) -> dict[str, Any]:
     }
     known = list(model.parameters())  # held: the ids of freed ones would be given to new ones
     applied = []
+    synchronize(run.device)
+    begun = time.perf_counter()
     with run.streams.using("growth"):
         plan = method.propose(run)
         for proposal in plan.proposals:  # one may be made when those before it have been applied
             apply(proposal, model, run.optimizer, optimizer_state=run.config.growth.optimizer_state)
             applied.append(proposal)
-    initialized = time.perf_counter()
+    synchronize(run.device)
+    seconds = time.perf_counter() - begun
     after = measure(model, x, y, run.loss)
     change = function_change(before.outputs, after.outputs)
     if method.preserves_function and applied and change.relative > _PRESERVED:
@@ -66,12 +72,14 @@ def grow(run: Run, method: Method) -> dict[str, Any]:
             "please report this"
         )
     flops = model_flops(run)
-    phases: list[dict[str, Any]] = [{"phase": "initialize", "seconds": initialized - begun}]
+    phases: list[dict[str, Any]] = [{"phase": "initialize", "seconds": seconds}]
     if applied:
         old = {id(p) for p in known}
+        begun = time.perf_counter()
         phases += method.settle(run, [p for p in model.parameters() if id(p) not in old], flops)
+        synchronize(run.device)
+        seconds += time.perf_counter() - begun
     settled = measure(model, x, y, run.loss)
-    seconds = time.perf_counter() - begun
     spent = plan.flops + sum(phase.get("flops", 0) for phase in phases)
     progress.seconds += seconds
     progress.growth_seconds += seconds

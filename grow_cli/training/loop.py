@@ -6,8 +6,6 @@ import math
 import time
 from typing import Any
 
-import torch
-
 from grow_cli.errors import Interrupted, TrainingFailed
 from grow_cli.methods.base import Method
 from grow_cli.recording.display import Display
@@ -15,6 +13,7 @@ from grow_cli.recording.folder import RunFolder
 from grow_cli.recording.loggers import Logger
 from grow_cli.training import checkpoint
 from grow_cli.training.budget import Budget
+from grow_cli.training.device import synchronize
 from grow_cli.training.evaluation import measure_split
 from grow_cli.training.gathering import Gathered, score_name
 from grow_cli.training.growth import count_parameters, grow, model_flops, widths_text
@@ -107,7 +106,7 @@ class Loop:
             if snapshot_every and step % snapshot_every == 0:
                 self._snapshot()
             display.step(step)
-        self._synchronize()
+        synchronize(run.device)
         taken = step - progress.step
         progress.step = step
         progress.samples += taken * batches.batch_size
@@ -203,10 +202,7 @@ class Loop:
         run, progress = self.run, self.run.progress
         self.display.growing()
         when = {"step": progress.step, "epoch": round(progress.epoch, 6)}
-        try:
-            event = grow(run, self.method)
-        finally:
-            self._synchronize()
+        event = grow(run, self.method)
         progress.growth_pending = False
         progress.firings += 1
         if event["proposals"]:
@@ -240,13 +236,6 @@ class Loop:
         self.parameters = count_parameters(run.model)
         frontier = self.method.frontier(run.model) if run.history is not None else None
         self.frontier_parameters = 0 if frontier is None else count_parameters(frontier)
-
-    def _synchronize(self) -> None:
-        """So that the clock is read after the device has done its work; never inside a step."""
-        if self.run.device.type == "cuda":
-            torch.cuda.synchronize(self.run.device)
-        elif self.run.device.type == "mps":
-            torch.mps.synchronize()
 
     def save(self, *, best: bool) -> None:
         """A checkpoint."""
