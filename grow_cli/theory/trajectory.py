@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -73,12 +73,34 @@ def trajectory_metrics(history: Tensor, eps: float = 1e-8) -> TrajectoryMetrics:
     return metrics_from_gram(gram(history), eps)
 
 
-def extrapolate(history: Tensor, **hyperparameters: Any) -> Extrapolation:
-    """Algorithm 1 on the snapshots in the rows of `history` (S, P).
-
-    The hyperparameters and their defaults are those of `coefficients`.
-    """
-    plan = coefficients(gram(history), **hyperparameters)
+def extrapolate(
+    history: Tensor,
+    *,
+    beta0: float = 0.1,
+    gamma0: float = 0.15,
+    eta0: float = 0.03,
+    rank: int = 10,
+    escape_modes: int = 5,
+    tau_crit: float = 2.0,
+    kappa_crit: float = 0.5,
+    eps: float = 1e-8,
+    eta_max: float | None = None,
+    step_scale: StepScale = "absolute",
+) -> Extrapolation:
+    """Algorithm 1 on the snapshots in the rows of `history` (S, P); what the keywords mean says `coefficients`."""
+    plan = coefficients(
+        gram(history),
+        beta0=beta0,
+        gamma0=gamma0,
+        eta0=eta0,
+        rank=rank,
+        escape_modes=escape_modes,
+        tau_crit=tau_crit,
+        kappa_crit=kappa_crit,
+        eps=eps,
+        eta_max=eta_max,
+        step_scale=step_scale,
+    )
     return Extrapolation(weights=_weighted_sum(history.detach(), plan.c), **vars(plan))
 
 
