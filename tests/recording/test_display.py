@@ -38,7 +38,7 @@ def _text(screen: Console) -> str:
 
 
 def test_the_live_display_shows_readings_against_thresholds_and_every_event(screen: Console) -> None:
-    display = LiveDisplay("digits · [/x] · /tmp/[run]")  # markup in a path must not raise
+    display = LiveDisplay("digits · [/x] · outputs/[run]")  # markup in a path must not raise
     display.start(4000, {})
     display.evaluation(ROW, {"tau": 2.0, "kappa": 0.5}, "")
     display.growing()
