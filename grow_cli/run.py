@@ -35,11 +35,8 @@ def train(config: Config, folder: RunFolder, *, resume: bool = False) -> dict[st
     Interrupted and failed runs raise; their summary has that status, and the last good checkpoint stays.
     """
     state = checkpoint.load(folder.checkpoints / "last.pt") if resume else None
-    device = choose_device(config.device)
+    device, data = _device_and_data(config)
     provenance.reset_peak_memory(device)
-    set_precision(config.precision)
-    reset_threads()
-    data = load_data(config.dataset, data_dir=config.data_folder, subset=config.subset, device=device)
     loop = assemble(config, folder, data, device, state)
     run = loop.run
     try:
@@ -102,10 +99,7 @@ def assemble(
 def evaluate(config: Config, folder: RunFolder, which: str) -> dict[str, Any]:
     """Rebuild the net of a checkpoint (`last` or `best`), as far as it has grown, and measure it on every split."""
     state = checkpoint.load(folder.checkpoints / f"{which}.pt")
-    device = choose_device(config.device)
-    set_precision(config.precision)
-    reset_threads()
-    data = load_data(config.dataset, data_dir=config.data_folder, subset=config.subset, device=device)
+    device, data = _device_and_data(config)
     torch.set_num_threads(state["progress"]["threads"])
     model = rebuild(state["architecture"]).to(device)
     try:
@@ -120,6 +114,14 @@ def evaluate(config: Config, folder: RunFolder, which: str) -> dict[str, Any]:
         "parameters": count_parameters(model),
         "widths": widths_text(model),
     }
+
+
+def _device_and_data(config: Config) -> tuple[torch.device, Data]:
+    """The device, set up as the config asks, and the dataset on it."""
+    device = choose_device(config.device)
+    set_precision(config.precision)
+    reset_threads()
+    return device, load_data(config.dataset, data_dir=config.data_folder, subset=config.subset, device=device)
 
 
 def _note_the_end(error: BaseException, config: Config, folder: RunFolder, device: torch.device) -> None:

@@ -21,7 +21,8 @@ def plot_runs(folders: list[RunFolder], output: Path) -> Path:
     figure, (above, middle, below) = plt.subplots(
         3, 1, figsize=(8, 7.5), sharex=True, height_ratios=(3, 3, 2), layout="constrained"
     )
-    labels = [_label(folder) for folder in folders]
+    summaries = [folder.read_summary() for folder in folders]
+    labels = [f"{s['method']} seed {s['seed']}" if s else f.path.name for s, f in zip(summaries, folders, strict=True)]
     scores = set()
     for number, folder in enumerate(folders):
         metrics = pd.read_csv(folder.metrics)
@@ -56,7 +57,6 @@ def plot_runs(folders: list[RunFolder], output: Path) -> Path:
     below.set_ylabel("parameters")
     below.set_ylim(bottom=0)
     below.set_xlabel("step (vertical lines: growth events; numbers: hidden widths)")
-    summaries = [folder.read_summary() for folder in folders]
     figure.suptitle(" / ".join(sorted({f"{s['model']} on {s['dataset']}" for s in summaries if s})), fontsize=10)
     above.legend(fontsize=7, loc="lower right")
     for axes in (above, middle, below):
@@ -66,10 +66,3 @@ def plot_runs(folders: list[RunFolder], output: Path) -> Path:
     finally:
         plt.close(figure)
     return output
-
-
-def _label(folder: RunFolder) -> str:
-    summary = folder.read_summary()
-    if not summary:
-        return folder.path.name
-    return f"{summary['method']} seed {summary['seed']}"

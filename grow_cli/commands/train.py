@@ -32,9 +32,9 @@ def main(arguments: list[str]) -> int:
     """Hydra reads `sys.argv`; its own errors become one sentence."""
     _failed.clear()
     sweep = bool({"-m", "--multirun"} & set(arguments))
+    keys = {f.name for f in fields(configuration.Config)}
     for argument in arguments:
-        key = argument.lstrip("-").split("=")[0]
-        if argument.startswith("--") and (key in registry.groups() or hasattr(configuration.Config, key)):
+        if argument.startswith("--") and argument.lstrip("-").split("=")[0].split(".")[0] in keys:
             raise UserError(f"{argument}: keys are given without dashes: did you mean {argument.lstrip('-')}?")
     prepare_hydra()
     folders = registry.config_folders()

@@ -7,7 +7,7 @@ stagnation. Every tensor of the layer is extrapolated by itself (Algorithm 1).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from grow_cli.errors import check
@@ -124,17 +124,7 @@ class AletherOption(DepthOption):
         return warnings
 
     def build(self, model: GrowableModel) -> Method:
-        names = (
-            "beta0",
-            "gamma0",
-            "eta0",
-            "rank",
-            "escape_modes",
-            "tau_crit",
-            "kappa_crit",
-            "eta_max",
-            "step_scale",
-            "eps",
-        )
-        settings = {name: getattr(self, name) for name in names}
+        # what is not the protocol's is the extrapolation's, under the same names
+        protocol = {f.name for f in fields(DepthOption)}
+        settings = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in protocol}
         return Alether(self._frontier(model), self.warmup_steps, self.warmup_rate, settings)

@@ -51,8 +51,11 @@ class RunFolder:
                 f"the run folder {self.path} cannot be written ({error.strerror}): choose another with run_dir=PATH"
             ) from error
 
+    def _holds_a_run(self) -> bool:
+        return self.metrics.exists() or (self.path / "summary.json").exists() or self.checkpoints.exists()
+
     def _refuse_a_run(self) -> None:
-        if not (self.metrics.exists() or (self.path / "summary.json").exists() or self.checkpoints.exists()):
+        if not self._holds_a_run():
             return
         status = self.read_summary().get("status", "interrupted")
         go_on = "" if status == "finished" else f"go on with `grow resume {self.path}` or "
@@ -90,7 +93,7 @@ class RunFolder:
 
     def discard_unless_trained(self) -> None:
         """Take back what `create` wrote, where nothing was trained: another try may then have the same name."""
-        if self._lock is not None and not (self.metrics.exists() or self.checkpoints.exists()):
+        if self._lock is not None and not self._holds_a_run():
             for path in (*(self.path / ".hydra").glob("*.yaml"), self.path / ".lock"):
                 path.unlink(missing_ok=True)
             _remove_if_empty(self.path / ".hydra")
