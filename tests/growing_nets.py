@@ -18,6 +18,7 @@ from grow_cli.models.modules.network import GrowableModel
 from grow_cli.models.modules.sites import DepthSite, WidthSite
 from grow_cli.models.residual_cnn import ResidualCNNOption
 from grow_cli.models.residual_mlp import ResidualMLPOption
+from grow_cli.models.resnet18 import ResNet18Option
 from grow_cli.models.vit import ViTOption
 from grow_cli.surgery.apply import apply
 from grow_cli.surgery.proposal import DepthProposal, WidthProposal
@@ -61,6 +62,7 @@ NETS = {
     "mlp rational_raw": Net(MLPOption(hidden=[3], activation="rational_raw"), (2,)),
     "mlp without bias": Net(MLPOption(hidden=[4, 3], bias=False, dropout=0.3, activation="selu"), (5,)),
     "mlp identity": Net(MLPOption(hidden=[4], activation="identity"), (5,)),
+    "mlp relu_right": Net(MLPOption(hidden=[5, 4], activation="relu_right"), (5,)),
     "cnn": Net(CNNOption(channels=[[2, 3], [4]]), (1, 8, 8)),
     "cnn gap": Net(CNNOption(channels=[[2], [3, 2]], norm="batch", pool="avg", head="gap"), (3, 6, 7)),
     "cnn hidden": Net(CNNOption(channels=[[3], []], hidden=[5, 4], activation="selu", kernel=1), (2, 8, 8)),
@@ -72,6 +74,9 @@ NETS = {
     "residual_cnn": Net(ResidualCNNOption(width=4, hidden=[3, 2]), (3, 8, 8)),
     "residual_cnn group": Net(ResidualCNNOption(width=4, hidden=[6, 3], norm="group"), (1, 4, 4)),
     "residual_cnn none": Net(ResidualCNNOption(width=3, hidden=[2], norm="none", pool=1), (1, 4, 4)),
+    "resnet18": Net(ResNet18Option(stream=[4, 6], hidden=[[2, 1], [1]], classifier=[5]), (3, 8, 8)),
+    "resnet18 batch": Net(ResNet18Option(stream=[2, 3], hidden=[[2], [1, 3]], classifier=[], norm="batch"), (1, 7, 5)),
+    "resnet18 rational": Net(ResNet18Option(stream=[3], hidden=[[1, 2]], activation="rational"), (2, 2, 3)),
     "vit": Net(ViTOption(patch=4, dim=8, heads=2, mlp=[6, 5]), (1, 8, 8)),
     "vit rational": Net(ViTOption(patch=2, dim=4, heads=1, mlp=[3], activation="rational", dropout=0.2), (2, 4, 6)),
 }
@@ -99,12 +104,12 @@ def identity_proposal(site: DepthSite) -> DepthProposal:
 
 
 def grow_at_random(model: GrowableModel, optimizer: torch.optim.Optimizer | None, times: int = 4) -> list[str]:
-    """Depth and width in turns at random sites; the names of the sites."""
+    """Depth and width in turns, where the net has both, at random sites; the names of the sites."""
     names = []
     for turn in range(times):
         depth, width = model.depth_sites(), model.width_sites()
         pick = int(torch.randint(1000, ()))
-        if turn % 2 == 0 or not width:
+        if depth and (turn % 2 == 0 or not width):
             proposal: Any = DepthProposal(depth[pick % len(depth)])
         else:
             proposal = width_proposal(width[pick % len(width)], 1 + pick % 3)

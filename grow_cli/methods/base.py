@@ -17,9 +17,12 @@ if TYPE_CHECKING:
     from grow_cli.training.state import Run
 
 
-@dataclass(frozen=True)
+@dataclass
 class Plan:
-    """What a method wants to add now; without proposals, `reason` says why not."""
+    """What a method wants to add now; without proposals, `reason` says why not.
+
+    A generator of proposals may fill in the other fields while it runs.
+    """
 
     proposals: Iterable[DepthProposal | WidthProposal] = ()
     """Applied as they come: a generator sees the net with those before applied (sites must then be asked for anew)."""
@@ -37,6 +40,10 @@ class Method:
     """`depth`, `width` or `none`."""
     preserves_function: ClassVar[bool] = False
     """Then a relative change of the outputs above 1e-4 at an event is an error."""
+    trains_by_gradient: bool = True
+    """False: no optimizer step is ever taken, only additions and best updates (TINY, D.4's last paragraph); minibatches are
+    then only measured.
+    """
 
     def check(self, model: GrowableModel) -> None:
         """UserError if this method cannot grow this model."""

@@ -16,7 +16,7 @@ from grow_cli.registry import Option
 if TYPE_CHECKING:
     from grow_cli.models.modules.network import GrowableModel
 
-# what `activation=` accepts: torch's elementwise modules, and SENN's with three parameters per unit
+# what `activation=` accepts: torch's elementwise modules, GradMax's ReLU, and SENN's with three parameters per unit
 TORCH_ACTIVATIONS = {
     "relu": "ReLU",
     "leaky_relu": "LeakyReLU",
@@ -27,7 +27,7 @@ TORCH_ACTIVATIONS = {
     "tanh": "Tanh",
     "identity": "Identity",
 }
-ACTIVATIONS = (*TORCH_ACTIVATIONS, "rational", "rational_raw")
+ACTIVATIONS = (*TORCH_ACTIVATIONS, "relu_right", "rational", "rational_raw")
 
 
 class Ends(Protocol):

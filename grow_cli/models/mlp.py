@@ -21,8 +21,8 @@ class MLPOption(ModelOption):
     hidden: list[int] = field(default_factory=lambda: [64])
     """Units of each hidden layer; `[]` is a linear model."""
     activation: str = "relu"
-    """relu, leaky_relu, elu, gelu, selu, silu, tanh, identity; rational: SENN's, with parameters per unit, normalised;
-    rational_raw: as the paper writes it."""
+    """relu, leaky_relu, elu, gelu, selu, silu, tanh, identity; relu_right: relu with the derivative 1 at zero, as GradMax
+    needs; rational: SENN's, with parameters per unit, normalised; rational_raw: as the paper writes it."""
     norm: str = "none"
     """`none`, `batch`, or `layer`, which couples a layer's units, so that width cannot grow."""
     bias: bool = True

@@ -1,45 +1,79 @@
-"""How much of a run is done, and why it ends."""
+"""How much of a run is done, when it is measured, and why it ends."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
-from grow_cli.config import Stop
+from grow_cli.config import Evaluate, Stop
 
 if TYPE_CHECKING:
     from grow_cli.training.state import Progress
 
+# Steps: what the rounding of an anchor that lies between two epochs may not add to a run.
+_ROUNDING = 1e-6
+
 
 @dataclass(frozen=True)
 class Budget:
-    """The stop rules, for a data set of `steps_per_epoch`."""
+    """The stop rules, for a split of `steps_per_epoch`, and the map from steps to epochs.
+
+    The map is linear from the anchor on, the last change of the batch size. So a step counts for as many epochs as it sees
+    samples, and no change makes the epochs jump, wherever in the split's order it comes.
+    """
 
     stop: Stop
     steps_per_epoch: int
+    anchor_step: int = 0
+    anchor_epoch: float = 0.0
+
+    @cached_property
+    def _offset(self) -> float:
+        """Steps that the present batch size would have needed until the anchor, less those that were taken."""
+        return self.anchor_epoch * self.steps_per_epoch - self.anchor_step
+
+    @cached_property
+    def _steps_of_epochs(self) -> float:
+        """Steps of `stop.epochs`, had the batch size always been the present one."""
+        return math.inf if self.stop.epochs is None else self.stop.epochs * self.steps_per_epoch
+
+    @cached_property
+    def _steps_by_epochs(self) -> float:
+        """The first step at which `stop.epochs` are over."""
+        end = self._steps_of_epochs - self._offset
+        return end if math.isinf(end) else math.ceil(end - _ROUNDING)
 
     @property
     def steps(self) -> float:
-        """Steps until the end; infinite if only seconds are limited."""
-        limits = [math.inf]
-        if self.stop.steps is not None:
-            limits.append(self.stop.steps)
-        if self.stop.epochs is not None:
-            limits.append(self.stop.epochs * self.steps_per_epoch)
-        return min(limits)
+        """Steps until the end, as the batch size is now; infinite if only seconds are limited."""
+        return min(self._steps_by_epochs, math.inf if self.stop.steps is None else self.stop.steps)
+
+    def epoch(self, step: int) -> float:
+        """Passes over the training split until `step`, one of those since the anchor."""
+        return (step + self._offset) / self.steps_per_epoch
+
+    def next_evaluation(self, step: int, evaluate: Evaluate) -> int:
+        """The first mark after `step`; they are counted from the anchor, for growth comes right after an evaluation."""
+        unit = self.steps_per_epoch if evaluate.unit == "epochs" else 1
+        every = max(1, round(evaluate.every * unit))
+        return self.anchor_step + ((step - self.anchor_step) // every + 1) * every
 
     def used(self, step: int, seconds: float) -> float:
-        """Fraction of the budget, by whichever limit is nearer."""
-        by_time = 0.0 if self.stop.seconds is None else seconds / self.stop.seconds
-        return max(step / self.steps, by_time)
+        """Fraction of the budget, by whichever limit is nearer; at most 1."""
+        stop = self.stop
+        by_steps = 0.0 if stop.steps is None else step / stop.steps
+        by_time = 0.0 if stop.seconds is None else seconds / stop.seconds
+        return min(1.0, max((step + self._offset) / self._steps_of_epochs, by_steps, by_time))
 
     def ended(self, progress: Progress, parameters: int) -> str | None:
         """The rule that ends the run now, or None."""
         stop = self.stop
-        if progress.step >= self.steps:
-            by_epochs = stop.epochs is not None and progress.step >= stop.epochs * self.steps_per_epoch
-            return f"{stop.epochs} epochs" if by_epochs else f"{stop.steps} steps"
+        if progress.step >= self._steps_by_epochs:
+            return f"{stop.epochs} epochs"
+        if stop.steps is not None and progress.step >= stop.steps:
+            return f"{stop.steps} steps"
         if stop.seconds is not None and progress.seconds >= stop.seconds:
             return f"{stop.seconds:g} seconds"
         if stop.parameters is not None and parameters >= stop.parameters:

@@ -36,6 +36,20 @@ def model_flops(run: Run) -> int:
     return flops_per_sample(run.model, run.data.spec.input_shape)
 
 
+def growth_closed(run: Run, method: Method, used: float, parameters: int) -> str:
+    """Why nothing can grow any more, whatever the trigger says; empty while something can."""
+    growth = run.config.growth
+    if method.kind == "none":
+        return "this method never grows"
+    if used >= growth.until:
+        return f"the part of the budget in which the net may grow is over (growth.until={growth.until:g})"
+    if growth.max_events is not None and run.progress.events >= growth.max_events:
+        return f"growth.max_events={growth.max_events} is reached"
+    if growth.max_parameters is not None and parameters >= growth.max_parameters:
+        return f"growth.max_parameters={growth.max_parameters} is reached"
+    return ""
+
+
 def grow(run: Run, method: Method) -> dict[str, Any]:
     """Grow once and return the event's fields of the growth log that are not the loop's; updates the growth counters.
 
@@ -86,12 +100,14 @@ def grow(run: Run, method: Method) -> dict[str, Any]:
     progress.flops += spent
     progress.growth_flops += spent
     progress.growth_steps += sum(phase.get("steps", 0) for phase in phases)
-    details = plan.details | ({"proposals": [p.details for p in applied]} if applied else {"reason": plan.reason})
+    units = sum(p.units for p in applied)
+    details = plan.details | ({"proposals": [p.details for p in applied]} if applied else {})
+    details |= {} if units else {"reason": plan.reason}
     return event | {
         "kind": applied[0].kind if applied else method.kind,
         "proposals": len(applied),
         "site": "; ".join(p.site.name for p in applied),
-        "units_added": sum(p.units for p in applied),
+        "units_added": units,
         "details": details,
         "phases": phases,
         "loss_after": after.loss,

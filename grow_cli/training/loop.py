@@ -16,8 +16,9 @@ from grow_cli.training.budget import Budget
 from grow_cli.training.device import synchronize
 from grow_cli.training.evaluation import measure_split
 from grow_cli.training.gathering import Gathered, score_name
-from grow_cli.training.growth import count_parameters, grow, model_flops, widths_text
+from grow_cli.training.growth import count_parameters, grow, growth_closed, model_flops, widths_text
 from grow_cli.training.state import Run
+from grow_cli.training.step import make_measuring_step
 from grow_cli.triggers.base import Trigger
 
 
@@ -29,12 +30,9 @@ class Loop:
     ) -> None:
         self.run, self.method, self.trigger = run, method, trigger
         self.folder, self.display, self.logger = folder, display, logger
-        config = run.config
-        self.budget = Budget(config.stop, run.batches.steps_per_epoch)
-        per = run.batches.steps_per_epoch if config.evaluate.unit == "epochs" else 1
-        self.evaluate_every = max(1, round(config.evaluate.every * per))
         self.gathered = Gathered(run.data.spec.task, run.device)
         self.grown_since_evaluation = False
+        self._batch_size_changed()
         self._model_changed()
 
     def watch_frontier(self) -> None:
@@ -47,6 +45,7 @@ class Loop:
     def restore(self, state: dict[str, Any]) -> None:
         """Continue from a checkpoint."""
         checkpoint.restore(state, self.run, self.method, self.trigger, self.gathered)
+        self._batch_size_changed()
         self._model_changed()
 
     def train(self) -> str:
@@ -68,18 +67,13 @@ class Loop:
 
     def train_until_next_evaluation(self) -> None:
         """Train up to the next evaluation, and evaluate."""
-        self._train_until((self.run.progress.step // self.evaluate_every + 1) * self.evaluate_every)
+        self._train_until(self.budget.next_evaluation(self.run.progress.step, self.run.config.evaluate))
         self._evaluate()
 
     def _train_until(self, end: int) -> None:
         run, progress, budget, config = self.run, self.run.progress, self.budget, self.run.config
         end = int(min(end, budget.steps))
-        batches, groups, history, gathered = (
-            run.batches,
-            run.optimizer.param_groups,
-            run.history,
-            self.gathered,
-        )
+        batches, groups, history, gathered = run.batches, run.optimizer.param_groups, run.history, self.gathered
         snapshot_every = config.trajectory.every if history is not None else 0
         smoothing = history is not None and config.trajectory.smoothing > 0
         factor, until, base_lr = config.schedule.factor, config.growth.until, config.optimizer.lr
@@ -110,11 +104,13 @@ class Loop:
         taken = step - progress.step
         progress.step = step
         progress.samples += taken * batches.batch_size
-        progress.epoch = batches.epoch + batches.position / batches.steps_per_epoch
+        progress.epoch = budget.epoch(step)
         progress.seconds += time.perf_counter() - begun
-        progress.flops += 3 * self.flops * taken * batches.batch_size
+        progress.flops += (3 if self.method.trains_by_gradient else 1) * self.flops * taken * batches.batch_size
         signal_number = interrupted()
-        if signal_number is not None:
+        if (
+            signal_number is not None and step < end
+        ):  # at the end the evaluation comes first: resumed, it would be left out
             self.save(best=False)
             raise Interrupted(signal_number)
 
@@ -158,7 +154,8 @@ class Loop:
         }
         self.folder.append_metrics(row)
         self.logger.metrics(row)
-        closed = self._growth_closed()
+        used = self.budget.used(progress.step, progress.seconds)
+        closed = growth_closed(run, self.method, used, self.parameters)
         self.display.evaluation(row, self.trigger.thresholds, closed)
         if verdict is None:
             raise TrainingFailed(
@@ -185,24 +182,15 @@ class Loop:
         progress.evaluations_without_gain = 0 if gained else progress.evaluations_without_gain + 1
         return better
 
-    def _growth_closed(self) -> str:
-        """Why nothing can grow any more, whatever the trigger says; empty while something can."""
-        progress, growth = self.run.progress, self.run.config.growth
-        if self.method.kind == "none":
-            return "this method never grows"
-        if self.budget.used(progress.step, progress.seconds) >= growth.until:
-            return f"the part of the budget in which the net may grow is over (growth.until={growth.until:g})"
-        if growth.max_events is not None and progress.events >= growth.max_events:
-            return f"growth.max_events={growth.max_events} is reached"
-        if growth.max_parameters is not None and self.parameters >= growth.max_parameters:
-            return f"growth.max_parameters={growth.max_parameters} is reached"
-        return ""
-
     def _grow(self) -> None:
         run, progress = self.run, self.run.progress
         self.display.growing()
         when = {"step": progress.step, "epoch": round(progress.epoch, 6)}
+        batch_size = run.batches.batch_size
         event = grow(run, self.method)
+        if run.batches.batch_size != batch_size:
+            progress.anchor_step, progress.anchor_epoch = progress.step, progress.epoch
+            self._batch_size_changed()
         progress.growth_pending = False
         progress.firings += 1
         if event["proposals"]:
@@ -228,10 +216,16 @@ class Loop:
         self.logger.growth(event)
         self.display.growth(event)
 
+    def _batch_size_changed(self) -> None:
+        """What follows from the number of steps in an epoch."""
+        run, progress = self.run, self.run.progress
+        per_epoch = run.batches.steps_per_epoch
+        self.budget = Budget(run.config.stop, per_epoch, progress.anchor_step, progress.anchor_epoch)
+
     def _model_changed(self) -> None:
         """What is derived from the model and costs too much to derive at every step."""
         run = self.run
-        self._step = run.train_step()
+        self._step = run.train_step() if self.method.trains_by_gradient else make_measuring_step(run)
         self.flops = model_flops(run)
         self.parameters = count_parameters(run.model)
         frontier = self.method.frontier(run.model) if run.history is not None else None

@@ -34,10 +34,13 @@ class Progress:
     """Wall time of training and growth; evaluation and checkpoints left out."""
     growth_seconds: float = 0.0
     flops: int = 0
-    """Training and growth; forward + backward = 3 × forward; a multiply-add is two."""
+    """Training and growth; forward + backward = 3 × forward (1 × in steps without gradient); a multiply-add is two."""
     growth_flops: int = 0
     growth_steps: int = 0
     """Optimizer steps inside growth events (warm-ups), which `step`, `samples` and `epoch` leave out."""
+    anchor_step: int = 0
+    """Where the batch size last changed: from there on epochs are linear in steps."""
+    anchor_epoch: float = 0.0
     events: int = 0
     """Growth events that added something."""
     firings: int = 0
@@ -65,8 +68,8 @@ class Progress:
         return asdict(self)
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        for f in fields(self):
-            setattr(self, f.name, state[f.name])
+        for f in fields(self):  # one that an older checkpoint lacks had its default's meaning then
+            setattr(self, f.name, state.get(f.name, getattr(self, f.name)))
 
 
 @dataclass

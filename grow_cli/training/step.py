@@ -1,4 +1,4 @@
-"""One optimizer step, everything on the device."""
+"""One step, everything on the device."""
 
 from __future__ import annotations
 
@@ -11,6 +11,9 @@ from torch import Tensor, nn
 
 if TYPE_CHECKING:
     from grow_cli.training.state import Run
+
+Step = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
+"""(inputs, targets) → (loss, outputs)."""
 
 
 def loss_function(task: str, label_smoothing: float) -> Callable[[Tensor, Tensor], Tensor]:
@@ -27,12 +30,9 @@ def autocast(device: torch.device, precision: str) -> AbstractContextManager[Any
     return nullcontext()
 
 
-def make_step(run: Run) -> Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]:
-    """The step on the present model and its trainable parameters; made anew after growth.
-
-    Nothing in it reads a value back from the device: the loss is returned as a tensor, without the method's term.
-    """
-    config, model, loss_of, optimizer = run.config, run.model, run.loss, run.optimizer
+def _make_forward(run: Run) -> Step:
+    """The forward pass on the present model, compiled and in the precision that the config asks for."""
+    config, model, loss_of = run.config, run.model, run.loss
     bf16 = config.precision == "bf16"
 
     def forward(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
@@ -48,9 +48,17 @@ def make_step(run: Run) -> Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]:
     if config.compile:
         torch._dynamo.reset()
         compute = torch.compile(compute)
-    clip = config.clip_norm
-    parameters = [p for p in model.parameters() if p.requires_grad]
-    regularizer = run.regularizer
+    return compute
+
+
+def make_step(run: Run) -> Step:
+    """The step on the present model and its trainable parameters; made anew after growth.
+
+    Nothing in it reads a value back from the device: the loss is returned as a tensor, without the method's term.
+    """
+    compute, optimizer = _make_forward(run), run.optimizer
+    clip, regularizer = run.config.clip_norm, run.regularizer
+    parameters = [p for p in run.model.parameters() if p.requires_grad]
     zero_grad, optimize, clip_gradient = optimizer.zero_grad, optimizer.step, nn.utils.clip_grad_norm_
 
     def step(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
@@ -62,5 +70,16 @@ def make_step(run: Run) -> Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]:
         optimize()
         zero_grad()
         return loss.detach(), outputs.detach()
+
+    return step
+
+
+def make_measuring_step(run: Run) -> Step:
+    """The step of a run that is not trained by gradient: what `make_step`'s returns, and no parameter moves."""
+    compute = _make_forward(run)
+
+    def step(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        with torch.no_grad():
+            return compute(x, y)
 
     return step

@@ -25,7 +25,9 @@ class Every(Trigger):
 
     def update(self, run: Run) -> Verdict:
         since = self._now(run) - self._last
-        return Verdict(since >= self.every, {f"{self.unit}_since": since})
+        # evaluations lie on whole steps: one that is meant to come after `every` epochs may come half a step before
+        early = (0.5 + 1e-6) / run.batches.steps_per_epoch if self.unit == "epochs" else 1e-9 * self.every
+        return Verdict(since >= self.every - early, {f"{self.unit}_since": since})
 
     def reset(self, run: Run) -> None:
         self._last = self._now(run)

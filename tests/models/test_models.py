@@ -15,6 +15,7 @@ from grow_cli.models.cnn import CNNOption
 from grow_cli.models.mlp import MLPOption
 from grow_cli.models.residual_cnn import ResidualCNNOption
 from grow_cli.models.residual_mlp import ResidualMLPOption
+from grow_cli.models.resnet18 import ResNet18Option
 from grow_cli.models.vit import ViTOption
 
 DIGITS, MNIST, CIFAR, MOONS = (1, 8, 8), (1, 28, 28), (3, 32, 32), (2,)
@@ -29,6 +30,7 @@ DIGITS, MNIST, CIFAR, MOONS = (1, 8, 8), (1, 28, 28), (3, 32, 32), (2,)
         (ViTOption(patch=4), MNIST),
         (ViTOption(patch=7), MNIST),
         (ViTOption(patch=4), CIFAR),
+        *((ResNet18Option(), shape) for shape in (MNIST, CIFAR)),
     ],
     ids=lambda v: v.name if isinstance(v, ModelOption) else str(v),
 )
@@ -52,10 +54,12 @@ def test_the_outputs_depend_on_every_parameter(net: Net) -> None:
 
 
 @pytest.mark.parametrize("name", ACTIVATIONS)
-@pytest.mark.parametrize("option", [MLPOption, CNNOption, ResidualMLPOption, ResidualCNNOption, ViTOption])
+@pytest.mark.parametrize(
+    "option", [MLPOption, CNNOption, ResidualMLPOption, ResidualCNNOption, ResNet18Option, ViTOption]
+)
 def test_every_activation_fits_every_model(option: type[ModelOption], name: str) -> None:
-    model = option(activation=name).build(spec(DIGITS))  # type: ignore[call-arg]
-    assert model(torch.randn(2, *DIGITS)).isfinite().all()
+    model = option(activation=name).build(spec(MNIST))  # type: ignore[call-arg]
+    assert model(torch.randn(2, *MNIST)).isfinite().all()
 
 
 def test_the_same_seed_makes_the_same_net() -> None:
@@ -65,7 +69,9 @@ def test_the_same_seed_makes_the_same_net() -> None:
         assert all(torch.equal(p, q) for p, q in zip(a.parameters(), b.parameters(), strict=True))
 
 
-@pytest.mark.parametrize("option", [CNNOption(), ResidualCNNOption(), ViTOption()], ids=lambda o: o.name)
+@pytest.mark.parametrize(
+    "option", [CNNOption(), ResidualCNNOption(), ResNet18Option(), ViTOption()], ids=lambda o: o.name
+)
 def test_image_models_refuse_vectors_and_name_what_takes_them(option: ModelOption) -> None:
     with pytest.raises(UserError, match=rf"model={option.name} reads images .* vectors of 2 numbers: use model=mlp"):
         option.build(spec(MOONS))

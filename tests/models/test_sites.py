@@ -15,12 +15,14 @@ RESIDUAL = {key: net for key, net in NETS.items() if net.option.residual}
 
 
 def test_names_say_where_a_site_is() -> None:
-    names = {key: [s.name for s in NETS[key].build()[0].width_sites()] for key in ("mlp", "cnn", "cnn hidden", "vit")}
+    keys = ("mlp", "cnn", "cnn hidden", "vit", "resnet18")
+    names = {key: [s.name for s in NETS[key].build()[0].width_sites()] for key in keys}
     assert names == {
         "mlp": ["hidden 1", "hidden 2"],
         "cnn": ["stage 1 conv 1", "stage 1 conv 2", "stage 2 conv 1"],
         "cnn hidden": ["stage 1 conv 1", "hidden 1", "hidden 2"],
         "vit": ["block 1 hidden", "block 2 hidden"],
+        "resnet18": ["stage 1 block 1", "stage 1 block 2", "stage 2 block 1"],
     }
     assert [s.name for s in NETS["mlp"].build()[0].depth_sites()] == ["hidden 1", "hidden 2", "hidden 3"]
     assert [s.name for s in NETS["vit"].build()[0].depth_sites()] == ["block 1", "block 2", "block 3"]
@@ -30,7 +32,7 @@ def test_names_say_where_a_site_is() -> None:
 def test_the_widths_are_those_of_the_sites_in_order(net: Net) -> None:
     model, _ = net.build()
     assert model.no_width or [s.units for s in model.width_sites()] == model.widths()
-    assert len(model.depth_sites()) >= 1
+    assert bool(model.depth_sites()) == (net.option.name != "resnet18")
 
 
 @pytest.mark.parametrize("net", NETS.values(), ids=NETS)
@@ -65,6 +67,8 @@ def test_followers_are_what_has_an_entry_per_unit() -> None:
     assert kinds("mlp batch") == [["BatchNorm1d"], ["BatchNorm1d"]]
     assert kinds("cnn rational") == [["BatchNorm2d", "Rational"], ["BatchNorm2d", "Rational"]]
     assert kinds("residual_cnn") == [["BatchNorm2d"], ["BatchNorm2d"]]
+    assert kinds("resnet18 batch") == [["BatchNorm2d"]] * 3
+    assert kinds("resnet18 rational") == [["Rational"]] * 2
 
 
 @pytest.mark.parametrize("key", ["mlp layer", "residual_cnn group"])
@@ -78,7 +82,8 @@ def test_a_norm_over_the_hidden_units_leaves_no_width_site_and_says_why(key: str
 def test_residual_models_say_so_and_have_one_stack_of_blocks(net: Net) -> None:
     model, _ = net.build()
     stack = model.block_stack()
-    assert (stack is not None) == net.option.residual == all(s.residual for s in model.depth_sites())
+    assert (stack is not None) == net.option.residual
+    assert all(s.residual == net.option.residual for s in model.depth_sites())
     assert net.option.initial_blocks() == (0 if stack is None else len(stack))
     if stack is not None:
         assert [s.index for s in model.depth_sites()] == list(range(len(stack) + 1))
@@ -102,12 +107,14 @@ def test_a_block_adds_its_outputs_applied_to_its_activations(net: Net) -> None:
         torch.testing.assert_close(after, before + added)
 
 
-def test_the_frontier_is_the_last_block_or_hidden_layer() -> None:
-    vit, mlp, cnn, linear = (NETS[key].build()[0] for key in ("vit", "mlp", "cnn", "mlp linear"))
+def test_the_frontier_is_the_last_block_or_hidden_layer_that_depth_can_grow_at() -> None:
+    keys = ("vit", "mlp", "cnn", "mlp linear", "resnet18")
+    vit, mlp, cnn, linear, resnet = (NETS[key].build()[0] for key in keys)
     assert Method().frontier(vit) is vit.blocks[-1]
     assert Method().frontier(mlp) is mlp.hidden[-1]
     assert Method().frontier(cnn) is cnn.stages[1][-1]
     assert Method().frontier(linear) is linear
+    assert Method().frontier(resnet) is resnet
 
 
 def test_senns_activation_is_the_identity_at_1_0_0_and_the_formula_elsewhere() -> None:

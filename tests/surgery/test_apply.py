@@ -19,7 +19,7 @@ from grow_cli.surgery.measure import function_change
 from grow_cli.surgery.proposal import DepthProposal, WidthProposal
 
 WIDE = {key: net for key, net in NETS.items() if net.build()[0].width_sites()}
-PLAIN = {key: net for key, net in NETS.items() if not net.option.residual}
+PLAIN = {key: net for key, net in NETS.items() if not net.option.residual and net.build()[0].depth_sites()}
 RESIDUAL = {key: net for key, net in NETS.items() if net.option.residual}
 
 
@@ -150,6 +150,7 @@ def test_a_layer_that_is_the_identity_leaves_the_function_unchanged(net: Net) ->
 
 def test_relu_layers_can_be_the_identity_except_on_the_signed_input() -> None:
     assert [s.identity for s in NETS["mlp"].build()[0].depth_sites()] == [False, True, True]
+    assert [s.identity for s in NETS["mlp relu_right"].build()[0].depth_sites()] == [False, True, True]
     assert [s.identity for s in NETS["mlp linear"].build()[0].depth_sites()] == [False]
     assert [s.identity for s in NETS["mlp rational"].build()[0].depth_sites()] == [True, True, True]
     assert [s.identity for s in NETS["mlp batch"].build()[0].depth_sites()] == [False, False, False]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from grow_cli.config import Stop
+from grow_cli.config import Evaluate, Stop
 from grow_cli.training.budget import Budget
 from grow_cli.training.state import Progress
 
@@ -37,3 +37,45 @@ def test_each_rule_ends_a_run(stop: Stop, progress: Progress, words: str) -> Non
 def test_a_run_without_a_budget_is_refused() -> None:
     with pytest.raises(ValueError, match="budget"):
         Stop(epochs=None, growth_events=3)
+
+
+def test_a_step_counts_as_today_while_the_batch_size_never_changed() -> None:
+    for per_epoch in (7, 9, 96, 703):
+        budget = Budget(Stop(epochs=30, steps=10**6), per_epoch)
+        assert budget.steps == 30 * per_epoch
+        for step in range(0, 30 * per_epoch, 5):
+            assert budget.used(step, 0.0) == step / (30 * per_epoch)
+            assert budget.epoch(step) == pytest.approx(step // per_epoch + step % per_epoch / per_epoch, rel=1e-14)
+
+
+@pytest.mark.parametrize("per_epoch", [1, 3, 6, 7, 50, 1000])
+@pytest.mark.parametrize("change", [1, 10, 27, 63, 89])
+def test_a_changed_batch_size_neither_jumps_nor_leaves_anything_of_the_budget(change: int, per_epoch: int) -> None:
+    stop = Stop(epochs=10)
+    before = Budget(stop, 9)
+    after = Budget(stop, per_epoch, change, before.epoch(change))
+    assert after.epoch(change) == pytest.approx(before.epoch(change))
+    assert after.used(change, 0.0) == pytest.approx(before.used(change, 0.0))
+    assert after.used(int(after.steps), 0.0) == pytest.approx(1)
+    assert after.used(int(after.steps) - 1, 0.0) < 1
+    assert 10 - 1e-6 <= after.epoch(int(after.steps)) < 10 + 1 / per_epoch
+    assert after.ended(Progress(step=int(after.steps) - 1), 0) is None
+    assert after.ended(Progress(step=int(after.steps)), 0) == "10 epochs"
+
+
+def test_an_anchor_between_epochs_adds_no_step() -> None:
+    assert Budget(Stop(epochs=20), 6, 1, 1 / 3).steps == 119  # (20 - 1/3) * 6 is 118.00000000000001
+    assert Budget(Stop(epochs=20, steps=100), 6, 1, 1 / 3).steps == 100
+    assert Budget(Stop(epochs=20, steps=100), 6, 1, 1 / 3).ended(Progress(step=100), 0) == "100 steps"
+
+
+def test_evaluations_keep_their_distance_in_epochs_from_the_anchor_on() -> None:
+    def marks(budget: Budget, evaluate: Evaluate, step: int) -> list[int]:
+        return [step := budget.next_evaluation(step, evaluate) for _ in range(3)]
+
+    half, hundred = Evaluate(every=0.5), Evaluate(every=100, unit="steps")
+    assert marks(Budget(Stop(epochs=10), 20), half, 0) == [10, 20, 30]
+    assert marks(Budget(Stop(epochs=10), 20), half, 13) == [20, 30, 40], "also from in between"
+    assert marks(Budget(Stop(epochs=10), 8, 30, 1.5), half, 30) == [34, 38, 42]
+    assert marks(Budget(Stop(epochs=10), 8, 300, 15.0), hundred, 300) == [400, 500, 600]
+    assert marks(Budget(Stop(epochs=10), 8), Evaluate(every=0.01), 0) == [1, 2, 3]

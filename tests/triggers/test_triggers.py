@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -26,6 +27,7 @@ class Seen:
     progress: Progress = field(default_factory=Progress)
     measured: dict[str, float] = field(default_factory=dict)
     history: History | None = None
+    batches: Any = field(default_factory=lambda: SimpleNamespace(steps_per_epoch=10))
 
 
 def _history(path: torch.Tensor) -> History:
@@ -92,6 +94,20 @@ def test_every_fires_once_per_interval(unit: str) -> None:
         if fired[-1]:
             trigger.reset(seen)
     assert fired == [False, False, True] * 3
+
+
+@pytest.mark.parametrize("steps_per_epoch", [94, 96, 703, 1000, 1407])
+@pytest.mark.parametrize("every", [0.1, 0.3, 1 / 3, 0.75])
+def test_every_fires_at_each_evaluation_that_is_as_far_from_the_last(every: float, steps_per_epoch: int) -> None:
+    option, distance = EveryOption(every=every), round(every * steps_per_epoch)
+    trigger = option.build()
+    for step in range(distance, 200 * distance, distance):
+        seen: Any = Seen(Progress(step=step, epoch=step / steps_per_epoch))
+        seen.batches.steps_per_epoch = steps_per_epoch
+        assert trigger.update(seen).fires, step
+        trigger.reset(seen)
+        seen.progress.epoch += (distance - 1) / steps_per_epoch
+        assert not trigger.update(seen).fires, "an evaluation a step before"
 
 
 def test_plateau_counts_evaluations_without_a_better_loss() -> None:

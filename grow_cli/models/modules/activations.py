@@ -1,4 +1,4 @@
-"""Activations by name, SENN's rational one among them."""
+"""Activations by name, SENN's rational one and GradMax's ReLU among them."""
 
 from __future__ import annotations
 
@@ -6,6 +6,16 @@ import torch
 from torch import Tensor, nn
 
 from grow_cli.models.base import TORCH_ACTIVATIONS
+
+
+class ReLURight(nn.Module):
+    """ReLU whose derivative at zero is that from the right, 1 (torch's is 0).
+
+    GradMax's new units start with zero incoming weights: with torch's derivative they would get no gradient.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.where(x < 0, 0, x)  # NaN stays NaN
 
 
 class Rational(nn.Module):
@@ -35,10 +45,14 @@ def make_activation(name: str, units: int, *, spatial_dims: int = 0) -> nn.Modul
     """The module of an activation's name, for `units` units whose images have `spatial_dims` dimensions."""
     if name in ("rational", "rational_raw"):
         return Rational(units, spatial_dims=spatial_dims, normalize=name == "rational")
+    if name == "relu_right":
+        return ReLURight()
     module: nn.Module = getattr(nn, TORCH_ACTIVATIONS[name])()
     return module
 
 
 def can_be_identity(activation: str, *, inputs_nonnegative: bool) -> bool:
     """Whether the activation has parameters, or its inputs a sign, with which it passes them on unchanged."""
-    return activation in ("identity", "rational", "rational_raw") or (activation == "relu" and inputs_nonnegative)
+    if activation in ("relu", "relu_right"):
+        return inputs_nonnegative
+    return activation in ("identity", "rational", "rational_raw")

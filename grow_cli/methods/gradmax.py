@@ -1,0 +1,95 @@
+"""GradMax: new neurons that leave the function as it is and get the largest gradient (Evci et al., 2022; TINY, B.1).
+
+Fan-in zero, fan-out along the top singular vectors of the gradient that the fan-in will get. Unlike TINY it does not take
+away what present neurons can do already, and it measures weights instead of activities.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from grow_cli.errors import UserError, check
+from grow_cli.methods.base import Method
+from grow_cli.methods.width import NO_ROOM, Offer, SampledOption, WidthMethod
+from grow_cli.registry import option
+
+if TYPE_CHECKING:
+    from grow_cli.methods.widening.statistics import Statistics
+    from grow_cli.models.modules.network import GrowableModel
+    from grow_cli.models.modules.sites import WidthSite
+    from grow_cli.training.state import Run
+
+
+class GradMax(WidthMethod):
+    """max ‖N Ω‖² over fan-outs Ω of a given norm, N = Σ B_in V_goalᵀ/n (unprojected)."""
+
+    preserves_function = True
+
+    def __init__(self, option: GradMaxOption) -> None:
+        from grow_cli.methods.widening.statistics import Observer
+
+        super().__init__(option)
+        self.scale = option.scale
+        self.observer = Observer(option.samples, option.max_samples, update=False, whiten=False, significance=False)
+
+    def check(self, model: GrowableModel) -> None:
+        from grow_cli.methods.widening.activation import at_zero
+
+        super().check(model)
+        for found in at_zero(model):
+            if found.value != 0 or found.derivative == 0:
+                what = f"is {found.value:g}" if found.value != 0 else "passes no gradient"
+                raise UserError(
+                    f"method=gradmax adds units whose fan-in is zero, and {found.kind} at {found.where!r} {what} there: "
+                    "use model.activation=relu_right (ReLU with the derivative 1 at 0), selu, tanh or elu"
+                )
+
+    def offers(self, run: Run, sites: list[WidthSite]) -> Iterator[Offer]:
+        statistics, flops = self.observer.observe(run, sites)
+        for found in statistics:
+            offer = self._offer(run, found)
+            offer.flops += flops // len(statistics)
+            yield offer
+
+    def _offer(self, run: Run, found: Statistics) -> Offer:
+        import torch
+
+        from grow_cli.methods.widening.units import make_units
+
+        site = found.site
+        limit = self.limit(run, site, found.patches.fan_in)
+        if limit == 0:
+            return Offer(site, reason=NO_ROOM)
+        _, singular, right = torch.linalg.svd(found.cross, full_matrices=False)
+        right = right[:limit]  # at most the rank: a neuron beyond it would get no gradient
+        consumer = site.consumer.weight.detach()
+        present = consumer.movedim(1, 0).reshape(site.units, -1).norm(dim=1).mean().double()
+        omega = right.T * (self.scale * present).to(right)
+        details = {
+            "site": site.name,
+            "singular_values": singular.tolist(),
+            "units": len(right),
+            "fan_out_norm": float(self.scale * present),
+            "samples": found.samples,
+        }
+        alpha = consumer.new_zeros(len(right), found.patches.fan_in)
+        proposal = make_units(site, found.patches, alpha, omega.to(consumer), details=details)
+        return Offer(site, proposal, gain=float((found.cross @ omega).square().sum()), details=details)
+
+
+@option("method", "gradmax")
+@dataclass
+class GradMaxOption(SampledOption):
+    """TINY's schedule; the fan-out's norm."""
+
+    scale: float = 0.5
+    """Norm of a new neuron's fan-out, as a fraction of the present ones' mean."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check(self.scale > 0, f"method.scale={self.scale}: must be above 0")
+
+    def build(self, model: GrowableModel) -> Method:
+        return GradMax(self)

@@ -1,0 +1,94 @@
+"""Net2WiderNet: new units are copies of present ones, whose fan-out is shared out among them (Chen et al., 2016).
+
+The function stays as it is. Equal shares would leave copies equal for ever, so the shares differ by a random vector that
+adds up to nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, cast
+
+from grow_cli.errors import check
+from grow_cli.methods.base import Method
+from grow_cli.methods.width import NO_ROOM, Offer, WidthMethod, WidthOption
+from grow_cli.registry import option
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from grow_cli.models.modules.network import GrowableModel
+    from grow_cli.models.modules.sites import WidthSite
+    from grow_cli.training.state import Run
+
+
+class Net2Net(WidthMethod):
+    """Copies of units drawn at random, each as often as any other as far as that is possible."""
+
+    preserves_function = True
+
+    def __init__(self, option: Net2NetOption) -> None:
+        super().__init__(option)
+        self.noise = option.noise
+
+    def offers(self, run: Run, sites: list[WidthSite]) -> Iterator[Offer]:
+        for site in sites:
+            yield self._offer(run, site)
+
+    def _offer(self, run: Run, site: WidthSite) -> Offer:
+        import torch
+
+        from grow_cli.surgery.proposal import WidthProposal
+
+        producer, consumer = site.producer, site.consumer.weight.detach()
+        weight = producer.weight.detach()
+        k, units = self.limit(run, site, weight[0].numel() + (producer.bias is not None)), site.units
+        if k == 0:
+            return Offer(site, reason=NO_ROOM)
+        turns = -(-k // units)
+        source = torch.cat([torch.randperm(units) for _ in range(turns)])[:k].to(weight.device)
+        copies = 1 + torch.bincount(source, minlength=units)
+        # (outputs, units, ...) → what every unit, old or new, hands on
+        columns = consumer.reshape(len(consumer), units, -1)
+        group = torch.cat([torch.arange(units, device=weight.device), source])
+        shares = (columns / copies.view(1, -1, 1).to(columns))[:, group]
+        drawn = torch.randn(shares.shape).to(shares) * self.noise * shares.norm(dim=(0, 2), keepdim=True)
+        drawn /= (len(consumer) * columns.shape[2]) ** 0.5
+        mean = torch.zeros_like(columns).index_add_(1, group, drawn) / copies.view(1, -1, 1).to(columns)
+        shares = shares + drawn - mean[:, group]  # within a group of copies the noise adds up to zero
+        followers = {
+            name: tensor[source]
+            for follower in site.followers
+            for name, tensor in follower.state_dict().items()
+            if tensor.ndim
+        }
+        details = {"site": site.name, "units": k, "copied": source.tolist()}
+        proposal = WidthProposal(
+            site,
+            weight[source],
+            None if producer.bias is None else producer.bias.detach()[source],
+            shares[:, units:].reshape(len(consumer), k * site.columns_per_unit, *consumer.shape[2:]),
+            followers=followers,
+            replace={cast("nn.Parameter", site.consumer.weight): shares[:, :units].reshape(consumer.shape)},
+            details=details,
+        )
+        return Offer(site, proposal, details=details)
+
+
+@option("method", "net2net")
+@dataclass
+class Net2NetOption(WidthOption):
+    """How copies come apart."""
+
+    noise: float = 0.1
+    """Size of the random vector by which the copies' shares differ, in units of a share."""
+
+    measures_gain = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check(self.noise >= 0, f"method.noise={self.noise}: must be 0 or more")
+
+    def build(self, model: GrowableModel) -> Method:
+        return Net2Net(self)

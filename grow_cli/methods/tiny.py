@@ -1,0 +1,141 @@
+"""TINY: the neurons that relieve the expressivity bottleneck best (Verbockhaven, Rudkiewicz, Charpiat and Chevallier).
+
+The backward pass says how a layer's pre-activations should move; the part of that which no update of the present weights
+can produce is its expressivity bottleneck. The neurons that reach most of it are the solution of a least-squares problem;
+they are the best ones to add at first order of the loss, too. They are added at the amplitude that lowers the loss most.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from grow_cli.console import warn
+from grow_cli.errors import UserError, check
+from grow_cli.methods.base import Method
+from grow_cli.methods.width import NO_ROOM, Offer, SampledOption, WidthMethod
+from grow_cli.registry import option
+
+if TYPE_CHECKING:
+    from grow_cli.methods.widening.statistics import Statistics
+    from grow_cli.models.modules.network import GrowableModel
+    from grow_cli.training.state import Run
+
+
+class Tiny(WidthMethod):
+    """Algorithm 3, or E.3 with `where=best`."""
+
+    option: TinyOption
+
+    def __init__(self, option: TinyOption) -> None:
+        from grow_cli.methods.widening.statistics import Observer
+
+        super().__init__(option)
+        self.trains_by_gradient = not option.train_by_growth
+        self.observer = Observer(option.samples, option.max_samples, rtol=option.rtol, significance=option.significance)
+
+    def check(self, model: GrowableModel) -> None:
+        super().check(model)
+        check_linear_at_zero(model, self.option.name)
+
+    def offers(self, run: Run, sites: list[Any]) -> Iterator[Offer]:
+        statistics, flops = self.observer.observe(run, sites)  # δW*, S, N (Prop. 3.1, 3.2)
+        batch = self.search_batch(run)
+        for found in statistics:
+            offer = self._offer(run, found, batch)
+            offer.flops += flops // len(statistics)
+            yield offer
+
+    def _offer(self, run: Run, found: Statistics, batch: Any) -> Offer:
+        from grow_cli.methods.widening.searching import offer_of
+        from grow_cli.theory.bottleneck import new_neurons_of
+
+        option, site = self.option, found.site
+        assert found.whitening is not None
+        neurons = new_neurons_of(found.whitening, found.cross, rtol=option.rtol)
+        significant = int((neurons.eigenvalues > found.threshold).sum())  # D.3
+        limit = self.limit(run, site, found.patches.fan_in)
+        count = min(significant, limit)
+        details = {
+            "site": site.name,
+            "eigenvalues": neurons.eigenvalues.tolist(),
+            "threshold": found.threshold,
+            "significant": significant,
+            "units": count,
+            "bottleneck": found.bottleneck,
+            "goal": found.goal,
+            "samples": found.samples,
+        }
+        reason = ""
+        if limit == 0:
+            reason = NO_ROOM
+        elif count == 0:
+            reason = f"no eigenvalue is above the {found.threshold:.2g} that chance explains"
+        warn_of_few(found, option.max_samples)
+        return offer_of(
+            run,
+            site,
+            batch,
+            option.halvings,
+            alpha=neurons.alpha[:count],
+            omega=neurons.omega[:, :count],
+            update=found.update if option.best_update else None,
+            details=details,
+            reason=reason,
+        )
+
+
+def check_linear_at_zero(model: GrowableModel, name: str) -> None:
+    """New units are found at first order around zero: their activation must vanish there and have a slope."""
+    from grow_cli.methods.widening.activation import at_zero
+
+    for found in at_zero(model):
+        if abs(found.value) > 1e-6:
+            raise UserError(
+                f"method={name} needs an activation that is 0 at 0, and {found.kind} at {found.where!r} is "
+                f"{found.value:g} there: use model.activation=selu, tanh, elu or gelu"
+            )
+        slopes = sorted((abs(found.left), abs(found.right)))
+        if slopes[0] < 0.1 * slopes[1]:
+            warn(
+                f"{found.kind} has the slope {found.right:.3g} to the right of 0 and {found.left:.3g} to the left, so that "
+                "the first-order gain of new neurons holds on one side only; model.activation=selu has a slope on both"
+            )
+
+
+def warn_of_few(found: Statistics, most: int) -> None:
+    """Fewer equations than unknowns."""
+    side = found.patches.fan_in
+    if found.reads < side:
+        warn(
+            f"the new neurons at {found.site.name!r} have {side:,} weights each and rest on {found.samples:,} samples: "
+            f"they fit these samples; raise method.max_samples={most:,} or method.samples"
+        )
+
+
+@option("method", "tiny")
+@dataclass
+class TinyOption(SampledOption):
+    """What else the paper leaves open."""
+
+    significance: bool = True
+    """Only neurons above the largest eigenvalue that chance explains (D.3)."""
+    best_update: bool = True
+    """Also move the consumer's present weights by δW*, at its own best amplitude (Prop. 3.1, eq. 6)."""
+    train_by_growth: bool = False
+    """No gradient steps at all: only additions and best updates (D.4, last paragraph)."""
+    rtol: float = 1e-6
+    """Directions of the inputs with less than this part of the largest variance count as absent."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check(0 < self.rtol < 1, f"method.rtol={self.rtol}: must be above 0 and below 1")
+        check(
+            self.best_update or not self.train_by_growth,
+            "method.train_by_growth=true without best updates would leave the present weights as they are for ever: "
+            "set method.best_update=true",
+        )
+
+    def build(self, model: GrowableModel) -> Method:
+        return Tiny(self)

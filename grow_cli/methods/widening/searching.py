@@ -1,0 +1,78 @@
+"""An offer from directions: the best update first, then the new units on top of it, each at its best amplitude."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from grow_cli.methods.widening.amplitude import Search, search_units
+from grow_cli.methods.widening.units import make_units, updated
+from grow_cli.methods.width import Offer
+from grow_cli.models.modules.sites import WidthSite
+from grow_cli.surgery.flops import flops_per_sample
+from grow_cli.surgery.patches import SitePatches
+from grow_cli.surgery.proposal import WidthProposal
+
+if TYPE_CHECKING:
+    from grow_cli.training.state import Run
+
+
+def offer_of(
+    run: Run,
+    site: WidthSite,
+    batch: tuple[Tensor, Tensor],
+    halvings: int,
+    *,
+    alpha: Tensor,
+    omega: Tensor,
+    update: Tensor | None = None,
+    details: dict[str, Any],
+    reason: str = "",
+) -> Offer:
+    """Units α (k, p), ω (m · offsets, k), and a change `update` (m, q) of the consumer, as far as they lower the loss.
+
+    `reason` says why there are no units, where k = 0.
+    """
+    x, y = batch
+    patches = SitePatches(site)
+    search = Search(run.model, site, x, y, run.loss)
+    like = site.consumer.weight
+    replace = {}
+    if update is not None:
+        effect = search.update_effect(update.to(like))
+        scale = search.scale(effect)
+        found = search.best(lambda epsilon, sign: epsilon * scale * effect, halvings, both_signs=False)
+        details["update_amplitude"] = found.epsilon
+        if found.epsilon > 0:
+            replace = updated(site, (found.epsilon * scale * update).to(like))
+            search.keep(found.epsilon * scale * effect, found.loss)
+    gain = 0.0
+    if len(alpha):
+        loss = search.loss
+        found, alpha, omega = search_units(search, patches, alpha.to(like), omega.to(like), halvings)
+        details |= {
+            "amplitude": found.sign * found.epsilon,
+            "loss_without": loss,
+            "loss_with": found.loss,
+            "amplitudes_tried": found.tried,
+        }
+        gain = loss - found.loss
+        half = found.sign * found.epsilon**0.5
+        alpha, omega = half * alpha, half * omega
+        if found.epsilon == 0:
+            reason = f"no amplitude down to 2^-{halvings} lowers the loss on {len(y)} samples"
+    flops = search.evaluations * flops_per_sample(run.model, run.data.spec.input_shape) * len(y)
+    if reason:
+        proposal = _no_units(site, replace, details) if replace else None
+    else:
+        proposal = make_units(site, patches, alpha, omega, inputs=search.inputs, replace=replace, details=details)
+    return Offer(site, proposal, reason, gain, details, flops)
+
+
+def _no_units(site: WidthSite, replace: dict[Any, Tensor], details: dict[str, Any]) -> WidthProposal:
+    """The best update alone."""
+    producer, consumer = site.producer.weight, site.consumer.weight
+    nothing = torch.empty(0, *producer.shape[1:], device=producer.device, dtype=producer.dtype)
+    return WidthProposal(site, nothing, None, consumer.detach()[:, :0], replace=replace, details=details)

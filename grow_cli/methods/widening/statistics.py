@@ -1,0 +1,265 @@
+"""What is known of a width site after a pass over some samples: sums, streamed over minibatches in small pieces.
+
+Products are taken in the net's own precision, their sums over pieces in float64; they are plain sums over samples, so that
+ranks could add theirs up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from grow_cli.data.sample import Sample
+from grow_cli.models.modules.sites import WidthSite
+from grow_cli.surgery.flops import flops_per_sample
+from grow_cli.surgery.patches import SitePatches, outer, read
+from grow_cli.surgery.signals import Signals, signals
+from grow_cli.theory.bottleneck import best_update_of, spurious, whitening_of
+
+if TYPE_CHECKING:
+    from grow_cli.training.state import Run
+
+Loss = Callable[[Tensor, Tensor], Tensor]
+
+# Samples per pass through the net: large enough for the products, small enough for memory.
+_BATCH = 512
+
+# Fan-in from which S of the raw inputs costs more than everything else in an event.
+_WORTH_KEEPING = 256
+
+# Numbers in the widest matrix of a piece of a minibatch: it is read again by the products while it is in the cache.
+_PIECE = 2**20
+
+
+class _Sums:
+    """Named float64 sums; on the CPU where the device has no float64."""
+
+    def __init__(self) -> None:
+        self.of: dict[str, Tensor] = {}
+
+    def add(self, name: str, value: Tensor) -> None:
+        value = (value.cpu() if value.device.type == "mps" else value).double()
+        self.of[name] = self.of[name] + value if name in self.of else value
+
+
+@dataclass
+class Statistics:
+    """Of one site, on n samples: all means over samples."""
+
+    site: WidthSite
+    patches: SitePatches
+    samples: int
+    cross: Tensor
+    """N (p, m · offsets), of the goals less what the best update reaches; of the goals themselves without one."""
+    whitening: Tensor | None
+    """Of S (p, r); None where it was not asked for."""
+    update: Tensor | None
+    """δW* (m, q), the bias in the last column where the consumer has one; None where it was not asked for."""
+    goal: float
+    """E‖V_goal‖²."""
+    bottleneck: float
+    """E‖V_goal − δW* B_out‖² (TINY, Def. 3.1)."""
+    threshold: float
+    """The largest λ that nothing but chance explains (D.3); 0 where it was not asked for."""
+    reads: int
+    """Numbers with which S and B_outᵀB_out are estimated from the samples: samples times positions."""
+
+
+@dataclass
+class Collector:
+    """Two passes over the same samples: for the best update, then for what it leaves over.
+
+    `inputs_gram` gives the whitening of a site that reads the net's own inputs, where it is known.
+    """
+
+    model: nn.Module
+    loss: Loss
+    rtol: float
+    update: bool = True
+    whiten: bool = True
+    significance: bool = True
+    known_whitening: dict[str, Tensor] = field(default_factory=dict)
+    """Site's name → whitening of S, where it is known already: that of the raw inputs does not change."""
+    products: int = 0
+    """FLOPs of the matrix products so far."""
+
+    def collect(self, sites: Sequence[WidthSite], sample: Sample) -> list[Statistics]:
+        """Of every site of the present net at once."""
+        n = len(sample)
+        parts = [_SiteSums(site, self) for site in sites]
+        if self.update:
+            for x, y in sample:
+                for part, seen in zip(parts, signals(self.model, sites, x, y, self.loss), strict=True):
+                    part.add_update(seen)
+            for part in parts:
+                part.solve_update()
+        for x, y in sample:
+            for part, seen in zip(parts, signals(self.model, sites, x, y, self.loss), strict=True):
+                part.add_neurons(seen)
+        return [part.finish(n) for part in parts]
+
+
+class _SiteSums:
+    """The sums of one site, in the making."""
+
+    def __init__(self, site: WidthSite, asked: Collector) -> None:
+        self.site, self.asked = site, asked
+        self.patches = SitePatches(site)
+        self.update: Tensor | None = None
+        self.root: Tensor | None = None
+        """Σ^(1/2) of the goals' covariance per output position."""
+        self.columns = 0
+        self.null_samples = 0
+        self.sums = _Sums()
+
+    def add_update(self, seen: Signals) -> None:
+        positions = seen.goal[0].numel() // self.patches.outputs
+        q = self.site.consumer.weight[0].numel() + 1
+        for middle, goal in _pieces(q * positions, seen.middle, seen.goal):
+            read_columns = self.patches.consumer_columns(middle)
+            goals = self.patches.goal_columns(goal)
+            self.sums.add("read", outer(read_columns))
+            self.sums.add("read goal", read_columns @ goals.T)
+            self.sums.add("goal", outer(goals))
+            self.columns += goals.shape[1]
+            self.asked.products += 2 * goals.shape[1] * (q + len(goals)) ** 2
+
+    def solve_update(self) -> None:
+        sums = self.sums.of
+        self.update = best_update_of(sums["read"], sums["read goal"], self.asked.rtol)
+        values, vectors = torch.linalg.eigh(sums["goal"] / self.columns)
+        self.root = vectors * values.clamp(min=0).sqrt()
+
+    def add_neurons(self, seen: Signals) -> None:
+        patches, asked, site = self.patches, self.asked, self.site
+        goal = seen.goal
+        if self.update is not None:
+            update = self.update.to(goal)
+            weight = site.consumer.weight
+            goal = goal - read(site.consumer, seen.middle, update[:, : weight[0].numel()].reshape(weight.shape))
+            if site.consumer.bias is not None:
+                goal -= update[:, -1].view(-1, *(1,) * (goal.dim() - 2)) if goal.dim() == 4 else update[:, -1]
+        else:
+            self.sums.add("goal", outer(patches.goal_columns(goal)))
+            self.columns += goal.numel() // patches.outputs
+        self.sums.add("left", goal.double().square().sum() if goal.device.type != "mps" else goal.square().sum())
+        whiten = asked.whiten and site.name not in asked.known_whitening
+        null = self._null(goal)
+        positions = goal[0].numel() // patches.outputs if patches.offsets > 1 else 1
+        widest = (patches.fan_in + patches.fan_out) * max(1, positions)
+        for inputs, wanted, spurious_goal in _pieces(widest, seen.inputs, goal, null):
+            columns = patches.fan_in_columns(inputs)
+            self.sums.add("cross", patches.cross(columns, wanted))
+            count = columns[0].numel()
+            asked.products += 2 * count * patches.fan_in * patches.fan_out
+            if whiten:
+                self.sums.add("inputs", patches.gram(columns))
+                asked.products += 2 * count * patches.fan_in**2
+            if spurious_goal is not None:
+                self.sums.add("null", patches.cross(columns, spurious_goal))
+                asked.products += 2 * count * patches.fan_in * patches.fan_out
+
+    def _null(self, goal: Tensor) -> Tensor | None:
+        """Gaussian goals for the first minibatch, where offsets share them; elsewhere their effect is known in law."""
+        if not self.asked.significance or self.patches.offsets == 1 or self.root is None or self.null_samples:
+            return None
+        self.null_samples = len(goal)
+        channels_last = torch.randn_like(goal.movedim(1, -1)) @ self.root.T.to(goal)
+        return channels_last.movedim(-1, 1)
+
+    def finish(self, n: int) -> Statistics:
+        asked, sums, name = self.asked, self.sums.of, self.site.name
+        whitening = None
+        if asked.whiten:
+            whitening = asked.known_whitening.get(name)
+            if whitening is None:
+                whitening = whitening_of(sums["inputs"] / n, asked.rtol)
+        return Statistics(
+            site=self.site,
+            patches=self.patches,
+            samples=n,
+            cross=sums["cross"] / n,
+            whitening=whitening,
+            update=self.update,
+            goal=float(sums["goal"].trace()) / n,
+            bottleneck=float(sums["left"]) / n,
+            threshold=self._threshold(n, whitening),
+            reads=self.columns,
+        )
+
+    def _threshold(self, n: int, whitening: Tensor | None) -> float:
+        if not self.asked.significance or whitening is None:
+            return 0.0
+        if "null" in self.sums.of:
+            # λ of pure chance falls with the root of the samples
+            null = whitening.T @ self.sums.of["null"] / self.null_samples
+            return float(torch.linalg.matrix_norm(null, 2)) * (self.null_samples / n) ** 0.5
+        seed = int(torch.randint(2**62, ()))
+        covariance = self.sums.of["goal"] / self.columns
+        return spurious(whitening.shape[1], covariance, n, torch.Generator().manual_seed(seed))
+
+
+def _pieces(numbers_per_sample: int, *tensors: Tensor | None) -> list[tuple[Tensor, ...]]:
+    """Parts of a minibatch whose columns fit the cache; None stays None."""
+    size = max(1, _PIECE // numbers_per_sample)
+    length = max(len(t) for t in tensors if t is not None)
+    parts = [t.split(size) if t is not None else [None] * -(-length // size) for t in tensors]
+    return list(zip(*parts, strict=True))
+
+
+def draw(run: Run, n: int, *, batch_size: int) -> Sample:
+    """Fresh training samples, inside a growth event: from the growth stream."""
+    return Sample(run.data, n, batch_size, int(torch.randint(2**62, ())))
+
+
+@dataclass
+class Observer:
+    """Looks at sites of a run's net, on as many samples as their sums need.
+
+    The estimates' variance falls with samples × positions and rises with the square of the matrices' side, so that
+    n = `samples` · side²/positions keeps it where it is while the net grows (TINY, D.1), `most` being the limit.
+    """
+
+    samples: float
+    most: int
+    rtol: float = 1e-6
+    update: bool = True
+    whiten: bool = True
+    significance: bool = True
+    _known: dict[str, Tensor] = field(default_factory=dict)
+
+    def observe(self, run: Run, sites: Sequence[WidthSite]) -> tuple[list[Statistics], int]:
+        """Statistics of each site, and what they cost in FLOPs."""
+        x, y = next(iter(draw(run, 2, batch_size=2)))
+        needed = 1.0
+        for site, seen in zip(sites, signals(run.model, sites, x, y, run.loss), strict=True):
+            patches = SitePatches(site)
+            positions = seen.middle.numel() // (len(x) * patches.site.units)
+            side = max(patches.fan_in, site.consumer.weight[0].numel() + 1 if self.update else 0)
+            needed = max(needed, side**2 / positions)
+            raw = seen.inputs.data_ptr() == x.data_ptr() and run.data.augment is None
+            if self.whiten and raw and patches.fan_in >= _WORTH_KEEPING and site.name not in self._known:
+                self._known[site.name] = _inputs_whitening(run, patches, seen.inputs.shape[1:], self.rtol)
+        n = min(max(run.batches.batch_size, round(self.samples * needed)), self.most, len(run.data.train))
+        batch_size = max(run.batches.batch_size, min(_BATCH, run.config.evaluate.batch_size))
+        collector = Collector(
+            run.model, run.loss, self.rtol, self.update, self.whiten, self.significance, known_whitening=self._known
+        )
+        found = collector.collect(sites, draw(run, n, batch_size=batch_size))
+        forward = flops_per_sample(run.model, run.data.spec.input_shape)
+        passes = 2 if self.update else 1
+        return found, collector.products + passes * 2 * forward * n
+
+
+def _inputs_whitening(run: Run, patches: SitePatches, shape: torch.Size, rtol: float) -> Tensor:
+    """Of the net's own inputs, over the whole training split: they do not change, so this is done once in a run."""
+    sums = _Sums()
+    for x in run.data.train.x.split(_BATCH):
+        inputs = run.data.prepare(x).view(len(x), *shape)
+        for (piece,) in _pieces(patches.fan_in, inputs):
+            sums.add("inputs", patches.gram(patches.fan_in_columns(piece)))
+    return whitening_of(sums.of["inputs"] / len(run.data.train), rtol)

@@ -1,0 +1,225 @@
+"""Width growth: what `tiny`, `gradmax`, `random` and `net2net` share, so that they differ in the new units' weights only.
+
+An event visits the net's width sites in order, each seeing what was added before it (TINY, Algorithm 3), or adds at the
+best of them only (TINY, E.3).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from grow_cli.console import warn
+from grow_cli.errors import UserError, check
+from grow_cli.methods.base import Method, MethodOption, Plan
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from grow_cli.config import Config
+    from grow_cli.models.modules.network import GrowableModel
+    from grow_cli.models.modules.sites import WidthSite
+    from grow_cli.surgery.proposal import WidthProposal
+    from grow_cli.training.state import Run
+
+
+# the budget of units or parameters is used up
+NO_ROOM = "its method.max_units or the net's growth.max_parameters leave no room"
+
+
+@dataclass
+class Offer:
+    """What a method would do at one site."""
+
+    site: WidthSite
+    proposal: WidthProposal | None = None
+    reason: str = ""
+    """Why no unit would be added."""
+    gain: float = 0.0
+    """How much it is worth there; what `where=best` compares."""
+    details: dict[str, Any] = field(default_factory=dict)
+    """For the growth log: of the proposal, or of the search that ended without one."""
+    flops: int = 0
+
+
+class WidthMethod(Method):
+    """Adds units at width sites."""
+
+    kind = "width"
+
+    def __init__(self, option: WidthOption) -> None:
+        self.option = option
+        self.first_complexity: int | None = None
+        """Forward FLOPs of a sample before the first event."""
+
+    def offers(self, run: Run, sites: list[WidthSite]) -> Iterator[Offer]:
+        """What to do at each of these sites of the present net, each as if it were the only one."""
+        raise NotImplementedError
+
+    def check(self, model: GrowableModel) -> None:
+        from grow_cli.surgery.patches import SitePatches
+
+        option, sites = self.option, model.width_sites()
+        if not sites:
+            why = model.no_width or "it has no hidden layer: give it one, with a single unit perhaps"
+            raise UserError(f"method={option.name} cannot widen model={model.option.name}: {why}")
+        for site in sites:
+            SitePatches(site)  # refuses what cannot be followed
+        limits = option.max_units
+        if limits is not None and len(limits) not in (1, len(sites)):
+            names = ", ".join(f"{site.name} ({site.units} now)" for site in sites)
+            raise UserError(
+                f"method.max_units={limits} has {len(limits)} numbers and the model {len(sites)} places to grow: "
+                f"give one number for all, or one for each of {names}"
+            )
+        if not any(self.room(site, i) for i, site in enumerate(sites)):
+            warn(f"nothing will grow: every hidden layer has its method.max_units={limits} from the start")
+
+    def room(self, site: WidthSite, index: int) -> int:
+        """How many more units the site may get."""
+        limits = self.option.max_units
+        return 2**62 if limits is None else max(0, limits[index % len(limits)] - site.units)
+
+    def limit(self, run: Run, site: WidthSite, fan_in: int) -> int:
+        """The most units to add there in one event; 0 where the budget of units or parameters is used up.
+
+        A new unit is a direction from its fan-in to the consumer's outputs: there are no more than the smaller of the two.
+        """
+        option, consumer = self.option, site.consumer.weight
+        most = min(fan_in, consumer.shape[0]) if option.neurons is None else option.neurons
+        index = [s.name for s in run.model.width_sites()].index(site.name)
+        parameters = run.config.growth.max_parameters
+        if parameters is not None:
+            followers = sum(len(list(f.parameters())) for f in site.followers)
+            each = fan_in + consumer[:, 0].numel() * site.columns_per_unit + followers
+            left = parameters - sum(p.numel() for p in run.model.parameters() if p.requires_grad)
+            most = min(most, max(0, left) // each)
+        return min(most, self.room(site, index))
+
+    def propose(self, run: Run) -> Plan:
+        from grow_cli.surgery.flops import flops_per_sample
+
+        if self.first_complexity is None:
+            self.first_complexity = flops_per_sample(run.model, run.data.spec.input_shape)
+        plan = Plan()
+        plan.proposals = self._at_the_best(run, plan) if self.option.where == "best" else self._at_all(run, plan)
+        return plan
+
+    def _open(self, run: Run) -> list[WidthSite]:
+        """The sites of the present net that may still grow; without gradient steps all, for their best updates."""
+        sites = run.model.width_sites()
+        return [s for i, s in enumerate(sites) if self.room(s, i) or not self.trains_by_gradient]
+
+    def _at_all(self, run: Run, plan: Plan) -> Iterator[WidthProposal]:
+        for name in [site.name for site in self._open(run)]:
+            run.stop_if_interrupted()
+            site = next(s for s in run.model.width_sites() if s.name == name)  # of the net as it is by now
+            for offer in self.offers(run, [site]):
+                yield from self._taken(offer, plan)
+        self._conclude(plan)
+
+    def _at_the_best(self, run: Run, plan: Plan) -> Iterator[WidthProposal]:
+        sites = self._open(run)
+        offers = []
+        for offer in self.offers(run, sites) if sites else ():
+            run.stop_if_interrupted()
+            offers.append(offer)
+        offers.sort(key=lambda offer: (offer.proposal is None, -offer.gain))
+        gains = {offer.site.name: offer.gain for offer in offers if offer.proposal is not None}
+        for i, offer in enumerate(offers):
+            if i == 0 or offer.proposal is None:
+                yield from self._taken(offer, plan)
+            else:
+                plan.flops += offer.flops
+        plan.details["gains"] = gains
+        self._conclude(plan)
+
+    def _taken(self, offer: Offer, plan: Plan) -> Iterator[WidthProposal]:
+        plan.flops += offer.flops
+        if offer.proposal is not None:
+            yield offer.proposal
+        if offer.reason:
+            plan.details.setdefault("nothing_added", []).append({"site": offer.site.name, **offer.details})
+            plan.details["nothing_added"][-1]["reason"] = offer.reason
+
+    def _conclude(self, plan: Plan) -> None:
+        reasons = [f"{entry['site']}: {entry['reason']}" for entry in plan.details.get("nothing_added", [])]
+        plan.reason = "; ".join(reasons) or f"every hidden layer has its method.max_units={self.option.max_units}"
+
+    def search_batch(self, run: Run) -> tuple[Tensor, Tensor]:
+        """The minibatch on which amplitudes are judged, drawn anew."""
+        from grow_cli.methods.widening.statistics import draw
+
+        count = self.option.search_samples
+        return next(iter(draw(run, count, batch_size=count)))
+
+    def settle(self, run: Run, new: list[nn.Parameter], flops_per_sample: int) -> list[dict[str, Any]]:
+        """The batch grows with the root of the net's complexity (D.2), where asked for."""
+        if not self.option.batch_growth:
+            return []
+        assert self.first_complexity is not None
+        before = run.batches.batch_size
+        size = round(run.config.batch_size * (flops_per_sample / self.first_complexity) ** 0.5)
+        run.batches.set_batch_size(max(1, size))
+        return [{"phase": "batch", "seconds": 0.0, "batch_size": run.batches.batch_size, "batch_size_before": before}]
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"complexity": self.first_complexity}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.first_complexity = state["complexity"]
+
+
+@dataclass
+class WidthOption(MethodOption):
+    """Base of the width methods' schemas."""
+
+    neurons: int | None = 10
+    """Most new units per site and event; null: as many as the consumer has outputs."""
+    max_units: list[int] | None = None
+    """Width at which a hidden layer stops growing: one number for all, or one for each; null: no limit."""
+    where: str = "all"
+    """`all`: at every site, one after the other (Algorithm 3); `best`: where it is worth most (E.3)."""
+    search_samples: int = 500
+    """Minibatch on which amplitudes are judged (Algorithm 2)."""
+    halvings: int = 12
+    """Amplitudes are tried from ε = 1 down to 2^-halvings; 0 is tried, too."""
+    batch_growth: bool = False
+    """Multiply the training batch by the root of the growth in complexity (D.2)."""
+
+    measures_gain: ClassVar[bool] = True
+    """Whether sites can be compared."""
+
+    def __post_init__(self) -> None:
+        check(
+            self.neurons is None or self.neurons >= 1,
+            f"method.neurons={self.neurons}: must be 1 or more, or null for as many as the consumer has outputs",
+        )
+        check(
+            self.max_units is None or (len(self.max_units) > 0 and min(self.max_units) >= 1),
+            f"method.max_units={self.max_units}: widths of 1 or more, one for all or one for each hidden layer, or null",
+        )
+        check(self.where in ("all", "best"), f"method.where={self.where}: must be all or best")
+        check(self.search_samples >= 1, f"method.search_samples={self.search_samples}: must be 1 or more")
+        check(0 <= self.halvings <= 40, f"method.halvings={self.halvings}: must be from 0 to 40")
+
+    def check_run(self, config: Config) -> list[str]:
+        if self.where == "best" and not self.measures_gain:
+            raise UserError(f"method={self.name} has no measure of what a site is worth: use method.where=all")
+        return []
+
+
+@dataclass
+class SampledOption(WidthOption):
+    """Base of the schemas of methods that look at samples."""
+
+    samples: float = 1.0
+    """Samples of the statistics, in units of side² / positions (TINY, D.1)."""
+    max_samples: int = 10000
+    """No more than so many, whatever D.1 asks for."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check(self.samples > 0, f"method.samples={self.samples}: must be above 0")
+        check(self.max_samples >= 2, f"method.max_samples={self.max_samples}: must be 2 or more")

@@ -1,0 +1,60 @@
+"""`model=resnet18`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from grow_cli.errors import UserError, check
+from grow_cli.models.base import ACTIVATIONS, Ends, ModelOption, check_choice, check_sizes, image_shape
+from grow_cli.registry import option
+
+if TYPE_CHECKING:
+    from grow_cli.models.modules.network import GrowableModel
+
+
+@option("model", "resnet18")
+@dataclass
+class ResNet18Option(ModelOption):
+    """Stages of a convolution that sets the stream's channels and of blocks, the last of which halves the image;
+    then linear layers.
+
+    TINY's ResNet-18 on CIFAR-100 (E.3, Table 1): two blocks in each of four stages, whose middles grow from a channel.
+    """
+
+    name: str = "resnet18"
+    stream: list[int] = field(default_factory=lambda: [8, 16, 32, 64])
+    """Channels of the residual stream in each stage."""
+    hidden: list[list[int]] = field(default_factory=lambda: [[1, 1], [1, 1], [1, 1], [1, 1]])
+    """Channels between the two convolutions of each block, a list per stage."""
+    classifier: list[int] = field(default_factory=lambda: [100, 100])
+    """Units of each linear layer between the stages and the output."""
+    activation: str = "selu"
+    """As in model=mlp."""
+    norm: str = "none"
+    """`none` or `batch`, of the convolutions."""
+
+    def __post_init__(self) -> None:
+        blocks = [n for stage in self.hidden for n in stage]
+        check_sizes(stream=self.stream, hidden=blocks, classifier=self.classifier)
+        check(bool(self.stream), "model.stream=[]: must have at least one stage")
+        check(
+            len(self.hidden) == len(self.stream),
+            f"model.hidden={self.hidden}: must have a list per stage of model.stream={self.stream}",
+        )
+        check(all(self.hidden), f"model.hidden={self.hidden}: each stage must have at least one block")
+        check_choice("activation", self.activation, ACTIVATIONS)
+        check_choice("norm", self.norm, ("none", "batch"))
+
+    def build(self, spec: Ends) -> GrowableModel:
+        from grow_cli.models.modules.resnet import ResNet18
+
+        _, height, width = image_shape(self.name, spec)
+        halvings = min(height, width).bit_length() - 1
+        if len(self.stream) > halvings:
+            fewer = f"give model.stream and model.hidden at most {halvings} stages" if halvings else "use model=mlp"
+            raise UserError(
+                f"model.stream={self.stream}: {len(self.stream)} stages each halve the image, and one of "
+                f"{height} x {width} pixels can be halved {halvings} times: {fewer}"
+            )
+        return ResNet18(self, spec)
