@@ -50,7 +50,9 @@ class RandomUnits(WidthMethod):
                 continue
             alpha, omega = torch.randn(k, patches.fan_in), torch.randn(patches.fan_out, k)
             details = {"site": site.name, "units": k}
-            yield offer_of(run, site, batch, self.option.halvings, alpha=alpha, omega=omega, details=details)
+            yield offer_of(
+                run, site, batch, self.option.halvings, alpha=alpha, omega=omega, descent=False, details=details
+            )
 
 
 @option("method", "random")

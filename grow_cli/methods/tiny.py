@@ -81,6 +81,7 @@ class Tiny(WidthMethod):
             alpha=neurons.alpha[:count],
             omega=neurons.omega[:, :count],
             update=found.update if option.best_update else None,
+            descent=True,
             details=details,
             reason=reason,
         )

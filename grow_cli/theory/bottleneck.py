@@ -43,7 +43,9 @@ def new_neurons(b_in: Tensor, v_projected: Tensor, max_neurons: int | None = Non
     """The neurons of Prop. 3.2: (α_k, ω_k) = (√λ_k S^(-1/2) u_k, √λ_k v_k), S^(-1/2) N = Σ λ_k u_k v_kᵀ.
 
     With S = B_inᵀB_in/n and N = B_inᵀV/n. They minimise ‖V − B_in αᵀωᵀ‖² over all sets of k neurons, α in the span of
-    the data, and lower ‖V‖²/n by Σλ_k².
+    the data, and lower ‖V‖²/n by Σλ_k². Scaled by √γ each they lower the mean loss by σ'(0)γΣλ_k² + o(γ) if V is V_goal
+    itself, or if what they reach is orthogonal to B_out, which the paper supposes (C.2). Otherwise the overlap
+    ⟨δW* B_out, B_in αᵀωᵀ⟩/n comes on top, and may outweigh the rest: the sum holds once δW* has been made.
 
     :param b_in: (n, p) the producer's inputs
     :param v_projected: (n, m) V_goal less what `best_update` reaches

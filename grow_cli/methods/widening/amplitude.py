@@ -111,21 +111,27 @@ def preactivations(site: WidthSite, x: Tensor, alpha: Tensor) -> Tensor:
 
 
 def search_units(
-    search: Search, patches: SitePatches, alpha: Tensor, omega: Tensor, halvings: int
+    search: Search, patches: SitePatches, alpha: Tensor, omega: Tensor, halvings: int, *, descent: bool
 ) -> tuple[Amplitude, Tensor, Tensor]:
-    """The best amplitude of new units, and their α (k, p) and ω (m · offsets, k) at ε = 1.
+    """The best amplitude of new units, and with it their α (k, p) and ω (m · offsets, k).
 
     They are scaled so that at first order they move the consumer's pre-activations a by ε‖a‖; ε is split evenly between
-    fan-in and fan-out.
+    fan-in and fan-out. Of a direction of `descent` both α and ω change sign, which is the same at first order but not at
+    a finite step; of any other only ω does, one of the two then being a direction of descent.
     """
     outgoing = patches.fan_out_weights(omega)
     z = preactivations(search.site, search.inputs, alpha)
     root = search.scale(patches.linear_effect(z, outgoing)) ** 0.5
     z, outgoing = root * z, root * outgoing
 
+    def factors(epsilon: float, sign: int) -> tuple[float, float]:
+        half = epsilon**0.5
+        return (sign * half if descent else half), sign * half
+
     def effect(epsilon: float, sign: int) -> Tensor:
-        half = sign * epsilon**0.5
-        return patches.effect(half * z, half * outgoing)
+        fan_in, fan_out = factors(epsilon, sign)
+        return patches.effect(fan_in * z, fan_out * outgoing)
 
     found = search.best(effect, halvings, both_signs=True)
-    return found, root * alpha, root * omega
+    fan_in, fan_out = factors(found.epsilon, found.sign)
+    return found, fan_in * root * alpha, fan_out * root * omega

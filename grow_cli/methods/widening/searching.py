@@ -28,12 +28,13 @@ def offer_of(
     alpha: Tensor,
     omega: Tensor,
     update: Tensor | None = None,
+    descent: bool,
     details: dict[str, Any],
     reason: str = "",
 ) -> Offer:
     """Units α (k, p), ω (m · offsets, k), and a change `update` (m, q) of the consumer, as far as they lower the loss.
 
-    `reason` says why there are no units, where k = 0.
+    `descent`: whether the units lower the loss at first order as they are. `reason` says why there are none, where k = 0.
     """
     x, y = batch
     patches = SitePatches(site)
@@ -51,7 +52,7 @@ def offer_of(
     gain = 0.0
     if len(alpha):
         loss = search.loss
-        found, alpha, omega = search_units(search, patches, alpha.to(like), omega.to(like), halvings)
+        found, alpha, omega = search_units(search, patches, alpha.to(like), omega.to(like), halvings, descent=descent)
         details |= {
             "amplitude": found.sign * found.epsilon,
             "loss_without": loss,
@@ -59,8 +60,6 @@ def offer_of(
             "amplitudes_tried": found.tried,
         }
         gain = loss - found.loss
-        half = found.sign * found.epsilon**0.5
-        alpha, omega = half * alpha, half * omega
         if found.epsilon == 0:
             reason = f"no amplitude down to 2^-{halvings} lowers the loss on {len(y)} samples"
     flops = search.evaluations * flops_per_sample(run.model, run.data.spec.input_shape) * len(y)

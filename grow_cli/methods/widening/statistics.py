@@ -28,6 +28,9 @@ Loss = Callable[[Tensor, Tensor], Tensor]
 # Samples per pass through the net: large enough for the products, small enough for memory.
 _BATCH = 512
 
+# Samples × positions below which chance explains too much, however small the matrices.
+_FEWEST_READS = 10_000
+
 # Fan-in from which S of the raw inputs costs more than everything else in an event.
 _WORTH_KEEPING = 256
 
@@ -240,7 +243,7 @@ class Observer:
             patches = SitePatches(site)
             positions = seen.middle.numel() // (len(x) * patches.site.units)
             side = max(patches.fan_in, site.consumer.weight[0].numel() + 1 if self.update else 0)
-            needed = max(needed, side**2 / positions)
+            needed = max(needed, max(side**2, _FEWEST_READS) / positions)
             raw = seen.inputs.data_ptr() == x.data_ptr() and run.data.augment is None
             if self.whiten and raw and patches.fan_in >= _WORTH_KEEPING and site.name not in self._known:
                 self._known[site.name] = _inputs_whitening(run, patches, seen.inputs.shape[1:], self.rtol)
