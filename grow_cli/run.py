@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from grow_cli.config import Config
+from grow_cli.console import warn
 from grow_cli.data.batches import Batches
 from grow_cli.data.tensors import Data, load_data
 from grow_cli.errors import Interrupted, TrainingFailed, UserError
@@ -22,7 +23,7 @@ from grow_cli.training import checkpoint
 from grow_cli.training.device import choose_device, choose_threads, reset_threads, set_precision
 from grow_cli.training.evaluation import measure_splits
 from grow_cli.training.gathering import score_name
-from grow_cli.training.growth import count_parameters, widths_text
+from grow_cli.training.growth import count_parameters, growth_closed, widths_text
 from grow_cli.training.loop import Loop
 from grow_cli.training.state import Progress, Run
 from grow_cli.training.step import loss_function
@@ -87,6 +88,9 @@ def assemble(
     run.regularizer = method.regularizer
     loop = Loop(run, method, trigger, folder, display, logger)
     if state is None:
+        closed = growth_closed(run, method, 0.0, loop.parameters)
+        if closed and method.kind != "none":
+            warn(f"nothing will grow: {closed}")
         run.progress.threads = choose_threads(config.threads, device, loop.flops * batches.batch_size)
         loop.watch_frontier()
     else:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -82,6 +83,44 @@ SMALL = (
 def small() -> tuple[str, ...]:
     """Overrides of a run that takes a second."""
     return SMALL
+
+
+@pytest.fixture
+def wide() -> tuple[str, ...]:
+    """The same for a method that grows width."""
+    return (*(o for o in SMALL if not o.startswith("method.")), "method.search_samples=64", "model=mlp_tiny")
+
+
+@pytest.fixture
+def make(tmp_path: Path) -> Iterator[Any]:
+    """`make("method=copy")`: a loop on the small run, without the command around it."""
+    import torch
+
+    from grow_cli.commands.train import compose
+    from grow_cli.data.tensors import load_data
+    from grow_cli.recording.folder import RunFolder
+    from grow_cli.run import assemble
+    from grow_cli.training.loop import Loop
+
+    cpu = torch.device("cpu")
+    loops: list[Loop] = []
+    folders: list[RunFolder] = []
+
+    def call(*overrides: str) -> Loop:
+        method = next((o for o in overrides if o.startswith("method=")), "method=alether")
+        blocks = {"method=alether": ("method.rank=3",), "method=copy": (), "method=random": ()}
+        keys = ("method.warmup_steps=10", *blocks[method]) if method in blocks else ()
+        shared = [o for o in SMALL if not o.startswith("method.")]
+        config = compose([method, *shared, *keys, *overrides, "progress=off"])
+        data = load_data(config.dataset, data_dir=tmp_path, subset=config.subset, device=cpu)
+        folders.append(RunFolder(tmp_path / f"run{len(folders)}"))
+        folders[-1].create({})
+        loops.append(assemble(config, folders[-1], data, cpu))
+        return loops[-1]
+
+    yield call
+    for made in (*loops, *folders):
+        made.close()
 
 
 @pytest.fixture(autouse=True, scope="session")

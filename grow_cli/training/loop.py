@@ -193,12 +193,13 @@ class Loop:
             self._batch_size_changed()
         progress.growth_pending = False
         progress.firings += 1
-        if event["proposals"]:
+        if event["proposals"]:  # a best update alone changes the net, too
             self.grown_since_evaluation = True
-            progress.events += 1
-            progress.evaluations_without_gain = 0  # a grown net gets its evaluations
             self._model_changed()
             self.watch_frontier()
+        if event["units_added"]:
+            progress.events += 1
+            progress.evaluations_without_gain = 0  # a grown net gets its evaluations
             if run.config.schedule.restart:
                 progress.restarted_at = self.budget.used(progress.step, progress.seconds)
                 progress.restart_step = progress.step

@@ -93,6 +93,34 @@ def test_a_resumed_run_ends_as_the_whole_one(
     _same_end(whole, tmp_path / "cut")
 
 
+WIDTH = (
+    ("tiny", "method.batch_growth=true", "trigger.every=25", "method.significance=false", "method.max_units=[9,5]", "model.norm=batch"),
+    ("gradmax", "method.neurons=2"),
+    ("net2net", "method.neurons=3", "model.dropout=0.2"),
+    ("random_width", "method.neurons=3", "growth.optimizer_state=reset"),
+)
+
+
+@pytest.mark.parametrize("looks", [33, 75])
+@pytest.mark.parametrize("options", WIDTH, ids=lambda options: options[0])
+def test_a_resumed_width_run_ends_as_the_whole_one(
+    options: tuple[str, ...],
+    looks: int,
+    grow: Callable,
+    wide: tuple[str, ...],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    arguments = [f"method={options[0]}", *wide, *options[1:]]
+    assert grow("train", *arguments, "run_dir=whole").code == 0
+    assert sum(e["units_added"] > 0 for e in _events(tmp_path / "whole")) == 2
+    with monkeypatch.context() as patched:
+        patched.setattr(Interrupts, "__call__", _after(looks))
+        assert grow("train", *arguments, "run_dir=cut").code == 143
+    assert grow("resume", "cut").code == 0
+    _same_end(tmp_path / "whole", tmp_path / "cut")
+
+
 @pytest.mark.parametrize(
     "options",
     [
