@@ -50,9 +50,7 @@ class RandomUnits(WidthMethod):
                 continue
             alpha, omega = torch.randn(k, patches.fan_in), torch.randn(patches.fan_out, k)
             details = {"site": site.name, "units": k}
-            yield offer_of(
-                run, site, batch, self.option.halvings, alpha=alpha, omega=omega, descent=False, details=details
-            )
+            yield offer_of(run, site, batch, self.option.halvings, alpha=alpha, omega=omega, details=details)
 
 
 @option("method", "random")

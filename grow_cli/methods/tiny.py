@@ -81,7 +81,6 @@ class Tiny(WidthMethod):
             alpha=neurons.alpha[:count],
             omega=neurons.omega[:, :count],
             update=found.update if option.best_update else None,
-            descent=True,
             details=details,
             reason=reason,
         )
@@ -126,7 +125,7 @@ class TinyOption(SampledOption):
     """Also move the consumer's present weights by δW*, at its own best amplitude (Prop. 3.1, eq. 6)."""
     train_by_growth: bool = False
     """No gradient steps at all: only additions and best updates (D.4, last paragraph)."""
-    rtol: float = 1e-6
+    rtol: float = 1e-3
     """Directions of the inputs with less than this part of the largest variance count as absent."""
 
     def __post_init__(self) -> None:

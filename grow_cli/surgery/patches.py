@@ -54,7 +54,7 @@ class SitePatches:
         if isinstance(module, nn.Sequential):
             for part in module:
                 self._pass_through(part)
-        elif isinstance(module, nn.MaxPool2d):
+        elif isinstance(module, nn.MaxPool2d) and module.dilation in (1, (1, 1)):
             self.pools.append(nn.AvgPool2d(module.kernel_size, module.stride, module.padding, module.ceil_mode))
         elif isinstance(module, nn.AvgPool2d | nn.AdaptiveAvgPool2d):
             self.pools.append(module)

@@ -55,7 +55,7 @@ def signals(
         for handle in handles:
             handle.remove()
     return [
-        Signals(seen[id(site.producer), "input"], seen[id(site.consumer), "input"], gradient.neg_())
+        Signals(seen[id(site.producer), "input"], seen[id(site.consumer), "input"], -gradient)
         for site, gradient in zip(sites, gradients, strict=True)
     ]
 
@@ -75,7 +75,7 @@ def _frozen(model: nn.Module) -> Iterator[None]:
 class Tail:
     """The part of a net behind one of its modules, on one batch, for other outputs of that module.
 
-    What is computed before the module is kept from one pass and not computed again. In evaluation mode, no gradients.
+    What is computed before the module is kept from one pass and not computed again. In evaluation mode.
     """
 
     def __init__(self, model: nn.Module, module: nn.Module, x: Tensor) -> None:
@@ -107,7 +107,7 @@ class Tail:
                 handle.remove()
 
     def __call__(self, outputs: Tensor) -> Tensor:
-        """The net's outputs with the module's replaced by these."""
+        """The net's outputs with the module's replaced by these; differentiable where they are."""
         calls = dict.fromkeys(self._kept, 0)
 
         def replayed(part: nn.Module) -> Callable[..., Any]:
@@ -124,7 +124,7 @@ class Tail:
             for part in self._kept:
                 part.forward = replayed(part)
             self.module.forward = lambda *_: outputs
-            with evaluation_mode(self.model):
+            with evaluation_mode(self.model), torch.set_grad_enabled(outputs.requires_grad):
                 return self.model(self.x)
         finally:
             for part in [*self._kept, self.module]:

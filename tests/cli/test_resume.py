@@ -94,7 +94,14 @@ def test_a_resumed_run_ends_as_the_whole_one(
 
 
 WIDTH = (
-    ("tiny", "method.batch_growth=true", "trigger.every=25", "method.significance=false", "method.max_units=[9,5]", "model.norm=batch"),
+    (
+        "tiny",
+        "method.batch_growth=true",
+        "trigger.every=25",
+        "method.significance=false",
+        "method.max_units=[9,5]",
+        "model.norm=batch",
+    ),
     ("gradmax", "method.neurons=2"),
     ("net2net", "method.neurons=3", "model.dropout=0.2"),
     ("random_width", "method.neurons=3", "growth.optimizer_state=reset"),

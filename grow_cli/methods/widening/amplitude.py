@@ -90,6 +90,13 @@ class Search:
         """Add for good what lowered the loss."""
         self.outputs, self.loss = self.outputs + effect, loss
 
+    def goal(self) -> Tensor:
+        """−∂L/∂a at the present outputs a, L being the mean loss."""
+        outputs = self.outputs.detach().requires_grad_()
+        with torch.enable_grad():
+            (gradient,) = torch.autograd.grad(self._loss_of(self._tail(outputs), self._y), outputs)
+        return -gradient
+
     def update_effect(self, update: Tensor) -> Tensor:
         """What a change δW (m, q) of the consumer's weights, its bias last, adds to its outputs."""
         consumer = self.site.consumer
@@ -111,27 +118,35 @@ def preactivations(site: WidthSite, x: Tensor, alpha: Tensor) -> Tensor:
 
 
 def search_units(
-    search: Search, patches: SitePatches, alpha: Tensor, omega: Tensor, halvings: int, *, descent: bool
+    search: Search, patches: SitePatches, alpha: Tensor, omega: Tensor, halvings: int
 ) -> tuple[Amplitude, Tensor, Tensor]:
     """The best amplitude of new units, and with it their α (k, p) and ω (m · offsets, k).
 
     They are scaled so that at first order they move the consumer's pre-activations a by ε‖a‖; ε is split evenly between
-    fan-in and fan-out. Of a direction of `descent` both α and ω change sign, which is the same at first order but not at
-    a finite step; of any other only ω does, one of the two then being a direction of descent.
+    fan-in and fan-out. A unit that alone would raise the loss at first order is turned round (ω to −ω); then α and ω of all
+    are tried with both signs, which is the same at first order but not at a finite step.
     """
     outgoing = patches.fan_out_weights(omega)
     z = preactivations(search.site, search.inputs, alpha)
     root = search.scale(patches.linear_effect(z, outgoing)) ** 0.5
-    z, outgoing = root * z, root * outgoing
-
-    def factors(epsilon: float, sign: int) -> tuple[float, float]:
-        half = epsilon**0.5
-        return (sign * half if descent else half), sign * half
+    turns = _first_order_gains(search, patches, z, outgoing).sign()
+    turns[turns == 0] = 1
+    z, omega = root * z, turns * omega
+    outgoing = root * patches.fan_out_weights(omega)
 
     def effect(epsilon: float, sign: int) -> Tensor:
-        fan_in, fan_out = factors(epsilon, sign)
-        return patches.effect(fan_in * z, fan_out * outgoing)
+        half = sign * epsilon**0.5
+        return patches.effect(half * z, half * outgoing)
 
     found = search.best(effect, halvings, both_signs=True)
-    fan_in, fan_out = factors(found.epsilon, found.sign)
-    return found, fan_in * root * alpha, fan_out * root * omega
+    half = found.sign * found.epsilon**0.5 * root
+    return found, half * alpha, half * omega
+
+
+def _first_order_gains(search: Search, patches: SitePatches, z: Tensor, outgoing: Tensor) -> Tensor:
+    """(k,) how fast each unit alone lowers the mean loss, per first-order effect."""
+    weight = outgoing.detach().requires_grad_()
+    with torch.enable_grad():
+        (gradient,) = torch.autograd.grad((search.goal() * patches.linear_effect(z, weight)).sum(), weight)
+    per_unit = (gradient * outgoing).transpose(0, 1)
+    return per_unit.reshape(len(per_unit) // search.site.columns_per_unit, -1).sum(1)

@@ -28,13 +28,12 @@ def offer_of(
     alpha: Tensor,
     omega: Tensor,
     update: Tensor | None = None,
-    descent: bool,
     details: dict[str, Any],
     reason: str = "",
 ) -> Offer:
     """Units α (k, p), ω (m · offsets, k), and a change `update` (m, q) of the consumer, as far as they lower the loss.
 
-    `descent`: whether the units lower the loss at first order as they are. `reason` says why there are none, where k = 0.
+    `reason` says why there are no units, where k = 0.
     """
     x, y = batch
     patches = SitePatches(site)
@@ -52,7 +51,7 @@ def offer_of(
     gain = 0.0
     if len(alpha):
         loss = search.loss
-        found, alpha, omega = search_units(search, patches, alpha.to(like), omega.to(like), halvings, descent=descent)
+        found, alpha, omega = search_units(search, patches, alpha.to(like), omega.to(like), halvings)
         details |= {
             "amplitude": found.sign * found.epsilon,
             "loss_without": loss,

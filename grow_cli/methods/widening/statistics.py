@@ -28,8 +28,9 @@ Loss = Callable[[Tensor, Tensor], Tensor]
 # Samples per pass through the net: large enough for the products, small enough for memory.
 _BATCH = 512
 
-# Samples × positions below which chance explains too much, however small the matrices.
+# Below these chance explains too much, however small the matrices; positions of an image are much alike.
 _FEWEST_READS = 10_000
+_FEWEST_SAMPLES = 1000
 
 # Fan-in from which S of the raw inputs costs more than everything else in an event.
 _WORTH_KEEPING = 256
@@ -152,9 +153,7 @@ class _SiteSums:
         self.sums.add("left", goal.double().square().sum() if goal.device.type != "mps" else goal.square().sum())
         whiten = asked.whiten and site.name not in asked.known_whitening
         null = self._null(goal)
-        positions = goal[0].numel() // patches.outputs if patches.offsets > 1 else 1
-        widest = (patches.fan_in + patches.fan_out) * max(1, positions)
-        for inputs, wanted, spurious_goal in _pieces(widest, seen.inputs, goal, null):
+        for inputs, wanted, spurious_goal in _pieces(self._widest(seen), seen.inputs, goal, null):
             columns = patches.fan_in_columns(inputs)
             self.sums.add("cross", patches.cross(columns, wanted))
             count = columns[0].numel()
@@ -165,6 +164,15 @@ class _SiteSums:
             if spurious_goal is not None:
                 self.sums.add("null", patches.cross(columns, spurious_goal))
                 asked.products += 2 * count * patches.fan_in * patches.fan_out
+
+    def _widest(self, seen: Signals) -> int:
+        """Numbers per sample of the larger of P and [V_d]."""
+        producer, consumer = self.site.producer, self.site.consumer
+        positions = seen.inputs[0].numel() // producer.weight.shape[1]
+        if isinstance(producer, nn.Conv2d):
+            positions //= producer.stride[0] * producer.stride[1]
+        goals = seen.middle[0, 0].numel() if isinstance(consumer, nn.Conv2d) else 1
+        return max(self.patches.fan_in * positions, self.patches.fan_out * goals)
 
     def _null(self, goal: Tensor) -> Tensor | None:
         """Gaussian goals for the first minibatch, where offsets share them; elsewhere their effect is known in law."""
@@ -229,7 +237,7 @@ class Observer:
 
     samples: float
     most: int
-    rtol: float = 1e-6
+    rtol: float = 1e-3
     update: bool = True
     whiten: bool = True
     significance: bool = True
@@ -243,7 +251,7 @@ class Observer:
             patches = SitePatches(site)
             positions = seen.middle.numel() // (len(x) * patches.site.units)
             side = max(patches.fan_in, site.consumer.weight[0].numel() + 1 if self.update else 0)
-            needed = max(needed, max(side**2, _FEWEST_READS) / positions)
+            needed = max(needed, max(side**2, _FEWEST_READS) / positions, _FEWEST_SAMPLES)
             raw = seen.inputs.data_ptr() == x.data_ptr() and run.data.augment is None
             if self.whiten and raw and patches.fan_in >= _WORTH_KEEPING and site.name not in self._known:
                 self._known[site.name] = _inputs_whitening(run, patches, seen.inputs.shape[1:], self.rtol)

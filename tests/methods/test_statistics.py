@@ -1,0 +1,298 @@
+"""Streamed sums against full matrices, and what is promised of an offer against the net that it makes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from copy import deepcopy
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from growing_nets import NETS, Net, spec
+from torch import Tensor, nn
+
+from grow_cli.methods.widening import statistics
+from grow_cli.methods.widening.amplitude import Search, preactivations
+from grow_cli.methods.widening.searching import offer_of
+from grow_cli.methods.widening.statistics import Collector, Statistics
+from grow_cli.methods.width import Offer
+from grow_cli.models.cnn import CNNOption
+from grow_cli.models.mlp import MLPOption
+from grow_cli.models.modules.network import GrowableModel
+from grow_cli.models.modules.sites import WidthSite
+from grow_cli.surgery.apply import apply
+from grow_cli.surgery.measure import measure
+from grow_cli.surgery.patches import SitePatches
+from grow_cli.surgery.signals import Signals, Tail, signals
+from grow_cli.theory.bottleneck import new_neurons_of
+
+WIDE = {key: net for key, net in NETS.items() if net.build()[0].width_sites()}
+every_net = pytest.mark.parametrize("net", WIDE.values(), ids=WIDE)
+LINEAR = {
+    "mlp batch": Net(MLPOption(hidden=[4, 3], activation="identity", norm="batch", bias=False), (5,)),
+    "cnn": Net(CNNOption(channels=[[2, 3], [2]], pool="avg", activation="identity", hidden=[3]), (1, 9, 8)),
+    "cnn gap": Net(
+        CNNOption(channels=[[2], [3]], pool="avg", head="gap", activation="identity", norm="batch"), (2, 6, 7)
+    ),
+}
+LOSS = nn.CrossEntropyLoss()
+RTOL = 1e-10
+
+
+class Minibatches:
+    """A sample that is known beforehand."""
+
+    def __init__(self, x: Tensor, y: Tensor, size: int) -> None:
+        self.x, self.y, self.size = x, y, size
+
+    def __len__(self) -> int:
+        return len(self.y)
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        return zip(self.x.split(self.size), self.y.split(self.size), strict=True)
+
+
+def double(net: Net) -> tuple[GrowableModel, Tensor, Tensor]:
+    """In float64, with random classes."""
+    model, x = net.build(batch=40)
+    return model.double(), x.double(), torch.randint(3, (40,), generator=torch.Generator().manual_seed(1))
+
+
+def collect(model: GrowableModel, x: Tensor, y: Tensor, size: int = 1000, **keys: Any) -> list[Statistics]:
+    sample: Any = Minibatches(x, y, size)
+    return Collector(model, LOSS, RTOL, **keys).collect(model.width_sites(), sample)
+
+
+def assert_same(found: list[Statistics], expected: list[Statistics]) -> None:
+    for a, b in zip(found, expected, strict=True):
+        assert (a.samples, a.reads) == (b.samples, b.reads)
+        assert a.goal == pytest.approx(b.goal, rel=1e-10)
+        assert a.bottleneck == pytest.approx(b.bottleneck, rel=1e-8)
+        torch.testing.assert_close(a.cross, b.cross, rtol=1e-8, atol=1e-10)
+        torch.testing.assert_close(a.update, b.update, rtol=1e-6, atol=1e-8)
+        one, two = (c.whitening @ c.whitening.T for c in (a, b))
+        torch.testing.assert_close(one, two, rtol=1e-6, atol=1e-9 * float(two.abs().max()))
+
+
+@every_net
+@pytest.mark.parametrize("size", [1, 7, 39])
+def test_the_sums_are_the_same_for_any_minibatches(net: Net, size: int) -> None:
+    model, x, y = double(net)
+    assert_same(collect(model, x, y, size), collect(model, x, y))
+
+
+@every_net
+def test_the_sums_are_the_same_for_any_pieces(net: Net, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, x, y = double(net)
+    whole = collect(model, x, y)
+    for piece in (1, 2000):
+        monkeypatch.setattr(statistics, "_PIECE", piece)
+        assert_same(collect(model, x, y, 17), whole)
+
+
+def test_a_piece_is_about_as_large_as_it_should_be(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, x, y = double(NETS["cnn"])
+    sizes, original = [], SitePatches.fan_in_columns
+    monkeypatch.setattr(SitePatches, "fan_in_columns", lambda s, x: sizes.append(len(x)) or original(s, x))
+    monkeypatch.setattr(statistics, "_PIECE", 2000)
+    collect(model, x, y)
+    assert max(sizes) * 28 * 4 * 4 <= 2 * 2000  # the last site: 28 numbers read at each of 4 × 4 pixels
+
+
+def columns(site: WidthSite, seen: Signals) -> tuple[Tensor, Tensor]:
+    """B_out (rows, q), V_goal (rows, m)."""
+    patches = SitePatches(site)
+    return patches.consumer_columns(seen.middle).T, patches.goal_columns(seen.goal).T
+
+
+def as_outputs(site: WidthSite, rows: Tensor, like: Tensor) -> Tensor:
+    """(rows, m), shaped like the consumer's outputs."""
+    conv = isinstance(site.consumer, nn.Conv2d)
+    shape = like.movedim(1, -1).shape if conv else like.shape
+    return rows.reshape(shape).movedim(-1, 1) if conv else rows.reshape(shape)
+
+
+@every_net
+def test_statistics_are_those_of_the_full_matrices(net: Net) -> None:
+    model, x, y = double(net)
+    sites, n = model.width_sites(), len(x)
+    for site, found, seen in zip(sites, collect(model, x, y, 9), signals(model, sites, x, y, LOSS), strict=True):
+        patches = SitePatches(site)
+        b_out, v_goal = columns(site, seen)
+        update = (torch.linalg.pinv(b_out, rtol=RTOL**0.5) @ v_goal).T
+        left = v_goal - b_out @ update.T
+        torch.testing.assert_close(b_out @ found.update.T, b_out @ update.T, rtol=1e-6, atol=1e-8)
+        torch.testing.assert_close(found.update, update, rtol=1e-4, atol=1e-6)
+        assert (b_out.T @ (v_goal - b_out @ found.update.T)).abs().max() <= 1e-6
+        assert found.goal == pytest.approx(float(v_goal.square().sum()) / n, rel=1e-10)
+        assert found.bottleneck == pytest.approx(float(left.square().sum()) / n, rel=1e-8)
+        seen_by_unit = patches.fan_in_columns(seen.inputs)
+        cross = patches.cross(seen_by_unit, as_outputs(site, left, seen.goal)) / n
+        torch.testing.assert_close(found.cross, cross, rtol=1e-6, atol=1e-8)
+        gram, whitening = patches.gram(seen_by_unit) / n, found.whitening
+        assert (whitening.T @ gram @ whitening - torch.eye(whitening.shape[1]).double()).abs().max() <= 1e-6
+        inverse = torch.linalg.pinv(gram, rtol=RTOL, hermitian=True)
+        assert (whitening @ whitening.T - inverse).abs().max() <= 1e-6 * inverse.abs().max()
+        assert (found.samples, found.reads) == (n, len(v_goal))
+
+
+def test_a_linear_sites_statistics_are_the_papers_formulas() -> None:
+    model, x, y = double(NETS["mlp"])
+    first = torch.relu(model.hidden[0].linear(x.flatten(1)))
+    second = torch.relu(model.hidden[1].linear(first)).detach()
+    b_in, b_out = (torch.cat([b.detach(), torch.ones(len(x), 1).double()], 1) for b in (first, second))
+    v_goal = (nn.functional.one_hot(y, 3) - torch.softmax(model(x), 1)).detach()
+    found = collect(model, x, y)[1]
+    v_proj = v_goal - b_out @ found.update.T
+    assert (b_out.T @ v_proj).abs().max() <= 1e-10
+    torch.testing.assert_close(found.cross, b_in.T @ v_proj / len(x), rtol=1e-8, atol=1e-10)
+
+
+@every_net
+def test_without_an_update_the_goals_are_taken_as_they_are(net: Net) -> None:
+    model, x, y = double(net)
+    sites = model.width_sites()
+    result = collect(model, x, y, 9, update=False, whiten=False, significance=False)
+    for site, found, seen in zip(sites, result, signals(model, sites, x, y, LOSS), strict=True):
+        patches = SitePatches(site)
+        cross = patches.cross(patches.fan_in_columns(seen.inputs), seen.goal) / len(x)
+        torch.testing.assert_close(found.cross, cross, rtol=1e-8, atol=1e-10)
+        assert [found.goal, found.bottleneck] == pytest.approx(
+            [float(seen.goal.square().sum()) / len(x)] * 2, rel=1e-10
+        )
+        assert (found.update, found.whitening, found.threshold) == (None, None, 0.0)
+        assert found.reads == seen.goal.numel() // patches.outputs
+
+
+@pytest.mark.parametrize("key", ["mlp", "vit", "cnn hidden", "cnn", "cnn gap", "cnn gap, 20 at a time"])
+def test_the_threshold_is_distributed_as_if_gaussian_goals_were_drawn(key: str) -> None:
+    size, draws = 20 if "," in key else 40, 150
+    model, x, y = double(NETS[key.split(",")[0]])
+    sites = model.width_sites()
+    torch.manual_seed(0)
+    found = [collect(model, x, y, size) for _ in range(draws)]
+    for i, (site, seen) in enumerate(zip(sites, signals(model, sites, x, y, LOSS), strict=True)):
+        patches, (_, v_goal) = SitePatches(site), columns(site, seen)
+        factor = torch.linalg.svd(v_goal / len(v_goal) ** 0.5, full_matrices=False)
+        root = factor.Vh.T * factor.S  # root rootᵀ = the covariance of V_goal
+        whitening, seen_by_unit = found[0][i].whitening, patches.fan_in_columns(seen.inputs)
+        drawn = 0.0
+        for _ in range(draws):
+            goal = as_outputs(site, torch.randn_like(v_goal) @ root.T, seen.goal)
+            drawn += float(torch.linalg.matrix_norm(whitening.T @ patches.cross(seen_by_unit, goal) / len(x), 2))
+        mean = sum(result[i].threshold for result in found) / draws
+        assert mean == pytest.approx(drawn / draws, rel=0.05 if size == 40 else 0.15)
+
+
+def make_offer(
+    model: GrowableModel, site: WidthSite, x: Tensor, y: Tensor, *, update: bool = True, sign: int = 1, **keys: Any
+) -> Offer:
+    """The best three units for what the update leaves over, or for the goals themselves; with `sign` -1 the worst."""
+    found = next(f for f in collect(model, x, y, update=update) if f.site.name == site.name)
+    assert found.whitening is not None
+    neurons = new_neurons_of(found.whitening, found.cross, 3)
+    run: Any = SimpleNamespace(model=model, loss=LOSS, data=SimpleNamespace(spec=spec(model.input_shape)))
+    keys = {"halvings": 12, "alpha": neurons.alpha, "omega": sign * neurons.omega} | keys
+    return offer_of(run, site, (x, y), update=found.update, details={}, **keys)
+
+
+def update_effect(site: WidthSite, offer: Offer, middle: Tensor) -> Any:
+    """How the replaced parameters move the consumer's outputs."""
+    assert offer.proposal is not None
+    changed = deepcopy(site.consumer)
+    for name, parameter in site.consumer.named_parameters():
+        getattr(changed, name).data = offer.proposal.replace.get(parameter, parameter.data)
+    return (changed(middle) - site.consumer(middle)).detach()
+
+
+@every_net
+@pytest.mark.parametrize(("update", "sign"), [(True, 1), (False, 1), (True, -1)])
+def test_an_offer_does_what_its_search_has_measured(net: Net, update: bool, sign: int) -> None:
+    for i in range(len(net.build()[0].width_sites())):
+        model, x, y = double(net)
+        site = model.width_sites()[i]
+        offer = make_offer(model, site, x, y, update=update, sign=sign)
+        details, proposal = offer.details, offer.proposal
+        assert proposal is not None
+        # what the update leaves over is no part of the gradient where it reads what the units read, too
+        assert details["amplitude"] != 0 or (update and proposal.units == 0)
+        tail = Tail(model, site.consumer, x)
+        alpha = proposal.incoming.flatten(1)
+        if proposal.incoming_bias is not None:
+            alpha = torch.cat([alpha, proposal.incoming_bias[:, None]], 1)
+        z = preactivations(site, tail.inputs[site.producer], alpha)
+        moved = update_effect(site, offer, tail.inputs[site.consumer])
+        assert float(moved.norm()) == pytest.approx(details.get("update_amplitude", 0) * float(tail.outputs.norm()))
+        expected = tail.outputs + moved + SitePatches(site).effect(z, proposal.outgoing)
+        before = measure(model, x, y, LOSS).loss
+        apply(proposal, model, None)
+        torch.testing.assert_close(Tail(model, site.consumer, x).outputs, expected.detach())
+        assert measure(model, x, y, LOSS).loss == pytest.approx(details["loss_with"], rel=1e-9)
+        losses = [details["loss_without"], *(loss for _, loss in details["amplitudes_tried"])]
+        assert details["loss_with"] == min(losses) < before
+        assert offer.gain == details["loss_without"] - details["loss_with"]
+
+
+@pytest.mark.parametrize("net", LINEAR.values(), ids=LINEAR)
+@pytest.mark.parametrize("update", [True, False])
+def test_units_move_the_consumers_outputs_by_their_amplitude(net: Net, update: bool) -> None:
+    for i in range(len(net.build()[0].width_sites())):
+        model, x, y = double(net)
+        site = model.width_sites()[i]
+        offer = make_offer(model, site, x, y, update=update)
+        tail = Tail(model, site.consumer, x)
+        with_update = tail.outputs + update_effect(site, offer, tail.inputs[site.consumer])
+        assert offer.proposal is not None
+        apply(offer.proposal, model, None)
+        added = Tail(model, site.consumer, x).outputs - with_update
+        assert float(added.norm()) == pytest.approx(abs(offer.details["amplitude"]) * float(with_update.norm()))
+
+
+@pytest.mark.parametrize("key", ["mlp batch", "cnn rational", "cnn gap"])
+def test_units_behind_a_batch_norm_pass_in_training_as_in_evaluation(key: str) -> None:
+    model, x, y = double(NETS[key])
+    site = model.width_sites()[0]
+    offer = make_offer(model, site, x, y, update=False)
+    assert offer.proposal is not None
+    seen: list[Tensor] = []
+    site.consumer.register_forward_hook(lambda m, i, o: seen.append(o.detach()))
+    model.eval()(x)
+    model.train()(x)
+    model.load_state_dict(double(NETS[key])[0].state_dict())  # the running statistics have moved
+    apply(offer.proposal, model, None)
+    model.eval()(x)
+    model.train()(x)
+    torch.testing.assert_close(seen[3] - seen[1], seen[2] - seen[0], rtol=1e-6, atol=1e-8)
+
+
+@pytest.mark.parametrize("update", [True, False])
+def test_units_that_no_amplitude_makes_useful_are_not_proposed(update: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, x, y = double(NETS["mlp identity"])
+    effect = SitePatches.effect
+    monkeypatch.setattr(SitePatches, "effect", lambda self, z, w: -effect(self, z, w))  # uphill, whatever the sign
+    offer = make_offer(model, model.width_sites()[0], x, y, update=update, halvings=4)
+    assert offer.reason == "no amplitude down to 2^-4 lowers the loss on 40 samples"
+    assert offer.details["amplitude"] == offer.gain == 0
+    assert sorted(abs(e) for e, _ in offer.details["amplitudes_tried"]) == sorted([2.0**-k for k in range(5)] * 2)
+    assert (offer.proposal is not None) == update
+    if offer.proposal is not None:
+        apply(offer.proposal, model, None)
+    assert model.widths() == [4]
+    assert measure(model, x, y, LOSS).loss == pytest.approx(offer.details["loss_with"], rel=1e-12)
+
+
+def test_a_unit_that_would_raise_the_loss_is_turned_round() -> None:
+    model, x, y = double(NETS["mlp identity"])
+    down, up = (make_offer(model, model.width_sites()[0], x, y, sign=s) for s in (1, -1))
+    assert down.proposal is not None
+    assert up.proposal is not None
+    assert up.details["loss_with"] == pytest.approx(down.details["loss_with"], rel=1e-12) != up.details["loss_without"]
+    torch.testing.assert_close(up.proposal.outgoing, down.proposal.outgoing)
+
+
+def test_a_search_ends_with_the_best_of_what_it_tried_and_infinite_losses_lose() -> None:
+    model, x, y = double(NETS["mlp"])
+    search = Search(model, model.width_sites()[1], x, y, LOSS)
+    found = search.best(lambda epsilon, sign: torch.full_like(search.outputs, torch.nan), 3, both_signs=True)
+    assert (found.epsilon, found.loss, len(found.tried)) == (0, search.loss, 8)
