@@ -47,6 +47,7 @@ format: install ## Format the code
 bench-speed: install ## Speed and memory, as ratios measured in one process
 	$(BIN)/python scripts/bench_trajectory.py
 	$(BIN)/python scripts/bench_training.py
+	$(BIN)/python scripts/bench_growth.py
 
 .PHONY: clean
 clean: ## Remove .venv and caches; runs in outputs/ stay

@@ -3,7 +3,7 @@
     python scripts/baselines.py depth_digits --seeds 10
     python scripts/baselines.py depth_mnist --data-dir ../shared/data
     python scripts/baselines.py width_mnist --data-dir ../shared/data --seeds 5
-    python scripts/baselines.py tiny_mnist --data-dir ../shared/data --seeds 5
+    python scripts/baselines.py width_mnist_annealed --data-dir ../shared/data --seeds 5
 
 Runs `grow train` into outputs/baselines/<comparison>/<way>/<seed> (finished runs are used again), then tabulates the run
 folders: what the nets reached, what the growth did at the events, and what it cost.
@@ -47,19 +47,131 @@ _DEPTH_NOTE = (
     "The static nets are trained for the same epochs; the grown ones have their warm-ups besides, which count in FLOPs "
     "and seconds."
 )
+_WIDTH = {
+    "tiny": ["method=tiny", "method.significance=false"],
+    "tiny without best updates": ["method=tiny", "method.significance=false", "method.best_update=false"],
+    "gradmax": ["method=gradmax"],
+    "random": ["method=random_width"],
+    "net2net": ["method=net2net"],
+}
 COMPARISONS = {
     "depth_digits": Comparison("Depth growth on the digits", [], _DEPTH, _DEPTH_NOTE),
     "depth_mnist": Comparison("Depth growth on MNIST", ["experiment=alether_mnist"], _DEPTH, _DEPTH_NOTE),
     "width_mnist": Comparison(
-        "Width growth on MNIST from [1, 1] to [110, 51]",
+        "Width growth on MNIST from [1, 1] to [110, 51], the paper's training",
+        ["experiment=tiny_mnist_paper"],
+        _WIDTH,
+        "Equal schedule, equal numbers of new units at every event, equal final widths; 4 epochs at a constant small rate.",
+    ),
+    "width_mnist_annealed": Comparison(
+        "Width growth on MNIST from [1, 1] to [110, 51], trained to the end",
         ["experiment=tiny_mnist"],
-        {
-            "tiny": ["method=tiny", "method.significance=false"],
-            "tiny without best updates": ["method=tiny", "method.significance=false", "method.best_update=false"],
-            "gradmax": ["method=gradmax"],
-            "random": ["method=random_width"],
-            "net2net": ["method=net2net"],
-        },
-        "Equal schedule, equal numbers of new units at every event, equal final widths, one recipe.",
+        _WIDTH | {"static, final size": ["method=static", "model.hidden=[110,51]"]},
+        "The recipe with which the static net is at its best: dropout, L2, one cycle over 25 epochs. The static net is trained "
+        "for as many epochs.",
     ),
 }
+
+
+def _folder(comparison: str, way: str, seed: int) -> Path:
+    return ROOT / "outputs" / "baselines" / comparison / way.replace(", ", "-").replace(" ", "_") / str(seed)
+
+
+def train(name: str, seeds: int, more: list[str]) -> None:
+    """Every way with every seed that is not there yet."""
+    comparison = COMPARISONS[name]
+    for seed in range(seeds):
+        for way, overrides in comparison.ways.items():
+            run = _folder(name, way, seed)
+            if (run / "summary.json").exists():
+                status = json.loads((run / "summary.json").read_text())["status"]
+                if status == "finished":
+                    continue
+                raise SystemExit(f"{run} is {status}: remove it, or go on with `grow resume {run}`")
+            command = [*comparison.recipe, *overrides, *more, f"seed={seed}", f"run_dir={run}", "progress=off"]
+            subprocess.run([sys.executable, "-m", "grow_cli", "train", *command], check=True, stdout=subprocess.DEVNULL)
+            print(way, seed, flush=True)
+
+
+def read(name: str, seeds: int) -> pd.DataFrame:
+    """A row per run."""
+    rows: list[dict[str, Any]] = []
+    for way in COMPARISONS[name].ways:
+        for seed in range(seeds):
+            run = _folder(name, way, seed)
+            summary = json.loads((run / "summary.json").read_text())
+            log = run / "growth.jsonl"
+            events = [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
+            grown = [e for e in events if e["units_added"]]
+            rows.append(
+                {
+                    "way": way,
+                    "seed": seed,
+                    "widths": summary["widths"],
+                    "test": 100 * summary["test_accuracy"],
+                    "train": 100 * summary["train_accuracy"],
+                    "parameters": summary["parameters"],
+                    "events": summary["events"],
+                    "GFLOPs": summary["training_flops"] / 1e9,
+                    "seconds": summary["seconds"],
+                    "growing": summary["growth_seconds"],
+                    "change of f": pd.Series([100 * e["function_change_relative"] for e in grown]).mean(),
+                    "loss jump": pd.Series([e["loss_after"] - e["loss_before"] for e in grown]).mean(),
+                    "settled": pd.Series([e["loss_settled"] - e["loss_before"] for e in grown]).mean(),
+                }
+            )
+    return pd.DataFrame(rows)
+
+
+COLUMNS = [
+    ("parameters", "{:,.0f}"), ("events", "{:.1f}"), ("GFLOPs", "{:.0f}"), ("seconds", "{:.1f}"), ("growing", "{:.1f}"),
+    ("change of f", "{:.0f}"), ("loss jump", "{:+.3f}"), ("settled", "{:+.3f}"),
+]  # fmt: skip
+
+
+def tabulate(runs: pd.DataFrame, name: str, seeds: int, command: str) -> str:
+    """Markdown: mean ± standard deviation over the seeds, and paired tests against the first way."""
+    comparison = COMPARISONS[name]
+    first, *_ = comparison.ways
+    reference = runs[runs["way"] == first].sort_values("seed")["test"].to_numpy()
+    lines = [
+        f"# {comparison.title}: {seeds} seeds, one recipe",
+        "",
+        f"Made by `{command}`. Mean ± standard deviation over the seeds; p: two-sided paired t-test of the test accuracy against",
+        f"{first}. GFLOPs and seconds are of the whole run, growing included (`growing`: seconds of it). Change of f: root of",
+        "E‖f_new − f_old‖² / E‖f_old‖² at the growth events; loss jump: of a fixed batch, just after the event against before;",
+        "settled: after the new block's own warm-up, where the method has one.",
+        *([comparison.note] if comparison.note else []),
+        "",
+        "| | test accuracy, % | p | train, % | widths | " + " | ".join(column for column, _ in COLUMNS) + " |",
+        "| --- " * (len(COLUMNS) + 5) + "|",
+    ]
+    for way in comparison.ways:
+        mine = runs[runs["way"] == way].sort_values("seed")
+        same = way == first or (mine["test"].to_numpy() == reference).all()
+        p = "" if same or seeds < 2 else f"{stats.ttest_rel(mine['test'].to_numpy(), reference).pvalue:.3f}"
+        widths = mine["widths"].unique()
+        cells = [way, f"{mine['test'].mean():.2f} ± {mine['test'].std():.2f}", p, f"{mine['train'].mean():.2f}"]
+        cells += [widths[0] if len(widths) == 1 else f"{min(widths)} to {max(widths)}"]
+        cells += [form.format(mine[c].mean()) if mine[c].notna().any() else "" for c, form in COLUMNS]
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("comparison", choices=sorted(COMPARISONS))
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--data-dir", type=Path, default=None)
+    parser.add_argument("overrides", nargs="*", help="KEY=VALUE of every run, say device=cuda")
+    options = parser.parse_args()
+    where = [f"data_dir={options.data_dir.absolute()}"] if options.data_dir else []
+    train(options.comparison, options.seeds, [*where, *options.overrides])
+    words = ["python scripts/baselines.py", options.comparison, f"--seeds {options.seeds}", *options.overrides]
+    text = tabulate(read(options.comparison, options.seeds), options.comparison, options.seeds, " ".join(words))
+    (ROOT / "docs" / "results" / f"{options.comparison}.md").write_text(text, encoding="utf-8")
+    print(text)
+
+
+if __name__ == "__main__":
+    main()

@@ -2,7 +2,7 @@
 
     python scripts/bench_growth.py [--repetitions 9] [--gromo-repetitions 2] [--write]
 
-Two threads, one process. In every repetition each variant is measured once, the order rotating, and divided by a plain
+One process, two threads. In every repetition each variant is measured once, the order rotating, and divided by a plain
 pass (forward, loss, backward; no optimizer) just before it; the median of these ratios is printed, and beside it the ratio
 of the best times. The net is copied before a step, and the copy is not timed.
 
@@ -448,7 +448,7 @@ def peak(name: str, what: str) -> int:
     return (peak_memory() or 0) - before
 
 
-def memory() -> list[str]:
+def memory(threads: int) -> list[str]:
     """Lines of the table of memory, each number from a fresh process."""
     if peak_memory() is None:
         return ["Memory is measured on Linux only.", ""]
@@ -456,7 +456,7 @@ def memory() -> list[str]:
     environment = os.environ | {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536"}
 
     def megabytes(name: str, what: str) -> float:
-        arguments = [sys.executable, __file__, "--peak", name, what]
+        arguments = [sys.executable, __file__, "--threads", str(threads), "--peak", name, what]
         done = subprocess.run(arguments, env=environment, check=True, capture_output=True, text=True)
         return int(done.stdout) / 2**20
 
@@ -487,16 +487,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repetitions", type=int, default=9)
     parser.add_argument("--gromo-repetitions", type=int, default=2, help="its steps are long; 0 leaves it out")
+    parser.add_argument("--threads", type=int, default=THREADS)
     parser.add_argument("--only", choices=SETTINGS, help="one setting")
     parser.add_argument("--write", action="store_true", help="write docs/results/growth_speed.md")
     parser.add_argument("--peak", nargs=2, metavar=("SETTING", "WHAT"), help=argparse.SUPPRESS)
     options = parser.parse_args()
-    torch.set_num_threads(THREADS)
+    torch.set_num_threads(options.threads)
     if options.peak:
         print(peak(*options.peak))
         return
     python, torch_version = platform.python_version(), torch.__version__.split("+")[0]
-    machine = f"two threads of a {platform.machine()} machine (torch {torch_version}, Python {python})"
+    machine = f"{options.threads} thread(s) of a {platform.machine()} machine (torch {torch_version}, Python {python})"
     page = [*HEAD.format(machine=machine).splitlines(), ""]
     gromo = options.gromo_repetitions
     if find_spec("gromo") is None:
@@ -509,7 +510,7 @@ def main() -> None:
         page += lines
     if not options.only:
         intro = "Peak resident memory above that before, each in a fresh process; libraries warmed up with 16 samples."
-        lines = ["## Memory", "", intro, "", *memory()]
+        lines = ["## Memory", "", intro, "", *memory(options.threads)]
         print("\n".join(lines), flush=True)
         page += lines
     if options.write:

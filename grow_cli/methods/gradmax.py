@@ -65,13 +65,13 @@ class GradMax(WidthMethod):
         _, singular, right = torch.linalg.svd(found.cross, full_matrices=False)
         right = right[:limit]  # at most the rank: a neuron beyond it would get no gradient
         consumer = site.consumer.weight.detach()
-        present = consumer.movedim(1, 0).reshape(site.units, -1).norm(dim=1).mean().double()
-        omega = right.T * (self.scale * present).to(right)
+        norm = self.scale * float(consumer.movedim(1, 0).reshape(site.units, -1).norm(dim=1).mean())
+        omega = norm * right.T
         details = {
             "site": site.name,
             "singular_values": singular.tolist(),
             "units": len(right),
-            "fan_out_norm": float(self.scale * present),
+            "fan_out_norm": norm,
             "samples": found.samples,
         }
         alpha = consumer.new_zeros(len(right), found.patches.fan_in)

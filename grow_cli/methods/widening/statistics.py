@@ -250,7 +250,7 @@ class Observer:
         for site, seen in zip(sites, signals(run.model, sites, x, y, run.loss), strict=True):
             patches = SitePatches(site)
             positions = seen.middle.numel() // (len(x) * patches.site.units)
-            side = max(patches.fan_in, site.consumer.weight[0].numel() + 1 if self.update else 0)
+            side = max(patches.fan_in, patches.fan_out, site.consumer.weight[0].numel() + 1 if self.update else 0)
             needed = max(needed, max(side**2, _FEWEST_READS) / positions, _FEWEST_SAMPLES)
             raw = seen.inputs.data_ptr() == x.data_ptr() and run.data.augment is None
             if self.whiten and raw and patches.fan_in >= _WORTH_KEEPING and site.name not in self._known:
