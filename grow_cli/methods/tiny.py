@@ -110,7 +110,7 @@ def warn_of_few(found: Statistics, most: int) -> None:
     if found.reads < side:
         warn(
             f"the new neurons at {found.site.name!r} have {side:,} weights each and rest on {found.samples:,} samples: "
-            f"they fit these samples; raise method.max_samples={most:,} or method.samples"
+            f"they fit these samples; raise method.max_samples={most:,}, or method.samples where it is given"
         )
 
 

@@ -214,12 +214,15 @@ class WidthOption(MethodOption):
 class SampledOption(WidthOption):
     """Base of the schemas of methods that look at samples."""
 
-    samples: float = 1.0
-    """Samples of the statistics, in units of side² / positions (TINY, D.1)."""
+    samples: int | None = None
+    """Of the statistics; null: as many as keep their variance where it is, side² / positions (TINY, D.1), or 1,000."""
     max_samples: int = 10000
     """No more than so many, whatever D.1 asks for."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check(self.samples > 0, f"method.samples={self.samples}: must be above 0")
+        check(
+            self.samples is None or self.samples >= 2,
+            f"method.samples={self.samples}: must be 2 or more, or null for what the net's size asks for",
+        )
         check(self.max_samples >= 2, f"method.max_samples={self.max_samples}: must be 2 or more")

@@ -30,7 +30,7 @@ MISTAKES = {
     "train method=tiny method.max_units=[1,2,3]": ["method.max_units=[1, 2, 3]", "2 places", "hidden 2"],
     "train method=tiny method.neurons=0": ["method.neurons=0", "null"],
     "train method=tiny method.where=worst": ["method.where=worst", "best"],
-    "train method=tiny method.samples=0": ["method.samples=0.0", "above 0"],
+    "train method=tiny method.samples=0": ["method.samples=0", "2 or more"],
     "train method=tiny method.rtol=1": ["method.rtol=1.0", "below 1"],
     "train method=tiny model=mlp model.hidden=[]": ["no hidden layer"],
     "train method=tiny model=mlp model.norm=layer": ["model.norm=layer", "model.norm=batch"],

@@ -229,13 +229,13 @@ def draw(run: Run, n: int, *, batch_size: int) -> Sample:
 
 @dataclass
 class Observer:
-    """Looks at sites of a run's net, on as many samples as their sums need.
+    """Looks at sites of a run's net, on `samples` samples, or on as many as their sums need.
 
     The estimates' variance falls with samples × positions and rises with the square of the matrices' side, so that
-    n = `samples` · side²/positions keeps it where it is while the net grows (TINY, D.1), `most` being the limit.
+    n = side²/positions keeps it where it is while the net grows (TINY, D.1), `most` being the limit.
     """
 
-    samples: float
+    samples: int | None
     most: int
     rtol: float = 1e-3
     update: bool = True
@@ -255,7 +255,8 @@ class Observer:
             raw = seen.inputs.data_ptr() == x.data_ptr() and run.data.augment is None
             if self.whiten and raw and patches.fan_in >= _WORTH_KEEPING and site.name not in self._known:
                 self._known[site.name] = _inputs_whitening(run, patches, seen.inputs.shape[1:], self.rtol)
-        n = min(max(run.batches.batch_size, round(self.samples * needed)), self.most, len(run.data.train))
+        n = min(round(needed), self.most) if self.samples is None else self.samples
+        n = min(n, len(run.data.train))
         batch_size = max(run.batches.batch_size, min(_BATCH, run.config.evaluate.batch_size))
         collector = Collector(
             run.model, run.loss, self.rtol, self.update, self.whiten, self.significance, known_whitening=self._known
