@@ -1,6 +1,6 @@
 """Cost of one TINY growth step, in forward+backward passes over the same samples: ours, and gromo's where installed.
 
-    python scripts/bench_growth.py [--repetitions 9] [--gromo-repetitions 2] [--write]
+    python scripts/bench_growth.py [--repetitions 9] [--gromo-repetitions 2] [--line-search] [--write]
 
 One process, two threads. In every repetition each variant is measured once, the order rotating, and divided by a plain
 pass (forward, loss, backward; no optimizer) just before it; the median of these ratios is printed, and beside it the ratio
@@ -9,9 +9,9 @@ of the best times. The net is copied before a step, and the copy is not timed.
 A step of ours: two passes for the statistics, significance threshold included, solving, the amplitudes of best update and
 new neurons on 500 samples, and widening the net: by as many neurons as are asked for, whatever the threshold says. A step
 of gromo's (`pip install '.[bench]'`): its `compute_statistics`, `compute_optimal_updates` with as many neurons at most, and
-`apply_change`; with and without its line search for the amplitude, on the same 500 samples. Memory is measured in fresh
-processes: the peak of the step above what was resident before it, divided by that of the plain pass. `--write` makes
-docs/results/growth_speed.md.
+`apply_change`; for the MLP with its line search for the amplitude on the same 500 samples, too, which takes minutes for the
+convolutions (`--line-search`). Memory is measured in fresh processes: the peak of the step above what was resident before
+it, divided by that of the plain pass. `--write` makes docs/results/growth_speed.md.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from copy import deepcopy
 from dataclasses import dataclass, field
+from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
@@ -298,8 +299,8 @@ def gromo_net(of: Setting) -> Any:
     return ConvNet()
 
 
-def gromo_step(net: Any, of: Setting) -> tuple[float, float]:
-    """Seconds of a growth step of gromo's without its amplitude search, and of that search."""
+def gromo_step(net: Any, of: Setting, line_searches: bool) -> tuple[float, float]:
+    """Seconds of a growth step of gromo's without its amplitude search, and of that search; amplitude 1 without it."""
     from gromo.utils.training_utils import compute_statistics
     from gromo.utils.utils import line_search
 
@@ -317,29 +318,30 @@ def gromo_step(net: Any, of: Setting) -> tuple[float, float]:
         with torch.no_grad():
             return F.cross_entropy(net.extended_forward(x), y).item()
 
-    factor, _ = line_search(loss)
+    factor = line_search(loss)[0] if line_searches else 1.0
     searched = time.perf_counter()
     net.set_scaling_factor(float(factor))
     net.apply_change()
     return time.perf_counter() - searched + searching - begun, searched - searching
 
 
-def gromo_variants(of: Setting) -> list[Variant]:
+def gromo_variants(of: Setting, line_searches: bool) -> list[Variant]:
     """One step, two variants: the second adds the search of the first's step."""
+    name = f"gromo {version('gromo')}"
     searching: list[float] = []
 
     def step() -> float:
         net = gromo_net(of)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            taken, search = gromo_step(net, of)
+            taken, search = gromo_step(net, of, line_searches)
         searching.append(search)
         return taken
 
-    without = Variant("gromo 0.1.0 without amplitude search", None, step)
-    both = Variant("gromo 0.1.0 with its line search", None, lambda: without.seconds[-1] + searching[-1])
+    without = Variant(f"{name} without amplitude search", None, step)
+    both = Variant(f"{name} with its line search", None, lambda: without.seconds[-1] + searching[-1])
     both.shares_plain = True
-    return [without, both]
+    return [without, both] if line_searches else [without]
 
 
 def measure(plain: Callable[[], None], groups: list[tuple[int, list[Variant]]]) -> float:
@@ -374,7 +376,7 @@ def measure(plain: Callable[[], None], groups: list[tuple[int, list[Variant]]]) 
     return best
 
 
-def bench(of: Setting, repetitions: int, gromo_repetitions: int) -> list[str]:
+def bench(of: Setting, repetitions: int, gromo_repetitions: int, line_search: bool) -> list[str]:
     """Lines of the table of one setting."""
     variants: list[Variant]
     (known,) = [growth_step(deepcopy(of.net), of.batches, of.search).found]
@@ -396,7 +398,7 @@ def bench(of: Setting, repetitions: int, gromo_repetitions: int) -> list[str]:
     ]
     groups = [(repetitions, variants)]
     if gromo_repetitions:
-        groups.append((min(gromo_repetitions, repetitions - 1), gromo_variants(of)))
+        groups.append((min(gromo_repetitions, repetitions - 1), gromo_variants(of, line_search or not of.conv)))
     best = measure(lambda: plain_pass(of.net, of.batches), groups)
     lines = [f"### {of.what}", "", f"Plain pass over the {of.samples} samples: {1e3 * best:.0f} ms at best.", ""]
     lines += ["| growth step | plain passes, median | best / best | target | neurons added |", "|---|---|---|---|---|"]
@@ -479,7 +481,8 @@ Made by `{COMMAND} --write` (also in `make bench-speed`) on {{machine}}.
 One TINY growth step in units of a plain forward+backward pass over the same samples, in one process. The first
 event of a run has to compute S of the raw inputs (and `grow` does so on the whole training split, once); every later event
 at the first hidden layer of an MLP knows it. Where S is small, as in front of a convolution, there is no such difference.
-At most {MOST} neurons are added; amplitudes are searched on {SEARCH_SAMPLES} samples by both libraries.
+At most {MOST} neurons are added; amplitudes are searched on {SEARCH_SAMPLES} samples. gromo's line search is run for the
+MLP only: for the convolutions its hundreds of evaluations take minutes (`--line-search`).
 """
 
 
@@ -487,6 +490,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repetitions", type=int, default=9)
     parser.add_argument("--gromo-repetitions", type=int, default=2, help="its steps are long; 0 leaves it out")
+    parser.add_argument("--line-search", action="store_true", help="gromo's for the convolutions, too: minutes each")
     parser.add_argument("--threads", type=int, default=THREADS)
     parser.add_argument("--only", choices=SETTINGS, help="one setting")
     parser.add_argument("--write", action="store_true", help="write docs/results/growth_speed.md")
@@ -505,7 +509,7 @@ def main() -> None:
         gromo = 0
     print("\n".join(page), flush=True)
     for name in [options.only] if options.only else SETTINGS:
-        lines = bench(setting(name), options.repetitions, gromo)
+        lines = bench(setting(name), options.repetitions, gromo, options.line_search)
         print("\n".join(lines), flush=True)
         page += lines
     if not options.only:

@@ -1,0 +1,36 @@
+"""Every YAML file composes, and every experiment is the one that its name says."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from grow_cli.commands.train import compose
+
+CONF = Path(__file__).resolve().parent.parent / "conf"
+
+
+@pytest.mark.parametrize(
+    "choice",
+    [
+        f"{group}={path.stem}"
+        for group in ("experiment", "method", "model")
+        for path in sorted((CONF / group).glob("*.yaml"))
+    ],
+)
+def test_every_option_composes(choice: str) -> None:
+    # no warning is asked for here: a method and a model that do not fit are refused by the command, not by the config
+    assert compose([choice]).method.name
+
+
+@pytest.mark.parametrize("path", sorted((CONF / "experiment").glob("*.yaml")), ids=lambda path: path.stem)
+def test_an_experiment_fixes_the_method_that_it_is_named_after(path: Path) -> None:
+    assert compose([f"experiment={path.stem}"]).method.name == path.stem.split("_")[0]
+
+
+def test_what_is_given_by_hand_wins_over_the_experiment() -> None:
+    config = compose(["experiment=tiny_mnist", "method=random_width", "dataset=digits"])
+    assert (config.method.name, config.method.grow, config.dataset.name) == ("random", "width", "digits")
+    assert config.method.max_units == [110, 51]
+    assert config.model.hidden == [1, 1]
