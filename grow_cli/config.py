@@ -53,6 +53,10 @@ class Growth:
     """No more growth after so many events."""
     max_parameters: int | None = None
     """No more growth once the net has so many parameters."""
+    neurons: int | None = 10
+    """Width: most new units per hidden layer and event; null: as many as its consumer has outputs, or the fan-in if less."""
+    max_units: list[int] | None = None
+    """Width at which a hidden layer stops growing: one number for all, or one for each; null: no limit."""
     optimizer_state: str = "carry"
     """`carry`: the moments of old entries survive growth, new ones start at zero; `reset`: all are forgotten."""
 
@@ -61,6 +65,14 @@ class Growth:
         check(
             self.optimizer_state in ("carry", "reset"),
             f"growth.optimizer_state={self.optimizer_state}: must be carry or reset",
+        )
+        check(
+            self.neurons is None or self.neurons >= 1,
+            f"growth.neurons={self.neurons}: must be 1 or more, or null for as many as the consumer has outputs",
+        )
+        check(
+            self.max_units is None or (len(self.max_units) > 0 and min(self.max_units) >= 1),
+            f"growth.max_units={self.max_units}: widths of 1 or more, one for all or one for each hidden layer, or null",
         )
         for name in ("max_events", "max_parameters"):
             value = getattr(self, name)

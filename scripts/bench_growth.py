@@ -243,8 +243,11 @@ def ours(
     return variant
 
 
-def gromo_net(of: Setting) -> Any:
-    """The same net with the same weights, out of gromo's modules; the layer that reads the growing one is growable."""
+def gromo_net(of: Setting, full: bool) -> Any:
+    """The same net with the same weights, out of gromo's modules; the layer that reads the growing one is growable.
+
+    Of its two for convolutions the restricted one searches 1x1 weights only, `full` the whole kernel's.
+    """
     from gromo.containers.growing_mlp import GrowingMLP
     from gromo.containers.sequential_growing_container import SequentialGrowingModel
     from gromo.modules.conv2d_growing_module import (
@@ -261,7 +264,7 @@ def gromo_net(of: Setting) -> Any:
                 layer.layer.load_state_dict(module.state_dict())
         return mlp
     kernel = cast(int, of.kernel)
-    consumer_kind = RestrictedConv2dGrowingModule if kernel == 1 else FullConv2dGrowingModule
+    consumer_kind = FullConv2dGrowingModule if full else RestrictedConv2dGrowingModule
 
     class ConvNet(SequentialGrowingModel):
         def __init__(self) -> None:
@@ -325,13 +328,15 @@ def gromo_step(net: Any, of: Setting, line_searches: bool) -> tuple[float, float
     return time.perf_counter() - searched + searching - begun, searched - searching
 
 
-def gromo_variants(of: Setting, line_searches: bool) -> list[Variant]:
+def gromo_variants(of: Setting, line_searches: bool, full: bool) -> list[Variant]:
     """One step, two variants: the second adds the search of the first's step."""
     name = f"gromo {version('gromo')}"
+    if of.conv:
+        name += f" ({'Full' if full else 'Restricted'}Conv2dGrowingModule)"
     searching: list[float] = []
 
     def step() -> float:
-        net = gromo_net(of)
+        net = gromo_net(of, full)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             taken, search = gromo_step(net, of, line_searches)
@@ -350,7 +355,7 @@ def measure(plain: Callable[[], None], groups: list[tuple[int, list[Variant]]]) 
     for repetition in range(1 + max(repetitions for repetitions, _ in groups)):
         warming = repetition == 0  # of ours only: gromo's steps are long
         for repetitions, variants in groups:
-            if repetition > repetitions or (warming and repetitions < max(r for r, _ in groups)):
+            if repetition > repetitions or (warming and variants[0].name.startswith("gromo")):
                 continue
             turn = 0 if variants[-1].shares_plain else repetition % len(variants)
             passed = 0.0
@@ -398,7 +403,9 @@ def bench(of: Setting, repetitions: int, gromo_repetitions: int, line_search: bo
     ]
     groups = [(repetitions, variants)]
     if gromo_repetitions:
-        groups.append((min(gromo_repetitions, repetitions - 1), gromo_variants(of, line_search or not of.conv)))
+        groups.append((gromo_repetitions, gromo_variants(of, line_search or not of.conv, full=of.kernel != 1)))
+        if of.kernel == 1:
+            groups.append((gromo_repetitions, gromo_variants(of, line_search, full=True)))
     best = measure(lambda: plain_pass(of.net, of.batches), groups)
     lines = [f"### {of.what}", "", f"Plain pass over the {of.samples} samples: {1e3 * best:.0f} ms at best.", ""]
     lines += ["| growth step | plain passes, median | best / best | target | neurons added |", "|---|---|---|---|---|"]

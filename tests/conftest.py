@@ -88,7 +88,7 @@ def small() -> tuple[str, ...]:
 @pytest.fixture
 def wide() -> tuple[str, ...]:
     """The same for a method that grows width."""
-    return (*(o for o in SMALL if not o.startswith("method.")), "method.search_samples=64", "model=mlp_tiny")
+    return (*(o for o in SMALL if not o.startswith("method.")), "model=mlp_tiny")
 
 
 @pytest.fixture

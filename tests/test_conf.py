@@ -32,5 +32,5 @@ def test_an_experiment_fixes_the_method_that_it_is_named_after(path: Path) -> No
 def test_what_is_given_by_hand_wins_over_the_experiment() -> None:
     config = compose(["experiment=tiny_mnist", "method=random_width", "dataset=digits"])
     assert (config.method.name, config.method.grow, config.dataset.name) == ("random", "width", "digits")
-    assert config.method.max_units == [110, 51]
+    assert config.growth.max_units == [110, 51]
     assert config.model.hidden == [1, 1]

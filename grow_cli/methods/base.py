@@ -48,6 +48,10 @@ class Method:
     def check(self, model: GrowableModel) -> None:
         """UserError if this method cannot grow this model."""
 
+    def closed(self, run: Run) -> str:
+        """Why this method can add nothing more to the present net, whatever the trigger says; empty while it can."""
+        return ""
+
     def frontier(self, model: GrowableModel) -> nn.Module:
         """The layer whose trajectory is recorded (Alether's ℓ_front): the last hidden one, or all of a linear net."""
         stacks = [site.stack for site in model.depth_sites() if len(site.stack)]

@@ -2,6 +2,8 @@
 
 Fan-in zero, fan-out along the top singular vectors of the gradient that the fan-in will get. Unlike TINY it does not take
 away what present neurons can do already, and it measures weights instead of activities.
+
+Behind max-pooling the gradient is taken for the window's mean; a batch norm's scale starts near zero for units that are zero.
 """
 
 from __future__ import annotations
@@ -59,11 +61,12 @@ class GradMax(WidthMethod):
         from grow_cli.methods.widening.units import make_units
 
         site = found.site
-        limit = self.limit(run, site, found.patches.fan_in)
+        limit = self.limit(run, site)
         if limit == 0:
             return Offer(site, reason=NO_ROOM)
         _, singular, right = torch.linalg.svd(found.cross, full_matrices=False)
-        right = right[:limit]  # at most the rank: a neuron beyond it would get no gradient
+        # no more than the rank: a neuron beyond it would get no gradient
+        right = right[: min(limit, int((singular > 1e-6 * singular[0]).sum()))]
         consumer = site.consumer.weight.detach()
         norm = self.scale * float(consumer.movedim(1, 0).reshape(site.units, -1).norm(dim=1).mean())
         omega = norm * right.T

@@ -43,7 +43,7 @@ class Net2Net(WidthMethod):
 
         producer, consumer = site.producer, site.consumer.weight.detach()
         weight = producer.weight.detach()
-        k, units = self.limit(run, site, weight[0].numel() + (producer.bias is not None)), site.units
+        k, units = self.limit(run, site), site.units
         if k == 0:
             return Offer(site, reason=NO_ROOM)
         turns = -(-k // units)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from grow_cli.errors import check
 from grow_cli.methods.base import Method, Plan
 from grow_cli.methods.depth import DepthMethod, DepthOption
-from grow_cli.methods.width import NO_ROOM, Offer, WidthMethod, WidthOption
+from grow_cli.methods.width import NO_ROOM, Offer, SearchedOption, WidthMethod
 from grow_cli.registry import option
 
 if TYPE_CHECKING:
@@ -33,18 +33,20 @@ class RandomBlock(DepthMethod):
 
 
 class RandomUnits(WidthMethod):
-    """Gaussian fan-in and fan-out, at TINY's amplitude."""
+    """Gaussian fan-in and fan-out, turned downhill and at the amplitude that lowers the loss most, like TINY's."""
+
+    option: RandomOption
 
     def offers(self, run: Run, sites: list[WidthSite]) -> Iterator[Offer]:
         import torch
 
-        from grow_cli.methods.widening.searching import offer_of
+        from grow_cli.methods.widening.searching import offer_of, search_batch
         from grow_cli.surgery.patches import SitePatches
 
-        batch = self.search_batch(run)
+        batch = search_batch(run, self.option.search_samples)
         for site in sites:
             patches = SitePatches(site)
-            k = self.limit(run, site, patches.fan_in)
+            k = self.limit(run, site)
             if k == 0:
                 yield Offer(site, reason=NO_ROOM)
                 continue
@@ -55,14 +57,14 @@ class RandomUnits(WidthMethod):
 
 @option("method", "random")
 @dataclass
-class RandomOption(WidthOption, DepthOption):
+class RandomOption(SearchedOption, DepthOption):
     """The keys of both; those of the other are not read."""
 
     grow: str = "auto"
     """`depth`, `width`, or `auto`: depth where the model's layers are blocks of a residual stream, else width."""
 
     def __post_init__(self) -> None:
-        WidthOption.__post_init__(self)
+        SearchedOption.__post_init__(self)
         DepthOption.__post_init__(self)
         check(self.grow in ("auto", "depth", "width"), f"method.grow={self.grow}: must be auto, depth or width")
 
@@ -70,7 +72,7 @@ class RandomOption(WidthOption, DepthOption):
         return self.grow == "depth" or (self.grow == "auto" and residual)
 
     def check_run(self, config: Config) -> list[str]:
-        kind = DepthOption if self._deepens(config.model.residual) else WidthOption
+        kind = DepthOption if self._deepens(config.model.residual) else SearchedOption
         return kind.check_run(self, config)
 
     def build(self, model: GrowableModel) -> Method:

@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, Any
 from grow_cli.console import warn
 from grow_cli.errors import UserError, check
 from grow_cli.methods.base import Method
-from grow_cli.methods.width import NO_ROOM, Offer, SampledOption, WidthMethod
+from grow_cli.methods.width import NO_ROOM, Offer, SampledOption, SearchedOption, WidthMethod
 from grow_cli.registry import option
 
 if TYPE_CHECKING:
+    from grow_cli.config import Config
     from grow_cli.methods.widening.statistics import Statistics
     from grow_cli.models.modules.network import GrowableModel
     from grow_cli.training.state import Run
@@ -40,8 +41,10 @@ class Tiny(WidthMethod):
         check_linear_at_zero(model, self.option.name)
 
     def offers(self, run: Run, sites: list[Any]) -> Iterator[Offer]:
+        from grow_cli.methods.widening.searching import search_batch
+
         statistics, flops = self.observer.observe(run, sites)  # δW*, S, N (Prop. 3.1, 3.2)
-        batch = self.search_batch(run)
+        batch = search_batch(run, self.option.search_samples)
         for found in statistics:
             offer = self._offer(run, found, batch)
             offer.flops += flops // len(statistics)
@@ -53,9 +56,9 @@ class Tiny(WidthMethod):
 
         option, site = self.option, found.site
         assert found.whitening is not None
-        neurons = new_neurons_of(found.whitening, found.cross, rtol=option.rtol)
+        neurons = new_neurons_of(found.whitening, found.cross)
         significant = int((neurons.eigenvalues > found.threshold).sum())  # D.3
-        limit = self.limit(run, site, found.patches.fan_in)
+        limit = self.limit(run, site)
         count = min(significant, limit)
         details = {
             "site": site.name,
@@ -109,14 +112,15 @@ def warn_of_few(found: Statistics, most: int) -> None:
     side = found.patches.fan_in
     if found.reads < side:
         warn(
-            f"the new neurons at {found.site.name!r} have {side:,} weights each and rest on {found.samples:,} samples: "
-            f"they fit these samples; raise method.max_samples={most:,}, or method.samples where it is given"
+            f"the new neurons at {found.site.name!r} have {side:,} weights each and rest on {found.reads:,} readings of "
+            f"{found.samples:,} samples, which they fit by heart: "
+            f"raise method.max_samples={most:,}, or method.samples where it is given"
         )
 
 
 @option("method", "tiny")
 @dataclass
-class TinyOption(SampledOption):
+class TinyOption(SampledOption, SearchedOption):
     """What else the paper leaves open."""
 
     significance: bool = True
@@ -126,7 +130,8 @@ class TinyOption(SampledOption):
     train_by_growth: bool = False
     """No gradient steps at all: only additions and best updates (D.4, last paragraph)."""
     rtol: float = 1e-3
-    """Directions of the inputs with less than this part of the largest variance count as absent."""
+    """Directions of the producer's inputs with less than this part of the largest second moment are left out: what
+    is rare in the samples is noise."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -136,6 +141,15 @@ class TinyOption(SampledOption):
             "method.train_by_growth=true without best updates would leave the present weights as they are for ever: "
             "set method.best_update=true",
         )
+
+    def check_run(self, config: Config) -> list[str]:
+        warnings = super().check_run(config)
+        if self.train_by_growth and config.growth.until < 1:
+            warnings.append(
+                f"with method.train_by_growth=true nothing is learnt once growth has ended (growth.until="
+                f"{config.growth.until:g}): set growth.until=1"
+            )
+        return warnings
 
     def build(self, model: GrowableModel) -> Method:
         return Tiny(self)

@@ -10,12 +10,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from grow_cli.console import warn
 from grow_cli.errors import UserError, check
 from grow_cli.methods.base import Method, MethodOption, Plan
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import nn
 
     from grow_cli.config import Config
     from grow_cli.models.modules.network import GrowableModel
@@ -25,7 +24,7 @@ if TYPE_CHECKING:
 
 
 # the budget of units or parameters is used up
-NO_ROOM = "its method.max_units or the net's growth.max_parameters leave no room"
+NO_ROOM = "its growth.max_units or the net's growth.max_parameters leave no room"
 
 
 @dataclass
@@ -66,36 +65,44 @@ class WidthMethod(Method):
             raise UserError(f"method={option.name} cannot widen model={model.option.name}: {why}")
         for site in sites:
             SitePatches(site)  # refuses what cannot be followed
-        limits = option.max_units
-        if limits is not None and len(limits) not in (1, len(sites)):
-            names = ", ".join(f"{site.name} ({site.units} now)" for site in sites)
-            raise UserError(
-                f"method.max_units={limits} has {len(limits)} numbers and the model {len(sites)} places to grow: "
-                f"give one number for all, or one for each of {names}"
-            )
-        if not any(self.room(site, i) for i, site in enumerate(sites)):
-            warn(f"nothing will grow: every hidden layer has its method.max_units={limits} from the start")
 
-    def room(self, site: WidthSite, index: int) -> int:
-        """How many more units the site may get."""
-        limits = self.option.max_units
-        return 2**62 if limits is None else max(0, limits[index % len(limits)] - site.units)
+    def closed(self, run: Run) -> str:
+        if self._open(run):
+            return ""
+        growth = run.config.growth
+        return (
+            f"no hidden layer can get another unit (growth.max_units={growth.max_units}, "
+            f"growth.max_parameters={growth.max_parameters})"
+        )
 
-    def limit(self, run: Run, site: WidthSite, fan_in: int) -> int:
-        """The most units to add there in one event; 0 where the budget of units or parameters is used up.
+    def _limits(self, run: Run) -> list[int] | None:
+        """The width at which each site stops growing."""
+        limits, sites = run.config.growth.max_units, run.model.width_sites()
+        if limits is None or len(limits) == len(sites):
+            return limits
+        if len(limits) == 1:
+            return limits * len(sites)
+        names = ", ".join(f"{site.name} ({site.units} now)" for site in sites)
+        raise UserError(
+            f"growth.max_units={limits} has {len(limits)} numbers and the model {len(sites)} places to grow: "
+            f"give one number for all, or one for each of {names}"
+        )
 
-        A new unit is a direction from its fan-in to the consumer's outputs: there are no more than the smaller of the two.
-        """
-        option, consumer = self.option, site.consumer.weight
-        most = min(fan_in, consumer.shape[0]) if option.neurons is None else option.neurons
-        index = [s.name for s in run.model.width_sites()].index(site.name)
-        parameters = run.config.growth.max_parameters
-        if parameters is not None:
+    def limit(self, run: Run, site: WidthSite) -> int:
+        """The most units to add there in one event; 0 where the budget of units or parameters is used up."""
+        growth, producer, consumer = run.config.growth, site.producer, site.consumer.weight
+        fan_in = producer.weight[0].numel() + (producer.bias is not None)
+        most = min(fan_in, consumer.shape[0]) if growth.neurons is None else growth.neurons
+        if growth.max_parameters is not None:
             followers = sum(len(list(f.parameters())) for f in site.followers)
             each = fan_in + consumer[:, 0].numel() * site.columns_per_unit + followers
-            left = parameters - sum(p.numel() for p in run.model.parameters() if p.requires_grad)
+            left = growth.max_parameters - sum(p.numel() for p in run.model.parameters() if p.requires_grad)
             most = min(most, max(0, left) // each)
-        return min(most, self.room(site, index))
+        limits = self._limits(run)
+        if limits is not None:
+            index = [s.name for s in run.model.width_sites()].index(site.name)
+            most = min(most, max(0, limits[index] - site.units))
+        return most
 
     def propose(self, run: Run) -> Plan:
         from grow_cli.surgery.flops import flops_per_sample
@@ -108,8 +115,7 @@ class WidthMethod(Method):
 
     def _open(self, run: Run) -> list[WidthSite]:
         """The sites of the present net that may still grow; without gradient steps all, for their best updates."""
-        sites = run.model.width_sites()
-        return [s for i, s in enumerate(sites) if self.room(s, i) or not self.trains_by_gradient]
+        return [s for s in run.model.width_sites() if self.limit(run, s) or not self.trains_by_gradient]
 
     def _at_all(self, run: Run, plan: Plan) -> Iterator[WidthProposal]:
         for name in [site.name for site in self._open(run)]:
@@ -117,7 +123,7 @@ class WidthMethod(Method):
             site = next(s for s in run.model.width_sites() if s.name == name)  # of the net as it is by now
             for offer in self.offers(run, [site]):
                 yield from self._taken(offer, plan)
-        self._conclude(plan)
+        self._conclude(run, plan)
 
     def _at_the_best(self, run: Run, plan: Plan) -> Iterator[WidthProposal]:
         sites = self._open(run)
@@ -128,31 +134,22 @@ class WidthMethod(Method):
         offers.sort(key=lambda offer: (offer.proposal is None, -offer.gain))
         gains = {offer.site.name: offer.gain for offer in offers if offer.proposal is not None}
         for i, offer in enumerate(offers):
-            if i == 0 or offer.proposal is None:
-                yield from self._taken(offer, plan)
-            else:
-                plan.flops += offer.flops
+            yield from self._taken(offer, plan, add=i == 0)
         plan.details["gains"] = gains
-        self._conclude(plan)
+        self._conclude(run, plan)
 
-    def _taken(self, offer: Offer, plan: Plan) -> Iterator[WidthProposal]:
+    def _taken(self, offer: Offer, plan: Plan, *, add: bool = True) -> Iterator[WidthProposal]:
         plan.flops += offer.flops
-        if offer.proposal is not None:
+        if add and offer.proposal is not None:
             yield offer.proposal
         if offer.reason:
-            plan.details.setdefault("nothing_added", []).append({"site": offer.site.name, **offer.details})
-            plan.details["nothing_added"][-1]["reason"] = offer.reason
+            details = {} if add and offer.proposal is not None else offer.details  # the proposal's are logged anyway
+            entry = {"site": offer.site.name, **details, "reason": offer.reason}
+            plan.details.setdefault("nothing_added", []).append(entry)
 
-    def _conclude(self, plan: Plan) -> None:
+    def _conclude(self, run: Run, plan: Plan) -> None:
         reasons = [f"{entry['site']}: {entry['reason']}" for entry in plan.details.get("nothing_added", [])]
-        plan.reason = "; ".join(reasons) or f"every hidden layer has its method.max_units={self.option.max_units}"
-
-    def search_batch(self, run: Run) -> tuple[Tensor, Tensor]:
-        """The minibatch on which amplitudes are judged, drawn anew."""
-        from grow_cli.methods.widening.statistics import draw
-
-        count = self.option.search_samples
-        return next(iter(draw(run, count, batch_size=count)))
+        plan.reason = "; ".join(reasons) or self.closed(run)
 
     def settle(self, run: Run, new: list[nn.Parameter], flops_per_sample: int) -> list[dict[str, Any]]:
         """The batch grows with the root of the net's complexity (D.2), where asked for."""
@@ -175,16 +172,8 @@ class WidthMethod(Method):
 class WidthOption(MethodOption):
     """Base of the width methods' schemas."""
 
-    neurons: int | None = 10
-    """Most new units per site and event; null: as many as the consumer has outputs."""
-    max_units: list[int] | None = None
-    """Width at which a hidden layer stops growing: one number for all, or one for each; null: no limit."""
     where: str = "all"
     """`all`: at every site, one after the other (Algorithm 3); `best`: where it is worth most (E.3)."""
-    search_samples: int = 500
-    """Minibatch on which amplitudes are judged (Algorithm 2)."""
-    halvings: int = 12
-    """Amplitudes are tried from ε = 1 down to 2^-halvings; 0 is tried, too."""
     batch_growth: bool = False
     """Multiply the training batch by the root of the growth in complexity (D.2)."""
 
@@ -192,17 +181,7 @@ class WidthOption(MethodOption):
     """Whether sites can be compared."""
 
     def __post_init__(self) -> None:
-        check(
-            self.neurons is None or self.neurons >= 1,
-            f"method.neurons={self.neurons}: must be 1 or more, or null for as many as the consumer has outputs",
-        )
-        check(
-            self.max_units is None or (len(self.max_units) > 0 and min(self.max_units) >= 1),
-            f"method.max_units={self.max_units}: widths of 1 or more, one for all or one for each hidden layer, or null",
-        )
         check(self.where in ("all", "best"), f"method.where={self.where}: must be all or best")
-        check(self.search_samples >= 1, f"method.search_samples={self.search_samples}: must be 1 or more")
-        check(0 <= self.halvings <= 40, f"method.halvings={self.halvings}: must be from 0 to 40")
 
     def check_run(self, config: Config) -> list[str]:
         if self.where == "best" and not self.measures_gain:
@@ -226,3 +205,18 @@ class SampledOption(WidthOption):
             f"method.samples={self.samples}: must be 2 or more, or null for what the net's size asks for",
         )
         check(self.max_samples >= 2, f"method.max_samples={self.max_samples}: must be 2 or more")
+
+
+@dataclass
+class SearchedOption(WidthOption):
+    """Base of the schemas of methods that search for an amplitude."""
+
+    search_samples: int = 500
+    """Minibatch on which amplitudes are judged (TINY, Algorithm 2)."""
+    halvings: int = 12
+    """Amplitudes are tried from ε = 1 down to 2^-halvings; 0 is tried, too."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check(self.search_samples >= 1, f"method.search_samples={self.search_samples}: must be 1 or more")
+        check(0 <= self.halvings <= 40, f"method.halvings={self.halvings}: must be from 0 to 40")

@@ -67,6 +67,11 @@ class SitePatches:
             )
 
     @property
+    def unit_dim(self) -> int:
+        """Of the producer's outputs."""
+        return 1 if isinstance(self.site.producer, nn.Conv2d) else -1
+
+    @property
     def offsets(self) -> int:
         """Weights with which one output reads one unit."""
         return self.fan_out // self.outputs
@@ -170,6 +175,15 @@ def read(consumer: LinearMap, x: Tensor, weight: Tensor) -> Tensor:
     if isinstance(consumer, nn.Conv2d):
         return F.conv2d(x, weight, None, consumer.stride, consumer.padding)
     return F.linear(x, weight)
+
+
+def affine(linear: LinearMap, x: Tensor, rows: Tensor) -> Tensor:
+    """The map with other weights (k, fan-in), the bias in the last column where the map has one."""
+    weight = linear.weight
+    y = read(linear, x, rows[:, : weight[0].numel()].reshape(-1, *weight.shape[1:]))
+    if linear.bias is not None:
+        y += rows[:, -1].view(-1, 1, 1) if isinstance(linear, nn.Conv2d) else rows[:, -1]
+    return y
 
 
 def outer(columns: Tensor) -> Tensor:

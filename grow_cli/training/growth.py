@@ -47,7 +47,7 @@ def growth_closed(run: Run, method: Method, used: float, parameters: int) -> str
         return f"growth.max_events={growth.max_events} is reached"
     if growth.max_parameters is not None and parameters >= growth.max_parameters:
         return f"growth.max_parameters={growth.max_parameters} is reached"
-    return ""
+    return method.closed(run)
 
 
 def grow(run: Run, method: Method) -> dict[str, Any]:

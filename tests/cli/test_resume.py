@@ -99,12 +99,12 @@ WIDTH = (
         "method.batch_growth=true",
         "trigger.every=25",
         "method.significance=false",
-        "method.max_units=[9,5]",
+        "growth.max_units=[9,5]",
         "model.norm=batch",
     ),
-    ("gradmax", "method.neurons=2"),
-    ("net2net", "method.neurons=3", "model.dropout=0.2"),
-    ("random_width", "method.neurons=3", "growth.optimizer_state=reset"),
+    ("gradmax", "growth.neurons=2"),
+    ("net2net", "growth.neurons=3", "model.dropout=0.2"),
+    ("random_width", "growth.neurons=3", "growth.optimizer_state=reset"),
 )
 
 

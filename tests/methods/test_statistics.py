@@ -12,7 +12,7 @@ import torch
 from growing_nets import NETS, Net, spec
 from torch import Tensor, nn
 
-from grow_cli.methods.widening import statistics
+from grow_cli.methods.widening import amplitude, statistics
 from grow_cli.methods.widening.amplitude import Search, preactivations
 from grow_cli.methods.widening.searching import offer_of
 from grow_cli.methods.widening.statistics import Collector, Statistics
@@ -173,16 +173,16 @@ def test_the_threshold_is_distributed_as_if_gaussian_goals_were_drawn(key: str) 
     torch.manual_seed(0)
     found = [collect(model, x, y, size) for _ in range(draws)]
     for i, (site, seen) in enumerate(zip(sites, signals(model, sites, x, y, LOSS), strict=True)):
-        patches, (_, v_goal) = SitePatches(site), columns(site, seen)
+        patches, v_goal = SitePatches(site), seen.goal.flatten(1)
         factor = torch.linalg.svd(v_goal / len(v_goal) ** 0.5, full_matrices=False)
-        root = factor.Vh.T * factor.S  # root rootᵀ = the covariance of V_goal
+        root = factor.S[:, None] * factor.Vh  # rootᵀ root = the covariance of V_goal, over positions as over outputs
         whitening, seen_by_unit = found[0][i].whitening, patches.fan_in_columns(seen.inputs)
         drawn = 0.0
         for _ in range(draws):
-            goal = as_outputs(site, torch.randn_like(v_goal) @ root.T, seen.goal)
+            goal = (torch.randn(len(x), len(root)).double() @ root).view_as(seen.goal)
             drawn += float(torch.linalg.matrix_norm(whitening.T @ patches.cross(seen_by_unit, goal) / len(x), 2))
         mean = sum(result[i].threshold for result in found) / draws
-        assert mean == pytest.approx(drawn / draws, rel=0.05 if size == 40 else 0.15)
+        assert mean == pytest.approx(drawn / draws, rel=0.1 if size == 40 else 0.2)
 
 
 def make_offer(
@@ -294,5 +294,24 @@ def test_a_unit_that_would_raise_the_loss_is_turned_round() -> None:
 def test_a_search_ends_with_the_best_of_what_it_tried_and_infinite_losses_lose() -> None:
     model, x, y = double(NETS["mlp"])
     search = Search(model, model.width_sites()[1], x, y, LOSS)
-    found = search.best(lambda epsilon, sign: torch.full_like(search.outputs, torch.nan), 3, both_signs=True)
+    found = search.best(lambda part, epsilon, sign: torch.full_like(part.outputs, torch.nan), 3, both_signs=True)
     assert (found.epsilon, found.loss, len(found.tried)) == (0, search.loss, 8)
+
+
+@pytest.mark.parametrize("key", ["mlp", "cnn", "cnn gap", "vit"])
+def test_a_search_in_parts_finds_what_a_search_of_all_samples_at_once_finds(
+    key: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    offers = []
+    for numbers in (2**20, 1):
+        monkeypatch.setattr(amplitude, "_PART", numbers)
+        model, x, y = double(NETS[key])
+        offers.append(make_offer(model, model.width_sites()[0], x, y))
+    whole, parts = offers
+    assert len(Search(model, model.width_sites()[0], x, y, LOSS).parts) == len(y)
+    assert parts.details["amplitude"] == whole.details["amplitude"]
+    assert parts.details["loss_with"] == pytest.approx(whole.details["loss_with"], rel=1e-10)
+    assert whole.proposal is not None
+    assert parts.proposal is not None
+    torch.testing.assert_close(parts.proposal.incoming, whole.proposal.incoming)
+    torch.testing.assert_close(parts.proposal.outgoing, whole.proposal.outgoing)

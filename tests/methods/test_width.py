@@ -43,7 +43,7 @@ def event(loop: Any) -> dict[str, Any]:
 @pytest.mark.parametrize("model", MODELS)
 @pytest.mark.parametrize("method", METHODS)
 def test_every_method_grows_every_model_again_and_again(method: str, model: str, make: Any) -> None:
-    loop = make(f"method={method}", *MODELS[model], "method.neurons=2", "method.search_samples=64")
+    loop = make(f"method={method}", *MODELS[model], "growth.neurons=2")
     preserves = loop.method.preserves_function
     for _ in range(3):
         before, widths = outputs(loop), loop.run.model.widths()
@@ -64,7 +64,7 @@ def test_every_method_grows_every_model_again_and_again(method: str, model: str,
 def test_a_run_ends_and_its_uneven_net_is_evaluated(
     method: str, grow: Callable, wide: tuple[str, ...], tmp_path: Path
 ) -> None:
-    arguments = [f"method={method}", *wide, "method.neurons=3", "method.max_units=[9,4]", "optimizer.lr=1e-2"]
+    arguments = [f"method={method}", *wide, "growth.neurons=3", "growth.max_units=[9,4]", "optimizer.lr=1e-2"]
     arguments += ["method.significance=false"] if method == "tiny" else []
     assert grow("train", *arguments, "run_dir=r").code == 0
     summary = json.loads((tmp_path / "r/summary.json").read_text())
@@ -103,11 +103,11 @@ def test_what_tiny_adds_lowers_the_loss_that_it_was_judged_on(make: Any) -> None
 
 @pytest.mark.parametrize("method", METHODS)
 def test_max_units_neurons_and_parameters_are_limits(method: str, make: Any) -> None:
-    base = (f"method={method}", "model=mlp", "model.hidden=[2,2]", "model.activation=selu", "method.search_samples=64")
-    loop = make(*base, "method.max_units=[3,2]", "method.neurons=5")
+    base = (f"method={method}", "model=mlp", "model.hidden=[2,2]", "model.activation=selu")
+    loop = make(*base, "growth.max_units=[3,2]", "growth.neurons=5")
     assert event(loop)["units_added"] <= 1
     assert loop.run.model.widths()[1] == 2
-    loop = make(*base, "method.neurons=1", "method.max_units=[50]")
+    loop = make(*base, "growth.neurons=1", "growth.max_units=[50]")
     assert event(loop)["units_added"] <= 2
     loop = make(*base, "growth.max_parameters=250")
     for _ in range(4):
@@ -152,7 +152,7 @@ def test_amplitude_zero_adds_nothing(make: Any, monkeypatch: Any) -> None:
 
 
 def test_the_batch_grows_with_the_root_of_the_complexity(make: Any) -> None:
-    loop = make("method=net2net", "model=mlp_tiny", "method.batch_growth=true", "method.neurons=8")
+    loop = make("method=net2net", "model=mlp_tiny", "method.batch_growth=true", "growth.neurons=8")
     found = event(loop)
     expected = round(32 * (found["flops_after"] / found["flops_before"]) ** 0.5)
     assert loop.run.batches.batch_size == expected > 32
@@ -173,7 +173,7 @@ def test_a_conv_chain_grown_twenty_times_changes_by_no_more_than_the_amplitude_e
     """Must hold at sites in random order, with biases: the consumer's outputs move by what the search added."""
     loop = make(
         "method=tiny", "model=cnn", "model.channels=[[2,2],[1,3]]", "model.hidden=[2]", "model.activation=selu",
-        "method.neurons=1", "method.search_samples=48", "method.significance=false", f"seed={seed}",
+        "growth.neurons=1", "method.search_samples=48", "method.significance=false", f"seed={seed}",
     )  # fmt: skip
     run = loop.run
     torch.manual_seed(seed)
@@ -202,7 +202,7 @@ def test_a_conv_chain_grown_twenty_times_changes_by_no_more_than_the_amplitude_e
 
 
 def test_copies_come_apart_and_share_their_fan_out(make: Any) -> None:
-    loop = make("method=net2net", "model=mlp", "model.hidden=[4,3]", "method.neurons=4")
+    loop = make("method=net2net", "model=mlp", "model.hidden=[4,3]", "growth.neurons=4")
     event(loop)
     hidden = loop.run.model.hidden[0].linear
     assert torch.equal(hidden.weight[:4].sort(0).values, hidden.weight[4:].sort(0).values)
@@ -216,7 +216,7 @@ def test_copies_come_apart_and_share_their_fan_out(make: Any) -> None:
 def test_gradmax_gives_new_units_the_largest_gradient(make: Any) -> None:
     norms = {}
     for method in ("gradmax", "zero fan-in, random fan-out"):
-        loop = make("method=gradmax", "model=mlp", "model.hidden=[6,5]", "model.activation=tanh", "method.neurons=2")
+        loop = make("method=gradmax", "model=mlp", "model.hidden=[6,5]", "model.activation=tanh", "growth.neurons=2")
         run = loop.run
         site = run.model.width_sites()[0]
         with run.streams.using("growth"):
@@ -247,7 +247,7 @@ def test_what_cannot_be_widened_is_a_sentence(make: Any, grow: Callable) -> None
     from grow_cli.errors import UserError
 
     with pytest.raises(UserError, match=r"2 places to grow.*hidden 1"):
-        make("method=tiny", "model=mlp_tiny", "method.max_units=[3,3,3]")
+        make("method=tiny", "model=mlp_tiny", "growth.max_units=[3,3,3]")
     with pytest.raises(UserError, match="no hidden layer"):
         make("method=tiny", "model=mlp", "model.hidden=[]")
     with pytest.raises(UserError, match=r"model.norm=layer.*model.norm=batch"):
@@ -272,7 +272,7 @@ def test_what_cannot_be_widened_is_a_sentence(make: Any, grow: Callable) -> None
 def test_a_budget_that_is_used_up_from_the_start_is_said_at_the_start(
     make: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    make("method=tiny", "model=mlp_tiny", "method.max_units=[1]")
+    make("method=tiny", "model=mlp_tiny", "growth.max_units=[1]")
     assert "nothing will grow" in capsys.readouterr().err
     make("method=tiny", "model=mlp_tiny", "growth.max_parameters=10")
     assert "nothing will grow" in capsys.readouterr().err
@@ -283,4 +283,4 @@ def test_few_samples_are_a_warning_and_training_goes_on(make: Any, capsys: pytes
     plan = loop.method.propose(loop.run)
     assert isinstance(plan, Plan)
     list(plan.proposals)
-    assert "rest on 20 samples" in " ".join(capsys.readouterr().err.split())
+    assert "of 20 samples" in " ".join(capsys.readouterr().err.split())

@@ -1,7 +1,7 @@
 """How strongly to add what was found: the search over ε = 2^-k, both signs and ε = 0 (TINY, D.4, Algorithm 2).
 
 Directions are found at first order; what they are worth at a finite step is measured on a minibatch. Every candidate costs
-the part of the net behind the consumer only.
+the part of the net behind the consumer only, and is tried a few samples at a time, so that its tensors stay in the cache.
 """
 
 from __future__ import annotations
@@ -14,8 +14,11 @@ import torch
 from torch import Tensor, nn
 
 from grow_cli.models.modules.sites import WidthSite
-from grow_cli.surgery.patches import SitePatches, read
+from grow_cli.surgery.patches import SitePatches, affine
 from grow_cli.surgery.signals import Tail
+
+# Numbers in the consumer's outputs of a part of the minibatch.
+_PART = 2**20
 
 
 @dataclass
@@ -30,41 +33,59 @@ class Amplitude:
     """(sign · ε, loss), in the order of trying."""
 
 
+class Part:
+    """Some samples of the minibatch, as they pass the site."""
+
+    def __init__(self, model: nn.Module, site: WidthSite, x: Tensor, y: Tensor) -> None:
+        self.tail, self.y = Tail(model, site.consumer, x), y
+        self.outputs = self.tail.outputs
+        """Of the consumer, with what has been kept."""
+        self.inputs = self.tail.inputs[site.producer]
+        """Of the producer."""
+        self.middle = self.tail.inputs[site.consumer]
+        """Of the consumer."""
+
+
+Effect = Callable[[Part], Tensor]
+"""What is added to the consumer's outputs."""
+
+
 class Search:
     """At one site, on one minibatch: what is added first shifts the outputs that the next is added to."""
 
     def __init__(
         self, model: nn.Module, site: WidthSite, x: Tensor, y: Tensor, loss: Callable[[Tensor, Tensor], Tensor]
     ) -> None:
-        self.site, self._y, self._loss_of = site, y, loss
-        self._tail = Tail(model, site.consumer, x)
-        self.outputs = self._tail.outputs
-        self.inputs = self._tail.inputs[site.producer]
-        """Of the producer."""
-        self.middle = self._tail.inputs[site.consumer]
-        """Of the consumer."""
-        self.loss = self._measure(self.outputs)
+        self.site, self._loss_of, self.samples = site, loss, len(y)
+        numbers = Tail(model, site.consumer, x[:1]).outputs.numel()
+        size = max(1, _PART // numbers)
+        self.parts = [Part(model, site, *xy) for xy in zip(x.split(size), y.split(size), strict=True)]
+        self.evaluations = 0
+        self.loss = self._measure(lambda part: part.outputs)
         """Without anything added since the last `keep`."""
-        self.evaluations = 1
 
-    def _measure(self, outputs: Tensor) -> float:
+    def _measure(self, outputs: Effect) -> float:
+        self.evaluations += 1
         with torch.no_grad():
-            value = float(self._loss_of(self._tail(outputs), self._y))
+            losses = [self._loss_of(part.tail(outputs(part)), part.y) * len(part.y) for part in self.parts]
+            value = float(torch.stack(losses).sum()) / self.samples
         return value if math.isfinite(value) else math.inf
 
-    def scale(self, effect: Tensor) -> float:
-        """The factor with which an effect on the outputs is as large as the outputs, in root mean square."""
-        size, own = torch.stack([self.outputs.norm(), effect.norm()]).tolist()
+    def scale(self, effect: Effect) -> float:
+        """The factor with which an effect on the outputs is as large as the outputs; 1 where these are all zero."""
+        squares = [torch.stack([p.outputs.square().sum(), effect(p).square().sum()]) for p in self.parts]
+        size, own = torch.stack(squares).sum(0).sqrt().tolist()
+        if size == 0:
+            return 1.0
         return float(size / own) if own > 0 else 0.0
 
-    def best(self, effect: Callable[[float, int], Tensor], halvings: int, *, both_signs: bool) -> Amplitude:
-        """The amplitude with the lowest loss, `effect(ε, sign)` being added to the outputs."""
+    def best(self, effect: Callable[[Part, float, int], Tensor], halvings: int, *, both_signs: bool) -> Amplitude:
+        """The amplitude with the lowest loss, `effect(part, ε, sign)` being added to the outputs."""
         found = Amplitude(0.0, 1, self.loss)
 
         def attempt(k: int, sign: int) -> float:
             epsilon = 2.0**-k
-            value = self._measure(self.outputs + effect(epsilon, sign))
-            self.evaluations += 1
+            value = self._measure(lambda part: part.outputs + effect(part, epsilon, sign))
             found.tried.append((sign * epsilon, value))
             if value < found.loss:
                 found.epsilon, found.sign, found.loss = epsilon, sign, value
@@ -86,35 +107,28 @@ class Search:
                 descend(-1, range(halvings + 1))
         return found
 
-    def keep(self, effect: Tensor, loss: float) -> None:
+    def keep(self, effect: Effect, loss: float) -> None:
         """Add for good what lowered the loss."""
-        self.outputs, self.loss = self.outputs + effect, loss
+        for part in self.parts:
+            part.outputs = part.outputs + effect(part)
+        self.loss = loss
 
-    def goal(self) -> Tensor:
-        """−∂L/∂a at the present outputs a, L being the mean loss."""
-        outputs = self.outputs.detach().requires_grad_()
+    def goal(self, part: Part) -> Tensor:
+        """−∂L/∂a at the present outputs a, L being the mean loss of the minibatch."""
+        outputs = part.outputs.detach().requires_grad_()
         with torch.enable_grad():
-            (gradient,) = torch.autograd.grad(self._loss_of(self._tail(outputs), self._y), outputs)
+            loss = self._loss_of(part.tail(outputs), part.y) * (len(part.y) / self.samples)
+            (gradient,) = torch.autograd.grad(loss, outputs)
         return -gradient
 
-    def update_effect(self, update: Tensor) -> Tensor:
+    def update_effect(self, part: Part, update: Tensor) -> Tensor:
         """What a change δW (m, q) of the consumer's weights, its bias last, adds to its outputs."""
-        consumer = self.site.consumer
-        weight = consumer.weight
-        change = read(consumer, self.middle, update[:, : weight[0].numel()].reshape(weight.shape))
-        if consumer.bias is not None:
-            change = change + (update[:, -1].view(-1, 1, 1) if change.dim() == 4 else update[:, -1])
-        return change
+        return affine(self.site.consumer, part.middle, update)
 
 
 def preactivations(site: WidthSite, x: Tensor, alpha: Tensor) -> Tensor:
     """Of units with fan-in α (k, p), the bias last where the producer has one, on the producer's inputs."""
-    weight = site.producer.weight
-    incoming = alpha[:, : weight[0].numel()].reshape(-1, *weight.shape[1:])
-    z = read(site.producer, x, incoming)
-    if site.producer.bias is not None:
-        z = z + (alpha[:, -1].view(-1, 1, 1) if z.dim() == 4 else alpha[:, -1])
-    return z
+    return affine(site.producer, x, alpha)
 
 
 def search_units(
@@ -122,31 +136,47 @@ def search_units(
 ) -> tuple[Amplitude, Tensor, Tensor]:
     """The best amplitude of new units, and with it their α (k, p) and ω (m · offsets, k).
 
-    They are scaled so that at first order they move the consumer's pre-activations a by ε‖a‖; ε is split evenly between
-    fan-in and fan-out. A unit that alone would raise the loss at first order is turned round (ω to −ω); then α and ω of all
-    are tried with both signs, which is the same at first order but not at a finite step.
+    They are scaled so that at first order they move the consumer's pre-activations a by ε‖a‖, each unit's pre-activations
+    being as large (root mean square) as its fan-out, as those of Prop. 3.2 are. A unit that alone would raise the loss at
+    first order is turned round (ω to −ω); then α and ω of all are tried with both signs, which is the same at first order
+    but not at a finite step.
     """
+    z = {part: preactivations(search.site, part.inputs, alpha) for part in search.parts}
+    size = _root_mean_square(list(z.values()), patches.unit_dim)
+    balance = torch.where(size > 0, (omega.norm(dim=0) / size).sqrt(), 1.0)
+    shape = (-1,) + (1,) * (z[search.parts[0]].dim() - 2 if patches.unit_dim == 1 else 0)
+    z = {part: balance.view(shape) * values for part, values in z.items()}
+    alpha, omega = balance[:, None] * alpha, omega / balance
     outgoing = patches.fan_out_weights(omega)
-    z = preactivations(search.site, search.inputs, alpha)
-    root = search.scale(patches.linear_effect(z, outgoing)) ** 0.5
+    root = search.scale(lambda part: patches.linear_effect(z[part], outgoing)) ** 0.5
     turns = _first_order_gains(search, patches, z, outgoing).sign()
     turns[turns == 0] = 1
-    z, omega = root * z, turns * omega
-    outgoing = root * patches.fan_out_weights(omega)
+    omega = turns * omega
+    outgoing = patches.fan_out_weights(omega)
 
-    def effect(epsilon: float, sign: int) -> Tensor:
-        half = sign * epsilon**0.5
-        return patches.effect(half * z, half * outgoing)
+    def effect(part: Part, epsilon: float, sign: int) -> Tensor:
+        half = sign * epsilon**0.5 * root
+        return patches.effect(half * z[part], half * outgoing)
 
     found = search.best(effect, halvings, both_signs=True)
     half = found.sign * found.epsilon**0.5 * root
     return found, half * alpha, half * omega
 
 
-def _first_order_gains(search: Search, patches: SitePatches, z: Tensor, outgoing: Tensor) -> Tensor:
+def _root_mean_square(parts: list[Tensor], unit_dim: int) -> Tensor:
+    """(k,) over samples and positions."""
+    dims = [d for d in range(parts[0].dim()) if d != unit_dim % parts[0].dim()]
+    squares = torch.stack([z.square().sum(dims) for z in parts]).sum(0)
+    return (squares / (sum(z.numel() for z in parts) / len(squares))).sqrt()
+
+
+def _first_order_gains(search: Search, patches: SitePatches, z: dict[Part, Tensor], outgoing: Tensor) -> Tensor:
     """(k,) how fast each unit alone lowers the mean loss, per first-order effect."""
-    weight = outgoing.detach().requires_grad_()
-    with torch.enable_grad():
-        (gradient,) = torch.autograd.grad((search.goal() * patches.linear_effect(z, weight)).sum(), weight)
+    gradient = torch.zeros_like(outgoing)
+    for part in search.parts:
+        weight = outgoing.detach().requires_grad_()
+        with torch.enable_grad():
+            gain = (search.goal(part) * patches.linear_effect(z[part], weight)).sum()
+            gradient += torch.autograd.grad(gain, weight)[0]
     per_unit = (gradient * outgoing).transpose(0, 1)
     return per_unit.reshape(len(per_unit) // search.site.columns_per_unit, -1).sum(1)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from grow_cli.methods.widening.amplitude import Search, search_units
+from grow_cli.methods.widening.statistics import draw
 from grow_cli.methods.widening.units import make_units, updated
 from grow_cli.methods.width import Offer
 from grow_cli.models.modules.sites import WidthSite
@@ -41,13 +42,15 @@ def offer_of(
     like = site.consumer.weight
     replace = {}
     if update is not None:
-        effect = search.update_effect(update.to(like))
-        scale = search.scale(effect)
-        found = search.best(lambda epsilon, sign: epsilon * scale * effect, halvings, both_signs=False)
+        change = update.to(like)
+        effects = {part: search.update_effect(part, change) for part in search.parts}
+        scale = search.scale(effects.__getitem__)
+        found = search.best(lambda part, epsilon, sign: epsilon * scale * effects[part], halvings, both_signs=False)
         details["update_amplitude"] = found.epsilon
         if found.epsilon > 0:
-            replace = updated(site, (found.epsilon * scale * update).to(like))
-            search.keep(found.epsilon * scale * effect, found.loss)
+            replace = updated(site, found.epsilon * scale * change)
+            search.keep(lambda part: found.epsilon * scale * effects[part], found.loss)
+        del effects
     gain = 0.0
     if len(alpha):
         loss = search.loss
@@ -61,12 +64,20 @@ def offer_of(
         gain = loss - found.loss
         if found.epsilon == 0:
             reason = f"no amplitude down to 2^-{halvings} lowers the loss on {len(y)} samples"
+    # each as a whole pass, though what lies before the consumer is computed once
     flops = search.evaluations * flops_per_sample(run.model, run.data.spec.input_shape) * len(y)
     if reason:
         proposal = _no_units(site, replace, details) if replace else None
     else:
-        proposal = make_units(site, patches, alpha, omega, inputs=search.inputs, replace=replace, details=details)
+        proposal = make_units(
+            site, patches, alpha, omega, inputs=torch.cat([part.inputs for part in search.parts]), replace=replace, details=details
+        )
     return Offer(site, proposal, reason, gain, details, flops)
+
+
+def search_batch(run: Run, samples: int) -> tuple[Tensor, Tensor]:
+    """The minibatch on which amplitudes are judged, drawn anew; inside a growth event."""
+    return next(iter(draw(run, samples, batch_size=samples)))
 
 
 def _no_units(site: WidthSite, replace: dict[Any, Tensor], details: dict[str, Any]) -> WidthProposal:

@@ -14,9 +14,10 @@ import torch
 from torch import Tensor, nn
 
 from grow_cli.data.sample import Sample
+from grow_cli.models.modules.layers import LinearMap
 from grow_cli.models.modules.sites import WidthSite
 from grow_cli.surgery.flops import flops_per_sample
-from grow_cli.surgery.patches import SitePatches, outer, read
+from grow_cli.surgery.patches import SitePatches, affine, outer
 from grow_cli.surgery.signals import Signals, signals
 from grow_cli.theory.bottleneck import best_update_of, spurious, whitening_of
 
@@ -31,6 +32,13 @@ _BATCH = 512
 # Below these chance explains too much, however small the matrices; positions of an image are much alike.
 _FEWEST_READS = 10_000
 _FEWEST_SAMPLES = 1000
+
+# Samples on which the effect of goals of pure chance is measured; it is scaled to the others.
+_NULL_SAMPLES = 128
+
+# Of the consumer's inputs only what their sums in float32 cannot tell from nothing is left out: what the present weights can
+# do is not to be done by new ones.
+_UPDATE_RTOL = 1e-6
 
 # Fan-in from which S of the raw inputs costs more than everything else in an event.
 _WORTH_KEEPING = 256
@@ -75,10 +83,7 @@ class Statistics:
 
 @dataclass
 class Collector:
-    """Two passes over the same samples: for the best update, then for what it leaves over.
-
-    `inputs_gram` gives the whitening of a site that reads the net's own inputs, where it is known.
-    """
+    """Two passes over the same samples: for the best update, then for what it leaves over."""
 
     model: nn.Module
     loss: Loss
@@ -114,8 +119,6 @@ class _SiteSums:
         self.site, self.asked = site, asked
         self.patches = SitePatches(site)
         self.update: Tensor | None = None
-        self.root: Tensor | None = None
-        """Σ^(1/2) of the goals' covariance per output position."""
         self.columns = 0
         self.null_samples = 0
         self.sums = _Sums()
@@ -130,57 +133,55 @@ class _SiteSums:
             self.sums.add("read goal", read_columns @ goals.T)
             self.sums.add("goal", outer(goals))
             self.columns += goals.shape[1]
-            self.asked.products += 2 * goals.shape[1] * (q + len(goals)) ** 2
+            m, columns = goals.shape
+            self.asked.products += 2 * columns * (q * q + q * m + m * m)
 
     def solve_update(self) -> None:
         sums = self.sums.of
-        self.update = best_update_of(sums["read"], sums["read goal"], self.asked.rtol)
-        values, vectors = torch.linalg.eigh(sums["goal"] / self.columns)
-        self.root = vectors * values.clamp(min=0).sqrt()
+        self.update = best_update_of(sums["read"], sums["read goal"], _UPDATE_RTOL)
 
     def add_neurons(self, seen: Signals) -> None:
         patches, asked, site = self.patches, self.asked, self.site
-        goal = seen.goal
-        if self.update is not None:
-            update = self.update.to(goal)
-            weight = site.consumer.weight
-            goal = goal - read(site.consumer, seen.middle, update[:, : weight[0].numel()].reshape(weight.shape))
-            if site.consumer.bias is not None:
-                goal -= update[:, -1].view(-1, *(1,) * (goal.dim() - 2)) if goal.dim() == 4 else update[:, -1]
-        else:
-            self.sums.add("goal", outer(patches.goal_columns(goal)))
-            self.columns += goal.numel() // patches.outputs
-        self.sums.add("left", goal.double().square().sum() if goal.device.type != "mps" else goal.square().sum())
         whiten = asked.whiten and site.name not in asked.known_whitening
-        null = self._null(goal)
-        for inputs, wanted, spurious_goal in _pieces(self._widest(seen), seen.inputs, goal, null):
+        change = None if self.update is None else self.update.to(seen.goal)
+        for inputs, middle, goal in _pieces(self._widest(seen), seen.inputs, seen.middle, seen.goal):
+            if change is None:
+                self.sums.add("goal", outer(patches.goal_columns(goal)))
+                self.columns += goal.numel() // patches.outputs
+            else:
+                goal = goal - affine(site.consumer, middle, change)
+            self.sums.add("left", goal.square().sum())
             columns = patches.fan_in_columns(inputs)
-            self.sums.add("cross", patches.cross(columns, wanted))
-            count = columns[0].numel()
-            asked.products += 2 * count * patches.fan_in * patches.fan_out
+            self._add_cross("cross", columns, goal)
             if whiten:
                 self.sums.add("inputs", patches.gram(columns))
-                asked.products += 2 * count * patches.fan_in**2
-            if spurious_goal is not None:
-                self.sums.add("null", patches.cross(columns, spurious_goal))
-                asked.products += 2 * count * patches.fan_in * patches.fan_out
+                asked.products += 2 * columns[0].numel() * patches.fan_in**2
+        if asked.significance and not self.null_samples and not self._one_goal(seen):
+            self._add_null(seen)
+
+    def _add_cross(self, name: str, columns: Tensor, goal: Tensor) -> None:
+        patches = self.patches
+        self.sums.add(name, patches.cross(columns, goal))
+        read_by = patches.outputs if patches.flattened else patches.fan_out
+        self.asked.products += 2 * columns[0].numel() * patches.fan_in * read_by
 
     def _widest(self, seen: Signals) -> int:
         """Numbers per sample of the larger of P and [V_d]."""
         producer, consumer = self.site.producer, self.site.consumer
-        positions = seen.inputs[0].numel() // producer.weight.shape[1]
-        if isinstance(producer, nn.Conv2d):
-            positions //= producer.stride[0] * producer.stride[1]
         goals = seen.middle[0, 0].numel() if isinstance(consumer, nn.Conv2d) else 1
-        return max(self.patches.fan_in * positions, self.patches.fan_out * goals)
+        return max(_numbers(producer, seen.inputs), self.patches.fan_out * goals)
 
-    def _null(self, goal: Tensor) -> Tensor | None:
-        """Gaussian goals for the first minibatch, where offsets share them; elsewhere their effect is known in law."""
-        if not self.asked.significance or self.patches.offsets == 1 or self.root is None or self.null_samples:
-            return None
-        self.null_samples = len(goal)
-        channels_last = torch.randn_like(goal.movedim(1, -1)) @ self.root.T.to(goal)
-        return channels_last.movedim(-1, 1)
+    def _one_goal(self, seen: Signals) -> bool:
+        """Whether each sample has a single goal, so that what Gaussian ones would do is known in law: see `spurious`."""
+        return seen.goal[0].numel() == self.patches.outputs and not self.patches.flattened
+
+    def _add_null(self, seen: Signals) -> None:
+        """Gaussian goals with the covariance of the first samples' goals, that between positions included (D.3)."""
+        goals = seen.goal[:_NULL_SAMPLES]
+        n = self.null_samples = len(goals)
+        for inputs, rows in _pieces(self._widest(seen), seen.inputs[:n], torch.randn(n, n).to(goals)):
+            mixed = rows @ goals.flatten(1) / n**0.5
+            self._add_cross("null", self.patches.fan_in_columns(inputs), mixed.view(-1, *goals.shape[1:]))
 
     def finish(self, n: int) -> Statistics:
         asked, sums, name = self.asked, self.sums.of, self.site.name
@@ -212,6 +213,14 @@ class _SiteSums:
         seed = int(torch.randint(2**62, ()))
         covariance = self.sums.of["goal"] / self.columns
         return spurious(whitening.shape[1], covariance, n, torch.Generator().manual_seed(seed))
+
+
+def _numbers(producer: LinearMap, inputs: Tensor) -> int:
+    """Of the patches of one sample, about."""
+    positions = inputs[0].numel() // producer.weight.shape[1]
+    if isinstance(producer, nn.Conv2d):
+        positions //= producer.stride[0] * producer.stride[1]
+    return max(1, positions) * producer.weight[0].numel()
 
 
 def _pieces(numbers_per_sample: int, *tensors: Tensor | None) -> list[tuple[Tensor, ...]]:
@@ -246,7 +255,7 @@ class Observer:
     def observe(self, run: Run, sites: Sequence[WidthSite]) -> tuple[list[Statistics], int]:
         """Statistics of each site, and what they cost in FLOPs."""
         x, y = next(iter(draw(run, 2, batch_size=2)))
-        needed = 1.0
+        needed, products = 1.0, 0
         for site, seen in zip(sites, signals(run.model, sites, x, y, run.loss), strict=True):
             patches = SitePatches(site)
             positions = seen.middle.numel() // (len(x) * patches.site.units)
@@ -254,7 +263,8 @@ class Observer:
             needed = max(needed, max(side**2, _FEWEST_READS) / positions, _FEWEST_SAMPLES)
             raw = seen.inputs.data_ptr() == x.data_ptr() and run.data.augment is None
             if self.whiten and raw and patches.fan_in >= _WORTH_KEEPING and site.name not in self._known:
-                self._known[site.name] = _inputs_whitening(run, patches, seen.inputs.shape[1:], self.rtol)
+                shape = seen.inputs.shape[1:]
+                self._known[site.name], products = _inputs_whitening(run, patches, shape, self.rtol)
         n = min(round(needed), self.most) if self.samples is None else self.samples
         n = min(n, len(run.data.train))
         batch_size = max(run.batches.batch_size, min(_BATCH, run.config.evaluate.batch_size))
@@ -264,14 +274,16 @@ class Observer:
         found = collector.collect(sites, draw(run, n, batch_size=batch_size))
         forward = flops_per_sample(run.model, run.data.spec.input_shape)
         passes = 2 if self.update else 1
-        return found, collector.products + passes * 2 * forward * n
+        return found, products + collector.products + passes * 2 * forward * n
 
 
-def _inputs_whitening(run: Run, patches: SitePatches, shape: torch.Size, rtol: float) -> Tensor:
-    """Of the net's own inputs, over the whole training split: they do not change, so this is done once in a run."""
-    sums = _Sums()
+def _inputs_whitening(run: Run, patches: SitePatches, shape: torch.Size, rtol: float) -> tuple[Tensor, int]:
+    """Of the net's own inputs, over the whole training split, and its FLOPs: they do not change, so once is enough."""
+    sums, products = _Sums(), 0
     for x in run.data.train.x.split(_BATCH):
         inputs = run.data.prepare(x).view(len(x), *shape)
-        for (piece,) in _pieces(patches.fan_in, inputs):
-            sums.add("inputs", patches.gram(patches.fan_in_columns(piece)))
-    return whitening_of(sums.of["inputs"] / len(run.data.train), rtol)
+        for (piece,) in _pieces(_numbers(patches.site.producer, inputs), inputs):
+            columns = patches.fan_in_columns(piece)
+            sums.add("inputs", patches.gram(columns))
+            products += 2 * columns[0].numel() * patches.fan_in**2
+    return whitening_of(sums.of["inputs"] / len(run.data.train), rtol), products
