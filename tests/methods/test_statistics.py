@@ -274,7 +274,7 @@ def test_units_that_no_amplitude_makes_useful_are_not_proposed(update: bool, mon
     offer = make_offer(model, model.width_sites()[0], x, y, update=update, halvings=4)
     assert offer.reason == "no amplitude down to 2^-4 lowers the loss on 40 samples"
     assert offer.details["amplitude"] == offer.gain == 0
-    assert sorted(abs(e) for e, _ in offer.details["amplitudes_tried"]) == sorted([2.0**-k for k in range(5)] * 2)
+    assert sorted(abs(e) for e, _ in offer.details["amplitudes_tried"]) == sorted([2.0**-k for k in (0, 2, 4)] * 2)
     assert (offer.proposal is not None) == update
     if offer.proposal is not None:
         apply(offer.proposal, model, None)
@@ -295,7 +295,7 @@ def test_a_search_ends_with_the_best_of_what_it_tried_and_infinite_losses_lose()
     model, x, y = double(NETS["mlp"])
     search = Search(model, model.width_sites()[1], x, y, LOSS)
     found = search.best(lambda part, epsilon, sign: torch.full_like(part.outputs, torch.nan), 3, both_signs=True)
-    assert (found.epsilon, found.loss, len(found.tried)) == (0, search.loss, 8)
+    assert (found.epsilon, found.loss, len(found.tried)) == (0, search.loss, 4)
 
 
 @pytest.mark.parametrize("key", ["mlp", "cnn", "cnn gap", "vit"])

@@ -46,6 +46,11 @@ class Part:
         """Of the consumer."""
 
 
+def _halvings(found: Amplitude) -> int:
+    """k of ε = 2^-k."""
+    return round(-math.log2(found.epsilon))
+
+
 Effect = Callable[[Part], Tensor]
 """What is added to the consumer's outputs."""
 
@@ -79,32 +84,39 @@ class Search:
             return 1.0
         return float(size / own) if own > 0 else 0.0
 
-    def best(self, effect: Callable[[Part, float, int], Tensor], halvings: int, *, both_signs: bool) -> Amplitude:
-        """The amplitude with the lowest loss, `effect(part, ε, sign)` being added to the outputs."""
+    def best(self, moved: Callable[[Part, float, int], Tensor], halvings: int, *, both_signs: bool) -> Amplitude:
+        """The amplitude with the lowest loss, the outputs then being `moved(part, ε, sign)`.
+
+        From ε = 1 down in steps of a quarter until the loss rises again, then the halvings beside the lowest.
+        """
         found = Amplitude(0.0, 1, self.loss)
 
         def attempt(k: int, sign: int) -> float:
             epsilon = 2.0**-k
-            value = self._measure(lambda part: part.outputs + effect(part, epsilon, sign))
+            value = self._measure(lambda part: moved(part, epsilon, sign))
             found.tried.append((sign * epsilon, value))
             if value < found.loss:
                 found.epsilon, found.sign, found.loss = epsilon, sign, value
             return value
 
-        def descend(sign: int, ks: range) -> None:
-            worse = 0
-            for k in ks:
-                worse = worse + 1 if attempt(k, sign) > found.loss else 0
-                if worse == 2 and found.epsilon > 0:  # past the valley; without one, go on to the smallest step
-                    return
+        def descend(sign: int) -> None:
+            for k in range(0, halvings + 1, 2):
+                # past the valley; without one, go on to the smallest step
+                if attempt(k, sign) > found.loss and found.epsilon > 0:
+                    break
+            if found.epsilon > 0:
+                near = _halvings(found)
+                for k in (near - 1, near + 1):
+                    if 0 <= k <= halvings:
+                        attempt(k, sign)
 
-        descend(1, range(halvings + 1))
-        if both_signs:
-            if found.epsilon > 0:  # the valley lies where it does for the other sign, nearly
-                k = round(-math.log2(found.epsilon))
-                descend(-1, range(max(0, k - 1), min(halvings, k + 1) + 1))
-            else:
-                descend(-1, range(halvings + 1))
+        descend(1)
+        if both_signs and found.epsilon > 0:  # the valley of the other sign is nearly at the same place
+            near = _halvings(found)
+            for k in range(max(0, near - 1), min(halvings, near + 1) + 1):
+                attempt(k, -1)
+        elif both_signs:
+            descend(-1)
         return found
 
     def keep(self, effect: Effect, loss: float) -> None:
@@ -154,11 +166,11 @@ def search_units(
     omega = turns * omega
     outgoing = patches.fan_out_weights(omega)
 
-    def effect(part: Part, epsilon: float, sign: int) -> Tensor:
+    def moved(part: Part, epsilon: float, sign: int) -> Tensor:
         half = sign * epsilon**0.5 * root
-        return patches.effect(half * z[part], half * outgoing)
+        return patches.effect(half * z[part], half * outgoing).add_(part.outputs)
 
-    found = search.best(effect, halvings, both_signs=True)
+    found = search.best(moved, halvings, both_signs=True)
     half = found.sign * found.epsilon**0.5 * root
     return found, half * alpha, half * omega
 

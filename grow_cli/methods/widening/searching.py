@@ -45,7 +45,11 @@ def offer_of(
         change = update.to(like)
         effects = {part: search.update_effect(part, change) for part in search.parts}
         scale = search.scale(effects.__getitem__)
-        found = search.best(lambda part, epsilon, sign: epsilon * scale * effects[part], halvings, both_signs=False)
+        found = search.best(
+            lambda part, epsilon, sign: torch.add(part.outputs, effects[part], alpha=epsilon * scale),
+            halvings,
+            both_signs=False,
+        )
         details["update_amplitude"] = found.epsilon
         if found.epsilon > 0:
             replace = updated(site, found.epsilon * scale * change)
@@ -70,7 +74,13 @@ def offer_of(
         proposal = _no_units(site, replace, details) if replace else None
     else:
         proposal = make_units(
-            site, patches, alpha, omega, inputs=torch.cat([part.inputs for part in search.parts]), replace=replace, details=details
+            site,
+            patches,
+            alpha,
+            omega,
+            inputs=torch.cat([part.inputs for part in search.parts]),
+            replace=replace,
+            details=details,
         )
     return Offer(site, proposal, reason, gain, details, flops)
 
