@@ -28,6 +28,11 @@ from grow_cli import console
 _REFRESH_SECONDS = 0.25
 
 
+def _finite(total_steps: float) -> float | None:
+    """As rich wants it."""
+    return None if math.isinf(total_steps) else total_steps
+
+
 def make_display(mode: str, title: str) -> Display:
     """`auto` is live on a terminal and silent elsewhere."""
     live = mode == "live" or (mode == "auto" and console.out.is_terminal)
@@ -51,8 +56,8 @@ class Display:
     def growing(self) -> None:
         """Before a growth event."""
 
-    def growth(self, event: dict[str, Any]) -> None:
-        """After a growth event."""
+    def growth(self, event: dict[str, Any], total_steps: float) -> None:
+        """After a growth event; larger batches may have changed the number of steps."""
 
     def stop(self) -> None:
         """Give the terminal back."""
@@ -84,7 +89,7 @@ class LineDisplay(Display):
         ]
         self._print(escape("  ".join(words)))
 
-    def growth(self, event: dict[str, Any]) -> None:
+    def growth(self, event: dict[str, Any], total_steps: float) -> None:
         self._print(growth_line(event))
 
     def _print(self, line: str) -> None:
@@ -116,8 +121,7 @@ class LiveDisplay(Display):
             auto_refresh=False,
             expand=True,
         )
-        total = None if math.isinf(total_steps) else total_steps
-        self._task = self._bar.add_task("training", total=total)
+        self._task = self._bar.add_task("training", total=_finite(total_steps))
         # refreshed by hand: a refreshing thread would take turns with the training step
         self._live = Live(self._render(), console=console.out, auto_refresh=False, transient=True)
         self._live.start()
@@ -138,8 +142,8 @@ class LiveDisplay(Display):
         self._bar.update(self._task, description="growing")
         self._refresh()
 
-    def growth(self, event: dict[str, Any]) -> None:
-        self._bar.update(self._task, description="training")
+    def growth(self, event: dict[str, Any], total_steps: float) -> None:
+        self._bar.update(self._task, description="training", total=_finite(total_steps))
         self._events.append(growth_line(event))
         self._refresh()
 

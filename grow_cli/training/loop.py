@@ -215,7 +215,7 @@ class Loop:
         }
         self.folder.append_growth(event)
         self.logger.growth(event)
-        self.display.growth(event)
+        self.display.growth(event, self.budget.steps)
 
     def _batch_size_changed(self) -> None:
         """What follows from the number of steps in an epoch."""

@@ -42,7 +42,7 @@ def test_the_live_display_shows_readings_against_thresholds_and_every_event(scre
     display.start(4000, {})
     display.evaluation(ROW, {"tau": 2.0, "kappa": 0.5}, "")
     display.growing()
-    display.growth(EVENT)
+    display.growth(EVENT, 100)
     display.evaluation(ROW, {"tau": 2.0}, "growth.max_events=1 is reached")
     display._refresh()
     display.stop()
@@ -56,8 +56,8 @@ def test_the_live_display_shows_readings_against_thresholds_and_every_event(scre
 def test_lines_are_a_line_each(screen: Console) -> None:
     display = LineDisplay("title")
     display.evaluation(ROW, {}, "")
-    display.growth(EVENT)
-    display.growth(EVENT | {"units_added": 0, "details": {"reason": "too few [snapshots]"}})
+    display.growth(EVENT, 100)
+    display.growth(EVENT | {"units_added": 0, "details": {"reason": "too few [snapshots]"}}, 100)
     lines = _text(screen).strip().splitlines()
     assert len(lines) == 4
     assert "too few [snapshots]" in lines[-1]
