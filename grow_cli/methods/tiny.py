@@ -130,7 +130,7 @@ class TinyOption(SampledOption, SearchedOption):
     train_by_growth: bool = False
     """No gradient steps at all: only additions and best updates (D.4, last paragraph)."""
     rtol: float = 1e-3
-    """Directions of the producer's inputs with less than this part of the largest second moment are left out: what
+    """Directions of the inputs with less than this part of the largest second moment are left out: what
     is rare in the samples is noise."""
 
     def __post_init__(self) -> None:

@@ -36,9 +36,9 @@ _FEWEST_SAMPLES = 1000
 # Samples on which the effect of goals of pure chance is measured; it is scaled to the others.
 _NULL_SAMPLES = 128
 
-# Of the consumer's inputs only what their sums in float32 cannot tell from nothing is left out: what the present weights can
-# do is not to be done by new ones.
-_UPDATE_RTOL = 1e-6
+# What the present weights can do is not to be done by new ones: of the consumer's inputs only what sums in float32 cannot
+# tell from nothing is left out. (As a move of the weights what is rare in the samples is left out, too: it is noise.)
+_REACHED_RTOL = 1e-6
 
 # Fan-in from which S of the raw inputs costs more than everything else in an event.
 _WORTH_KEEPING = 256
@@ -70,7 +70,8 @@ class Statistics:
     whitening: Tensor | None
     """Of S (p, r); None where it was not asked for."""
     update: Tensor | None
-    """δW* (m, q), the bias in the last column where the consumer has one; None where it was not asked for."""
+    """δW* (m, q), the bias in the last column where the consumer has one; None where it was not asked for. Without the
+    directions of the consumer's inputs that `rtol` leaves out, unlike what `cross` and `bottleneck` take off the goals."""
     goal: float
     """E‖V_goal‖²."""
     bottleneck: float
@@ -119,6 +120,8 @@ class _SiteSums:
         self.site, self.asked = site, asked
         self.patches = SitePatches(site)
         self.update: Tensor | None = None
+        self.reached: Tensor | None = None
+        """δW* with all that the present weights can reach, down to what is rare: what is projected away."""
         self.columns = 0
         self.null_samples = 0
         self.sums = _Sums()
@@ -138,12 +141,13 @@ class _SiteSums:
 
     def solve_update(self) -> None:
         sums = self.sums.of
-        self.update = best_update_of(sums["read"], sums["read goal"], _UPDATE_RTOL)
+        self.reached = best_update_of(sums["read"], sums["read goal"], _REACHED_RTOL)
+        self.update = best_update_of(sums["read"], sums["read goal"], self.asked.rtol)
 
     def add_neurons(self, seen: Signals) -> None:
         patches, asked, site = self.patches, self.asked, self.site
         whiten = asked.whiten and site.name not in asked.known_whitening
-        change = None if self.update is None else self.update.to(seen.goal)
+        change = None if self.reached is None else self.reached.to(seen.goal)
         for inputs, middle, goal in _pieces(self._widest(seen), seen.inputs, seen.middle, seen.goal):
             if change is None:
                 self.sums.add("goal", outer(patches.goal_columns(goal)))
