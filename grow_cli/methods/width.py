@@ -131,7 +131,8 @@ class WidthMethod(Method):
         for offer in self.offers(run, sites) if sites else ():
             run.stop_if_interrupted()
             offers.append(offer)
-        offers.sort(key=lambda offer: (offer.proposal is None, -offer.gain))
+        # new units where there are some; else the best update that gains most
+        offers.sort(key=lambda o: (o.proposal is None, o.proposal is None or not o.proposal.units, -o.gain))
         gains = {offer.site.name: offer.gain for offer in offers if offer.proposal is not None}
         for i, offer in enumerate(offers):
             yield from self._taken(offer, plan, add=i == 0)

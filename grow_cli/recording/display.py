@@ -66,6 +66,11 @@ class Display:
 def growth_line(event: dict[str, Any]) -> str:
     """One line, rich markup, that says what a growth event did."""
     when = f"epoch {event['epoch']:.1f}, step {event['step']:,}"
+    if event.get("updated") and not event["units_added"]:
+        return (
+            f"[green]updated[/green] {when}: no new units, best updates at {escape('; '.join(event['updated']))}, "
+            f"probe loss {event['loss_before']:.3f} → {event['loss_after']:.3f}"
+        )
     if not event["units_added"]:
         return f"[dim]{when}: nothing added: {escape(str(event['details'].get('reason', '')))}[/dim]"
     return (

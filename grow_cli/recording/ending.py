@@ -43,6 +43,10 @@ def show(folder: RunFolder, summary: dict[str, Any]) -> None:
     console.out.print(f"[bold]{escape(str(folder.path))}[/bold]", soft_wrap=True)
 
 
+# Characters of a reason in the table.
+_REASON = 60
+
+
 def _grown(events: list[dict[str, Any]]) -> Table:
     table = Table(title="What grew", title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("step", justify="right")
@@ -50,12 +54,14 @@ def _grown(events: list[dict[str, Any]]) -> Table:
     for name in ("parameters", "widths", "loss*", "Δf", "s"):
         table.add_column(name, justify="right")
     for e in events:
-        if not e["units_added"]:
-            table.add_row(f"{e['step']:,}", f"[dim]nothing: {escape(str(e['details'].get('reason')))}[/dim]")
+        if not e["units_added"] and not e.get("updated"):
+            reason = str(e["details"].get("reason"))
+            shown = reason if len(reason) <= _REASON else reason[:_REASON].rstrip() + "…"  # the log has it all
+            table.add_row(f"{e['step']:,}", f"[dim]nothing: {escape(shown)}[/dim]")
             continue
         table.add_row(
             f"{e['step']:,}",
-            escape(e["site"]),
+            escape(e["site"]) or "[dim]best updates only[/dim]",
             f"{e['parameters_after']:,}",
             escape(e["widths_after"]),
             "→".join(_number(e[f"loss_{moment}"]) for moment in ("before", "after", "settled")),

@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
+import torch
+
 from grow_cli.errors import TrainingFailed
 from grow_cli.methods.base import Method
 from grow_cli.surgery.apply import apply
@@ -71,11 +73,17 @@ def grow(run: Run, method: Method) -> dict[str, Any]:
     applied = []
     synchronize(run.device)
     begun = time.perf_counter()
-    with run.streams.using("growth"):
-        plan = method.propose(run)
-        for proposal in plan.proposals:  # one may be made when those before it have been applied
-            apply(proposal, model, run.optimizer, optimizer_state=run.config.growth.optimizer_state)
-            applied.append(proposal)
+    try:
+        with run.streams.using("growth"):
+            plan = method.propose(run)
+            for proposal in plan.proposals:  # one may be made when those before it have been applied
+                apply(proposal, model, run.optimizer, optimizer_state=run.config.growth.optimizer_state)
+                applied.append(proposal)
+    except torch.linalg.LinAlgError as error:
+        raise TrainingFailed(
+            f"growth cannot be computed at step {progress.step:,}: activations or gradients are no longer finite, or too "
+            "large: lower optimizer.lr or set clip_norm=1; the last good checkpoint is kept"
+        ) from error
     synchronize(run.device)
     seconds = time.perf_counter() - begun
     after = measure(model, x, y, run.loss)
@@ -106,7 +114,8 @@ def grow(run: Run, method: Method) -> dict[str, Any]:
     return event | {
         "kind": applied[0].kind if applied else method.kind,
         "proposals": len(applied),
-        "site": "; ".join(p.site.name for p in applied),
+        "site": "; ".join(p.site.name for p in applied if p.units),
+        "updated": [p.site.name for p in applied if not p.units],
         "units_added": units,
         "details": details,
         "phases": phases,

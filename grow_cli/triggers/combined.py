@@ -50,11 +50,17 @@ class CombinedOption(TriggerOption):
     """Name → trigger; add one with `+trigger@trigger.of.NAME=OPTION`, drop one with `~trigger.of.NAME`."""
 
     def uses_trajectory(self) -> bool:
-        return any(part.uses_trajectory() for part in self.of.values())
+        return any(isinstance(part, TriggerOption) and part.uses_trajectory() for part in self.of.values())
 
     def _parts(self) -> dict[str, Trigger]:
         if not self.of:
             raise UserError(f"trigger={self.name} has no triggers: add one with +trigger@trigger.of.NAME=OPTION")
+        for name, part in self.of.items():
+            if not isinstance(part, TriggerOption):
+                raise UserError(
+                    f"trigger.of.{name}={part} is no trigger: add one with +trigger@trigger.of.{name}=OPTION, and drop one "
+                    "with ~trigger.of.NAME"
+                )
         return {name: part.build() for name, part in self.of.items()}
 
 

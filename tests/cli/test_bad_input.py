@@ -63,6 +63,7 @@ MISTAKES = {
     "train schedule=one_cycle schedule.rise=2": ["schedule.rise=2"],
     "train optimizer=sgd optimizer.momentum=0": ["nesterov"],
     "train trigger=any ~trigger.of.tau_kappa ~trigger.of.plateau": ["trigger=any", "no triggers"],
+    "train trigger=any trigger.of.plateau=every": ["trigger.of.plateau=every", "+trigger@trigger.of.plateau=OPTION"],
     "train seed": ["KEY=VALUE"],
     "train seed=[1": ["seed=[1"],
     "train -m --cfg job": ["--cfg"],

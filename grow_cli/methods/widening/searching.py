@@ -41,6 +41,7 @@ def offer_of(
     search = Search(run.model, site, x, y, run.loss)
     like = site.consumer.weight
     replace = {}
+    first = search.loss
     if update is not None:
         change = update.to(like)
         effects = {part: search.update_effect(part, change) for part in search.parts}
@@ -55,7 +56,7 @@ def offer_of(
             replace = updated(site, found.epsilon * scale * change)
             search.keep(lambda part: found.epsilon * scale * effects[part], found.loss)
         del effects
-    gain = 0.0
+    gain = first - search.loss  # of the update, where there are no units
     if len(alpha):
         loss = search.loss
         found, alpha, omega = search_units(search, patches, alpha.to(like), omega.to(like), halvings)
@@ -65,7 +66,7 @@ def offer_of(
             "loss_with": found.loss,
             "amplitudes_tried": found.tried,
         }
-        gain = loss - found.loss
+        gain = loss - found.loss or gain
         if found.epsilon == 0:
             reason = f"no amplitude down to 2^-{halvings} lowers the loss on {len(y)} samples"
     # each as a whole pass, though what lies before the consumer is computed once
