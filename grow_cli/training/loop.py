@@ -108,9 +108,8 @@ class Loop:
         progress.seconds += time.perf_counter() - begun
         progress.flops += (3 if self.method.trains_by_gradient else 1) * self.flops * taken * batches.batch_size
         signal_number = interrupted()
-        if (
-            signal_number is not None and step < end
-        ):  # at the end the evaluation comes first: resumed, it would be left out
+        # at the end the evaluation comes first: resumed, it would be left out
+        if signal_number is not None and step < end:
             self.save(best=False)
             raise Interrupted(signal_number)
 

@@ -6,7 +6,7 @@ ranks could add theirs up.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -227,12 +227,10 @@ def _numbers(producer: LinearMap, inputs: Tensor) -> int:
     return max(1, positions) * producer.weight[0].numel()
 
 
-def _pieces(numbers_per_sample: int, *tensors: Tensor | None) -> list[tuple[Tensor, ...]]:
-    """Parts of a minibatch whose columns fit the cache; None stays None."""
+def _pieces(numbers_per_sample: int, *tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
+    """Parts of a minibatch whose columns fit the cache."""
     size = max(1, _PIECE // numbers_per_sample)
-    length = max(len(t) for t in tensors if t is not None)
-    parts = [t.split(size) if t is not None else [None] * -(-length // size) for t in tensors]
-    return list(zip(*parts, strict=True))
+    return zip(*(t.split(size) for t in tensors), strict=True)
 
 
 def draw(run: Run, n: int, *, batch_size: int) -> Sample:
