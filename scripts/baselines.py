@@ -78,20 +78,24 @@ def _folder(comparison: str, way: str, seed: int) -> Path:
     return ROOT / "outputs" / "baselines" / comparison / way.replace(", ", "-").replace(" ", "_") / str(seed)
 
 
+def train_once(run: Path, overrides: list[str]) -> None:
+    """`grow train` into this folder, unless it holds the finished run already."""
+    if (run / "summary.json").exists():
+        status = json.loads((run / "summary.json").read_text())["status"]
+        if status == "finished":
+            return
+        raise SystemExit(f"{run} is {status}: remove it, or go on with `grow resume {run}`")
+    command = [*overrides, f"run_dir={run}", "progress=off"]
+    subprocess.run([sys.executable, "-m", "grow_cli", "train", *command], check=True, stdout=subprocess.DEVNULL)
+    print(run.relative_to(ROOT), flush=True)
+
+
 def train(name: str, seeds: int, more: list[str]) -> None:
     """Every way with every seed that is not there yet."""
     comparison = COMPARISONS[name]
     for seed in range(seeds):
         for way, overrides in comparison.ways.items():
-            run = _folder(name, way, seed)
-            if (run / "summary.json").exists():
-                status = json.loads((run / "summary.json").read_text())["status"]
-                if status == "finished":
-                    continue
-                raise SystemExit(f"{run} is {status}: remove it, or go on with `grow resume {run}`")
-            command = [*comparison.recipe, *overrides, *more, f"seed={seed}", f"run_dir={run}", "progress=off"]
-            subprocess.run([sys.executable, "-m", "grow_cli", "train", *command], check=True, stdout=subprocess.DEVNULL)
-            print(way, seed, flush=True)
+            train_once(_folder(name, way, seed), [*comparison.recipe, *overrides, *more, f"seed={seed}"])
 
 
 def read(name: str, seeds: int) -> pd.DataFrame:

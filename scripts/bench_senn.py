@@ -101,7 +101,7 @@ def visit(data_dir: Path, layer_proposals: int, repetitions: int) -> list[str]:
     names: list[str] = []
     for _ in range(repetitions):
         searched.clear()
-        whole = seconds(Visit(loop.run, loop.method.option, layers_allowed=True).look)  # type: ignore[attr-defined]
+        whole = seconds(Visit(loop.run, loop.method.option, 0, layers_allowed=True).look)  # type: ignore[attr-defined]
         alone = []
         for candidates, count, outputs, took in searched:
             work, flops = products(candidates, count, outputs)

@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from baselines import ROOT, train_once
 from scipy import stats
 
-ROOT = Path(__file__).resolve().parent.parent
 SUBSETS = ("0.02", "0.05", "0.15", "0.4", "1.0")
 CASES: dict[str, dict[str, list[str]]] = {
     "moons": {"all": []},
@@ -35,17 +35,8 @@ def _folder(experiment: str, case: str, seed: int) -> Path:
 
 def train(experiment: str, case: str, seed: int, more: list[str]) -> None:
     """One run, unless it is there."""
-    run = _folder(experiment, case, seed)
-    if (run / "summary.json").exists():
-        status = json.loads((run / "summary.json").read_text())["status"]
-        if status == "finished":
-            return
-        raise SystemExit(f"{run} is {status}: remove it, or go on with `grow resume {run}`")
-    command = [f"experiment={NAMES[experiment]}", *CASES[experiment][case], *more, f"seed={seed}", f"run_dir={run}"]
-    subprocess.run(
-        [sys.executable, "-m", "grow_cli", "train", *command, "progress=off"], check=True, stdout=subprocess.DEVNULL
-    )
-    print(experiment, case, seed, flush=True)
+    overrides = [f"experiment={NAMES[experiment]}", *CASES[experiment][case], *more, f"seed={seed}"]
+    train_once(_folder(experiment, case, seed), overrides)
 
 
 def read(experiment: str, case: str, seed: int) -> dict[str, Any]:

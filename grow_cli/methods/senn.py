@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from grow_cli.errors import UserError, check
 from grow_cli.methods.base import Method, MethodOption, Plan
-from grow_cli.methods.width import limits, room, units_left
+from grow_cli.methods.width import check_widening, limits, no_room, room, units_left
 from grow_cli.registry import option
 
 if TYPE_CHECKING:
@@ -42,40 +42,31 @@ class Senn(Method):
         """A visit whose first look has been taken already, by a trigger, and the moment it holds for."""
 
     def check(self, model: GrowableModel) -> None:
-        from grow_cli.surgery.patches import SitePatches
-
-        sites = model.width_sites()
-        if self.option.width and not sites and not self.option.depth:
-            why = model.no_width or "it has no hidden layer: give it one, with a single unit perhaps"
-            raise UserError(f"method=senn cannot widen model={model.option.name}: {why}")
-        for site in sites:
-            SitePatches(site)  # refuses what cannot be followed
+        if model.width_sites() or not self.option.depth:
+            check_widening(model, self.option.name)
 
     def closed(self, run: Run) -> str:
         if (self.option.depth and units_left(run)) or any(room(run, site) for site in run.model.width_sites()):
             return ""
-        growth = run.config.growth
-        return (
-            f"no hidden layer can get another unit (growth.max_units={growth.max_units}, "
-            f"growth.max_parameters={growth.max_parameters}, growth.max_total_units={growth.max_total_units})"
-        )
+        return no_room(run)
 
     def scored(self, run: Run, samples: int) -> tuple[list[Scored], int]:
         """As a visit would judge them, on its own held-out samples: a layer's gain is divided by its penalty."""
-        from grow_cli.methods.expanding.readings import Scored
-
         visit, found = self._look(run)
         flops, visit.flops = visit.flops, 0
-        return [Scored(candidate.adjusted, candidate.score) for candidate in found], flops
+        return [candidate.scored for candidate in found], flops
 
     def _look(self, run: Run) -> tuple[Visit, list[Candidate]]:
+        import torch
+
         from grow_cli.methods.expanding.visit import Visit
 
         limits(run)  # says so if they do not fit the net
-        layer_due = self.last_layer is None or run.progress.step >= self.last_layer + self.option.layer_every
-        visit = Visit(run, self.option, layers_allowed=layer_due)
-        now = (run.progress.step, run.progress.firings, visit.seed)
+        seed = int(torch.randint(2**62, ()))
+        now = (run.progress.step, run.progress.firings, seed)
         if self._seen is None or self._seen[0] != now:
+            layer_due = self.last_layer is None or run.progress.step >= self.last_layer + self.option.layer_every
+            visit = Visit(run, self.option, seed, layers_allowed=layer_due)
             self._seen = (now, visit, visit.look())
         return self._seen[1], self._seen[2]
 
@@ -90,8 +81,8 @@ class Senn(Method):
         self._seen = None
         plan.details["candidates"] = [candidate.details() for candidate in found]
         while True:
-            qualified = [c for c in found if c.ratio > option.tau - 1 and c.adjusted > option.alpha]
-            best = max(qualified, key=lambda c: c.adjusted, default=None)
+            qualified = [c for c in found if c.scored.qualifies(option.tau, option.alpha)]
+            best = max(qualified, key=lambda c: c.scored.gain, default=None)
             if best is None:
                 plan.reason = self._nothing(run, visit, found)
                 break
@@ -116,10 +107,10 @@ class Senn(Method):
         if not found:
             skipped = "; ".join(f"{name}: {why}" for name, why in visit.skipped.items())
             return skipped or self.closed(run) or "there is no site"
-        best = max(found, key=lambda c: c.adjusted)
+        best = max(found, key=lambda c: c.scored.gain)
         return (
-            f"the best proposal, at {best.site.name}, has Δη'/η_c = {best.ratio:.3g} (tau - 1 = {option.tau - 1:.3g}) and "
-            f"Δη' = {best.adjusted:.3g} (alpha = {option.alpha:.3g})"
+            f"the best proposal, at {best.site.name}, has Δη'/η_c = {best.scored.ratio:.3g} "
+            f"(tau - 1 = {option.tau - 1:.3g}) and Δη' = {best.scored.gain:.3g} (alpha = {option.alpha:.3g})"
         )
 
 

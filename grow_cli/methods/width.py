@@ -81,6 +81,27 @@ def room(run: Run, site: WidthSite) -> int:
     return most
 
 
+def no_room(run: Run) -> str:
+    """Why no site can grow, where none can."""
+    growth = run.config.growth
+    return (
+        f"no hidden layer can get another unit (growth.max_units={growth.max_units}, "
+        f"growth.max_parameters={growth.max_parameters}, growth.max_total_units={growth.max_total_units})"
+    )
+
+
+def check_widening(model: GrowableModel, method: str) -> None:
+    """UserError if there is nothing to widen, or units there cannot be followed to what reads them."""
+    from grow_cli.surgery.patches import SitePatches
+
+    sites = model.width_sites()
+    if not sites:
+        why = model.no_width or "it has no hidden layer: give it one, with a single unit perhaps"
+        raise UserError(f"method={method} cannot widen model={model.option.name}: {why}")
+    for site in sites:
+        SitePatches(site)  # refuses what cannot be followed
+
+
 class WidthMethod(Method):
     """Adds units at width sites."""
 
@@ -96,23 +117,10 @@ class WidthMethod(Method):
         raise NotImplementedError
 
     def check(self, model: GrowableModel) -> None:
-        from grow_cli.surgery.patches import SitePatches
-
-        option, sites = self.option, model.width_sites()
-        if not sites:
-            why = model.no_width or "it has no hidden layer: give it one, with a single unit perhaps"
-            raise UserError(f"method={option.name} cannot widen model={model.option.name}: {why}")
-        for site in sites:
-            SitePatches(site)  # refuses what cannot be followed
+        check_widening(model, self.option.name)
 
     def closed(self, run: Run) -> str:
-        if self._open(run):
-            return ""
-        growth = run.config.growth
-        return (
-            f"no hidden layer can get another unit (growth.max_units={growth.max_units}, "
-            f"growth.max_parameters={growth.max_parameters}, growth.max_total_units={growth.max_total_units})"
-        )
+        return "" if self._open(run) else no_room(run)
 
     def candidates(self, run: Run) -> Plan:
         plan, sites = Plan(), self._open(run)

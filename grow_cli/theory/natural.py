@@ -8,10 +8,12 @@ whatever the batch, no sample is treated by itself, and dropout's and batch norm
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 Product = Callable[[Tensor], Tensor]
 
@@ -47,6 +49,11 @@ class Jacobian:
         """Jᵀ u (P,), for u shaped like the outputs."""
         pulled = torch.autograd.grad(self.outputs, self.parameters, u, retain_graph=True, materialize_grads=True)
         return flat(pulled)
+
+
+def twice_differentiable() -> AbstractContextManager[None]:
+    """For the forward pass whose graph a `Jacobian` reads: fused attention has no second derivative."""
+    return sdpa_kernel(SDPBackend.MATH)
 
 
 def fisher_product(jacobian: Jacobian, damping: float, metric: Callable[[Tensor], Tensor] | None = None) -> Product:

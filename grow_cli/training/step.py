@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from grow_cli.theory.natural import twice_differentiable
 from grow_cli.training.natural import NaturalGradient
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ def _make_forward(run: Run) -> Step:
         return loss_of(outputs, y), outputs
 
     def twice_differentiable_forward(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-        with sdpa_kernel(SDPBackend.MATH):  # fused attention has no second derivative
+        with twice_differentiable():
             return forward(x, y)
 
     compute = autocast_forward if bf16 else forward

@@ -36,7 +36,7 @@ class Eta(Trigger):
         self._asked += 1
         # nothing that cannot be added needs a score, which may cost as much as growing
         scored = run.scored(option.samples) if due and not run.closed else []
-        qualified = [s for s in scored if s.ratio > option.tau - 1 and s.gain > option.alpha]
+        qualified = [s for s in scored if s.qualifies(option.tau, option.alpha)]
         best = max(qualified or scored, key=lambda s: s.gain, default=None)
         if best is None:
             return Verdict(False, dict.fromkeys(self.readings, math.nan))

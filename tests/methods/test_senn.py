@@ -137,8 +137,7 @@ def test_the_consumer_of_a_new_layer_loses_its_moments_which_are_of_another_basi
 
 def test_what_was_found_above_a_new_layer_is_forgotten(make: Any) -> None:
     loop = senn(make, "model.hidden=[4,3]", *EAGER, "growth.neurons=1")
-    torch.manual_seed(0)
-    visit = Visit(loop.run, loop.method.option, layers_allowed=True)
+    visit = Visit(loop.run, loop.method.option, 0, layers_allowed=True)
     found = visit.look()
     below = next(c for c in found if c.site.kind == "depth" and c.site.index == 1)
     from grow_cli.surgery.apply import apply
@@ -169,15 +168,12 @@ def test_chains_without_a_value_are_never_drawn(make: Any) -> None:
 
 def test_after_an_addition_the_same_unit_is_worth_little(make: Any) -> None:
     loop = senn(make, "model.hidden=[4]", *EAGER, "method.depth=false", "growth.neurons=3")
-    torch.manual_seed(0)
-    visit = Visit(loop.run, loop.method.option, layers_allowed=False)
+    visit = Visit(loop.run, loop.method.option, 0, layers_allowed=False)
     (first,) = visit.look()
     from grow_cli.surgery.apply import apply
 
     apply(first.proposal(), loop.run.model, loop.run.optimizer)
     site = loop.run.model.width_sites()[0]
-    fresh = Visit(loop.run, loop.method.option, layers_allowed=False)
-    fresh.seed = visit.seed
     from grow_cli.methods.expanding.candidates import NewUnits
     from grow_cli.methods.expanding.readings import FullReading, place_of, take_readings
 

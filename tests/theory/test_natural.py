@@ -7,16 +7,22 @@ import torch
 from growing_nets import NETS
 from torch import Tensor, nn
 from torch.func import functional_call, jacrev
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from grow_cli.theory.natural import Jacobian, conjugate_gradients, fisher_product, flat, softmax_metric
+from grow_cli.theory.natural import (
+    Jacobian,
+    conjugate_gradients,
+    fisher_product,
+    flat,
+    softmax_metric,
+    twice_differentiable,
+)
 from grow_cli.training.natural import NaturalGradient
 
 
 def dense_jacobian(model: nn.Module, x: Tensor) -> Tensor:
     """(n, outputs, P), sample by sample as torch's own jacrev sees them."""
     parameters = dict(model.named_parameters())
-    with sdpa_kernel(SDPBackend.MATH):
+    with twice_differentiable():
         parts = jacrev(lambda p: functional_call(model, p, (x,)))(parameters)
     return torch.cat([part.flatten(2) for part in parts.values()], 2)
 
@@ -32,7 +38,7 @@ def test_products_with_the_jacobian_are_those_of_the_dense_one_on_every_model(na
     model, x = NETS[name].build(batch=4)
     model, x = model.double(), x.double()
     dense = dense_jacobian(model, x)
-    with sdpa_kernel(SDPBackend.MATH):
+    with twice_differentiable():
         jacobian = Jacobian(model(x), list(model.parameters()))
     v, u = torch.randn(dense.shape[2], dtype=x.dtype), torch.randn(*dense.shape[:2], dtype=x.dtype)
     torch.testing.assert_close(jacobian.times(v), dense @ v, rtol=1e-8, atol=1e-10)

@@ -32,6 +32,8 @@ class Candidates(ABC):
     """q: new units of a proposal."""
     fan_in: int
     """What a unit reads, its bias included."""
+    biases: int
+    """1 where the units have biases."""
 
     def __init__(self, activation: nn.Module) -> None:
         self.activation = activation
@@ -50,11 +52,6 @@ class Candidates(ABC):
             incoming[:, -1] = 1
         rest = torch.ones(3 * self.units if self.rational else 0)
         return torch.cat([incoming.flatten(), rest])
-
-    @property
-    @abstractmethod
-    def biases(self) -> int:
-        """1 where the units have biases."""
 
     def draw(self, count: int, like: Tensor) -> Tensor:
         """(count, P) as the net's own initialization would have them; from torch's global stream."""
@@ -168,13 +165,10 @@ class NewUnits(Candidates):
     def __init__(self, site: WidthSite) -> None:
         super().__init__(site.activation)
         self.site, self.units = site, 1
+        self.biases = int(site.producer.bias is not None)
         self.fan_in = site.producer.weight[0].numel() + self.biases
-        # dropout is off, and new units' norms let them pass
+        # new units' norms let them pass
         self.modules = [m for m in site.between if m is not site.activation and m not in site.followers]
-
-    @property
-    def biases(self) -> int:
-        return int(self.site.producer.bias is not None)
 
     def inputs(self, source: Tensor) -> Tensor:
         return patches_of(source, self.site.producer).flatten(1)
@@ -224,13 +218,9 @@ class NewLayer(Candidates):
         self.convolutional = any(isinstance(m, nn.Conv2d) for m in block.modules())
         # a convolution's zero padding stands in the way of undoing a bias
         own = any(isinstance(m, nn.Linear) and m.bias is not None for m in block.modules())
-        self._biases = int(own and site.consumer.bias is not None and not self.convolutional)
-        self.fan_in = self.units + self._biases
-        self.modules = [m for m in site.between if not isinstance(m, nn.Dropout)]
-
-    @property
-    def biases(self) -> int:
-        return self._biases
+        self.biases = int(own and site.consumer.bias is not None and not self.convolutional)
+        self.fan_in = self.units + self.biases
+        self.modules = list(site.between)
 
     def draw(self, count: int, like: Tensor) -> Tensor:
         """Orthogonal weights: ln det W is 0 from the start."""
@@ -299,13 +289,12 @@ class NewLayer(Candidates):
 def _read_by(
     site: WidthSite | DepthSite, modules: list[nn.Module], activations: Tensor, shape: torch.Size, units: int = 1
 ) -> Tensor:
-    """Images (b · q, n · height · width) through what lies between, as the consumer's columns (b, q', N')."""
+    """Images (b · q, n · height · width) through what lies between, in evaluation mode, as the consumer's columns
+    (b, q', N')."""
     assert site.consumer is not None
     x = activations.view(-1, *shape).transpose(0, 1)
     for module in modules:
-        was = module.training
-        x = module.train(False)(x)
-        module.train(was)
+        x = module(x)
     columns = patches_of(x, site.consumer, ones=False).flatten(1)
     return columns.view(len(activations) // units, -1, columns.shape[1])
 

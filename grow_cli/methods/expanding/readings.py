@@ -17,6 +17,7 @@ from torch import Tensor
 from grow_cli.data.sample import Sample
 from grow_cli.models.modules.layers import Block, LinearMap
 from grow_cli.models.modules.sites import DepthSite, WidthSite
+from grow_cli.surgery.flops import flops_per_sample
 from grow_cli.surgery.patches import SitePatches, patches_of, read
 from grow_cli.surgery.proposal import DepthProposal, Proposal, WidthProposal
 from grow_cli.surgery.signals import Tap, Trace
@@ -172,6 +173,12 @@ def take_readings(
     return readings
 
 
+def reading_flops(run: Run, samples: int) -> int:
+    """Of `take_readings`: a forward pass, a backward pass, and one more for each direction of the metric."""
+    passes = 3 + 2 * min(run.model.outputs, _EXACT_OUTPUTS)
+    return passes * flops_per_sample(run.model, run.data.spec.input_shape) * samples
+
+
 def _directions(outputs: Tensor) -> list[Tensor]:
     """u with Σ uuᵀ the identity, or near it."""
     count = outputs.shape[1]
@@ -181,9 +188,14 @@ def _directions(outputs: Tensor) -> list[Tensor]:
     return list(signs / _EXACT_OUTPUTS**0.5)
 
 
+def _unit_dim(tensor: Tensor) -> int:
+    """Of (n, m), (n, tokens, m) or (n, m, height, width), that of m."""
+    return 1 if tensor.ndim == 4 else -1
+
+
 def _columns(tensor: Tensor) -> Tensor:
     """(m, N) of (n, m), (n, tokens, m) or (n, m, height, width)."""
-    return tensor.movedim(1 if tensor.ndim == 4 else -1, 0).flatten(1)
+    return tensor.movedim(_unit_dim(tensor), 0).flatten(1)
 
 
 @dataclass(frozen=True)
@@ -198,7 +210,11 @@ class Scored:
     @property
     def ratio(self) -> float:
         """Δη'/η_c."""
-        return self.gain / self.score if self.score else float("inf") if self.gain else 0.0
+        return self.gain / max(self.score, 1e-12)  # a net at rest has the score 0, and JSON no infinity
+
+    def qualifies(self, tau: float, alpha: float) -> bool:
+        """Whether it is to be added: the thresholds of SENN, section 3.4."""
+        return self.ratio > tau - 1 and self.gain > alpha
 
 
 def score_proposals(run: Run, proposals: Sequence[Proposal], samples: int) -> list[Scored]:
@@ -249,12 +265,12 @@ def _through_incoming(proposal: WidthProposal, reading: FullReading) -> float:
     What their weights can move is Ω σ'(0) dW x: it is the score of dW, Ωᵀg_r being its gradients and ΩᵀSΩ its metric.
     """
     site, patches = proposal.site, SitePatches(proposal.site)
-    shape = reading.gradients.movedim(1 if reading.gradients.ndim == 4 else -1, 0).shape
+    shape = reading.gradients.movedim(_unit_dim(reading.gradients), 0).shape
     unreached = reading.layer.unreached(_columns(reading.gradients).T).T.to(reading.source).view(shape)
     with torch.enable_grad():
         units = read(site.producer, reading.source, proposal.incoming).requires_grad_()
         effect = patches.linear_effect(units, proposal.outgoing)
-        (pulled,) = torch.autograd.grad(effect, units, unreached.movedim(0, 1 if effect.ndim == 4 else -1))
+        (pulled,) = torch.autograd.grad(effect, units, unreached.movedim(0, _unit_dim(effect)))
     weights = double(proposal.outgoing.view(patches.outputs, proposal.units, -1))  # (m, k, offsets)
     metric = torch.einsum("mko,mn,nlo->kl", weights, reading.metric, weights)
     inputs, goal = patches_of(reading.source, site.producer).flatten(1), _columns(pulled)

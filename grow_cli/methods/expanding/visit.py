@@ -11,13 +11,21 @@ from torch import Tensor, nn
 from grow_cli.data.sample import Sample
 from grow_cli.errors import UserError
 from grow_cli.methods.expanding.candidates import Candidates, NewLayer, NewUnits
-from grow_cli.methods.expanding.readings import Reading, Unreadable, place_of, rows_within, take_readings
+from grow_cli.methods.expanding.readings import (
+    Reading,
+    Scored,
+    Unreadable,
+    place_of,
+    reading_flops,
+    rows_within,
+    take_readings,
+)
 from grow_cli.methods.width import room, units_left
 from grow_cli.models.modules.activations import Rational
 from grow_cli.models.modules.sites import DepthSite, WidthSite
-from grow_cli.surgery.flops import flops_per_sample
+from grow_cli.surgery.measure import evaluation_mode
 from grow_cli.surgery.proposal import Proposal
-from grow_cli.theory.natural import Jacobian, conjugate_gradients, fisher_product
+from grow_cli.theory.natural import Jacobian, conjugate_gradients, fisher_product, twice_differentiable
 from grow_cli.theory.search import Found, ascend, langevin
 
 if TYPE_CHECKING:
@@ -45,14 +53,9 @@ class Candidate:
     """By which a layer's gain is divided."""
 
     @property
-    def adjusted(self) -> float:
-        """What sites are compared by."""
-        return self.gain / self.penalty
-
-    @property
-    def ratio(self) -> float:
-        """Δη'/η_c, adjusted."""
-        return self.adjusted / max(self.score, 1e-12)  # a net at rest has the score 0, and JSON no infinity
+    def scored(self) -> Scored:
+        """What sites are compared by: a layer's gain is divided by its penalty."""
+        return Scored(self.gain / self.penalty, self.score)
 
     def details(self) -> dict[str, Any]:
         """For the growth log."""
@@ -62,7 +65,7 @@ class Candidate:
             "gain": self.gain,
             "gain_where_optimised": self.found,
             "score": self.score,
-            "ratio": self.ratio,
+            "ratio": self.scored.ratio,
         }
 
     def proposal(self) -> Proposal:
@@ -85,11 +88,12 @@ class _Population:
 class Visit:
     """The samples of a visit, and every site's proposals as far as they are known.
 
-    Draws from torch's global stream once, at the start: what it finds does not depend on what is drawn elsewhere.
+    Draws from its own seed only: what it finds does not depend on what is drawn elsewhere.
     """
 
     run: Run
     option: SennOption
+    seed: int
     layers_allowed: bool
     flops: int = 0
     skipped: dict[str, str] = field(default_factory=dict)
@@ -99,7 +103,6 @@ class Visit:
     """Producer → units that this visit has given it."""
 
     def __post_init__(self) -> None:
-        self.seed = int(torch.randint(2**62, ()))
         total = len(self.run.data.train)
         samples, held_out = self.option.samples, self.option.held_out
         if samples + held_out > total:  # what there is, in the same proportion
@@ -161,7 +164,7 @@ class Visit:
 
     def look(self) -> list[Candidate]:
         """The best proposal of every site of the present net."""
-        with torch.random.fork_rng(devices=[]):
+        with torch.random.fork_rng(devices=[]), evaluation_mode(self.run.model):
             torch.manual_seed(self.seed)
             return self._look()
 
@@ -173,8 +176,7 @@ class Visit:
         # the net's own score, and what its weights cannot reach, from all samples: only the proposals fit some of them
         gradient = _beyond_the_network(self.run, self._x, self._y) if self.option.residual == "network" else None
         readings = take_readings(self.run, places, self._x, self._y, gradient=gradient)
-        passes = 3 + 2 * min(self.run.model.outputs, 16)
-        self.flops += passes * flops_per_sample(self.run.model, self.run.data.spec.input_shape) * len(self._x)
+        self.flops += reading_flops(self.run, len(self._x))
         found = []
         for site, reading in zip(sites, readings, strict=True):
             self.run.stop_if_interrupted()
@@ -273,15 +275,10 @@ def _beyond_the_network(run: Run, x: Tensor, y: Tensor) -> Tensor:
     model, optimizer = run.model, run.config.optimizer
     damping, iterations = getattr(optimizer, "damping", 0.1), getattr(optimizer, "iterations", 100)
     parameters = [p for p in model.parameters() if p.requires_grad]
-    was = model.training
-    model.eval()
-    try:
-        with torch.enable_grad(), torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH):
-            outputs = model(x)
-            (own,) = torch.autograd.grad(run.loss(outputs, y) * len(y), outputs, retain_graph=True)
-            jacobian = Jacobian(outputs, parameters)
-    finally:
-        model.train(was)
+    with evaluation_mode(model), torch.enable_grad(), twice_differentiable():
+        outputs = model(x)
+        (own,) = torch.autograd.grad(run.loss(outputs, y) * len(y), outputs, retain_graph=True)
+        jacobian = Jacobian(outputs, parameters)
     gradient = jacobian.transposed_times(own) / len(x)
     direction = conjugate_gradients(
         fisher_product(jacobian, damping), gradient, iterations=iterations, tolerance=1e-3

@@ -20,6 +20,7 @@ from grow_cli.surgery.flops import flops_per_sample
 from grow_cli.surgery.patches import SitePatches, affine, outer
 from grow_cli.surgery.signals import Signals, signals
 from grow_cli.theory.bottleneck import best_update_of, spurious, whitening_of
+from grow_cli.theory.expansion import double
 
 if TYPE_CHECKING:
     from grow_cli.training.state import Run
@@ -54,7 +55,7 @@ class _Sums:
         self.of: dict[str, Tensor] = {}
 
     def add(self, name: str, value: Tensor) -> None:
-        value = (value.cpu() if value.device.type == "mps" else value).double()
+        value = double(value)
         self.of[name] = self.of[name] + value if name in self.of else value
 
 
