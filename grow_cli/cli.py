@@ -17,6 +17,7 @@ grow: train neural networks that grow while they train
   grow eval RUN [KEY=VALUE ...]     measure a finished run's net again   (--best, --json)
   grow resume RUN [KEY=VALUE ...]   go on with an interrupted run
   grow plot RUN [RUN ...]           draw runs: accuracy, loss and size against steps (--picture NAME: others)
+  grow explain RUN                  the mistake that each neuron was grown for, as a page (method=fold)
   grow list [GROUP]                 every dataset, model, method, trigger, optimizer, ... with a line each
   grow completion bash|zsh|fish     print the tab completion:  eval "$(grow completion bash)"
   grow --version
@@ -24,6 +25,9 @@ grow: train neural networks that grow while they train
 A config group is chosen by name (method=alether), a key is set by its path (method.rank=8, optimizer.lr=3e-4).
 `grow train --cfg job` shows all keys. GROW_DATA_DIR: where datasets are. GROW_DEBUG=1: show an error's traceback.
 """
+
+
+_COMMANDS = ("train", "eval", "resume", "plot", "explain", "list", "completion")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -73,12 +77,12 @@ def _dispatch(arguments: list[str]) -> int:
 
         print(f"grow {__version__}")
         return 0
-    if command not in ("train", "eval", "resume", "plot", "list", "completion"):
+    if command not in _COMMANDS:
         from difflib import get_close_matches
 
         from grow_cli import registry
 
-        near = get_close_matches(command, ("train", "eval", "resume", "plot", "list", "completion"), n=1)
+        near = get_close_matches(command, _COMMANDS, n=1)
         hint = f"did you mean `grow {near[0]}`?" if near else "see `grow --help`"
         if "=" in command and command.split("=")[0].lstrip("+~") in registry.groups():
             hint = f"did you mean `grow train {command}`?"

@@ -59,6 +59,8 @@ class Growth:
     """Width at which a hidden layer stops growing: one number for all, or one for each; null: no limit."""
     max_total_units: int | None = None
     """No more hidden units than so many in the whole net, those of new layers included; null: no limit."""
+    rollback: bool = False
+    """Undo a growth after which validation (accuracy, R²) is no better when the trigger fires again."""
     optimizer_state: str = "carry"
     """`carry`: the moments of old entries survive growth, new ones start at zero; `reset`: all are forgotten."""
 

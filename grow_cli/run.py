@@ -20,7 +20,14 @@ from grow_cli.recording.folder import RunFolder
 from grow_cli.surgery.flops import flops_per_sample
 from grow_cli.theory.history import History
 from grow_cli.training import checkpoint
-from grow_cli.training.device import choose_device, choose_threads, keep_memory, reset_threads, set_precision
+from grow_cli.training.device import (
+    choose_device,
+    choose_threads,
+    flush_denormals,
+    keep_memory,
+    reset_threads,
+    set_precision,
+)
 from grow_cli.training.evaluation import measure_splits
 from grow_cli.training.gathering import score_name
 from grow_cli.training.growth import count_parameters, growth_closed, score_now, widths_text
@@ -43,6 +50,8 @@ def train(config: Config, folder: RunFolder, *, resume: bool = False) -> dict[st
     try:
         with run.interrupted.watching():
             ended_by = loop.train()
+        own = loop.method.conclude(run)
+        loop.method.keep(run, folder.path)
         loop.save(best=False)
     except (Exception, Interrupted) as error:
         _note_the_end(error, config, folder, device)
@@ -58,7 +67,7 @@ def train(config: Config, folder: RunFolder, *, resume: bool = False) -> dict[st
         loop.close()
     measured = measure_splits(run.model, data, config)  # once training is over: the only time the test set is read
     summary = _summary(config, run.model, run.progress, folder, device, "finished")
-    summary |= {"ended_by": ended_by} | measured
+    summary |= {"ended_by": ended_by} | own | measured
     folder.write_summary(summary)
     return summary
 
@@ -126,6 +135,7 @@ def _device_and_data(config: Config) -> tuple[torch.device, Data]:
     device = choose_device(config.device)
     set_precision(config.precision)
     keep_memory()
+    flush_denormals()
     reset_threads()
     return device, load_data(config.dataset, data_dir=config.data_folder, subset=config.subset, device=device)
 

@@ -21,7 +21,7 @@ _PANELS, _COLUMNS = 12, 4
 _SIDE = 160  # grid points along a side
 _POINTS = 1000  # training points drawn; more only cover the background
 
-_COLOURS = ("tab:blue", "tab:orange", "tab:green", "tab:red", "tab:purple", "tab:brown", "tab:pink", "tab:olive")
+COLOURS = ("tab:blue", "tab:orange", "tab:green", "tab:red", "tab:purple", "tab:brown", "tab:pink", "tab:olive")
 
 
 @torch.no_grad()
@@ -54,8 +54,8 @@ def draw_boundaries(folder: RunFolder, config: Config, output: Path) -> Path:
             f"{folder.path} has dataset={config.dataset.name}, and boundaries are drawn of points in the plane that have "
             "classes: train with dataset=moons, sines or quadratics"
         )
-    if net.outputs > len(_COLOURS):
-        raise UserError(f"{folder.path} has {net.outputs} classes, and boundaries are drawn of {len(_COLOURS)} at most")
+    if net.outputs > len(COLOURS):
+        raise UserError(f"{folder.path} has {net.outputs} classes, and boundaries are drawn of {len(COLOURS)} at most")
     data = load_data(config.dataset, data_dir=config.data_folder, subset=config.subset, device=torch.device("cpu"))
     shown = data.probe(_POINTS)
     points, classes = data.normalizer.inverse(shown.x), shown.y
@@ -79,7 +79,7 @@ def draw_boundaries(folder: RunFolder, config: Config, output: Path) -> Path:
             axes.scatter(
                 *own.T,
                 s=size,
-                color=_COLOURS[c],
+                color=COLOURS[c],
                 edgecolors="white",
                 linewidths=0.03 * size,
                 label=f"class {_name(data, c)}",
@@ -123,7 +123,7 @@ def mixed(probabilities: Tensor) -> NDArray[np.float64]:
     from matplotlib.colors import to_rgb
 
     count = probabilities.shape[1]
-    colours = np.array([to_rgb(name) for name in _COLOURS[:count]])
+    colours = np.array([to_rgb(name) for name in COLOURS[:count]])
     # how far each is above chance, so that an even mix is white and not mud
     above = (probabilities.double().numpy() - 1 / count).clip(min=0) / (1 - 1 / count)
     return 1 - 0.45 * above @ (1 - colours)

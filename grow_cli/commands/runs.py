@@ -1,4 +1,4 @@
-"""`grow eval`, `grow resume`, `grow plot`: the commands that take a run folder."""
+"""`grow eval`, `grow resume`, `grow plot`, `grow explain`: the commands that take a run folder."""
 
 from __future__ import annotations
 
@@ -37,6 +37,11 @@ def main(command: str, arguments: list[str]) -> int:
             default=RUNS,
             metavar="NAME",
             help="what is drawn; " + "; ".join(f"{name}: {shows}" for name, shows in PICTURES.items()),
+        )
+    elif command == "explain":
+        parser.add_argument("run", type=Path, metavar="RUN", help="a run folder")
+        parser.add_argument(
+            "-o", "--output", type=Path, help="where the page is written (default: explain.html in RUN)"
         )
     else:
         parser.add_argument("run", type=Path, metavar="RUN", help="a run folder")
@@ -122,7 +127,19 @@ def plot(options: argparse.Namespace) -> int:
     return 0
 
 
-_COMMANDS = {"eval": evaluate, "resume": resume, "plot": plot}
+def explain(options: argparse.Namespace) -> int:
+    """Show why each neuron exists: the mistake that it was grown for, before and after, as one HTML page."""
+    folder = _existing(options.run)
+    output = options.output or folder.path / "explain.html"
+    if output.suffix not in (".html", ".htm"):
+        raise UserError(f"{output}: the page's name ends in .html")
+    from grow_cli.analysis.explain import write_page
+
+    print(write_page(folder, configuration.build(_with_overrides(folder, [])), output))
+    return 0
+
+
+_COMMANDS = {"eval": evaluate, "resume": resume, "plot": plot, "explain": explain}
 
 
 def _existing(path: Path) -> RunFolder:

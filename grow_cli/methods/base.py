@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from grow_cli.registry import Option
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from torch import Tensor, nn
 
     from grow_cli.methods.expanding.readings import Scored
@@ -78,6 +80,16 @@ class Method:
         Each phase is a dict with `phase`, `seconds` and, where it trained, `steps`, `flops`.
         """
         return []
+
+    def rolled_back(self, run: Run) -> None:
+        """Its last growth has been undone (`growth.rollback`): the net is again as it was before."""
+
+    def keep(self, run: Run, folder: Path) -> None:
+        """Bring files of its own in the run folder up to date: after an event, when a run is resumed, and at the end."""
+
+    def conclude(self, run: Run) -> dict[str, Any]:
+        """Training is over: fields of its own for summary.json."""
+        return {}
 
     def regularizer(self, run: Run) -> Tensor | None:
         """A term () added to the loss of every step, or None."""

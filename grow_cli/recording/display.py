@@ -66,6 +66,10 @@ class Display:
 def growth_line(event: dict[str, Any]) -> str:
     """One line, rich markup, that says what a growth event did."""
     when = f"epoch {event['epoch']:.1f}, step {event['step']:,}"
+    if event["kind"] == "rollback":
+        return (
+            f"[yellow]took back[/yellow] {when}: {escape(event['details']['reason'])}, widths {event['widths_after']}"
+        )
     if event.get("updated") and not event["units_added"]:
         return (
             f"[green]updated[/green] {when}: no new units, best updates at {escape('; '.join(event['updated']))}, "

@@ -39,6 +39,12 @@ def show(folder: RunFolder, summary: dict[str, Any]) -> None:
         console.out.print(
             f"(and {summary['growth_steps']:,} steps of the new blocks alone, counted in seconds and FLOPs)"
         )
+    if summary.get("mistakes_targeted"):
+        targeted, corrected = summary["mistakes_targeted"], summary["mistakes_corrected"]
+        console.out.print(
+            f"right now: {round(corrected * targeted)} of {targeted} instances that a neuron was grown for; see"
+        )
+        console.out.print(f"`grow explain {escape(str(folder.path))}`", soft_wrap=True)
     console.out.print(f"ended after {summary['ended_by']}; the run folder is")
     console.out.print(f"[bold]{escape(str(folder.path))}[/bold]", soft_wrap=True)
 
@@ -61,7 +67,7 @@ def _grown(events: list[dict[str, Any]]) -> Table:
             continue
         table.add_row(
             f"{e['step']:,}",
-            escape(e["site"]) or "[dim]best updates only[/dim]",
+            escape(e["site"]) or ("taken back" if e["kind"] == "rollback" else "[dim]best updates only[/dim]"),
             f"{e['parameters_after']:,}",
             escape(e["widths_after"]),
             "→".join(_number(e[f"loss_{moment}"]) for moment in ("before", "after", "settled")),

@@ -14,6 +14,7 @@ import torch
 import grow_cli
 from grow_cli.errors import UserError
 from grow_cli.files import sync, write_atomically
+from grow_cli.training.rollback import Undo
 
 if TYPE_CHECKING:
     from grow_cli.methods.base import Method
@@ -40,6 +41,7 @@ def capture(run: Run, method: Method, trigger: Trigger, gathered: Gathered) -> d
         "gathered": gathered.state_dict(),
         "progress": run.progress.state_dict(),
         "measured": run.measured,
+        "undo": None if run.undo is None else run.undo.state_dict(),
         "history": None if run.history is None else run.history.state_dict(),
     }
 
@@ -66,6 +68,8 @@ def restore(state: dict[str, Any], run: Run, method: Method, trigger: Trigger, g
     gathered.load_state_dict(state["gathered"])
     run.progress.load_state_dict(state["progress"])
     run.measured = state["measured"]
+    undo = state.get("undo")  # absent in older checkpoints
+    run.undo = None if undo is None else Undo.from_state(undo)
     if run.history is not None:
         run.history.watch(dict(method.frontier(run.model).named_parameters()))
         run.history.load_state_dict(state["history"])

@@ -50,6 +50,15 @@ def keep_memory() -> None:
     mallopt(mmap_threshold, most)
 
 
+def flush_denormals() -> None:
+    """Count as zero what is below 1e-38, with which a CPU computes tens of times as slowly.
+
+    An L2 term takes the weights of pixels that are always black there, and Adam's squares of their gradients at once: from the
+    thirtieth epoch on MNIST, a step then took twenty times as long.
+    """
+    torch.set_flush_denormal(True)  # False where the processor cannot
+
+
 def synchronize(device: torch.device) -> None:
     """Wait until the device has done its work, so that a clock can be read; never inside a step."""
     if device.type == "cuda":

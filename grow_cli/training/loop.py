@@ -17,6 +17,7 @@ from grow_cli.training.device import synchronize
 from grow_cli.training.evaluation import measure_split
 from grow_cli.training.gathering import Gathered, score_name
 from grow_cli.training.growth import count_parameters, grow, growth_closed, model_flops, widths_text
+from grow_cli.training.rollback import Undo, roll_back, score
 from grow_cli.training.state import Run
 from grow_cli.training.step import make_measuring_step, training_passes
 from grow_cli.triggers.base import Trigger
@@ -45,6 +46,7 @@ class Loop:
     def restore(self, state: dict[str, Any]) -> None:
         """Continue from a checkpoint."""
         checkpoint.restore(state, self.run, self.method, self.trigger, self.gathered)
+        self.method.keep(self.run, self.folder.path)
         self._batch_size_changed()
         self._model_changed()
 
@@ -188,17 +190,18 @@ class Loop:
         batch_size = run.batches.batch_size
         if run.config.checkpoint.events:
             checkpoint.save_net(self.folder.checkpoints, run, progress.firings + 1)
-        event = grow(run, self.method)
+        rolled_back = run.undo is not None and score(run) <= run.undo.score
+        event = self._undone() if rolled_back else self._grown()
         if run.batches.batch_size != batch_size:
             progress.anchor_step, progress.anchor_epoch = progress.step, progress.epoch
             self._batch_size_changed()
         progress.growth_pending = False
         progress.firings += 1
-        if event["proposals"]:  # a best update alone changes the net, too
+        if event["proposals"] or rolled_back:  # a best update alone changes the net, too
             self.grown_since_evaluation = True
             self._model_changed()
             self.watch_frontier()
-        if event["units_added"]:
+        if event["units_added"] > 0:
             progress.events += 1
             progress.evaluations_without_gain = 0  # a grown net gets its evaluations
             if run.config.schedule.restart:
@@ -214,9 +217,25 @@ class Loop:
             "readings": progress.readings,
             **event,
         }
+        self.method.keep(run, self.folder.path)
         self.folder.append_growth(event)
         self.logger.growth(event)
         self.display.growth(event, self.budget.steps)
+
+    def _grown(self) -> dict[str, Any]:
+        run = self.run
+        undo = Undo.take(run) if run.config.growth.rollback else None
+        event = grow(run, self.method)
+        if undo is not None:
+            undo.units = event["units_added"]
+            run.undo = undo if event["proposals"] else None
+        return event
+
+    def _undone(self) -> dict[str, Any]:
+        run = self.run
+        assert run.undo is not None
+        undo, run.undo = run.undo, None
+        return roll_back(run, self.method, undo)
 
     def _batch_size_changed(self) -> None:
         """What follows from the number of steps in an epoch."""

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from grow_cli.methods.expanding.readings import Scored
     from grow_cli.models.modules.network import GrowableModel
     from grow_cli.theory.history import History
+    from grow_cli.training.rollback import Undo
 
 
 @dataclass
@@ -93,6 +94,8 @@ class Run:
     """The last evaluation: train_loss, val_loss, val_accuracy or val_r2, ..."""
     regularizer: Callable[[Run], Tensor | None] = lambda run: None
     """The method's term of the loss; None where it has none now."""
+    undo: Undo | None = None
+    """What the last growth can be taken back to, where `growth.rollback` asks for it."""
     closed: str = ""
     """Why nothing can grow any more, as of the last evaluation; empty while something can."""
     scored: Callable[[int], list[Scored]] = lambda samples: []

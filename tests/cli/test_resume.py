@@ -34,6 +34,8 @@ def _same_end(one: Path, other: Path) -> None:
     a, b = (json.loads((p / "summary.json").read_text()) for p in (one, other))
     for key in ("test_accuracy", "test_loss", "best_step", "steps", "events", "training_flops", "widths", "status"):
         assert a[key] == b[key], key
+    of_its_own = [{f.name: f.read_bytes() for f in (p / "mistakes").glob("*")} for p in (one, other)]
+    assert of_its_own[0] == of_its_own[1]
 
 
 def _events(folder: Path) -> list[dict[str, object]]:
@@ -105,6 +107,7 @@ WIDTH = (
     ("gradmax", "growth.neurons=2"),
     ("net2net", "growth.neurons=3", "model.dropout=0.2"),
     ("random_width", "growth.neurons=3", "growth.optimizer_state=reset"),
+    ("fold", "model=mlp_fold", "model.hidden=[2]", "method.regularization=0.1", "method.regularize=all"),
 )
 
 
@@ -124,6 +127,25 @@ def test_a_resumed_width_run_ends_as_the_whole_one(
     with monkeypatch.context() as patched:
         patched.setattr(Interrupts, "__call__", _after(looks))
         assert grow("train", *arguments, "run_dir=cut").code == 143
+    assert grow("resume", "cut").code == 0
+    _same_end(tmp_path / "whole", tmp_path / "cut")
+
+
+@pytest.mark.parametrize("looks", [40, 140, 220])
+def test_a_run_that_takes_growth_back_resumes_exactly_too(
+    looks: int, grow: Callable, wide: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rolling = ("growth.rollback=true", "optimizer.lr=1e-9", "growth.max_events=5", "stop.epochs=30", "trigger.every=25")
+    arguments = ("method=fold", *wide, "model=mlp_fold", "model.hidden=[2]", *rolling)
+    assert grow("train", *arguments, "run_dir=whole").code == 0
+    kinds = [e["kind"] for e in _events(tmp_path / "whole")]
+    assert {"width", "rollback"} <= set(kinds)
+    with monkeypatch.context() as patched:
+        patched.setattr(Interrupts, "__call__", _after(looks))
+        assert grow("train", *arguments, "run_dir=cut").code == 143
+    stale = tmp_path / "cut/mistakes/neuron-099.png"
+    stale.parent.mkdir(exist_ok=True)
+    stale.write_bytes(b"of an event that the checkpoint does not know")
     assert grow("resume", "cut").code == 0
     _same_end(tmp_path / "whole", tmp_path / "cut")
 

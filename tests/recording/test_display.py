@@ -18,7 +18,7 @@ ROW = {
     "val_loss": 0.6, "val_accuracy": 0.75, "trigger/tau": 2.5, "trigger/kappa": 0.25, "trigger/rho": math.nan,
 }  # fmt: skip
 EVENT = {
-    "event": 1, "epoch": 1.0, "step": 40, "site": "block [2]", "units_added": 64, "parameters_before": 100,
+    "event": 1, "kind": "depth", "epoch": 1.0, "step": 40, "site": "block [2]", "units_added": 64, "parameters_before": 100,
     "parameters_after": 200, "widths_before": "64", "widths_after": "64-64", "loss_before": 1.0, "loss_after": 1.5,
     "loss_settled": 0.9, "details": {}, "function_change_relative": 0.25, "growth_seconds": 0.5,
 }  # fmt: skip

@@ -1,0 +1,156 @@
+"""`grow explain`: why each neuron exists, as one page that works from the disk and without a network."""
+
+from __future__ import annotations
+
+import base64
+from dataclasses import dataclass
+from html import escape
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from grow_cli.analysis.folds import draw_planes
+from grow_cli.errors import UserError
+from grow_cli.files import write_text
+from grow_cli.recording.ending import growth_events
+from grow_cli.recording.folder import RunFolder
+
+if TYPE_CHECKING:
+    from grow_cli.config import Config
+
+
+@dataclass(frozen=True)
+class Neuron:
+    """A row of mistakes.csv and its picture."""
+
+    row: dict[str, Any]
+    """Empty cells are None."""
+    png: bytes
+
+
+def write_page(folder: RunFolder, config: Config, output: Path) -> Path:
+    """Write the page and return its path; UserError where the run has no neurons that were grown for mistakes."""
+    neurons = read_mistakes(folder)
+    planes = draw_planes(folder, config, [neuron.row for neuron in neurons])
+    cards = "\n".join(_card(neuron, planes.get(int(neuron.row["neuron"]))) for neuron in neurons)
+    summary = folder.read_summary()
+    title = f"Why each neuron of {folder.path.name} exists"
+    facts = [f"{config.model.name} on {config.dataset.name}", f"seed {config.seed}"]
+    if "test_accuracy" in summary:
+        facts.append(f"test accuracy {100 * summary['test_accuracy']:.2f} %")
+    elif "test_r2" in summary:
+        facts.append(f"test R² {summary['test_r2']:.4f}")
+    page = _PAGE.format(
+        title=escape(title), facts=escape(" · ".join(facts)), told=escape(tell(neurons)), style=_STYLE, cards=cards
+    )
+    try:
+        write_text(output, page)
+    except OSError as error:
+        raise UserError(f"{output} cannot be written ({error.strerror}): choose another place with -o FILE") from error
+    return output
+
+
+def read_mistakes(folder: RunFolder) -> list[Neuron]:
+    """The neurons in the order in which they were grown."""
+    place = folder.path / "mistakes"
+    table = place / "mistakes.csv"
+    if not table.is_file():
+        grown = any(event["units_added"] > 0 for event in growth_events(folder))
+        why = "its neurons were not grown for mistakes" if grown else "nothing has grown in it yet"
+        raise UserError(f"{table} does not exist: {why}; a run with method=fold has one after its first growth")
+    try:
+        rows = pd.read_csv(table, dtype=str, keep_default_na=False).to_dict("records")
+        return [
+            Neuron(
+                {str(k): v or None for k, v in row.items()},
+                (place / str(row["picture"])).read_bytes(),
+            )
+            for row in rows
+        ]
+    except (OSError, KeyError, ValueError) as error:
+        raise UserError(f"{place} is damaged ({error}): restore it from a copy") from error
+
+
+def tell(neurons: list[Neuron]) -> str:
+    """A sentence: how many of the instances the net is right about."""
+    kept = [n.row for n in neurons if n.row["rolled_back"] == "0"]
+    undone = len(neurons) - len(kept)
+    said = [row for row in kept if row["right_at_end"] is not None]
+    sentence = (
+        "1 neuron was grown for a mistake" if len(kept) == 1 else f"{len(kept)} neurons were grown, each for a mistake"
+    )
+    if undone:
+        sentence += f" ({undone} more were taken back)"
+    if kept and len(said) == len(kept):
+        right = sum(row["right_at_end"] == "1" for row in said)
+        sentence += f"; in the end the net is right about {right} of {len(said)} ({right / len(said):.0%})"
+    return sentence + "."
+
+
+def _card(neuron: Neuron, plane: bytes | None) -> str:
+    row = {key: None if value is None else escape(str(value)) for key, value in neuron.row.items()}
+    picture = base64.b64encode(plane or neuron.png).decode()
+    kind = "wide" if plane else ""
+    if row["rolled_back"] == "1":
+        state, word = "back", "taken back"
+    elif row["right_at_end"] is None:
+        state, word = "", "not known yet"
+    else:
+        state, word = ("right", "right now") if row["right_at_end"] == "1" else ("wrong", "still wrong")
+    counts = [row["cluster"], *(row[key] for key in ("cluster_after", "cluster_at_end") if row[key] is not None)]
+    distance = float(str(neuron.row["distance"]))
+    said = f", now {row['predicted_at_end']}" if row["predicted_at_end"] is not None and state == "wrong" else ""
+    return f"""<figure class="{kind}">
+<img src="data:image/png;base64,{picture}" alt="the mistake that neuron {row["neuron"]} was grown for">
+<figcaption>
+<p class="head">neuron {row["neuron"]} <span class="{state}">{word}</span></p>
+<p><b>{row["predicted"]} → {row["true"]}</b>{said}</p>
+<p>cluster: {" → ".join(map(_count, counts))} mistakes</p>
+<p class="small">step {_count(row["step"])}; {_count(row["mistakes"])} mistakes in all; {distance:.2g} from the boundary</p>
+</figcaption></figure>"""
+
+
+def _count(cell: Any) -> str:
+    return f"{int(cell):,}"
+
+
+_STYLE = """
+:root { color-scheme: light dark; --line: #8884; --right: #1a7f37; --wrong: #c0392b; --back: #888; }
+body { font: 15px/1.45 system-ui, sans-serif; margin: 2rem auto; max-width: 72rem; padding: 0 1rem; }
+h1 { font-size: 1.4rem; margin: 0 0 .3rem; overflow-wrap: anywhere; }
+.facts, .small, .note { opacity: .75; }
+main { display: grid; gap: 1rem; grid-template-columns: repeat(auto-fill, minmax(11rem, 1fr)); margin: 1.5rem 0; }
+figure { border: 1px solid var(--line); border-radius: .5rem; margin: 0; padding: .8rem; break-inside: avoid; }
+figure.wide { grid-column: span 3; }
+figure img { display: block; margin: 0 auto .6rem; max-width: 100%; image-rendering: pixelated; }
+figure.wide img { image-rendering: auto; background: white; }
+figcaption p { margin: .15rem 0; }
+.head { display: flex; justify-content: space-between; gap: .5rem; }
+.right { color: var(--right); } .wrong { color: var(--wrong); } .back { color: var(--back); }
+.small { font-size: .8rem; }
+@media (max-width: 40rem) { figure.wide { grid-column: 1 / -1; } }
+@media print { body { margin: 0; max-width: none; } }
+"""
+
+_PAGE = """<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{title}</title>
+<style>{style}</style>
+</head>
+<body>
+<h1>{title}</h1>
+<p class="facts">{facts}</p>
+<p>{told}</p>
+<main>
+{cards}
+</main>
+<p class="note">Each neuron folds the decision surface where it is nearest to its mistake: <b>predicted → true</b> is what the
+net said of that instance before the neuron came, and what it should have said. A cluster's three counts are the mistakes in it
+before, when the next neuron came, and at the end of training.</p>
+</body>
+</html>
+"""

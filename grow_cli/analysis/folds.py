@@ -1,0 +1,88 @@
+"""The plane before and after a neuron: its line, its mistake, and the decision boundary (Fold, Fig. 1)."""
+
+from __future__ import annotations
+
+import io
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from grow_cli.analysis.boundaries import COLOURS, class_probabilities, grid, lead, mixed
+from grow_cli.analysis.phases import load_phases
+from grow_cli.data.tensors import Data, load_data
+from grow_cli.recording.ending import growth_events
+
+if TYPE_CHECKING:
+    from grow_cli.config import Config
+    from grow_cli.models.modules.network import GrowableModel
+    from grow_cli.recording.folder import RunFolder
+
+_SIDE = 160
+_POINTS = 600
+
+
+def draw_planes(folder: RunFolder, config: Config, rows: list[dict[str, Any]]) -> dict[int, bytes]:
+    """Neuron → PNG of the plane before its event and when the next came; empty where the run's data are no such plane.
+
+    :param rows: of mistakes.csv
+    """
+    events = [event["event"] for event in growth_events(folder) if event["units_added"]]
+    if not all((folder.checkpoints / f"before-{event}.pt").is_file() for event in events):
+        return {}
+    phases = load_phases(folder)
+    net = phases[-1].model
+    if net.task != "classification" or net.input_shape != (2,) or net.outputs > len(COLOURS):
+        return {}
+    data = load_data(config.dataset, data_dir=config.data_folder, subset=config.subset, device=torch.device("cpu"))
+    drawn = {}
+    for row in rows:
+        at = events.index(int(row["event"]))
+        before, after = phases[at].model, phases[at + 1].model
+        mistake = data.prepare(data.train.x[int(row["sample"])][None])
+        drawn[int(row["neuron"])] = _draw(before, after, int(row["unit"]) - 1, mistake, data)
+    return drawn
+
+
+def _draw(before: GrowableModel, after: GrowableModel, unit: int, mistake: Tensor, data: Data) -> bytes:
+    from matplotlib.figure import Figure
+
+    shown = data.probe(_POINTS)
+    points = data.normalizer.inverse(shown.x)
+    x, y, pairs = grid(points, _SIDE)
+    extent = [float(end) for end in (x[0], x[-1], y[0], y[-1])]
+    figure = Figure(figsize=(7.2, 3.1), layout="constrained")
+    panels = figure.subplots(1, 2, sharex=True, sharey=True)
+    for axes, model, title in zip(panels, (before, after), ("before", "after"), strict=True):
+        probabilities = class_probabilities(model, data.normalizer(pairs))
+        axes.imshow(mixed(probabilities).reshape(_SIDE, _SIDE, 3), extent=extent, origin="lower", aspect="auto")
+        for values in lead(probabilities).T.numpy()[1:]:
+            if values.min() < 0 < values.max():
+                axes.contour(x, y, values.reshape(_SIDE, _SIDE), levels=[0.0], colors="black", linewidths=1.2)
+        for c in range(before.outputs):
+            axes.scatter(*points[shown.y == c].T.numpy(), s=5, color=COLOURS[c], linewidths=0)
+        axes.plot(
+            *data.normalizer.inverse(mistake)[0].tolist(), "X", color="red", markersize=9, markeredgecolor="white"
+        )
+        axes.set(xlim=extent[:2], ylim=extent[2:])
+        axes.set_title(title, fontsize=9)
+        axes.tick_params(labelsize=7)
+    heights = _preactivation(after, unit, data.normalizer(pairs)).reshape(_SIDE, _SIDE).numpy()
+    if heights.min() < 0 < heights.max():
+        panels[1].contour(x, y, heights, levels=[0.0], colors="red", linewidths=1.2, linestyles="dashed")
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=110)
+    return buffer.getvalue()
+
+
+@torch.no_grad()
+def _preactivation(model: GrowableModel, unit: int, x: Tensor) -> Tensor:
+    """(n,) of a unit of the first hidden layer that has it."""
+    seen: list[Tensor] = []
+    site = next(site for site in model.width_sites() if site.units > unit)
+    handle = site.producer.register_forward_hook(lambda module, arguments, output: seen.append(output))
+    try:
+        model(x)
+    finally:
+        handle.remove()
+    return seen[0][:, unit]

@@ -1,0 +1,164 @@
+"""A neuron for a mistake: where it folds, in which direction, and what it starts with (Fold, Algorithm 1)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from grow_cli.models.base import rebuild
+from grow_cli.models.modules.sites import WidthSite
+from grow_cli.theory.folding import alignment, ascend_in_ball, boundary_point, surface_point
+
+if TYPE_CHECKING:
+    from grow_cli.training.state import Run
+
+
+@dataclass(frozen=True)
+class Fold:
+    """A unit σ(w·φ(x) + b), and where it was meant to be."""
+
+    weight: Tensor
+    """w (d,)."""
+    bias: Tensor
+    """b ()."""
+    x_fold: Tensor
+    """(...) shaped like a sample."""
+    details: dict[str, Any]
+
+
+class Placing:
+    """Places neurons in one net, on a copy of it in float64 on the CPU: a point on a boundary needs the digits."""
+
+    def __init__(self, run: Run, site_index: int, samples: int) -> None:
+        net = rebuild(run.model.architecture())
+        net.load_state_dict(run.model.state_dict())
+        self.net = net.cpu().double().eval().requires_grad_(False)
+        self.site = net.width_sites()[site_index]
+        self._run = run
+        self._classes = run.data.spec.task == "classification"
+        index = torch.randperm(len(run.data.train))[:samples].to(run.data.train.y.device)
+        x = run.data.prepare(run.data.train.x.index_select(0, index)).cpu().double()
+        y = run.data.train.y.index_select(0, index).cpu()
+        with _watching(self.site.producer) as seen:
+            self.net(x)
+        self._features, self._x, self._y = seen[0], x, y if self._classes else y.double()
+        weight = self.site.consumer.weight
+        self.outgoing = weight.mean().expand(weight.shape[0]).clone()
+        """mean(W_B)·1 (outputs,): no direction of the outputs is preferred."""
+        self.radius = float(self.site.producer.weight.flatten(1).norm(dim=1).mean())
+        """The mean norm of the present units' weights, which the new one's may not exceed."""
+
+    def fold(self, x: Tensor, true: Tensor, predicted: int, others: Tensor, *, direction: str, steps: int) -> Fold:
+        """For a mistake x (...) with its target (); ValueError where there is no boundary to fold at."""
+        shape = x.shape
+        x, true = x.cpu().double().flatten(), true.cpu()
+        if self._classes:
+            x_fold = boundary_point(lambda points: self.net(points.reshape(-1, *shape)), x, predicted, int(true))
+            lead = self.net(x_fold.reshape(1, *shape))[0]
+            lead_there = abs(float(lead[predicted] - lead[int(true)]))
+        else:
+            x_fold = surface_point(lambda points: self.net(points.reshape(-1, *shape)), x, true.double())
+            lead_there = None
+        mistake, fold = x.reshape(1, *shape), x_fold.reshape(1, *shape)
+        with _watching(self.site.producer) as seen:
+            self.net(torch.cat([mistake, fold, others.cpu().double()]))
+        phi_mistake, phi_fold, phi_others = seen[0][0], seen[0][1], seen[0][2:]
+        target = true[None] if self._classes else true.double()[None]
+        objective = self._objective(mistake, target, x, x_fold, phi_fold)
+        start = phi_mistake - phi_fold
+        if direction == "across":
+            away = phi_others.mean(0) - phi_fold
+            unit = start / start.norm().clamp_min(1e-300)
+            start = away - (away @ unit) * unit
+        start = self._start(start)
+        weight = ascend_in_ball(lambda w: torch.stack(objective(w)).sum(), start, radius=self.radius, steps=steps)
+        (aligned, norm), at_start = (term.item() for term in objective(weight)), sum(t.item() for t in objective(start))
+        details = {
+            "distance": float((x_fold - x).norm()),
+            "lead_at_fold": lead_there,
+            "alignment": aligned,
+            "gradient_norm": norm,
+            "objective_gained": aligned + norm - at_start,
+        }
+        return Fold(weight, -(weight @ phi_fold), x_fold.reshape(shape), details)
+
+    def _start(self, towards: Tensor) -> Tensor:
+        """From the fold to the mistake, on whose side the unit is then active.
+
+        With cross-entropy and equal outgoing weights the objective says nothing: a loss's derivatives with respect to the
+        logits add up to zero, so that neither ∂L/∂x nor ∂L/∂w depends on w. What then tells is Theorem 5 a step later: outgoing
+        weights have gone against (p − y)·h, the change of ∂L/∂x is a negative multiple of w, and points to x_fold as it should.
+        """
+        size = towards.norm()
+        if float(size) == 0:
+            towards = torch.randn_like(towards)
+            size = towards.norm()
+        return towards * (self.radius / size)
+
+    def _objective(
+        self, mistake: Tensor, target: Tensor, x: Tensor, x_fold: Tensor, phi_fold: Tensor
+    ) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
+        """w (d,) → cos(∂L/∂x, x_fold − x_mistake), and the mean norm of a sample's ∂L/∂w."""
+
+        def terms(w: Tensor) -> tuple[Tensor, Tensor]:
+            bias = -(w @ phi_fold)
+            with torch.enable_grad():
+                leaf = mistake.clone().requires_grad_()
+                with self._with_unit(w, bias):
+                    loss = self._run.loss(self.net(leaf), target)
+                (slope,) = torch.autograd.grad(loss, leaf, create_graph=True)
+                aligned = alignment(slope.flatten(), x, x_fold)
+                with self._with_unit(w, bias) as heights:
+                    loss = self._run.loss(self.net(self._x), self._y) * len(self._x)
+                (own,) = torch.autograd.grad(loss, heights[0], create_graph=True)
+                norm = (own.abs() * self._features.norm(dim=1)).mean()
+            return aligned, norm
+
+        return terms
+
+    @contextmanager
+    def _with_unit(self, w: Tensor, bias: Tensor) -> Iterator[list[Tensor]]:
+        """The net with the unit; yields the unit's pre-activations (n,) of each pass."""
+        heights: list[Tensor] = []
+
+        def read(module: nn.Module, arguments: tuple[Any, ...]) -> None:
+            heights.append((arguments[0] @ w + bias).requires_grad_())
+
+        def add(module: nn.Module, arguments: tuple[Any, ...], output: Tensor) -> Tensor:
+            unit = heights[-1][:, None]
+            for part in self.site.between:
+                unit = part(unit)
+            return output + unit * self.outgoing
+
+        handles = [
+            self.site.producer.register_forward_pre_hook(read),
+            self.site.consumer.register_forward_hook(add),
+        ]
+        try:
+            yield heights
+        finally:
+            for handle in handles:
+                handle.remove()
+
+
+@contextmanager
+def _watching(producer: nn.Module) -> Iterator[list[Tensor]]:
+    """What enters the producer (n, d), in each pass."""
+    seen: list[Tensor] = []
+    handle = producer.register_forward_pre_hook(lambda module, arguments: seen.append(arguments[0]))
+    try:
+        yield seen
+    finally:
+        handle.remove()
+
+
+def features(model: nn.Module, site: WidthSite, x: Tensor) -> Tensor:
+    """φ(x) (n, d): what the site's producer reads; differentiable, in the net's present mode."""
+    with _watching(site.producer) as seen:
+        model(x)
+    return seen[0]

@@ -1,0 +1,48 @@
+"""The way back across growth: the net and the optimizer as they were, in the same objects."""
+
+from __future__ import annotations
+
+from copy import deepcopy
+from dataclasses import dataclass
+from typing import Any
+
+from torch.optim import Optimizer
+
+from grow_cli.models.base import rebuild
+from grow_cli.models.modules.network import GrowableModel
+from grow_cli.surgery.optimizer import regroup
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """A net and its optimizer at a moment; plain data and tensors."""
+
+    architecture: dict[str, Any]
+    model: dict[str, Any]
+    optimizer: dict[str, Any]
+
+    @classmethod
+    def take(cls, model: GrowableModel, optimizer: Optimizer) -> Snapshot:
+        """Copies, that later steps do not change."""
+        return cls(model.architecture(), deepcopy(model.state_dict()), deepcopy(optimizer.state_dict()))
+
+    def restore(self, model: GrowableModel, optimizer: Optimizer) -> None:
+        """Make the net that again, with new modules and parameters inside it, and the optimizer theirs.
+
+        Rates and other settings of the optimizer stay as they are; sites must be asked for anew.
+        """
+        like, training = next(model.parameters()), model.training
+        frozen = {name for name, parameter in model.named_parameters() if not parameter.requires_grad}
+        old = rebuild(self.architecture)
+        old.load_state_dict(self.model)
+        old.to(device=like.device, dtype=like.dtype).train(training)
+        for name, parameter in old.named_parameters():
+            parameter.requires_grad_(name not in frozen)
+        vars(model).clear()
+        vars(model).update(vars(old))
+        settings = [{k: v for k, v in group.items() if k != "params"} for group in optimizer.param_groups]
+        optimizer.state.clear()
+        regroup(model, optimizer)
+        optimizer.load_state_dict(deepcopy(self.optimizer))
+        for group, kept in zip(optimizer.param_groups, settings, strict=True):
+            group.update(kept)

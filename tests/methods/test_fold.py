@@ -1,0 +1,388 @@
+"""`method=fold` in runs: which mistakes, where it folds, what is held, what is told; and what is said where it cannot."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from grow_cli.methods.folding.clusters import cluster
+from grow_cli.methods.folding.mistakes import judge
+from grow_cli.theory.folding import fold_regularization
+from grow_cli.training.growth import grow as grow_once
+
+PLANE = ("dataset=sines", "model=mlp", "model.hidden=[3]", "subset=null", "optimizer=adam", "optimizer.lr=1e-2")
+
+
+def fold(make: Any, *overrides: str) -> Any:
+    return make(
+        "method=fold", *(() if any(o.startswith("model=") for o in overrides) else ("model=mlp_fold",)), *overrides
+    )
+
+
+def train(loop: Any, steps: int) -> None:
+    step = loop.run.train_step()
+    for _ in range(steps):
+        step(*loop.run.batches.next())
+
+
+def grow_one(loop: Any) -> dict[str, Any]:
+    event = grow_once(loop.run, loop.method)
+    loop.run.progress.firings += 1  # as the loop does
+    return event
+
+
+def test_a_new_neuron_folds_on_the_boundary_and_its_hyperplane_passes_through_that_point(make: Any) -> None:
+    loop = fold(make, *PLANE)
+    train(loop, 100)
+    event = grow_one(loop)
+    known = loop.method.grown[0]
+    linear = loop.run.model.hidden[0].linear
+    assert event["units_added"] == 1
+    assert known.unit == 3
+    with torch.no_grad():
+        outputs = loop.run.model(known.x_fold[None])[0]
+        height = linear.weight[3] @ known.x_fold + linear.bias[3]
+    assert abs(float(outputs[known.predicted] - outputs[known.true])) < 1e-4
+    assert abs(float(height)) < 1e-5
+    assert linear.weight[3].norm() <= linear.weight[:3].norm(dim=1).mean() * (1 + 1e-5)
+    head = loop.run.model.head.weight
+    torch.testing.assert_close(head[:, 3], head[:, :3].mean().expand(2))
+
+
+def test_the_mistake_is_one_and_its_cluster_holds_only_mistakes(make: Any) -> None:
+    loop = fold(make, "subset=600", "model.hidden=[4]")
+    train(loop, 60)
+    judged = judge(loop.run, None)
+    event = grow_one(loop)
+    known = loop.method.grown[0]
+    assert event["details"]["mistakes"] == int(judged.wrong.sum()) == known.mistakes
+    assert judged.wrong[known.members.long()].all()
+    assert known.sample == int(known.members[0])
+    assert known.predicted == int(judged.outputs[known.sample].argmax())
+    assert known.true == int(loop.run.data.train.y[known.sample])
+    assert known.predicted != known.true
+    torch.testing.assert_close(known.x_mistake, loop.run.data.train.x[known.sample])
+    assert len(known.members) == max(event["details"]["clusters"])
+
+
+@pytest.mark.parametrize("option", ["method.cluster=hdbscan", "method.space=feature", "method.weight=severity"])
+def test_every_choice_of_clustering_finds_a_mistake(option: str, make: Any) -> None:
+    loop = fold(make, "subset=600", "model.hidden=[4]", option)
+    train(loop, 60)
+    assert grow_one(loop)["units_added"] == 1
+
+
+def test_with_cross_entropy_a_new_neuron_leaves_every_probability_as_it_was(make: Any) -> None:
+    loop = fold(make, "subset=600", "model.hidden=[4]")
+    train(loop, 60)
+    x = loop.run.data.probe(200).x
+    with torch.no_grad():
+        before = loop.run.model(x).softmax(1)
+        grow_one(loop)
+        after = loop.run.model(x)
+    torch.testing.assert_close(after.softmax(1), before)
+
+
+def test_several_neurons_come_one_per_cluster_from_the_largest_down(make: Any) -> None:
+    loop = fold(make, "subset=600", "model.hidden=[4]", "method.neurons_per_event=3", "method.max_clusters=6")
+    train(loop, 40)
+    event = grow_one(loop)
+    grown = loop.method.grown
+    sizes = [len(known.members) for known in grown]
+    assert event["units_added"] == len(grown) == min(3, len(event["details"]["clusters"])) >= 2
+    assert sizes == sorted(sizes, reverse=True)
+    assert len({known.sample for known in grown}) == len(grown)
+    assert [known.unit for known in grown] == list(range(4, 4 + len(grown)))
+    members = [set(known.members.tolist()) for known in grown]
+    assert not members[0] & members[1]
+
+
+def test_no_instance_gets_two_neurons(make: Any) -> None:
+    loop = fold(make, "subset=600", "model.hidden=[2]")
+    train(loop, 30)
+    for _ in range(4):
+        grow_one(loop)
+    samples = [known.sample for known in loop.method.grown]
+    assert len(samples) == len(set(samples)) == 4
+
+
+@pytest.mark.parametrize("held", ["newest", "all", "none"])
+def test_the_loss_holds_the_folds_that_are_to_be_held(held: str, make: Any) -> None:
+    loop = fold(make, *PLANE, f"method.regularize={held}", "method.regularization=0.5")
+    run, method = loop.run, loop.method
+    assert method.regularizer(run) is None
+    train(loop, 100)
+    for _ in range(2):
+        grow_one(loop)
+        train(loop, 20)
+    linear = run.model.hidden[0].linear
+    each = [
+        fold_regularization(linear.weight[k.unit], linear.bias[k.unit], k.x_mistake, k.x_fold) for k in method.grown
+    ]
+    term = method.regularizer(run)
+    if held == "none":
+        assert term is None
+    else:
+        chosen = each if held == "all" else each[-1:]
+        torch.testing.assert_close(term, 0.5 * torch.stack(chosen).sum())
+
+
+def test_a_strong_regularizer_keeps_the_fold_where_it_was_put(make: Any) -> None:
+    drift = {}
+    for alpha in (0, 1):
+        loop = fold(make, *PLANE, f"method.regularization={alpha}")
+        train(loop, 100)
+        grow_one(loop)
+        train(loop, 150)
+        known, linear = loop.method.grown[0], loop.run.model.hidden[0].linear
+        w, b = linear.weight[known.unit].detach(), linear.bias[known.unit].detach()
+        drift[alpha] = float(fold_regularization(w, b, known.x_mistake, known.x_fold))
+    assert drift[1] < 0.1 * drift[0]
+
+
+@pytest.mark.parametrize("layer", [1, 2])
+def test_a_deeper_layer_folds_in_its_own_features_as_they_are_now(layer: int, make: Any) -> None:
+    loop = fold(make, *PLANE, "model.hidden=[6,4]", f"method.layer={layer}", "method.regularization=0.5")
+    run, method = loop.run, loop.method
+    train(loop, 60)
+    grow_one(loop)
+    assert run.model.widths() == ([7, 4] if layer == 1 else [6, 5])
+    known = method.grown[0]
+    train(loop, 30)
+    linear = run.model.hidden[layer - 1].linear
+    points = torch.stack([known.x_mistake, known.x_fold])
+    phi = points if layer == 1 else run.model.hidden[0](points)
+    expected = 0.5 * fold_regularization(linear.weight[-1], linear.bias[-1], phi[0], phi[1])
+    torch.testing.assert_close(method.regularizer(run), expected)
+
+
+def test_regression_folds_where_its_residual_is_large(make: Any) -> None:
+    loop = fold(make, "dataset=curve", "subset=null", "model=mlp", "model.hidden=[4]", "optimizer=adam")
+    train(loop, 200)
+    judged = judge(loop.run, None)
+    event = grow_one(loop)
+    known = loop.method.grown[0]
+    assert event["units_added"] == 1
+    assert judged.errors[known.sample] > judged.tolerance
+    assert known.tolerance == pytest.approx(float(judged.errors.square().mean().sqrt()))
+    found = event["details"]["proposals"][0]["folds"][0]
+    assert found["gradient_norm"] > 0
+    assert found["objective_gained"] >= 0
+
+
+def test_what_fold_adds_can_be_scored_and_scoring_leaves_no_trace(make: Any) -> None:
+    loop = fold(make, "subset=600", "model.hidden=[4]", "trigger=eta", "trigger.tau=1.0001", "trigger.alpha=0")
+    train(loop, 60)
+    scored = loop.run.scored(200)
+    assert len(scored) == 1
+    assert scored[0].gain > 0
+    assert loop.method.grown == []
+    grow_one(loop)
+    assert len(loop.method.grown) == 1
+
+
+# --- what the folder holds
+
+
+def mistakes_of(folder: Path) -> list[dict[str, str]]:
+    with (folder / "mistakes/mistakes.csv").open() as file:
+        return list(csv.DictReader(file))
+
+
+RUN = (
+    "method=fold",
+    "model=mlp_fold",
+    "model.hidden=[3]",
+    "subset=400",
+    "optimizer=adam",
+    "trigger=every",
+    "trigger.every=2",
+    "growth.max_units=[6]",
+    "stop.epochs=20",
+)
+
+
+def test_every_neuron_has_its_picture_and_the_share_corrected_is_that_of_the_final_net(
+    grow: Callable, tmp_path: Path
+) -> None:
+    assert grow("train", *RUN, "run_dir=r", "dataset=digits").code == 0
+    folder = tmp_path / "r"
+    rows, summary = mistakes_of(folder), json.loads((folder / "summary.json").read_text())
+    assert [row["neuron"] for row in rows] == ["1", "2", "3"]
+    assert {row["picture"] for row in rows} == {p.name for p in folder.glob("mistakes/*.png")}
+    right = [row["right_at_end"] == "1" for row in rows]
+    assert summary["mistakes_targeted"] == 3
+    assert summary["mistakes_corrected"] == pytest.approx(sum(right) / 3)
+
+    from grow_cli.commands.train import compose
+    from grow_cli.data.tensors import load_data
+    from grow_cli.models.base import rebuild
+
+    config = compose(["dataset=digits", "subset=400"])
+    data = load_data(config.dataset, data_dir=tmp_path, subset=400, device=torch.device("cpu"))
+    net = rebuild(summary["architecture"])
+    net.load_state_dict(torch.load(folder / "checkpoints/last.pt", weights_only=True)["model"])
+    with torch.no_grad():
+        answers = net(data.train.x).argmax(1)
+    for row, is_right in zip(rows, right, strict=True):
+        sample = int(row["sample"])
+        assert data.spec.classes[data.train.y[sample]] == row["true"] != row["predicted"]
+        assert data.spec.classes[answers[sample]] == row["predicted_at_end"]
+        assert is_right == (answers[sample] == data.train.y[sample])
+
+
+def test_an_images_picture_is_the_image(grow: Callable, tmp_path: Path) -> None:
+    from PIL import Image
+
+    assert grow("train", *RUN, "growth.max_units=[4]", "run_dir=r", "dataset=digits").code == 0
+    from sklearn.datasets import load_digits
+
+    picture = np.asarray(Image.open(tmp_path / "r/mistakes/neuron-001.png"), dtype=float)
+    assert picture.shape == (144, 144)
+    small = picture[9::18, 9::18] / 255 * 16
+    assert np.abs(load_digits().images - small).max((1, 2)).min() < 0.05
+
+
+@pytest.mark.parametrize("dataset", ["sines", "curve"])
+def test_points_and_curves_have_pictures_and_a_page_too(dataset: str, grow: Callable, tmp_path: Path) -> None:
+    typed = [o for o in RUN if not o.startswith("subset")]
+    assert grow("train", *typed, "run_dir=r", f"dataset={dataset}", "checkpoint.events=true").code == 0
+    rows = mistakes_of(tmp_path / "r")
+    assert len(rows) >= 1
+    assert all((tmp_path / "r/mistakes" / row["picture"]).stat().st_size > 2000 for row in rows)
+    assert grow("explain", "r").code == 0
+    page = (tmp_path / "r/explain.html").read_text()
+    assert page.count('<figure class="wide">') == (len(rows) if dataset == "sines" else 0)
+
+
+def test_the_page_shows_every_neuron_and_needs_no_network(grow: Callable, tmp_path: Path) -> None:
+    assert grow("train", *RUN, "run_dir=r", "dataset=digits").code == 0
+    outcome = grow("explain", "r", "-o", "page.html")
+    assert outcome.code == 0
+    page = (tmp_path / "page.html").read_text()
+    assert page.count("<figure") == page.count("data:image/png;base64,") == 3
+    assert "http" not in page
+    for row in mistakes_of(tmp_path / "r"):
+        assert f"{row['predicted']} → {row['true']}" in page
+    corrected = json.loads((tmp_path / "r/summary.json").read_text())["mistakes_corrected"]
+    assert f"({corrected:.0%})" in page
+
+
+def test_explain_says_what_is_missing(grow: Callable, wide: tuple[str, ...]) -> None:
+    assert grow("train", "method=net2net", *wide, "run_dir=other").code == 0
+    outcome = grow("explain", "other")
+    assert outcome.code == 2
+    assert "not grown for mistakes" in outcome.err
+    assert grow("explain", "other", "-o", "page.pdf").code == 2
+    assert "run folder" in grow("explain", "nowhere").err
+
+
+# --- ordinary outcomes and sentences
+
+
+def test_where_no_mistake_is_left_it_says_so_and_training_goes_on(make: Any) -> None:
+    loop = fold(make, *PLANE, "model.hidden=[8]", "dataset.noise=0.01", "dataset.samples=60")
+    train(loop, 600)
+    assert not judge(loop.run, None).wrong.any()
+    event = grow_one(loop)
+    assert event["units_added"] == 0
+    assert event["details"]["reason"] == "no mistake is left on the training split"
+
+
+def test_a_single_mistake_is_a_cluster(make: Any) -> None:
+    loop = fold(make, *PLANE, "model.hidden=[8]", "dataset.noise=0.01", "dataset.samples=60")
+    train(loop, 600)
+    loop.run.data.train.y[0] = 1 - loop.run.data.train.y[0]
+    event = grow_one(loop)
+    assert (event["details"]["mistakes"], event["details"]["clusters"]) == (1, [1])
+    assert event["units_added"] == 1
+    again = grow_one(loop)
+    assert again["units_added"] == 0
+    assert "has a neuron" in again["details"]["reason"]
+
+
+def test_a_boundary_that_is_not_reached_is_an_ordinary_outcome(make: Any) -> None:
+    loop = fold(make, *PLANE)
+    with torch.no_grad():  # whatever comes in, class 0
+        loop.run.model.head.weight.zero_()
+        loop.run.model.head.bias.copy_(torch.tensor([1.0, 0.0]))
+    event = grow_one(loop)
+    assert event["units_added"] == 0
+    assert "not reached" in event["details"]["reason"]
+
+
+@pytest.mark.parametrize("kind", ["kmeans", "hdbscan"])
+@pytest.mark.parametrize(
+    "points",
+    [np.zeros((1, 2)), np.zeros((7, 2)), np.eye(2), np.repeat(np.eye(3), 4, axis=0), np.arange(6.0).reshape(3, 2)],
+    ids=["one", "seven alike", "two", "three places", "three"],
+)
+def test_few_or_identical_points_have_clusters(points: np.ndarray, kind: str) -> None:
+    found = cluster(points.astype(np.float32), None, kind=kind, most=10, seed=0).clusters
+    assert found
+    members = np.concatenate([c.members for c in found])
+    assert len(members) == len(set(members.tolist()))
+    assert all(c.weight == len(c.members) for c in found)
+    if kind == "kmeans":
+        assert len(members) == len(points)
+
+
+def test_clusters_that_are_plain_to_see_are_found_and_the_most_central_comes_first() -> None:
+    rng = np.random.default_rng(0)
+    centres = np.array([[0, 0], [9, 0], [0, 9]], dtype=np.float32)
+    sizes = (40, 25, 10)
+    points = np.concatenate([c + rng.standard_normal((n, 2)) * 0.5 for c, n in zip(centres, sizes, strict=True)])
+    for kind in ("kmeans", "hdbscan"):
+        found = cluster(points.astype(np.float32), None, kind=kind, most=8, seed=0).clusters
+        assert len(found) == 3
+        for c, centre in zip(found, centres, strict=True):
+            assert np.linalg.norm(points[c.members[0]] - centre) < 1
+    weights = np.concatenate([np.full(n, w) for n, w in zip(sizes, (1.0, 1.0, 9.0), strict=True)])
+    severe = cluster(points.astype(np.float32), weights, kind="kmeans", most=8, seed=0).clusters
+    assert np.linalg.norm(points[severe[0].members[0]] - centres[2]) < 1
+    assert severe[0].weight == pytest.approx(90)
+
+
+def test_noise_alone_falls_back_to_its_densest_place() -> None:
+    points = np.concatenate([np.linspace(0, 1, 4) ** 2 * 1e-3, 10.0 ** np.arange(8)])[:, None]
+    rng = np.random.default_rng(1)
+    spread = rng.uniform(-1, 1, (6, 30)).astype(np.float32)
+    found = cluster(spread, None, kind="hdbscan", most=10, seed=0).clusters
+    assert len(found) == 1
+    assert 1 <= len(found[0].members) <= 6
+    assert len(points) == 12
+
+
+MISTAKES = {
+    "model=mlp model.norm=batch": ["model=mlp", "without a norm"],
+    "model=mlp model.bias=false": ["biases"],
+    "model=vit": ["vectors", "use model=mlp"],
+    "model=mlp model.hidden=[]": ["no hidden layer"],
+    "model=mlp model.hidden=[4,3] method.layer=3": ["method.layer=3", "1 (hidden 1), 2 (hidden 2)"],
+    "model=mlp model.activation=identity": ["model.activation=identity", "relu"],
+    "method.cluster=dbscan": ["method.cluster=dbscan", "hdbscan"],
+    "method.neurons_per_event=0": ["method.neurons_per_event=0", "1 or more"],
+    "method.regularization=-1": ["method.regularization=-1", "0 or more"],
+}
+
+
+@pytest.mark.parametrize("typed", MISTAKES)
+def test_what_cannot_fold_is_refused_in_a_sentence(typed: str, grow: Callable) -> None:
+    outcome = grow("train", "method=fold", "dataset=digits", *typed.split())
+    assert outcome.code == 2
+    assert all(word in outcome.err for word in MISTAKES[typed]), outcome.err
+    assert "Traceback" not in outcome.err
+
+
+def test_a_smooth_activation_is_allowed_with_what_theorem_3_then_says(grow: Callable) -> None:
+    outcome = grow("train", *RUN, "model.activation=gelu", "run_dir=r")
+    assert outcome.code == 0
+    assert "smooth" in outcome.err
+    assert "Theorem 3" in outcome.err

@@ -1,0 +1,153 @@
+"""Growth that did not help is taken back: weights, optimizer, batch size and the method's memory are as before."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from growing_nets import NETS, grow_at_random
+
+from grow_cli.surgery.undo import Snapshot
+from grow_cli.training.growth import grow as grow_once
+from grow_cli.training.rollback import Undo
+
+GROWTHS = ["method=net2net", "method=random_width", "method=copy", "method=fold"]
+
+
+def trained(make: Any, method: str, *overrides: str) -> Any:
+    model = {"method=copy": "model=residual_mlp", "method=fold": "model=mlp_fold"}.get(method, "model=mlp_tiny")
+    loop = make(method, model, *overrides)
+    step = loop.run.train_step()
+    for _ in range(20):
+        step(*loop.run.batches.next())
+    return loop
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "sgd", "natural"])
+@pytest.mark.parametrize("method", GROWTHS)
+def test_a_restored_net_trains_on_as_if_it_had_never_grown(method: str, optimizer: str, make: Any) -> None:
+    given = (f"optimizer={optimizer}", *(("optimizer.iterations=5",) if optimizer == "natural" else ()))
+    plain, back = (trained(make, method, *given) for _ in range(2))
+    snapshot = Snapshot.take(back.run.model, back.run.optimizer)
+    identity = id(back.run.model)
+    assert grow_once(back.run, back.method)["units_added"] > 0
+    place = back.run.batches.state_dict()
+    step = back.run.train_step()
+    for _ in range(5):
+        step(*back.run.batches.next())
+    snapshot.restore(back.run.model, back.run.optimizer)
+    back.run.batches.load_state_dict(place)
+    for group, other in zip(back.run.optimizer.param_groups, plain.run.optimizer.param_groups, strict=True):
+        group["lr"] = other["lr"]  # the loop's: a warm-up had its own
+    assert id(back.run.model) == identity
+    assert back.run.model.architecture() == plain.run.model.architecture()
+    torch.manual_seed(0)
+    steps = [(loop.run, loop.run.train_step()) for loop in (plain, back)]
+    for _ in range(5):
+        for run, step in steps:
+            step(*run.batches.next())
+    for a, b in zip(plain.run.model.parameters(), back.run.model.parameters(), strict=True):
+        torch.testing.assert_close(a, b, rtol=0, atol=0)
+
+
+def test_a_snapshot_is_not_changed_by_what_comes_after(make: Any) -> None:
+    loop = trained(make, "method=net2net")
+    before = {name: t.clone() for name, t in loop.run.model.state_dict().items()}
+    snapshot = Snapshot.take(loop.run.model, loop.run.optimizer)
+    step = loop.run.train_step()
+    for _ in range(3):
+        step(*loop.run.batches.next())
+    assert any(not torch.equal(t, before[name]) for name, t in loop.run.model.state_dict().items())
+    assert all(torch.equal(t, before[name]) for name, t in snapshot.model.items())
+    snapshot.restore(loop.run.model, loop.run.optimizer)
+    for _ in range(3):
+        loop.run.train_step()(*loop.run.batches.next())
+    assert all(torch.equal(t, before[name]) for name, t in snapshot.model.items())
+
+
+ROLLING = (
+    "method=fold",
+    "model=mlp_fold",
+    "model.hidden=[3]",
+    "subset=400",
+    "optimizer=adam",
+    "trigger=every",
+    "trigger.every=2",
+    "growth.rollback=true",
+    "growth.until=0.9",
+    "stop.epochs=20",
+)
+
+
+def events_of(folder: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (folder / "growth.jsonl").read_text().splitlines()]
+
+
+def test_a_growth_that_helps_is_kept_and_one_that_does_not_is_undone(grow: Callable, tmp_path: Path) -> None:
+    """A rate of nearly zero after the first events: no growth can help any more."""
+    assert grow("train", *ROLLING, "optimizer.lr=1e-9", "run_dir=r").code == 0
+    events = events_of(tmp_path / "r")
+    assert [e["kind"] for e in events[:4]] == ["width", "rollback"] * 2
+    for grown, undone in zip(events[::2], events[1::2], strict=False):
+        assert undone["units_added"] == -grown["units_added"] == -1
+        assert undone["widths_after"] == grown["widths_before"]
+        assert undone["loss_after"] == pytest.approx(grown["loss_before"], rel=1e-6)
+        assert undone["details"]["undone"] == grown["event"]
+        assert undone["details"]["score_now"] <= undone["details"]["score_before"]
+    assert grow("train", *ROLLING, "optimizer.lr=1e-2", "run_dir=s").code == 0
+    kinds = [e["kind"] for e in events_of(tmp_path / "s")]
+    assert kinds[:2] == ["width", "width"]
+
+
+def test_a_mistake_whose_neuron_was_taken_back_is_not_tried_again_and_is_told(grow: Callable, tmp_path: Path) -> None:
+    import pandas as pd
+
+    outcome = grow("train", *ROLLING, "optimizer.lr=1e-9", "run_dir=r")
+    assert "taken back" in outcome.out
+    table = pd.read_csv(tmp_path / "r/mistakes/mistakes.csv")
+    assert table["rolled_back"].sum() >= 2
+    assert table["sample"].is_unique
+    summary = json.loads((tmp_path / "r/summary.json").read_text())
+    assert summary["mistakes_targeted"] == int((table["rolled_back"] == 0).sum())
+    assert grow("explain", "r").code == 0
+    page = (tmp_path / "r/explain.html").read_text()
+    assert page.count("taken back</span>") == table["rolled_back"].sum()
+    assert grow("eval", "r").code == 0
+    assert grow("plot", "r").code == 0
+
+
+def test_without_rollback_nothing_is_remembered(make: Any) -> None:
+    loop = trained(make, "method=net2net")
+    loop.train_until_next_evaluation()
+    loop.run.progress.growth_pending = True
+    loop._grow()
+    assert loop.run.undo is None
+
+
+def test_what_can_be_undone_survives_a_checkpoint(make: Any) -> None:
+    loop = trained(make, "method=net2net")
+    loop.train_until_next_evaluation()
+    undo = Undo.take(loop.run)
+    again = Undo.from_state(undo.state_dict())
+    assert again.snapshot.architecture == undo.snapshot.architecture
+    assert (again.event, again.score, again.batch_size) == (undo.event, undo.score, undo.batch_size)
+    assert all(torch.equal(t, undo.snapshot.model[name]) for name, t in again.snapshot.model.items())
+
+
+@pytest.mark.parametrize("name", NETS)
+def test_every_net_can_be_put_back(name: str) -> None:
+    model, x = NETS[name].build()
+    optimizer = torch.optim.AdamW(model.parameters())
+    model(x).square().sum().backward()
+    optimizer.step()
+    snapshot, outputs = Snapshot.take(model, optimizer), model(x)
+    grow_at_random(model, optimizer)
+    assert model.architecture() != snapshot.architecture
+    snapshot.restore(model, optimizer)
+    torch.testing.assert_close(model(x), outputs, rtol=0, atol=0)
+    assert [p for g in optimizer.param_groups for p in g["params"]] == list(model.parameters())
+    assert len(optimizer.state) == len(list(model.parameters()))
