@@ -4,6 +4,7 @@
     python scripts/baselines.py depth_mnist --data-dir ../shared/data
     python scripts/baselines.py width_mnist --data-dir ../shared/data --seeds 5
     python scripts/baselines.py width_mnist_annealed --data-dir ../shared/data --seeds 5
+    python scripts/baselines.py fold_mnist_50 --data-dir ../shared/data --seeds 5
 
 Runs `grow train` into outputs/baselines/<comparison>/<way>/<seed> (finished runs are used again), then tabulates the run
 folders: what the nets reached, what the growth did at the events, and what it cost.
@@ -54,6 +55,23 @@ _WIDTH = {
     "random": ["method=random_width"],
     "net2net": ["method=net2net"],
 }
+
+
+def _fold(hidden: int, *short: str) -> dict[str, list[str]]:
+    """Grown to so many hidden units, and the static nets of that size: for as many epochs, and for a short training."""
+    static = ["method=static", f"model.hidden=[{hidden}]", "evaluate.every=1"]
+    return {
+        "fold": [f"growth.max_units=[{hidden}]"],
+        "random units": ["method=random_width", "trigger=adf", "growth.neurons=1", f"growth.max_units=[{hidden}]"],
+        "static, as many epochs": static,
+        f"static, {short[0].removeprefix('stop.epochs=')} epochs": [*static, *short],
+    }
+
+
+_FOLD_NOTE = (
+    "All have the recipe of `conf/experiment`, which was tuned on the validation split: AdamW, one cycle, which begins anew after "
+    "each growth. The random units come when the same trigger fires, from N(0, 1), turned downhill and scaled by a search."
+)
 COMPARISONS = {
     "depth_digits": Comparison("Depth growth on the digits", [], _DEPTH, _DEPTH_NOTE),
     "depth_mnist": Comparison("Depth growth on MNIST", ["experiment=alether_mnist"], _DEPTH, _DEPTH_NOTE),
@@ -70,6 +88,21 @@ COMPARISONS = {
         _WIDTH | {"static, final size": ["method=static", "model.hidden=[110,51]"]},
         "The recipe with which the static net is at its best: dropout, L2, one cycle over 25 epochs. The static net is trained "
         "for as many epochs.",
+    ),
+    "fold_mnist_50": Comparison(
+        "Fold on MNIST, 10 to 50 hidden units", ["experiment=fold_mnist"], _fold(50, "stop.epochs=25"), _FOLD_NOTE
+    ),
+    "fold_mnist_100": Comparison(
+        "Fold on MNIST, 10 to 100 hidden units",
+        ["experiment=fold_mnist", "stop.epochs=200"],
+        _fold(100, "stop.epochs=25"),
+        _FOLD_NOTE,
+    ),
+    "fold_cifar10": Comparison(
+        "Fold on CIFAR-10, 10 to 70 hidden units",
+        ["experiment=fold_cifar10"],
+        _fold(70, "stop.epochs=15"),
+        _FOLD_NOTE,
     ),
 }
 
@@ -142,21 +175,32 @@ def tabulate(runs: pd.DataFrame, name: str, seeds: int, command: str) -> str:
     lines = [
         f"# {comparison.title}: {seeds} seeds, one recipe",
         "",
-        f"Made by `{command}`. Mean ± standard deviation over the seeds; p: two-sided paired t-test of the test accuracy against",
-        f"{first}. GFLOPs and seconds are of the whole run, growing included (`growing`: seconds of it). Change of f: root of",
-        "E‖f_new − f_old‖² / E‖f_old‖² at the growth events; loss jump: of a fixed batch, just after the event against before;",
-        "settled: after the new block's own warm-up, where the method has one.",
+        f"Made by `{command}`. Mean ± standard deviation over the seeds; p: two-sided t-test of the test accuracy against {first},",
+        "paired by seed, and Welch's, unpaired. GFLOPs and seconds are of the whole run, growing included (`growing`: seconds of it).",
+        "Change of f: root of E‖f_new − f_old‖² / E‖f_old‖² at the growth events; loss jump: of a fixed batch, just after the event",
+        "against before; settled: after the new block's own warm-up, where the method has one.",
         *([comparison.note] if comparison.note else []),
         "",
-        "| | test accuracy, % | p | train, % | widths | " + " | ".join(column for column, _ in COLUMNS) + " |",
-        "| --- " * (len(COLUMNS) + 5) + "|",
+        "| | test accuracy, % | p | Welch's p | train, % | widths | "
+        + " | ".join(column for column, _ in COLUMNS)
+        + " |",
+        "| --- " * (len(COLUMNS) + 6) + "|",
     ]
     for way in comparison.ways:
         mine = runs[runs["way"] == way].sort_values("seed")
         same = way == first or (mine["test"].to_numpy() == reference).all()
-        p = "" if same or seeds < 2 else f"{stats.ttest_rel(mine['test'].to_numpy(), reference).pvalue:.3f}"
+        paired, welch = "", ""
+        if not same and seeds > 1:
+            paired = f"{stats.ttest_rel(mine['test'].to_numpy(), reference).pvalue:.3f}"
+            welch = f"{stats.ttest_ind(mine['test'].to_numpy(), reference, equal_var=False).pvalue:.3f}"
         widths = mine["widths"].unique()
-        cells = [way, f"{mine['test'].mean():.2f} ± {mine['test'].std():.2f}", p, f"{mine['train'].mean():.2f}"]
+        cells = [
+            way,
+            f"{mine['test'].mean():.2f} ± {mine['test'].std():.2f}",
+            paired,
+            welch,
+            f"{mine['train'].mean():.2f}",
+        ]
         cells += [widths[0] if len(widths) == 1 else f"{min(widths)} to {max(widths)}"]
         cells += [form.format(mine[c].mean()) if mine[c].notna().any() else "" for c, form in COLUMNS]
         lines.append("| " + " | ".join(cells) + " |")

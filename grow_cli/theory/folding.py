@@ -20,7 +20,8 @@ def boundary_point(logits: Outputs, x: Tensor, predicted: int, true: int, *, tol
     Within x's linear region the boundary is a plane, and its point nearest to x is x − d ∇d/‖∇d‖² with d = f_predicted −
     f_true. Where that leaves the region, a boundary point is searched by such steps, and else along many rays; from there the
     planes met are kept, what is nearest to x on the far side of all of them is tried next, and where the way there crosses the
-    boundary, the crossing is nearer still. At the end rays within that distance are tried once more.
+    boundary, the crossing is nearer still. At the end rays within that distance are tried once more. It is a local search: of
+    a boundary that bends back and forth it may miss a nearer piece.
 
     :param logits: differentiable, (n, d) → (n, c)
     :param tolerance: of |d| at the point returned
@@ -67,8 +68,8 @@ class _Search:
             leaf = point.detach()[None].requires_grad_()
             outputs = self._logits(leaf)[0]
             d = outputs[self._classes[0]] - outputs[self._classes[1]]
-            (slope,) = torch.autograd.grad(d, leaf)
-        return d.detach(), slope[0]
+            (slope,) = torch.autograd.grad(d, leaf, allow_unused=True) if d.requires_grad else (None,)
+        return d.detach(), torch.zeros_like(point) if slope is None else slope[0]
 
     def by_newton(self) -> Tensor | None:
         """A boundary point, by steps to the plane of the linear region that each leads to."""
@@ -141,7 +142,7 @@ class _Search:
 
 
 def _shortest_step(planes: list[tuple[Tensor, Tensor]]) -> Tensor:
-    """The shortest step y with n·y + h ≤ 0 for all planes: a non-negative least-squares problem, by its active set."""
+    """The shortest step y with n·y + h ≤ 0 for all planes, on one of them at least: by the active set."""
     normals = torch.stack([n for n, _ in planes])
     heights = torch.stack([h for _, h in planes])
     active = [int(heights.argmax())]
@@ -162,7 +163,7 @@ def _shortest_step(planes: list[tuple[Tensor, Tensor]]) -> Tensor:
 
 
 def surface_point(outputs: Outputs, x: Tensor, target: Tensor, *, steps: int = 50) -> Tensor:
-    """The input (d,) of the point on the surface (x, f(x)) nearest to (x, target): x_fold of a regression (Algorithm 1).
+    """The input (d,) of a point on the surface (x, f(x)) with none nearer to (x, target) around it: x_fold of a regression.
 
     Within a linear region with the derivative J it is exactly x + Jᵀ(1 + JJᵀ)⁻¹(target − f(x)); beyond, Gauss-Newton steps are
     taken as long as they lead nearer. Where f is flat, it is x itself.
@@ -203,7 +204,7 @@ def fold_regularization(weight: Tensor, bias: Tensor, x_mistake: Tensor, x_fold:
 
     :param weight: w (d,), or (k, d) of several units, whose terms are added
     :param bias: b (), or (k,)
-    :param x_mistake: φ(x_mistake) (d,), or (k, d)
+    :param x_mistake: φ(x_mistake), shaped like w
     :param x_fold: φ(x_fold), likewise
     """
     points = torch.stack([x_mistake, x_fold])
@@ -230,9 +231,9 @@ def ascend_in_ball(objective: Callable[[Tensor], Tensor], start: Tensor, *, radi
         return value.detach(), torch.zeros_like(w) if slope is None else slope
 
     def bounded(w: Tensor) -> Tensor:
-        return w * (radius / w.norm().clamp_min(radius))
+        return w * (radius / w.norm().clamp_min(max(radius, 1e-30)))
 
-    point = bounded(start)
+    point = bounded(start.detach())
     value, slope = measured(point)
     length = radius / 4
     for _ in range(steps):

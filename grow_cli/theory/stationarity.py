@@ -63,21 +63,22 @@ def stationarity(
         return Stationarity(math.nan, math.nan, False, False)
     mean = sum(recent) / window
     spread = math.sqrt(sum((loss - mean) ** 2 for loss in recent) / window)
-    is_minimum = recent[-1] <= min(recent) + tolerance * spread
+    constant = spread <= _ROUNDING * abs(mean)
+    is_minimum = constant or recent[-1] <= min(recent) + tolerance * spread
     slope_pvalue = _falling(recent)
-    pvalue = _unit_root(recent, maxlag, autolag) if spread > _ROUNDING * abs(mean) else 0.0
+    pvalue = 0.0 if constant else _unit_root(recent, maxlag, autolag)
     flat = slope_pvalue >= level or not require_flat
     return Stationarity(pvalue, slope_pvalue, is_minimum, is_minimum and pvalue < level and flat)
 
 
 def _unit_root(losses: list[float], maxlag: int, autolag: str | None) -> float:
-    """The test's p; 0 where the series follows the test regression without any noise and so has no unit root to speak of."""
+    """The test's p; 1, nothing being shown, where the series leaves no noise to test against (a straight line)."""
     from statsmodels.tsa.stattools import adfuller
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of statsmodels' own plans, and of divisions by a noise of zero
         pvalue = float(adfuller(losses, maxlag=maxlag, autolag=autolag)[1])
-    return 0.0 if math.isnan(pvalue) else pvalue
+    return 1.0 if math.isnan(pvalue) else pvalue
 
 
 def _falling(losses: list[float]) -> float:

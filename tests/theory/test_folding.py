@@ -108,8 +108,8 @@ def in_the_plane() -> list[Case]:
 
 
 def in_many_dimensions() -> list[Case]:
-    return [case for inputs, hidden, n in ((20, (30,), 20), (20, (16, 16), 20), (784, (20,), 6), (784, (32, 32), 4))
-            for case in cases(inputs, hidden, n)]  # fmt: skip
+    shapes = ((20, (30,), 20), (20, (16, 16), 20), (784, (20,), 6), (784, (32, 32), 4))
+    return [case for inputs, hidden, count in shapes for case in cases(inputs, hidden, count)]
 
 
 def reached(found: list[Case]) -> list[Case]:
@@ -203,7 +203,7 @@ def test_a_boundary_beyond_a_flat_region_is_found(dimension: int) -> None:
 
 
 def test_the_nearer_of_two_boundaries_is_found_though_the_first_step_leads_to_the_other() -> None:
-    """The lead falls slowly to the right, where it ends at 3, and steeply to the left from −1 on, where it ends at −1.1."""
+    """The lead falls slowly to the right, where it ends at 3, and steeply to the left of −1, where it ends at −1.1."""
 
     def two(points: Tensor) -> Tensor:
         right, left = 3 - points[:, 0], 40 * (points[:, 0] + 1.1)
@@ -234,7 +234,7 @@ def test_an_input_on_the_boundary_is_its_own_nearest_point() -> None:
 
 def test_single_precision_gives_nearly_the_same_point() -> None:
     """In the plane; in many dimensions local searches may end at another boundary, at most a fifth farther away."""
-    for case in reached(in_the_plane()) + reached(in_many_dimensions()):
+    for case in reached(in_the_plane())[::3] + reached(in_many_dimensions())[::2]:
         single = boundary_point(case.net, case.x.float(), case.predicted, case.true)
         assert single.dtype == torch.float32
         assert abs(float(case.leads(single[None].double()))) < 2e-4

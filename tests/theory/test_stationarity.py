@@ -88,6 +88,16 @@ def test_choosing_the_lag_by_aic_is_worse_on_both_counts() -> None:
     assert rejected("noise", **aic) <= rejected("noise") - 0.3
 
 
+def test_a_chosen_lag_gives_the_p_of_that_lag() -> None:
+    chosen = set()
+    for losses, found in zip(simulated("walk")[:20].tolist(), found_in("walk", autolag="AIC", maxlag=8), strict=False):
+        fixed = [stationarity(losses, maxlag=lag).pvalue for lag in range(9)]
+        alike = [lag for lag, pvalue in enumerate(fixed) if pvalue == pytest.approx(found.pvalue, rel=1e-9)]
+        assert len(alike) == 1
+        chosen.update(alike)
+    assert len(chosen) >= 3
+
+
 def test_the_slopes_p_is_uniform_on_flat_noise() -> None:
     values = np.sort([found.slope_pvalue for found in found_in("noise")])
     assert np.abs(values - (np.arange(TRIALS) + 0.5) / TRIALS).max() < 1.36 / math.sqrt(TRIALS)
@@ -186,20 +196,12 @@ def test_the_shortest_window_allowed_can_be_tested() -> None:
     assert 0 < stationarity([1.0, 0.9, 1.1, 0.95], 4).pvalue < 1
 
 
-def test_the_last_loss_is_a_minimum_within_the_tolerance() -> None:
-    losses = simulated("noise")[0].tolist()
-    least, deviation = min(losses), float(np.std(losses))
-    for above, tolerance, expected in (
-        (0.0, 0.0, True),
-        (0.1, 0.0, False),
-        (0.4, 0.5, True),
-        (0.6, 0.5, False),
-        (0.9, 1.0, True),
-        (1.1, 1.0, False),
-    ):
-        # in place of the last loss one so far above the least; it moves the deviation by a few percent
-        ends = [*losses[:-1], least + above * deviation]
-        assert stationarity(ends, tolerance=tolerance).is_minimum == expected, (above, tolerance)
+def test_the_last_loss_is_a_minimum_within_the_tolerance_in_deviations_of_the_window() -> None:
+    for losses in simulated("noise")[:20].tolist():
+        above = (losses[-1] - min(losses)) / float(np.std(losses))
+        if above > 0:
+            assert stationarity(losses, tolerance=above * 1.001).is_minimum
+            assert not stationarity(losses, tolerance=above * 0.999).is_minimum
 
 
 def test_a_last_loss_that_rises_is_no_minimum() -> None:
@@ -301,6 +303,13 @@ def test_the_trigger_forgets_at_reset() -> None:
     assert fires(trigger, [1.0] * 8)[-1]
     trigger.reset(seen)
     assert fires(trigger, [0.5] * 8) == [False] * 7 + [True], "no loss of before the growth is read"
+
+
+def test_the_triggers_state_is_no_longer_than_its_window() -> None:
+    trigger = AdfOption(window=8).build()
+    losses = simulated("noise")[0].tolist()
+    ask(trigger, losses)
+    assert trigger.state_dict() == {"losses": losses[-8:]}
 
 
 @pytest.mark.parametrize("cut", [0, 7, 12, 35])

@@ -92,7 +92,7 @@ class Placing:
 
         With cross-entropy and equal outgoing weights the objective says nothing: a loss's derivatives with respect to the
         logits add up to zero, so that neither ∂L/∂x nor ∂L/∂w depends on w. What then tells is Theorem 5 a step later: outgoing
-        weights have gone against (p − y)·h, the change of ∂L/∂x is a negative multiple of w, and points to x_fold as it should.
+        weights have gone against (p − y)·h, the change of ∂L/∂x is, with ∂L/∂f held, a negative multiple of w.
         """
         size = towards.norm()
         if float(size) == 0:
