@@ -69,8 +69,8 @@ def _fold(hidden: int, *short: str) -> dict[str, list[str]]:
 
 
 _FOLD_NOTE = (
-    "All have the recipe of `conf/experiment`, which was tuned on the validation split: AdamW, one cycle, which begins anew after "
-    "each growth. The random units come when the same trigger fires, from N(0, 1), turned downhill and scaled by a search."
+    "All have the recipe of `conf/experiment`, which was tuned on the validation split: AdamW, one cycle, which begins anew "
+    "after each growth. The random units come when the same trigger fires, from N(0, 1), turned downhill and scaled by a search."
 )
 COMPARISONS = {
     "depth_digits": Comparison("Depth growth on the digits", [], _DEPTH, _DEPTH_NOTE),
@@ -175,10 +175,10 @@ def tabulate(runs: pd.DataFrame, name: str, seeds: int, command: str) -> str:
     lines = [
         f"# {comparison.title}: {seeds} seeds, one recipe",
         "",
-        f"Made by `{command}`. Mean ± standard deviation over the seeds; p: two-sided t-test of the test accuracy against {first},",
-        "paired by seed, and Welch's, unpaired. GFLOPs and seconds are of the whole run, growing included (`growing`: seconds of it).",
-        "Change of f: root of E‖f_new − f_old‖² / E‖f_old‖² at the growth events; loss jump: of a fixed batch, just after the event",
-        "against before; settled: after the new block's own warm-up, where the method has one.",
+        f"Made by `{command}`. Mean ± standard deviation over the seeds; p: two-sided t-test of the test accuracy against",
+        f"{first}, paired by seed, and Welch's, unpaired. GFLOPs and seconds are of the whole run, growing included (`growing`:",
+        "seconds of it). Change of f: root of E‖f_new − f_old‖² / E‖f_old‖² at the growth events; loss jump: of a fixed batch, just",
+        "after the event against before; settled: after the new block's own warm-up, where the method has one.",
         *([comparison.note] if comparison.note else []),
         "",
         "| | test accuracy, % | p | Welch's p | train, % | widths | "
