@@ -57,14 +57,13 @@ _WIDTH = {
 }
 
 
-def _fold(hidden: int, *short: str) -> dict[str, list[str]]:
-    """Grown to so many hidden units, and the static nets of that size: for as many epochs, and for a short training."""
+def _fold(hidden: int, epochs: int) -> dict[str, list[str]]:
+    """Grown to so many hidden units, and the static nets of that size: for as many epochs, and for the best short training."""
     static = ["method=static", f"model.hidden=[{hidden}]", "evaluate.every=1"]
     return {
         "fold": [f"growth.max_units=[{hidden}]"],
-        "random units": ["method=random_width", "trigger=adf", "growth.neurons=1", f"growth.max_units=[{hidden}]"],
         "static, as many epochs": static,
-        f"static, {short[0].removeprefix('stop.epochs=')} epochs": [*static, *short],
+        f"static, {epochs} epochs": [*static, f"stop.epochs={epochs}"],
     }
 
 
@@ -90,18 +89,24 @@ COMPARISONS = {
         "for as many epochs.",
     ),
     "fold_mnist_50": Comparison(
-        "Fold on MNIST, 10 to 50 hidden units", ["experiment=fold_mnist"], _fold(50, "stop.epochs=25"), _FOLD_NOTE
+        "Fold on MNIST, 10 to 50 hidden units",
+        ["experiment=fold_mnist"],
+        {
+            **_fold(50, 25),
+            "random units": ["method=random_width", "trigger=adf", "growth.neurons=1", "growth.max_units=[50]"],
+        },
+        _FOLD_NOTE,
     ),
     "fold_mnist_100": Comparison(
         "Fold on MNIST, 10 to 100 hidden units",
         ["experiment=fold_mnist", "stop.epochs=200"],
-        _fold(100, "stop.epochs=25"),
+        _fold(100, 25),
         _FOLD_NOTE,
     ),
     "fold_cifar10": Comparison(
         "Fold on CIFAR-10, 10 to 70 hidden units",
         ["experiment=fold_cifar10"],
-        _fold(70, "stop.epochs=15"),
+        _fold(70, 15),
         _FOLD_NOTE,
     ),
 }
@@ -156,6 +161,7 @@ def read(name: str, seeds: int) -> pd.DataFrame:
                     "change of f": pd.Series([100 * e["function_change_relative"] for e in grown]).mean(),
                     "loss jump": pd.Series([e["loss_after"] - e["loss_before"] for e in grown]).mean(),
                     "settled": pd.Series([e["loss_settled"] - e["loss_before"] for e in grown]).mean(),
+                    "corrected": summary.get("mistakes_corrected", float("nan")),
                 }
             )
     return pd.DataFrame(rows)
@@ -163,7 +169,7 @@ def read(name: str, seeds: int) -> pd.DataFrame:
 
 COLUMNS = [
     ("parameters", "{:,.0f}"), ("events", "{:.1f}"), ("GFLOPs", "{:.0f}"), ("seconds", "{:.1f}"), ("growing", "{:.1f}"),
-    ("change of f", "{:.0f}"), ("loss jump", "{:+.3f}"), ("settled", "{:+.3f}"),
+    ("change of f", "{:.0f}"), ("loss jump", "{:+.3f}"), ("settled", "{:+.3f}"), ("corrected", "{:.0%}"),
 ]  # fmt: skip
 
 
@@ -172,19 +178,22 @@ def tabulate(runs: pd.DataFrame, name: str, seeds: int, command: str) -> str:
     comparison = COMPARISONS[name]
     first, *_ = comparison.ways
     reference = runs[runs["way"] == first].sort_values("seed")["test"].to_numpy()
+    columns = [(column, form) for column, form in COLUMNS if runs[column].notna().any()]
     lines = [
         f"# {comparison.title}: {seeds} seeds, one recipe",
         "",
         f"Made by `{command}`. Mean ± standard deviation over the seeds; p: two-sided t-test of the test accuracy against",
         f"{first}, paired by seed, and Welch's, unpaired. GFLOPs and seconds are of the whole run, growing included (`growing`:",
-        "seconds of it). Change of f: root of E‖f_new − f_old‖² / E‖f_old‖² at the growth events; loss jump: of a fixed batch, just",
-        "after the event against before; settled: after the new block's own warm-up, where the method has one.",
+        "seconds of it). Change of f: root of E‖f_new − f_old‖² / E‖f_old‖² at the growth events; loss jump: of a fixed batch,",
+        "just after the event against before; settled: after the new block's own warm-up, where the method has one.",
+        *["corrected: instances that a neuron was grown for about which the net is right at the end."]
+        * ("corrected" in dict(columns)),
         *([comparison.note] if comparison.note else []),
         "",
         "| | test accuracy, % | p | Welch's p | train, % | widths | "
-        + " | ".join(column for column, _ in COLUMNS)
+        + " | ".join(column for column, _ in columns)
         + " |",
-        "| --- " * (len(COLUMNS) + 6) + "|",
+        "| --- " * (len(columns) + 6) + "|",
     ]
     for way in comparison.ways:
         mine = runs[runs["way"] == way].sort_values("seed")
@@ -202,7 +211,7 @@ def tabulate(runs: pd.DataFrame, name: str, seeds: int, command: str) -> str:
             f"{mine['train'].mean():.2f}",
         ]
         cells += [widths[0] if len(widths) == 1 else f"{min(widths)} to {max(widths)}"]
-        cells += [form.format(mine[c].mean()) if mine[c].notna().any() else "" for c, form in COLUMNS]
+        cells += [form.format(mine[c].mean()) if mine[c].notna().any() else "" for c, form in columns]
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
 

@@ -26,7 +26,8 @@ class Neuron:
 
     row: dict[str, Any]
     """Empty cells are None."""
-    png: bytes
+    png: bytes | None
+    """None where it was lost."""
 
 
 def write_page(folder: RunFolder, config: Config, output: Path) -> Path:
@@ -35,8 +36,8 @@ def write_page(folder: RunFolder, config: Config, output: Path) -> Path:
     planes = draw_planes(folder, config, [neuron.row for neuron in neurons])
     cards = "\n".join(_card(neuron, planes.get(int(neuron.row["neuron"]))) for neuron in neurons)
     summary = folder.read_summary()
-    title = f"Why each neuron of {folder.path.name} exists"
-    facts = [f"{config.model.name} on {config.dataset.name}", f"seed {config.seed}"]
+    title = f"Why each neuron exists: {config.model.name} on {config.dataset.name}, seed {config.seed}"
+    facts = [str(folder.path)]
     if "test_accuracy" in summary:
         facts.append(f"test accuracy {100 * summary['test_accuracy']:.2f} %")
     elif "test_r2" in summary:
@@ -57,16 +58,18 @@ def read_mistakes(folder: RunFolder) -> list[Neuron]:
     table = place / "mistakes.csv"
     if not table.is_file():
         grown = any(event["units_added"] > 0 for event in growth_events(folder))
-        why = "its neurons were not grown for mistakes" if grown else "nothing has grown in it yet"
+        why = (
+            "its neurons were not grown for mistakes, or the folder was not copied along"
+            if grown
+            else "nothing has grown yet"
+        )
         raise UserError(f"{table} does not exist: {why}; a run with method=fold has one after its first growth")
     try:
         rows = pd.read_csv(table, dtype=str, keep_default_na=False).to_dict("records")
+        pictures = [place / str(row["picture"]) for row in rows]
         return [
-            Neuron(
-                {str(k): v or None for k, v in row.items()},
-                (place / str(row["picture"])).read_bytes(),
-            )
-            for row in rows
+            Neuron({str(k): v or None for k, v in row.items()}, path.read_bytes() if path.is_file() else None)
+            for row, path in zip(rows, pictures, strict=True)
         ]
     except (OSError, KeyError, ValueError) as error:
         raise UserError(f"{place} is damaged ({error}): restore it from a copy") from error
@@ -90,7 +93,9 @@ def tell(neurons: list[Neuron]) -> str:
 
 def _card(neuron: Neuron, plane: bytes | None) -> str:
     row = {key: None if value is None else escape(str(value)) for key, value in neuron.row.items()}
-    picture = base64.b64encode(plane or neuron.png).decode()
+    png = plane or neuron.png
+    told = f"the mistake that neuron {row['neuron']} was grown for"
+    shown = "" if png is None else f'<img src="data:image/png;base64,{base64.b64encode(png).decode()}" alt="{told}">'
     kind = "wide" if plane else ""
     if row["rolled_back"] == "1":
         state, word = "back", "taken back"
@@ -102,12 +107,12 @@ def _card(neuron: Neuron, plane: bytes | None) -> str:
     distance = float(str(neuron.row["distance"]))
     said = f", now {row['predicted_at_end']}" if row["predicted_at_end"] is not None and state == "wrong" else ""
     return f"""<figure class="{kind}">
-<img src="data:image/png;base64,{picture}" alt="the mistake that neuron {row["neuron"]} was grown for">
+{shown}
 <figcaption>
 <p class="head">neuron {row["neuron"]} <span class="{state}">{word}</span></p>
 <p><b>{row["predicted"]} → {row["true"]}</b>{said}</p>
 <p>cluster: {" → ".join(map(_count, counts))} mistakes</p>
-<p class="small">step {_count(row["step"])}; {_count(row["mistakes"])} mistakes in all; {distance:.2g} from the boundary</p>
+<p class="small">step {_count(row["step"])}; {_count(row["mistakes"])} mistakes in all; {distance:.2g} from its fold</p>
 </figcaption></figure>"""
 
 

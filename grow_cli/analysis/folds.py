@@ -27,7 +27,8 @@ def draw_planes(folder: RunFolder, config: Config, rows: list[dict[str, Any]]) -
 
     :param rows: of mistakes.csv
     """
-    events = [event["event"] for event in growth_events(folder) if event["units_added"]]
+    sites = {event["event"]: event["site"] for event in growth_events(folder) if event["units_added"]}
+    events = list(sites)
     if not all((folder.checkpoints / f"before-{event}.pt").is_file() for event in events):
         return {}
     phases = load_phases(folder)
@@ -40,11 +41,12 @@ def draw_planes(folder: RunFolder, config: Config, rows: list[dict[str, Any]]) -
         at = events.index(int(row["event"]))
         before, after = phases[at].model, phases[at + 1].model
         mistake = data.prepare(data.train.x[int(row["sample"])][None])
-        drawn[int(row["neuron"])] = _draw(before, after, int(row["unit"]) - 1, mistake, data)
+        unit = int(row["unit"]) - 1
+        drawn[int(row["neuron"])] = _draw(before, after, sites[int(row["event"])], unit, mistake, data)
     return drawn
 
 
-def _draw(before: GrowableModel, after: GrowableModel, unit: int, mistake: Tensor, data: Data) -> bytes:
+def _draw(before: GrowableModel, after: GrowableModel, name: str, unit: int, mistake: Tensor, data: Data) -> bytes:
     from matplotlib.figure import Figure
 
     shown = data.probe(_POINTS)
@@ -67,7 +69,7 @@ def _draw(before: GrowableModel, after: GrowableModel, unit: int, mistake: Tenso
         axes.set(xlim=extent[:2], ylim=extent[2:])
         axes.set_title(title, fontsize=9)
         axes.tick_params(labelsize=7)
-    heights = _preactivation(after, unit, data.normalizer(pairs)).reshape(_SIDE, _SIDE).numpy()
+    heights = _preactivation(after, name, unit, data.normalizer(pairs)).reshape(_SIDE, _SIDE).numpy()
     if heights.min() < 0 < heights.max():
         panels[1].contour(x, y, heights, levels=[0.0], colors="red", linewidths=1.2, linestyles="dashed")
     buffer = io.BytesIO()
@@ -76,10 +78,10 @@ def _draw(before: GrowableModel, after: GrowableModel, unit: int, mistake: Tenso
 
 
 @torch.no_grad()
-def _preactivation(model: GrowableModel, unit: int, x: Tensor) -> Tensor:
-    """(n,) of a unit of the first hidden layer that has it."""
+def _preactivation(model: GrowableModel, name: str, unit: int, x: Tensor) -> Tensor:
+    """(n,) of a unit of the hidden layer of that name."""
     seen: list[Tensor] = []
-    site = next(site for site in model.width_sites() if site.units > unit)
+    site = next(site for site in model.width_sites() if site.name == name)
     handle = site.producer.register_forward_hook(lambda module, arguments, output: seen.append(output))
     try:
         model(x)

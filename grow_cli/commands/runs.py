@@ -6,6 +6,8 @@ import argparse
 import json
 from pathlib import Path
 
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -161,7 +163,14 @@ def _with_overrides(folder: RunFolder, overrides: list[str]) -> DictConfig:
                 raise UserError(f"{override}: write KEY=VALUE")
             if key in configuration.GROUP_KEYS:
                 raise UserError(f"{override}: a group cannot be exchanged in a trained run; set one of its keys")
-            OmegaConf.update(typed, key, OmegaConf.from_dotlist([f"value={value}"]).value, force_add=False)
+            read = (
+                OverridesParser.create().parse_override(f"{key}={value}").value()
+            )  # as `grow train` does: off is a word
+            OmegaConf.update(typed, key, read, force_add=False)
+    except HydraException as error:
+        raise UserError(
+            f"{override} cannot be read: write KEY=VALUE, and quote special characters, like 'key=\"a b\"'"
+        ) from error
     except OmegaConfBaseException as error:
         raise UserError(f"{folder.path}: {str(error).splitlines()[0]}") from error
     return typed

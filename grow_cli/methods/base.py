@@ -81,8 +81,9 @@ class Method:
         """
         return []
 
-    def rolled_back(self, run: Run) -> None:
-        """Its last growth has been undone (`growth.rollback`): the net is again as it was before."""
+    def rolled_back(self, run: Run, before: dict[str, Any]) -> None:
+        """Its last growth has been undone (`growth.rollback`): the net is as it was, and so was then its own state."""
+        self.load_state_dict(before)
 
     def keep(self, run: Run, folder: Path) -> None:
         """Bring files of its own in the run folder up to date: after an event, when a run is resumed, and at the end."""
@@ -109,6 +110,8 @@ class MethodOption(Option):
 
     needs_trajectory: ClassVar[bool] = False
     """Whether the frontier's history must be recorded."""
+    grows: ClassVar[bool] = True
+    """False: whatever the trigger says, nothing does."""
     no_score: ClassVar[str] = ""
     """Why a natural expansion score says nothing of what is added; empty where it does."""
 

@@ -115,8 +115,8 @@ class FoldAtMistakes(Method):
         for members in clusters:
             if len(folds) == most:
                 break
-            run.stop_if_interrupted()
             for sample in [s for s in members.tolist() if s not in taken][:_TRIED]:
+                run.stop_if_interrupted()
                 x, y = data.prepare(data.train.x[sample : sample + 1])[0], data.train.y[sample]
                 predicted = judged.answer(sample)
                 try:
@@ -125,7 +125,6 @@ class FoldAtMistakes(Method):
                         y,
                         predicted if isinstance(predicted, int) else 0,
                         data.prepare(data.train.x[members]),
-                        direction=option.direction,
                         steps=option.steps,
                     )
                 except ValueError:  # that boundary is not reached
@@ -146,7 +145,7 @@ class FoldAtMistakes(Method):
                         mistakes=len(mistakes),
                         tolerance=judged.tolerance,
                         members=members.to(torch.int32),
-                        x_mistake=x.cpu(),
+                        x_mistake=x.cpu().clone(),  # a view would take the whole split into every checkpoint
                         x_fold=fold.x_fold.float(),
                     )
                 )
@@ -158,6 +157,7 @@ class FoldAtMistakes(Method):
                 + (f", or a boundary that is not reached ({unreached})" if unreached else "")
             )
             return
+        plan.flops += placing.passes * flops_per_sample(run.model, data.spec.input_shape)
         weight = site.producer.weight
         yield WidthProposal(
             site,
@@ -227,7 +227,7 @@ class FoldAtMistakes(Method):
 
         return held
 
-    def rolled_back(self, run: Run) -> None:
+    def rolled_back(self, run: Run, before: dict[str, Any]) -> None:
         from grow_cli.methods.folding.mistakes import judge
 
         judged = judge(run, self.option.tolerance)
@@ -307,7 +307,6 @@ class FoldOption(MethodOption):
     """α, the weight of L_fold-reg in the loss."""
     regularize: str = "newest"
     """Whose folds are held: `newest` (of the last event), `all`, or `none`."""
-    direction: str = "across"
     steps: int = 30
     """Of gradient ascent on the incoming weights."""
     samples: int = 256
@@ -336,7 +335,10 @@ class FoldOption(MethodOption):
         ):
             value = getattr(self, name)
             check(value >= least, f"method.{name}={value}: must be {least} or more")
-        check(self.regularization >= 0, f"method.regularization={self.regularization:g}: must be 0 or more")
+        check(
+            0 <= self.regularization < float("inf"),
+            f"method.regularization={self.regularization:g}: must be a number, 0 or more",
+        )
         check(
             self.tolerance is None or self.tolerance >= 0,
             f"method.tolerance={self.tolerance}: must be 0 or more, or null",

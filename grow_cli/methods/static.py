@@ -17,5 +17,7 @@ if TYPE_CHECKING:
 class StaticOption(MethodOption):
     """No keys."""
 
+    grows = False
+
     def build(self, model: GrowableModel) -> Method:
         return Method()

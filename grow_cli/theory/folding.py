@@ -238,7 +238,7 @@ def ascend_in_ball(objective: Callable[[Tensor], Tensor], start: Tensor, *, radi
     length = radius / 4
     for _ in range(steps):
         size = slope.norm()
-        if size == 0:
+        if float(size) * radius <= 1e-12 * (1 + abs(float(value))):  # flat but for rounding
             break
         tried = bounded(point + length * slope / size)
         found, ahead = measured(tried)

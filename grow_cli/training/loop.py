@@ -166,7 +166,9 @@ class Loop:
             )
         better = self._note_best(measured)
         progress.readings = verdict.readings
-        progress.growth_pending = verdict.fires and not run.closed
+        if verdict.fires and run.closed and run.undo is not None and score(run) > run.undo.score:
+            run.undo = None  # the last growth has helped, and nothing will be asked of it again
+        progress.growth_pending = verdict.fires and (not run.closed or run.undo is not None)
         if better or progress.growth_pending or progress.evaluations % config.checkpoint.every == 0:
             self.save(best=better)
 
@@ -224,7 +226,7 @@ class Loop:
 
     def _grown(self) -> dict[str, Any]:
         run = self.run
-        undo = Undo.take(run) if run.config.growth.rollback else None
+        undo = Undo.take(run, self.method) if run.config.growth.rollback else None
         event = grow(run, self.method)
         if undo is not None:
             undo.units = event["units_added"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,8 @@ class Undo:
     """What growth may be taken back to, and what it must have bettered when the trigger fires again."""
 
     snapshot: Snapshot
+    method: dict[str, Any]
+    """The method's state."""
     event: int
     """The number of the growth event that followed."""
     units: int
@@ -29,10 +32,12 @@ class Undo:
     batch_size: int
 
     @classmethod
-    def take(cls, run: Run) -> Undo:
-        """Of the present net, before an event."""
+    def take(cls, run: Run, method: Method) -> Undo:
+        """Of the present net and method, before an event."""
         snapshot = Snapshot.take(run.model, run.optimizer)
-        return cls(snapshot, run.progress.firings + 1, 0, score(run), run.batches.batch_size)
+        return cls(
+            snapshot, deepcopy(method.state_dict()), run.progress.firings + 1, 0, score(run), run.batches.batch_size
+        )
 
     def state_dict(self) -> dict[str, Any]:
         """Plain data and tensors, for a checkpoint."""
@@ -74,7 +79,7 @@ def roll_back(run: Run, method: Method, undo: Undo) -> dict[str, Any]:
     }
     undo.snapshot.restore(run.model, run.optimizer)
     run.batches.set_batch_size(undo.batch_size)
-    method.rolled_back(run)
+    method.rolled_back(run, undo.method)
     after = measure(run.model, probe.x, probe.y, run.loss)
     change = function_change(before.outputs, after.outputs)
     return event | {

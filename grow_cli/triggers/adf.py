@@ -11,6 +11,7 @@ from grow_cli.registry import option
 from grow_cli.triggers.base import Trigger, TriggerOption, Verdict
 
 if TYPE_CHECKING:
+    from grow_cli.config import Config
     from grow_cli.training.state import Run
 
 
@@ -84,6 +85,17 @@ class AdfOption(TriggerOption):
             self.autolag in (None, "AIC", "BIC", "t-stat"),
             f"trigger.autolag={self.autolag}: must be AIC, BIC, t-stat or null",
         )
+
+    def check_run(self, config: Config) -> list[str]:
+        stop, evaluate = config.stop, config.evaluate
+        length = stop.epochs if evaluate.unit == "epochs" else stop.steps
+        asked = self.window if length is None else length * config.growth.until / evaluate.every
+        if asked >= self.window or not config.method.grows:
+            return []
+        return [
+            f"trigger={self.name} needs {self.window} evaluations before it can fire, and while growth is allowed there are "
+            f"{asked:.0f} (growth.until={config.growth.until:g}): evaluate more often (evaluate.every), or train longer"
+        ]
 
     def build(self) -> Trigger:
         return Adf(self)

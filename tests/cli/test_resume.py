@@ -108,11 +108,12 @@ WIDTH = (
     ("net2net", "growth.neurons=3", "model.dropout=0.2"),
     ("random_width", "growth.neurons=3", "growth.optimizer_state=reset"),
     ("fold", "model=mlp_fold", "model.hidden=[2]", "method.regularization=0.1", "method.regularize=all"),
+    ("fold", "model=mlp", "model.hidden=[6,4]", "model.dropout=0.2", "method.layer=2", "method.regularization=0.1"),
 )
 
 
 @pytest.mark.parametrize("looks", [33, 75])
-@pytest.mark.parametrize("options", WIDTH, ids=lambda options: options[0])
+@pytest.mark.parametrize("options", WIDTH, ids=lambda options: "+".join(options[:2]))
 def test_a_resumed_width_run_ends_as_the_whole_one(
     options: tuple[str, ...],
     looks: int,
@@ -127,7 +128,7 @@ def test_a_resumed_width_run_ends_as_the_whole_one(
     with monkeypatch.context() as patched:
         patched.setattr(Interrupts, "__call__", _after(looks))
         assert grow("train", *arguments, "run_dir=cut").code == 143
-    assert grow("resume", "cut").code == 0
+    assert grow("resume", "cut", "progress=off").code == 0
     _same_end(tmp_path / "whole", tmp_path / "cut")
 
 

@@ -14,6 +14,7 @@ import torch
 
 from grow_cli.methods.folding.clusters import cluster
 from grow_cli.methods.folding.mistakes import judge
+from grow_cli.methods.folding.placing import Placing
 from grow_cli.theory.folding import fold_regularization
 from grow_cli.training.growth import grow as grow_once
 
@@ -51,7 +52,7 @@ def test_a_new_neuron_folds_on_the_boundary_and_its_hyperplane_passes_through_th
         height = linear.weight[3] @ known.x_fold + linear.bias[3]
     assert abs(float(outputs[known.predicted] - outputs[known.true])) < 1e-4
     assert abs(float(height)) < 1e-5
-    assert linear.weight[3].norm() <= linear.weight[:3].norm(dim=1).mean() * (1 + 1e-5)
+    torch.testing.assert_close(linear.weight[3].norm(), linear.weight[:3].norm(dim=1).mean())
     head = loop.run.model.head.weight
     torch.testing.assert_close(head[:, 3], head[:, :3].mean().expand(2))
 
@@ -72,11 +73,96 @@ def test_the_mistake_is_one_and_its_cluster_holds_only_mistakes(make: Any) -> No
     assert len(known.members) == max(event["details"]["clusters"])
 
 
+def test_the_hyperplane_passes_through_the_mistake_too_and_the_unit_is_active_where_its_cluster_is(make: Any) -> None:
+    loop = fold(make, "subset=600", "model.hidden=[4]")
+    train(loop, 60)
+    grow_one(loop)
+    known, linear = loop.method.grown[0], loop.run.model.hidden[0].linear
+    cluster_x = loop.run.data.train.x[known.members.long()].flatten(1)
+    with torch.no_grad():
+        heights = torch.cat([known.x_mistake.flatten()[None], cluster_x]) @ linear.weight[-1] + linear.bias[-1]
+    assert abs(float(heights[0])) < 1e-4
+    assert float(heights[1:].mean()) > 0.01
+
+
 @pytest.mark.parametrize("option", ["method.cluster=hdbscan", "method.space=feature", "method.weight=severity"])
-def test_every_choice_of_clustering_finds_a_mistake(option: str, make: Any) -> None:
+def test_every_choice_reaches_the_clustering(option: str, make: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: dict[str, Any] = {}
+
+    def watched(points: np.ndarray, weights: np.ndarray | None, **how: Any) -> Any:
+        asked.update(points=points, weights=weights, **how)
+        return cluster(points, weights, **how)
+
+    monkeypatch.setattr("grow_cli.methods.folding.clusters.cluster", watched)
     loop = fold(make, "subset=600", "model.hidden=[4]", option)
     train(loop, 60)
+    judged = judge(loop.run, None)
+    wrong = judged.wrong
+    x = loop.run.data.train.x[wrong]
     assert grow_one(loop)["units_added"] == 1
+    expected = x.flatten(1)
+    if "feature" in option:
+        with torch.no_grad():
+            expected = loop.run.model.hidden[0](expected)[:, :4]
+    np.testing.assert_allclose(asked["points"], expected.numpy()[:, : asked["points"].shape[1]], atol=1e-6)
+    assert asked["kind"] == ("hdbscan" if "hdbscan" in option else "kmeans")
+    if "severity" in option:
+        np.testing.assert_allclose(asked["weights"], judged.errors[wrong].numpy(), rtol=1e-5)
+    else:
+        assert asked["weights"] is None
+
+
+def test_a_checkpoint_holds_the_mistakes_and_not_the_training_split(make: Any) -> None:
+    loop = fold(make, "subset=600", "model.hidden=[4]")
+    train(loop, 60)
+    grow_one(loop)
+    for known in loop.method.grown:
+        for tensor in (known.x_mistake, known.x_fold, known.members):
+            assert tensor.untyped_storage().nbytes() == tensor.numel() * tensor.element_size()
+
+
+def test_holding_a_fold_leaves_batch_norms_and_random_streams_alone(make: Any) -> None:
+    blocks = ("model=residual_mlp", "model.norm=batch", "model.hidden=[4]", "model.width=6")
+    loop = fold(make, *PLANE[:1], *blocks, "subset=null", "method.regularization=0.1")
+    train(loop, 60)
+    assert grow_one(loop)["units_added"] == 1
+    before = {name: t.clone() for name, t in loop.run.model.named_buffers()}
+    state = torch.get_rng_state()
+    term = loop.method.regularizer(loop.run)
+    assert term.requires_grad
+    assert all(torch.equal(t, before[name]) for name, t in loop.run.model.named_buffers())
+    assert torch.equal(torch.get_rng_state(), state)
+    assert loop.run.model.training
+
+
+def test_with_squared_error_the_objective_is_algorithm_1s_and_the_ascent_gains(make: Any) -> None:
+    loop = fold(make, "dataset=curve", "subset=null", "model=mlp", "model.hidden=[4]", "optimizer=adam")
+    train(loop, 200)
+    run, (k, w) = loop.run, (5, torch.tensor([0.7], dtype=torch.float64))
+    torch.manual_seed(0)
+    placing = Placing(run, 0, k)
+    x, y = run.data.train.x[:1].double(), run.data.train.y[:1].double()
+    x_fold = x[0] + 0.3
+    aligned, norm = placing._objective(x, y, x[0], x_fold, x_fold)(w)
+
+    def outputs(at: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
+        unit = torch.relu(at @ weight + bias)[:, None]
+        return placing.net(at) + unit * placing.net.head.weight.mean()
+
+    leaf = x.clone().requires_grad_()
+    (slope,) = torch.autograd.grad((outputs(leaf, w, -(w @ x_fold)) - y).square().mean(), leaf)
+    assert aligned.item() == pytest.approx(float(torch.sign(slope[0, 0]) * torch.sign(x_fold - x[0])[0]))
+    norms = []
+    for xi, yi in zip(placing._x, placing._y, strict=True):  # bias held: ∂L/∂w of Algorithm 1
+        own = w.clone().requires_grad_()
+        loss = (outputs(xi[None], own, -(w @ x_fold)) - yi).square().mean()
+        norms.append(float(torch.autograd.grad(loss, own)[0].norm()))
+    assert norm.item() == pytest.approx(sum(norms) / k)
+    deep = ("model=mlp", "model.hidden=[4,3]", "method.layer=2")  # on a line there is nowhere to turn to
+    loop = fold(make, "dataset=curve", "subset=null", "optimizer=adam", *deep)
+    train(loop, 200)
+    gained = [grow_one(loop)["details"]["proposals"][0]["folds"][0]["objective_gained"] for _ in range(3)]
+    assert max(gained) > 1e-3
 
 
 def test_with_cross_entropy_a_new_neuron_leaves_every_probability_as_it_was(make: Any) -> None:
@@ -351,13 +437,36 @@ def test_clusters_that_are_plain_to_see_are_found_and_the_most_central_comes_fir
 
 
 def test_noise_alone_falls_back_to_its_densest_place() -> None:
-    points = np.concatenate([np.linspace(0, 1, 4) ** 2 * 1e-3, 10.0 ** np.arange(8)])[:, None]
-    rng = np.random.default_rng(1)
-    spread = rng.uniform(-1, 1, (6, 30)).astype(np.float32)
-    found = cluster(spread, None, kind="hdbscan", most=10, seed=0).clusters
+    from sklearn.cluster import HDBSCAN
+
+    points = (2.0 ** np.arange(9))[:, None].astype(
+        np.float32
+    )  # ever farther apart: no cluster, densest at the beginning
+    assert (HDBSCAN(min_cluster_size=5, copy=True).fit(points).labels_ == -1).all()
+    found = cluster(points, None, kind="hdbscan", most=10, seed=0).clusters
     assert len(found) == 1
-    assert 1 <= len(found[0].members) <= 6
-    assert len(points) == 12
+    assert set(found[0].members.tolist()) == set(range(5))
+
+
+def test_the_page_draws_the_line_of_the_layer_that_grew(grow: Callable, tmp_path: Path) -> None:
+    from grow_cli.analysis.folds import _preactivation
+    from grow_cli.models.base import rebuild
+
+    net = rebuild(
+        {"model": {"name": "mlp", "hidden": [8, 3]}, "input_shape": [2], "outputs": 2, "task": "classification"}
+    )
+    x = torch.randn(5, 2)
+    with torch.no_grad():
+        inner = net.hidden[1].linear(net.hidden[0](x))
+    torch.testing.assert_close(_preactivation(net, "hidden 2", 2, x), inner[:, 2])
+
+
+def test_a_lost_picture_does_not_stop_the_page(grow: Callable, tmp_path: Path) -> None:
+    assert grow("train", *RUN, "run_dir=r", "dataset=digits").code == 0
+    (tmp_path / "r/mistakes/neuron-002.png").unlink()
+    assert grow("explain", "r").code == 0
+    page = (tmp_path / "r/explain.html").read_text()
+    assert (page.count("<figure"), page.count("<img")) == (3, 2)
 
 
 MISTAKES = {
@@ -370,6 +479,7 @@ MISTAKES = {
     "method.cluster=dbscan": ["method.cluster=dbscan", "hdbscan"],
     "method.neurons_per_event=0": ["method.neurons_per_event=0", "1 or more"],
     "method.regularization=-1": ["method.regularization=-1", "0 or more"],
+    "method.regularization=inf": ["method.regularization=inf", "a number"],
 }
 
 
@@ -379,6 +489,13 @@ def test_what_cannot_fold_is_refused_in_a_sentence(typed: str, grow: Callable) -
     assert outcome.code == 2
     assert all(word in outcome.err for word in MISTAKES[typed]), outcome.err
     assert "Traceback" not in outcome.err
+
+
+def test_a_trigger_that_cannot_fire_in_time_is_told_at_the_start(grow: Callable) -> None:
+    outcome = grow("train", "method=fold", "subset=100", "stop.epochs=10", "run_dir=r")
+    assert outcome.code == 0
+    assert "needs 20 evaluations" in outcome.err
+    assert "there are 6" in outcome.err
 
 
 def test_a_smooth_activation_is_allowed_with_what_theorem_3_then_says(grow: Callable) -> None:

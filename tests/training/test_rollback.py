@@ -128,14 +128,60 @@ def test_without_rollback_nothing_is_remembered(make: Any) -> None:
     assert loop.run.undo is None
 
 
-def test_what_can_be_undone_survives_a_checkpoint(make: Any) -> None:
-    loop = trained(make, "method=net2net")
+def test_what_can_be_undone_survives_a_checkpoint(make: Any, tmp_path: Path) -> None:
+    loop = trained(make, "method=net2net", "growth.rollback=true")
     loop.train_until_next_evaluation()
-    undo = Undo.take(loop.run)
-    again = Undo.from_state(undo.state_dict())
+    loop._grow()
+    loop.save(best=False)
+    again = Undo.from_state(torch.load(loop.folder.checkpoints / "last.pt", weights_only=True)["undo"])
+    undo = loop.run.undo
+    assert undo is not None
+    assert undo.units > 0
+    for name in ("event", "units", "score", "batch_size", "method"):
+        assert getattr(again, name) == getattr(undo, name)
     assert again.snapshot.architecture == undo.snapshot.architecture
-    assert (again.event, again.score, again.batch_size) == (undo.event, undo.score, undo.batch_size)
     assert all(torch.equal(t, undo.snapshot.model[name]) for name, t in again.snapshot.model.items())
+    for parameter, state in undo.snapshot.optimizer["state"].items():
+        assert torch.equal(again.snapshot.optimizer["state"][parameter]["exp_avg"], state["exp_avg"])
+
+
+@pytest.mark.parametrize("limit", ["growth.max_units=[4]", "growth.max_events=1", "growth.until=0.15"])
+def test_the_last_growth_is_judged_too(limit: str, grow: Callable, tmp_path: Path) -> None:
+    assert grow("train", *ROLLING, limit, "optimizer.lr=1e-9", "run_dir=r").code == 0
+    events = events_of(tmp_path / "r")
+    assert [e["kind"] for e in events[:2]] == ["width", "rollback"]
+    assert events[-1]["kind"] == "rollback"
+    assert json.loads((tmp_path / "r/summary.json").read_text())["widths"] == "3"
+
+
+def test_a_growth_that_helped_stays_when_a_later_one_is_undone(make: Any) -> None:
+    loop = trained(make, "method=fold", "growth.rollback=true", "method.neurons_per_event=2", "model.hidden=[3]")
+    loop.train_until_next_evaluation()
+    measured = loop.run.measured
+    kinds = []
+    for score in (0.5, 0.6, 0.6):  # at the first event, better at the second, no better after it
+        measured["val_accuracy"] = score
+        loop._grow()
+        kinds.append(loop.run.model.widths())
+    assert kinds == [[5], [7], [5]]
+    assert [known.rolled_back for known in loop.method.grown] == [False, False, True, True]
+    term = loop.method.regularizer(loop.run)
+    assert term is not None
+    linear, (_, newest) = loop.run.model.hidden[0].linear, loop.method.grown[:2]
+    assert newest.unit == 4
+    assert len(linear.weight) == 5
+
+
+def test_the_batch_size_and_the_methods_own_state_come_back(make: Any) -> None:
+    loop = trained(make, "method=tiny", "growth.rollback=true", "method.batch_growth=true", "method.significance=false")
+    loop.train_until_next_evaluation()
+    state, size = loop.method.state_dict(), loop.run.batches.batch_size
+    loop._grow()
+    assert loop.run.batches.batch_size > size
+    assert loop.method.state_dict() != state
+    loop._grow()
+    assert loop.run.batches.batch_size == size
+    assert loop.method.state_dict() == state
 
 
 @pytest.mark.parametrize("name", NETS)

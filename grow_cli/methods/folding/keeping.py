@@ -26,7 +26,7 @@ _SIDE = 120  # points along a side of a plane
 def keep_explanations(grown: list[Explained], run: Run, site: WidthSite, folder: Path) -> None:
     """Write `mistakes.csv`, whole, and the pictures that are not there yet; remove those of neurons that are not known.
 
-    A picture is drawn when its neuron has just been grown, and shows the net as it then is.
+    A picture of more than the mistake itself is drawn when its neuron has just been grown, and shows the net as it then is.
     """
     folder.mkdir(exist_ok=True)
     known = {picture_name(one.neuron) for one in grown}
@@ -34,7 +34,7 @@ def keep_explanations(grown: list[Explained], run: Run, site: WidthSite, folder:
         (folder / stale).unlink()  # of an event after the checkpoint that the run was resumed from
     for one in grown:
         path = folder / picture_name(one.neuron)
-        if not path.exists():
+        if not path.exists() and (one.x_mistake.dim() == 3 or one.event == run.progress.firings):
             write_atomically(path, lambda temporary, one=one: _draw(one, run, site, temporary))  # type: ignore[misc]
     table = folder / "mistakes.csv"
     if not grown:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from grow_cli.models.base import rebuild
 from grow_cli.models.modules.sites import WidthSite
+from grow_cli.surgery.measure import evaluation_mode
 from grow_cli.theory.folding import alignment, ascend_in_ball, boundary_point, surface_point
 
 if TYPE_CHECKING:
@@ -44,38 +45,37 @@ class Placing:
         index = torch.randperm(len(run.data.train))[:samples].to(run.data.train.y.device)
         x = run.data.prepare(run.data.train.x.index_select(0, index)).cpu().double()
         y = run.data.train.y.index_select(0, index).cpu()
-        with _watching(self.site.producer) as seen:
-            self.net(x)
-        self._features, self._x, self._y = seen[0], x, y if self._classes else y.double()
+        self.passes = 0
+        """Forward passes of a sample that placing was worth; one with its gradient is three."""
+        self._features, self._x, self._y = features(self.net, self.site, x), x, y if self._classes else y.double()
         weight = self.site.consumer.weight
         self.outgoing = weight.mean().expand(weight.shape[0]).clone()
         """mean(W_B)·1 (outputs,): no direction of the outputs is preferred."""
         self.radius = float(self.site.producer.weight.flatten(1).norm(dim=1).mean())
         """The mean norm of the present units' weights, which the new one's may not exceed."""
 
-    def fold(self, x: Tensor, true: Tensor, predicted: int, others: Tensor, *, direction: str, steps: int) -> Fold:
-        """For a mistake x (...) with its target (); ValueError where there is no boundary to fold at."""
+    def fold(self, x: Tensor, true: Tensor, predicted: int, others: Tensor, *, steps: int) -> Fold:
+        """For a mistake x (...) with its target () in a cluster (k, ...); ValueError where there is no boundary to fold at."""
         shape = x.shape
         x, true = x.cpu().double().flatten(), true.cpu()
+
+        def outputs(points: Tensor) -> Tensor:
+            self.passes += len(points) * (3 if points.requires_grad else 1)
+            return self.net(points.reshape(-1, *shape))
+
+        lead_there = None
         if self._classes:
-            x_fold = boundary_point(lambda points: self.net(points.reshape(-1, *shape)), x, predicted, int(true))
-            lead = self.net(x_fold.reshape(1, *shape))[0]
+            x_fold = boundary_point(outputs, x, predicted, int(true))
+            lead = outputs(x_fold[None])[0]
             lead_there = abs(float(lead[predicted] - lead[int(true)]))
         else:
-            x_fold = surface_point(lambda points: self.net(points.reshape(-1, *shape)), x, true.double())
-            lead_there = None
+            x_fold = surface_point(outputs, x, true.double())
         mistake, fold = x.reshape(1, *shape), x_fold.reshape(1, *shape)
-        with _watching(self.site.producer) as seen:
-            self.net(torch.cat([mistake, fold, others.cpu().double()]))
-        phi_mistake, phi_fold, phi_others = seen[0][0], seen[0][1], seen[0][2:]
+        phi = features(self.net, self.site, torch.cat([mistake, fold, others.cpu().double()]))
+        phi_mistake, phi_fold, phi_others = phi[0], phi[1], phi[2:]
         target = true[None] if self._classes else true.double()[None]
         objective = self._objective(mistake, target, x, x_fold, phi_fold)
-        start = phi_mistake - phi_fold
-        if direction == "across":
-            away = phi_others.mean(0) - phi_fold
-            unit = start / start.norm().clamp_min(1e-300)
-            start = away - (away @ unit) * unit
-        start = self._start(start)
+        start = self._across(phi_mistake - phi_fold, phi_others.mean(0) - phi_fold)
         weight = ascend_in_ball(lambda w: torch.stack(objective(w)).sum(), start, radius=self.radius, steps=steps)
         (aligned, norm), at_start = (term.item() for term in objective(weight)), sum(t.item() for t in objective(start))
         details = {
@@ -87,18 +87,23 @@ class Placing:
         }
         return Fold(weight, -(weight @ phi_fold), x_fold.reshape(shape), details)
 
-    def _start(self, towards: Tensor) -> Tensor:
-        """From the fold to the mistake, on whose side the unit is then active.
+    def _across(self, to_mistake: Tensor, to_cluster: Tensor) -> Tensor:
+        """Where the ascent begins: a hyperplane through fold *and* mistake, active where the cluster's other mistakes are.
 
         With cross-entropy and equal outgoing weights the objective says nothing: a loss's derivatives with respect to the
-        logits add up to zero, so that neither ∂L/∂x nor ∂L/∂w depends on w. What then tells is Theorem 5 a step later: outgoing
-        weights have gone against (p − y)·h, the change of ∂L/∂x is, with ∂L/∂f held, a negative multiple of w.
+        logits add up to zero, so that neither ∂L/∂x nor ∂L/∂w depends on w. What then tells is Def. 5, whose term is zero for
+        a hyperplane through both points. It crosses the boundary, which the unit can bend there; along the boundary, as
+        Theorem 5's direction x_fold − x_mistake has it, the unit could only steepen what is on one side.
         """
-        size = towards.norm()
-        if float(size) == 0:
-            towards = torch.randn_like(towards)
-            size = towards.norm()
-        return towards * (self.radius / size)
+        size = to_mistake.norm()
+        along = to_mistake / size if float(size) > 0 else torch.zeros_like(to_mistake)
+        across = to_cluster - (to_cluster @ along) * along
+        if float(across.norm()) <= 1e-6 * float(to_cluster.norm()):  # no other mistakes, or on the same line
+            random = torch.randn(len(along), dtype=along.dtype)
+            across = random - (random @ along) * along
+        if float(across.norm()) <= 1e-6:  # a line has no other direction
+            across = to_mistake if float(size) > 0 else torch.ones_like(along)
+        return across * (self.radius / across.norm())
 
     def _objective(
         self, mistake: Tensor, target: Tensor, x: Tensor, x_fold: Tensor, phi_fold: Tensor
@@ -108,6 +113,7 @@ class Placing:
         def terms(w: Tensor) -> tuple[Tensor, Tensor]:
             bias = -(w @ phi_fold)
             with torch.enable_grad():
+                self.passes += 3 * (1 + len(self._x))
                 leaf = mistake.clone().requires_grad_()
                 with self._with_unit(w, bias):
                     loss = self._run.loss(self.net(leaf), target)
@@ -158,7 +164,7 @@ def _watching(producer: nn.Module) -> Iterator[list[Tensor]]:
 
 
 def features(model: nn.Module, site: WidthSite, x: Tensor) -> Tensor:
-    """φ(x) (n, d): what the site's producer reads; differentiable, in the net's present mode."""
-    with _watching(site.producer) as seen:
+    """φ(x) (n, d): what the site's producer reads, in evaluation mode; differentiable."""
+    with evaluation_mode(model), torch.enable_grad(), _watching(site.producer) as seen:
         model(x)
     return seen[0]
