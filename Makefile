@@ -26,7 +26,7 @@ demo: install ## Watch a network grow: Alether on the embedded digits (about 10 
 
 .PHONY: test
 test: install ## All tests but the slow ones
-	$(BIN)/python -m pytest -q
+	$(BIN)/python -m pytest -q -n auto --dist loadfile
 
 .PHONY: test-slow
 test-slow: install ## The slow tests: long trainings, the wheel in an environment of its own

@@ -125,6 +125,7 @@ class FoldAtMistakes(Method):
                         y,
                         predicted if isinstance(predicted, int) else 0,
                         data.prepare(data.train.x[members]),
+                        outgoing=option.outgoing,
                         steps=option.steps,
                     )
                 except ValueError:  # that boundary is not reached
@@ -163,7 +164,7 @@ class FoldAtMistakes(Method):
             site,
             torch.stack([fold.weight for fold in folds]).to(weight),
             torch.stack([fold.bias for fold in folds]).to(weight),
-            placing.outgoing[:, None].expand(-1, len(folds)).to(weight),
+            torch.stack([fold.outgoing for fold in folds], dim=1).to(weight),
             details={"folds": [fold.details for fold in folds]},
         )
         if record:
@@ -307,10 +308,13 @@ class FoldOption(MethodOption):
     """α, the weight of L_fold-reg in the loss."""
     regularize: str = "newest"
     """Whose folds are held: `newest` (of the last event), `all`, or `none`."""
+    outgoing: str = "uniform"
+    """`uniform`: Algorithm 1's, the mean of the present ones for every output; `descent`: against their gradient, at the length
+    that lowers the loss most. From the uniform ones no gradient reaches the incoming weights at first, and weight decay does."""
     steps: int = 30
     """Of gradient ascent on the incoming weights."""
-    samples: int = 256
-    """On which that ascent takes the expected norm of the gradient."""
+    samples: int = 500
+    """On which that ascent takes the expected norm of the gradient, and the descent its gradient and losses."""
     layer: int = 1
     """Which of the hidden layers that can fold is grown, counted from the input."""
     tolerance: float | None = None
@@ -322,6 +326,7 @@ class FoldOption(MethodOption):
             ("space", ("input", "feature")),
             ("weight", ("count", "severity")),
             ("regularize", ("newest", "all", "none")),
+            ("outgoing", ("uniform", "descent")),
         ):
             value = getattr(self, name)
             check(value in allowed, f"method.{name}={value}: must be one of {', '.join(allowed)}")

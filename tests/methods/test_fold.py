@@ -176,6 +176,20 @@ def test_with_cross_entropy_a_new_neuron_leaves_every_probability_as_it_was(make
     torch.testing.assert_close(after.softmax(1), before)
 
 
+def test_descent_lowers_the_loss_at_once_and_lets_a_gradient_reach_the_incoming_weights(make: Any) -> None:
+    norms, falls = {}, {}
+    for outgoing in ("uniform", "descent"):
+        loop = fold(make, "subset=600", "model.hidden=[4]", f"method.outgoing={outgoing}")
+        train(loop, 60)
+        event = grow_one(loop)
+        falls[outgoing] = event["loss_before"] - event["loss_after"]
+        probe = loop.run.data.probe(300)
+        loop.run.loss(loop.run.model(probe.x), probe.y).backward()
+        norms[outgoing] = float(loop.run.model.hidden[0].linear.weight.grad[-1].norm())
+    assert falls["descent"] > 1e-3 > 1e-5 > abs(falls["uniform"])
+    assert norms["descent"] > 1e-3 > 1e-6 > norms["uniform"]
+
+
 def test_several_neurons_come_one_per_cluster_from_the_largest_down(make: Any) -> None:
     loop = fold(make, "subset=600", "model.hidden=[4]", "method.neurons_per_event=3", "method.max_clusters=6")
     train(loop, 40)

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from grow_cli.training.state import Run
 
 
+_HALVINGS = 10
+
+
 @dataclass(frozen=True)
 class Fold:
     """A unit σ(w·φ(x) + b), and where it was meant to be."""
@@ -27,6 +30,8 @@ class Fold:
     """w (d,)."""
     bias: Tensor
     """b ()."""
+    outgoing: Tensor
+    """(outputs,)."""
     x_fold: Tensor
     """(...) shaped like a sample."""
     details: dict[str, Any]
@@ -49,12 +54,13 @@ class Placing:
         """Forward passes of a sample that placing was worth; one with its gradient is three."""
         self._features, self._x, self._y = features(self.net, self.site, x), x, y if self._classes else y.double()
         weight = self.site.consumer.weight
-        self.outgoing = weight.mean().expand(weight.shape[0]).clone()
+        self.uniform = weight.mean().expand(weight.shape[0]).clone()
         """mean(W_B)·1 (outputs,): no direction of the outputs is preferred."""
+        self._length = float(weight.norm(dim=0).mean())
         self.radius = float(self.site.producer.weight.flatten(1).norm(dim=1).mean())
         """The mean norm of the present units' weights, which the new one's may not exceed."""
 
-    def fold(self, x: Tensor, true: Tensor, predicted: int, others: Tensor, *, steps: int) -> Fold:
+    def fold(self, x: Tensor, true: Tensor, predicted: int, others: Tensor, *, outgoing: str, steps: int) -> Fold:
         """For a mistake x (...) with its target () in a cluster (k, ...); ValueError where there is no boundary to fold at."""
         shape = x.shape
         x, true = x.cpu().double().flatten(), true.cpu()
@@ -85,7 +91,9 @@ class Placing:
             "gradient_norm": norm,
             "objective_gained": aligned + norm - at_start,
         }
-        return Fold(weight, -(weight @ phi_fold), x_fold.reshape(shape), details)
+        bias = -(weight @ phi_fold)
+        out = self.uniform if outgoing == "uniform" else self._descending(weight, bias)
+        return Fold(weight, bias, out, x_fold.reshape(shape), details)
 
     def _across(self, to_mistake: Tensor, to_cluster: Tensor) -> Tensor:
         """Where the ascent begins: a hyperplane through fold *and* mistake, active where the cluster's other mistakes are.
@@ -105,6 +113,25 @@ class Placing:
             across = to_mistake if float(size) > 0 else torch.ones_like(along)
         return across * (self.radius / across.norm())
 
+    def _descending(self, w: Tensor, bias: Tensor) -> Tensor:
+        """Outgoing weights (outputs,) against their gradient, halved from the present ones' mean length to the least loss.
+
+        Where no length lowers the loss, the uniform ones.
+        """
+        zero = torch.zeros_like(self.uniform).requires_grad_()
+        with torch.enable_grad(), self._with_unit(w, bias, zero):
+            least = self._run.loss(self.net(self._x), self._y)
+            (slope,) = torch.autograd.grad(least, zero)
+        self.passes += (3 + _HALVINGS) * len(self._x)
+        best, least = self.uniform, least.detach()
+        for halving in range(_HALVINGS if float(slope.norm()) else 0):
+            tried = slope * (-self._length / slope.norm() / 2**halving)
+            with torch.no_grad(), self._with_unit(w, bias, tried):
+                loss = self._run.loss(self.net(self._x), self._y)
+            if loss < least:
+                best, least = tried, loss
+        return best
+
     def _objective(
         self, mistake: Tensor, target: Tensor, x: Tensor, x_fold: Tensor, phi_fold: Tensor
     ) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
@@ -115,11 +142,11 @@ class Placing:
             with torch.enable_grad():
                 self.passes += 3 * (1 + len(self._x))
                 leaf = mistake.clone().requires_grad_()
-                with self._with_unit(w, bias):
+                with self._with_unit(w, bias, self.uniform):
                     loss = self._run.loss(self.net(leaf), target)
                 (slope,) = torch.autograd.grad(loss, leaf, create_graph=True)
                 aligned = alignment(slope.flatten(), x, x_fold)
-                with self._with_unit(w, bias) as heights:
+                with self._with_unit(w, bias, self.uniform) as heights:
                     loss = self._run.loss(self.net(self._x), self._y) * len(self._x)
                 (own,) = torch.autograd.grad(loss, heights[0], create_graph=True)
                 norm = (own.abs() * self._features.norm(dim=1)).mean()
@@ -128,18 +155,19 @@ class Placing:
         return terms
 
     @contextmanager
-    def _with_unit(self, w: Tensor, bias: Tensor) -> Iterator[list[Tensor]]:
+    def _with_unit(self, w: Tensor, bias: Tensor, outgoing: Tensor) -> Iterator[list[Tensor]]:
         """The net with the unit; yields the unit's pre-activations (n,) of each pass."""
         heights: list[Tensor] = []
 
         def read(module: nn.Module, arguments: tuple[Any, ...]) -> None:
-            heights.append((arguments[0] @ w + bias).requires_grad_())
+            height = arguments[0] @ w + bias
+            heights.append(height if height.requires_grad or not torch.is_grad_enabled() else height.requires_grad_())
 
         def add(module: nn.Module, arguments: tuple[Any, ...], output: Tensor) -> Tensor:
             unit = heights[-1][:, None]
             for part in self.site.between:
                 unit = part(unit)
-            return output + unit * self.outgoing
+            return output + unit * outgoing
 
         handles = [
             self.site.producer.register_forward_pre_hook(read),
