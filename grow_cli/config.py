@@ -60,7 +60,8 @@ class Growth:
     max_total_units: int | None = None
     """No more hidden units than so many in the whole net, those of new layers included; null: no limit."""
     rollback: bool = False
-    """Undo a growth after which validation (accuracy, R²) is no better when the trigger fires again (an event all the same)."""
+    """Undo a growth after which validation accuracy (R²) is no better when the trigger fires again: weights and optimizer go
+    back, steps and FLOPs stay spent, and it counts as an event all the same. The last one before the end of the run stays."""
     optimizer_state: str = "carry"
     """`carry`: the moments of old entries survive growth, new ones start at zero; `reset`: all are forgotten."""
 

@@ -169,6 +169,7 @@ def _summary(
         "growth_steps": progress.growth_steps,
         "epochs": progress.epoch,
         "events": progress.events,
+        "undone": progress.undone,
         "architecture": model.architecture(),
         "widths": widths_text(model),
         "parameters": count_parameters(model),

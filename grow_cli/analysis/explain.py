@@ -20,6 +20,25 @@ if TYPE_CHECKING:
     from grow_cli.config import Config
 
 
+# of mistakes.csv, those that are read
+_COLUMNS = [
+    *(
+        "neuron",
+        "event",
+        "step",
+        "unit",
+        "sample",
+        "predicted",
+        "true",
+        "distance",
+        "mistakes",
+        "cluster",
+        "cluster_after",
+    ),
+    *("cluster_at_end", "predicted_at_end", "right_at_end", "rolled_back", "picture"),
+]
+
+
 @dataclass(frozen=True)
 class Neuron:
     """A row of mistakes.csv and its picture."""
@@ -65,7 +84,7 @@ def read_mistakes(folder: RunFolder) -> list[Neuron]:
         )
         raise UserError(f"{table} does not exist: {why}; a run with method=fold has one after its first growth")
     try:
-        rows = pd.read_csv(table, dtype=str, keep_default_na=False).to_dict("records")
+        rows = pd.read_csv(table, dtype=str, keep_default_na=False)[_COLUMNS].to_dict("records")
         pictures = [place / str(row["picture"]) for row in rows]
         return [
             Neuron({str(k): v or None for k, v in row.items()}, path.read_bytes() if path.is_file() else None)
@@ -96,13 +115,13 @@ def _card(neuron: Neuron, plane: bytes | None) -> str:
     png = plane or neuron.png
     told = f"the mistake that neuron {row['neuron']} was grown for"
     shown = "" if png is None else f'<img src="data:image/png;base64,{base64.b64encode(png).decode()}" alt="{told}">'
-    kind = "wide" if plane else ""
+    kind = "wide" if png is not None and int.from_bytes(png[16:20], "big") > _WIDE else ""
     if row["rolled_back"] == "1":
         state, word = "back", "taken back"
     elif row["right_at_end"] is None:
         state, word = "", "not known yet"
     else:
-        state, word = ("right", "right now") if row["right_at_end"] == "1" else ("wrong", "still wrong")
+        state, word = ("right", "corrected") if row["right_at_end"] == "1" else ("wrong", "still wrong")
     counts = [row["cluster"], *(row[key] for key in ("cluster_after", "cluster_at_end") if row[key] is not None)]
     distance = float(str(neuron.row["distance"]))
     said = f", now {row['predicted_at_end']}" if row["predicted_at_end"] is not None and state == "wrong" else ""
@@ -112,13 +131,15 @@ def _card(neuron: Neuron, plane: bytes | None) -> str:
 <p class="head">neuron {row["neuron"]} <span class="{state}">{word}</span></p>
 <p><b>{row["predicted"]} → {row["true"]}</b>{said}</p>
 <p>cluster: {" → ".join(map(_count, counts))} mistakes</p>
-<p class="small">step {_count(row["step"])}; {_count(row["mistakes"])} mistakes in all; {distance:.2g} from its fold</p>
+<p class="small">step {_count(row["step"])}; {_count(row["mistakes"])} mistakes in all; {distance:.2g} from its folding point</p>
 </figcaption></figure>"""
 
 
 def _count(cell: Any) -> str:
     return f"{int(cell):,}"
 
+
+_WIDE = 300  # pixels: a chart, and not an image
 
 _STYLE = """
 :root { color-scheme: light dark; --line: #8884; --right: #1a7f37; --wrong: #c0392b; --back: #888; }
@@ -155,7 +176,8 @@ _PAGE = """<!doctype html>
 </main>
 <p class="note">Each neuron folds the decision surface where it is nearest to its mistake: <b>predicted → true</b> is what the
 net said of that instance before the neuron came, and what it should have said. A cluster's three counts are the mistakes in it
-before, when the next neuron came, and at the end of training.</p>
+before, when the net grew next (or at the end), and at the end. In a plane the cross is the mistake and the dashed line the
+neuron's.</p>
 </body>
 </html>
 """

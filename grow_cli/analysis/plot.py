@@ -38,7 +38,9 @@ def plot_runs(folders: list[RunFolder], output: Path) -> Path:
         )
         for event in events:
             for axes in (above, middle, below):
-                axes.axvline(event["step"], color=colour, lw=0.8, alpha=0.5)
+                axes.axvline(
+                    event["step"], color=colour, lw=0.8, alpha=0.5, ls="-" if event["units_added"] > 0 else ":"
+                )
             below.annotate(
                 event["widths_after"],
                 (event["step"], event["parameters_after"]),
@@ -52,7 +54,7 @@ def plot_runs(folders: list[RunFolder], output: Path) -> Path:
     middle.set_yscale("log")
     below.set_ylabel("parameters")
     below.set_ylim(bottom=0)
-    below.set_xlabel("step (vertical lines: growth events; numbers: hidden widths)")
+    below.set_xlabel("step (vertical lines: growth events, dotted: taken back; numbers: hidden widths)")
     figure.suptitle(" / ".join(sorted({f"{s['model']} on {s['dataset']}" for s in summaries if s})), fontsize=10)
     above.legend(fontsize=7, loc="lower right")
     for axes in (above, middle, below):

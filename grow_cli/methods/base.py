@@ -82,7 +82,7 @@ class Method:
         return []
 
     def rolled_back(self, run: Run, before: dict[str, Any]) -> None:
-        """Its last growth has been undone (`growth.rollback`): the net is as it was, and so was then its own state."""
+        """Its last growth did not help and is undone next (`growth.rollback`): `before` is its own state of before."""
         self.load_state_dict(before)
 
     def keep(self, run: Run, folder: Path) -> None:

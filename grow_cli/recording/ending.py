@@ -29,7 +29,10 @@ def show(folder: RunFolder, summary: dict[str, Any]) -> None:
             "[dim]* on a fixed batch: before, just after, and settled; Δf: relative change of the outputs[/dim]\n"
         )
     elif summary["trigger"] != "never":
-        console.out.print("Nothing grew: the trigger never fired while growth was allowed (growth.until).")
+        console.out.print(
+            "Nothing grew: the trigger never fired while growth was allowed (growth.until). Its readings are in metrics.csv; "
+            "let it ask more often (evaluate.every), train longer, or use trigger=every."
+        )
     console.out.print(_reached(summary))
     console.out.print(
         f"{summary['parameters']:,} parameters; {summary['steps']:,} steps in {summary['seconds']:.1f} s, "
@@ -42,7 +45,7 @@ def show(folder: RunFolder, summary: dict[str, Any]) -> None:
     if summary.get("mistakes_targeted"):
         targeted, corrected = summary["mistakes_targeted"], summary["mistakes_corrected"]
         console.out.print(
-            f"right now: {round(corrected * targeted)} of {targeted} instances that a neuron was grown for; see"
+            f"corrected: {round(corrected * targeted)} of {targeted} mistakes that a neuron was grown for; see"
         )
         console.out.print(f"`grow explain {escape(str(folder.path))}`", soft_wrap=True)
     console.out.print(f"ended after {summary['ended_by']}; the run folder is")
@@ -60,14 +63,15 @@ def _grown(events: list[dict[str, Any]]) -> Table:
     for name in ("parameters", "widths", "loss*", "Δf", "s"):
         table.add_column(name, justify="right")
     for e in events:
-        if not e["units_added"] and not e.get("updated"):
+        back = e["kind"] == "rollback"
+        if not back and not e["units_added"] and not e.get("updated"):
             reason = str(e["details"].get("reason"))
             shown = reason if len(reason) <= _REASON else reason[:_REASON].rstrip() + "…"  # the log has it all
             table.add_row(f"{e['step']:,}", f"[dim]nothing: {escape(shown)}[/dim]")
             continue
         table.add_row(
             f"{e['step']:,}",
-            escape(e["site"]) or ("taken back" if e["kind"] == "rollback" else "[dim]best updates only[/dim]"),
+            escape(e["site"]) or ("taken back" if back else "[dim]best updates only[/dim]"),
             f"{e['parameters_after']:,}",
             escape(e["widths_after"]),
             "→".join(_number(e[f"loss_{moment}"]) for moment in ("before", "after", "settled")),

@@ -77,9 +77,10 @@ def roll_back(run: Run, method: Method, undo: Undo) -> dict[str, Any]:
         "flops_before": flops,
         "widths_before": widths_text(run.model),
     }
+    method.rolled_back(run, undo.method)
     undo.snapshot.restore(run.model, run.optimizer)
     run.batches.set_batch_size(undo.batch_size)
-    method.rolled_back(run, undo.method)
+    run.progress.undone += 1
     after = measure(run.model, probe.x, probe.y, run.loss)
     change = function_change(before.outputs, after.outputs)
     return event | {

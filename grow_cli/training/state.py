@@ -45,6 +45,8 @@ class Progress:
     anchor_epoch: float = 0.0
     events: int = 0
     """Growth events that added something."""
+    undone: int = 0
+    """Of those, taken back (`growth.rollback`)."""
     firings: int = 0
     """Lines of the growth log: events, and firings that added nothing."""
     evaluations: int = 0

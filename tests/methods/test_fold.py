@@ -359,7 +359,7 @@ def test_points_and_curves_have_pictures_and_a_page_too(dataset: str, grow: Call
     assert all((tmp_path / "r/mistakes" / row["picture"]).stat().st_size > 2000 for row in rows)
     assert grow("explain", "r").code == 0
     page = (tmp_path / "r/explain.html").read_text()
-    assert page.count('<figure class="wide">') == (len(rows) if dataset == "sines" else 0)
+    assert page.count('<figure class="wide">') == len(rows)
 
 
 def test_the_page_shows_every_neuron_and_needs_no_network(grow: Callable, tmp_path: Path) -> None:
@@ -475,6 +475,15 @@ def test_the_page_draws_the_line_of_the_layer_that_grew(grow: Callable, tmp_path
     torch.testing.assert_close(_preactivation(net, "hidden 2", 2, x), inner[:, 2])
 
 
+def test_a_damaged_table_is_told(grow: Callable, tmp_path: Path) -> None:
+    assert grow("train", *RUN, "run_dir=r", "dataset=digits").code == 0
+    for content in ("garbage\n", "", "neuron,event\n1,1\n"):
+        (tmp_path / "r/mistakes/mistakes.csv").write_text(content)
+        outcome = grow("explain", "r")
+        assert outcome.code == 2
+        assert "is damaged" in outcome.err
+
+
 def test_a_lost_picture_does_not_stop_the_page(grow: Callable, tmp_path: Path) -> None:
     assert grow("train", *RUN, "run_dir=r", "dataset=digits").code == 0
     (tmp_path / "r/mistakes/neuron-002.png").unlink()
@@ -506,7 +515,7 @@ def test_what_cannot_fold_is_refused_in_a_sentence(typed: str, grow: Callable) -
 
 
 def test_a_trigger_that_cannot_fire_in_time_is_told_at_the_start(grow: Callable) -> None:
-    outcome = grow("train", "method=fold", "subset=100", "stop.epochs=10", "run_dir=r")
+    outcome = grow("train", "method=fold", "subset=100", "stop.epochs=10", "evaluate.every=1", "run_dir=r")
     assert outcome.code == 0
     assert "needs 20 evaluations" in outcome.err
     assert "there are 6" in outcome.err

@@ -81,7 +81,7 @@ class Placing:
         phi_mistake, phi_fold, phi_others = phi[0], phi[1], phi[2:]
         target = true[None] if self._classes else true.double()[None]
         objective = self._objective(mistake, target, x, x_fold, phi_fold)
-        start = self._across(phi_mistake - phi_fold, phi_others.mean(0) - phi_fold)
+        start = self._across(phi_mistake - phi_fold, phi_others - phi_fold)
         weight = ascend_in_ball(lambda w: torch.stack(objective(w)).sum(), start, radius=self.radius, steps=steps)
         (aligned, norm), at_start = (term.item() for term in objective(weight)), sum(t.item() for t in objective(start))
         details = {
@@ -95,22 +95,26 @@ class Placing:
         out = self.uniform if outgoing == "uniform" else self._descending(weight, bias)
         return Fold(weight, bias, out, x_fold.reshape(shape), details)
 
-    def _across(self, to_mistake: Tensor, to_cluster: Tensor) -> Tensor:
-        """Where the ascent begins: a hyperplane through fold *and* mistake, active where the cluster's other mistakes are.
+    def _across(self, to_mistake: Tensor, to_others: Tensor) -> Tensor:
+        """Where the ascent begins: any hyperplane through fold *and* mistake, active where more of the cluster's mistakes are.
 
         With cross-entropy and equal outgoing weights the objective says nothing: a loss's derivatives with respect to the
         logits add up to zero, so that neither ∂L/∂x nor ∂L/∂w depends on w. What then tells is Def. 5, whose term is zero for
         a hyperplane through both points. It crosses the boundary, which the unit can bend there; along the boundary, as
-        Theorem 5's direction x_fold − x_mistake has it, the unit could only steepen what is on one side.
+        Theorem 5's direction x_fold − x_mistake has it, the unit could only steepen what is on one side. Towards the middle of
+        the cluster, seen from a single instance, lies all the rest of the data: such a unit would be linear.
+
+        :param to_mistake: φ(x_mistake) − φ(x_fold) (d,)
+        :param to_others: φ of the cluster's mistakes less φ(x_fold) (k, d)
         """
         size = to_mistake.norm()
         along = to_mistake / size if float(size) > 0 else torch.zeros_like(to_mistake)
-        across = to_cluster - (to_cluster @ along) * along
-        if float(across.norm()) <= 1e-6 * float(to_cluster.norm()):  # no other mistakes, or on the same line
-            random = torch.randn(len(along), dtype=along.dtype)
-            across = random - (random @ along) * along
+        across = torch.randn(len(along), dtype=along.dtype)
+        across = across - (across @ along) * along
         if float(across.norm()) <= 1e-6:  # a line has no other direction
             across = to_mistake if float(size) > 0 else torch.ones_like(along)
+        else:
+            across = across * torch.where((to_others @ across).mean() < 0, -1.0, 1.0)
         return across * (self.radius / across.norm())
 
     def _descending(self, w: Tensor, bias: Tensor) -> Tensor:
