@@ -54,6 +54,13 @@ bench-speed: install ## Speed and memory, as ratios measured in one process
 bench-senn: install ## SENN's experiments over five seeds, as tables (about 40 minutes; MNIST in ../shared/data)
 	$(BIN)/python scripts/senn.py moons curve mnist subsets --data-dir ../shared/data
 
+.PHONY: bench-fold
+bench-fold: install ## Fold's experiments over five seeds beside static nets, as tables (about 90 minutes; MNIST in ../shared/data)
+	$(BIN)/python scripts/fold.py --write
+	$(BIN)/python scripts/baselines.py fold_mnist_50 --data-dir ../shared/data
+	$(BIN)/python scripts/baselines.py fold_mnist_100 --data-dir ../shared/data
+	$(BIN)/python scripts/baselines.py fold_cifar10 --data-dir ../shared/data
+
 .PHONY: clean
 clean: ## Remove .venv and caches; runs in outputs/ stay
 	rm -rf $(VENV) .pytest_cache .ruff_cache .mypy_cache .hypothesis
