@@ -130,3 +130,12 @@ def _one_thread() -> None:
     import torch
 
     torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def _denormals() -> Iterator[None]:
+    """A run has the processor count denormals as zero, which other tests rely on."""
+    import torch
+
+    yield
+    torch.set_flush_denormal(False)
