@@ -69,7 +69,7 @@ def _fold(hidden: int, epochs: int) -> dict[str, list[str]]:
 
 _FOLD_NOTE = (
     "All have the recipe of `conf/experiment`, which was tuned on the validation split: AdamW, one cycle, which begins anew "
-    "after each growth. The random units come when the same trigger fires, from N(0, 1), turned downhill and scaled by a search."
+    "after each growth."
 )
 COMPARISONS = {
     "depth_digits": Comparison("Depth growth on the digits", [], _DEPTH, _DEPTH_NOTE),
@@ -91,10 +91,7 @@ COMPARISONS = {
     "fold_mnist_50": Comparison(
         "Fold on MNIST, 10 to 50 hidden units",
         ["experiment=fold_mnist"],
-        {
-            **_fold(50, 25),
-            "random units": ["method=random_width", "trigger=adf", "growth.neurons=1", "growth.max_units=[50]"],
-        },
+        _fold(50, 25),
         _FOLD_NOTE,
     ),
     "fold_mnist_100": Comparison(
