@@ -96,7 +96,7 @@ COMPARISONS = {
     ),
     "fold_mnist_100": Comparison(
         "Fold on MNIST, 10 to 100 hidden units",
-        ["experiment=fold_mnist", "stop.epochs=150", "growth.until=0.8"],
+        ["experiment=fold_mnist", "stop.epochs=180", "growth.until=0.8"],
         _fold(100, 25),
         _FOLD_NOTE,
     ),
