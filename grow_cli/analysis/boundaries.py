@@ -18,7 +18,7 @@ from grow_cli.errors import UserError
 from grow_cli.recording.folder import RunFolder
 
 _PANELS, _COLUMNS = 12, 4
-_SIDE = 160  # grid points along a side
+SIDE = 160  # grid points along a side
 _POINTS = 1000  # training points drawn; more only cover the background
 
 COLOURS = ("tab:blue", "tab:orange", "tab:green", "tab:red", "tab:purple", "tab:brown", "tab:pink", "tab:olive")
@@ -59,7 +59,7 @@ def draw_boundaries(folder: RunFolder, config: Config, output: Path) -> Path:
     data = load_data(config.dataset, data_dir=config.data_folder, subset=config.subset, device=torch.device("cpu"))
     shown = data.probe(_POINTS)
     points, classes = data.normalizer.inverse(shown.x), shown.y
-    x, y, pairs = grid(points, _SIDE)
+    x, y, pairs = grid(points, SIDE)
     left, right, bottom, top = extent = [float(end) for end in (x[0], x[-1], y[0], y[-1])]
 
     from matplotlib.figure import Figure
@@ -73,7 +73,7 @@ def draw_boundaries(folder: RunFolder, config: Config, output: Path) -> Path:
     panels = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
     size = min(16, max(7, 3000 / len(points)))
     for axes, phase in zip(panels.flat, chosen, strict=False):
-        _panel(axes, class_probabilities(phase.model, data.normalizer(pairs)), extent)
+        draw_plane(axes, class_probabilities(phase.model, data.normalizer(pairs)), extent)
         for c in range(net.outputs):
             own = points[classes == c].numpy()
             axes.scatter(
@@ -107,15 +107,15 @@ def _name(data: Any, c: int) -> str:
     return data.spec.classes[c] if data.spec.classes else str(c)
 
 
-def _panel(axes: Any, probabilities: Tensor, extent: list[float]) -> None:
+def draw_plane(axes: Any, probabilities: Tensor, extent: list[float]) -> None:
     """The classes' colours mixed as the probabilities say, and a line where the two likeliest are equally likely."""
-    image = mixed(probabilities).reshape(_SIDE, _SIDE, 3)
+    image = mixed(probabilities).reshape(SIDE, SIDE, 3)
     axes.imshow(image, extent=extent, origin="lower", aspect="auto", interpolation="bilinear")
     left, right, bottom, top = extent
-    x, y = np.linspace(left, right, _SIDE), np.linspace(bottom, top, _SIDE)
+    x, y = np.linspace(left, right, SIDE), np.linspace(bottom, top, SIDE)
     for values in lead(probabilities).T.numpy()[1:]:  # the first class's boundaries are the others', too
         if values.min() < 0 < values.max():
-            axes.contour(x, y, values.reshape(_SIDE, _SIDE), levels=[0.0], colors="black", linewidths=1.2)
+            axes.contour(x, y, values.reshape(SIDE, SIDE), levels=[0.0], colors="black", linewidths=1.2)
 
 
 def mixed(probabilities: Tensor) -> NDArray[np.float64]:

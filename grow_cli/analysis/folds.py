@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from grow_cli.analysis.boundaries import COLOURS, class_probabilities, grid, lead, mixed
+from grow_cli.analysis.boundaries import COLOURS, SIDE, class_probabilities, draw_plane, grid
 from grow_cli.analysis.phases import load_phases
 from grow_cli.data.tensors import Data, load_data
 from grow_cli.recording.ending import growth_events
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from grow_cli.models.modules.network import GrowableModel
     from grow_cli.recording.folder import RunFolder
 
-_SIDE = 160
 _POINTS = 600
 
 
@@ -51,16 +50,12 @@ def _draw(before: GrowableModel, after: GrowableModel, name: str, unit: int, mis
 
     shown = data.probe(_POINTS)
     points = data.normalizer.inverse(shown.x)
-    x, y, pairs = grid(points, _SIDE)
+    x, y, pairs = grid(points, SIDE)
     extent = [float(end) for end in (x[0], x[-1], y[0], y[-1])]
     figure = Figure(figsize=(7.2, 3.1), layout="constrained")
     panels = figure.subplots(1, 2, sharex=True, sharey=True)
     for axes, model, title in zip(panels, (before, after), ("before", "after"), strict=True):
-        probabilities = class_probabilities(model, data.normalizer(pairs))
-        axes.imshow(mixed(probabilities).reshape(_SIDE, _SIDE, 3), extent=extent, origin="lower", aspect="auto")
-        for values in lead(probabilities).T.numpy()[1:]:
-            if values.min() < 0 < values.max():
-                axes.contour(x, y, values.reshape(_SIDE, _SIDE), levels=[0.0], colors="black", linewidths=1.2)
+        draw_plane(axes, class_probabilities(model, data.normalizer(pairs)), extent)
         for c in range(before.outputs):
             axes.scatter(*points[shown.y == c].T.numpy(), s=5, color=COLOURS[c], linewidths=0)
         axes.plot(
@@ -69,7 +64,7 @@ def _draw(before: GrowableModel, after: GrowableModel, name: str, unit: int, mis
         axes.set(xlim=extent[:2], ylim=extent[2:])
         axes.set_title(title, fontsize=9)
         axes.tick_params(labelsize=7)
-    heights = _preactivation(after, name, unit, data.normalizer(pairs)).reshape(_SIDE, _SIDE).numpy()
+    heights = _preactivation(after, name, unit, data.normalizer(pairs)).reshape(SIDE, SIDE).numpy()
     if heights.min() < 0 < heights.max():
         panels[1].contour(x, y, heights, levels=[0.0], colors="red", linewidths=1.2, linestyles="dashed")
     buffer = io.BytesIO()

@@ -102,7 +102,7 @@ class FoldAtMistakes(Method):
         if len(mistakes) == 0:
             plan.reason = "no mistake is left on the training split"
             return
-        clusters, samples = self._clusters(run, judged.errors, mistakes, plan)
+        clusters = self._clusters(run, judged.errors, mistakes, plan)
         plan.details["clusters"] = [len(members) for members in clusters]
         site = self._site(run.model)
         assert self._index is not None
@@ -154,7 +154,7 @@ class FoldAtMistakes(Method):
                 break
         if not folds:
             plan.reason = (
-                f"of {len(mistakes)} mistakes in {samples} clusters none is left to fold at: each typical one has a neuron"
+                f"of {len(mistakes)} mistakes in {len(clusters)} clusters none is left to fold at: each typical one has a neuron"
                 + (f", or a boundary that is not reached ({unreached})" if unreached else "")
             )
             return
@@ -171,8 +171,8 @@ class FoldAtMistakes(Method):
             self.grown += found
             self._held = None
 
-    def _clusters(self, run: Run, errors: Tensor, mistakes: Tensor, plan: Plan) -> tuple[list[Tensor], int]:
-        """Samples of each cluster of mistakes, the largest cluster first and the most typical sample first; their number."""
+    def _clusters(self, run: Run, errors: Tensor, mistakes: Tensor, plan: Plan) -> list[Tensor]:
+        """Samples of each cluster of mistakes, the largest cluster first and the most typical sample first."""
         import torch
 
         from grow_cli.methods.folding.clusters import cluster
@@ -190,7 +190,7 @@ class FoldAtMistakes(Method):
         points = x.flatten(1).float().cpu().numpy()
         result = cluster(points, weights, kind=option.cluster, most=option.max_clusters, seed=seed)
         plan.flops += result.flops
-        return [shown[torch.from_numpy(c.members)] for c in result.clusters], len(result.clusters)
+        return [shown[torch.from_numpy(c.members)] for c in result.clusters]
 
     def regularizer(self, run: Run) -> Tensor | None:
         """α L_fold-reg (Def. 5) of the newest neurons, or of all."""
@@ -217,8 +217,7 @@ class FoldAtMistakes(Method):
         site = self._site(run.model)
         producer, units = site.producer, slice(kept[0].unit, kept[-1].unit + 1)
         points = torch.stack([known.x_mistake for known in kept] + [known.x_fold for known in kept]).to(run.device)
-        with torch.no_grad():
-            phi = features(run.model, site, points)
+        phi = features(run.model, site, points).detach()
         direct = torch.equal(phi, points.flatten(1))  # what the layer reads is the input, which does not change
 
         def held() -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -274,14 +273,12 @@ def _sites(model: GrowableModel) -> list[tuple[int, WidthSite]]:
     import torch
 
     from grow_cli.methods.folding.placing import features
-    from grow_cli.surgery.measure import evaluation_mode
 
     found = []
     for index, site in enumerate(model.width_sites()):
         if isinstance(site.producer, torch.nn.Linear) and site.producer.bias is not None and not site.followers:
             like = site.producer.weight
-            with evaluation_mode(model):
-                read = features(model, site, torch.zeros(1, *model.input_shape, device=like.device, dtype=like.dtype))
+            read = features(model, site, torch.zeros(1, *model.input_shape, device=like.device, dtype=like.dtype))
             if read.dim() == 2:  # not a sequence of tokens
                 found.append((index, site))
     return found

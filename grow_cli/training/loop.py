@@ -175,7 +175,7 @@ class Loop:
     def _note_best(self, measured: dict[str, float]) -> bool:
         """Whether this is the best validation so far: by accuracy, ties by the loss; for regression by R²."""
         progress = self.run.progress
-        scored = measured[f"val_{score_name(self.run.data.spec.task)}"]
+        scored = score(self.run)
         better = (scored, -measured["val_loss"]) > (progress.best_val_score, -progress.loss_at_best)
         if better:
             progress.best_val_score, progress.loss_at_best = scored, measured["val_loss"]

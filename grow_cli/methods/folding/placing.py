@@ -184,19 +184,13 @@ class Placing:
                 handle.remove()
 
 
-@contextmanager
-def _watching(producer: nn.Module) -> Iterator[list[Tensor]]:
-    """What enters the producer (n, d), in each pass."""
-    seen: list[Tensor] = []
-    handle = producer.register_forward_pre_hook(lambda module, arguments: seen.append(arguments[0]))
-    try:
-        yield seen
-    finally:
-        handle.remove()
-
-
 def features(model: nn.Module, site: WidthSite, x: Tensor) -> Tensor:
     """φ(x) (n, d): what the site's producer reads, in evaluation mode; differentiable."""
-    with evaluation_mode(model), torch.enable_grad(), _watching(site.producer) as seen:
-        model(x)
+    seen: list[Tensor] = []
+    handle = site.producer.register_forward_pre_hook(lambda module, arguments: seen.append(arguments[0]))
+    try:
+        with evaluation_mode(model), torch.enable_grad():
+            model(x)
+    finally:
+        handle.remove()
     return seen[0]
