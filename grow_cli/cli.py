@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
+from importlib import import_module
 
 from grow_cli.errors import Interrupted, TrainingFailed, UserError
 
@@ -16,6 +17,10 @@ grow: train neural networks that grow while they train
   grow train --cfg job [...]        show the composed config, train nothing
   grow eval RUN [KEY=VALUE ...]     measure a finished run's net again   (--best, --json)
   grow resume RUN [KEY=VALUE ...]   go on with an interrupted run
+  grow controls RUN [RUN ...]       train a grown run's controls: its final net from scratch at equal steps, FLOPs, seconds, ...
+  grow compare RUN... | SWEEP       which way of growing won, by how much, with what p-value: table, CSV, Markdown, pictures
+  grow report RUN | SWEEP           everything about a run or a sweep as one HTML page that needs no network
+  grow export RUN                   the grown net for use without grow (--format state_dict, torch_export, onnx)
   grow plot RUN [RUN ...]           draw runs: accuracy, loss and size against steps (--picture NAME: others)
   grow explain RUN                  the mistake that each neuron was grown for, as a page (method=fold)
   grow list [GROUP]                 every dataset, model, method, trigger, optimizer, ... with a line each
@@ -27,7 +32,20 @@ A config group is chosen by name (method=alether), a key is set by its path (met
 """
 
 
-_COMMANDS = ("train", "eval", "resume", "plot", "explain", "list", "completion")
+# command → its module in grow_cli.commands
+_COMMANDS = {
+    "train": "train",
+    "eval": "runs",
+    "resume": "runs",
+    "plot": "runs",
+    "explain": "runs",
+    "compare": "compare",
+    "controls": "controls",
+    "report": "report",
+    "export": "export",
+    "list": "listing",
+    "completion": "completion",
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -87,18 +105,5 @@ def _dispatch(arguments: list[str]) -> int:
         if "=" in command and command.split("=")[0].lstrip("+~") in registry.groups():
             hint = f"did you mean `grow train {command}`?"
         raise UserError(f"`{command}` is not a command of grow: {hint}")
-    if command == "train":
-        from grow_cli.commands import train
-
-        return train.main(rest)
-    if command == "list":
-        from grow_cli.commands import listing
-
-        return listing.main(rest)
-    if command == "completion":
-        from grow_cli.commands import completion
-
-        return completion.main(rest)
-    from grow_cli.commands import runs
-
-    return runs.main(command, rest)
+    module = import_module(f"grow_cli.commands.{_COMMANDS[command]}")
+    return int(module.main(command, rest) if module.__name__.endswith(".runs") else module.main(rest))

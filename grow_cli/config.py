@@ -15,7 +15,7 @@ from grow_cli.errors import UserError, check
 
 @dataclass
 class Stop:
-    """The run ends as soon as one of these is reached; epochs, steps or seconds must be given (they are the budget)."""
+    """The run ends as soon as one of these is reached; epochs, steps, seconds or flops must be given (they are the budget)."""
 
     epochs: int | None = None
     """Passes over the training split."""
@@ -23,6 +23,8 @@ class Stop:
     """Optimizer steps."""
     seconds: float | None = None
     """Wall time of training and growth, evaluation left out."""
+    flops: float | None = None
+    """Training FLOPs, those of growth included."""
     parameters: int | None = None
     """Trainable scalars."""
     growth_events: int | None = None
@@ -38,8 +40,8 @@ class Stop:
                 f"stop.{f.name}={value}: must be above 0, or null for no such rule",
             )
         check(
-            any(v is not None for v in (self.epochs, self.steps, self.seconds)),
-            "stop.epochs, stop.steps and stop.seconds are all null: give one of them, it is the run's budget",
+            any(v is not None for v in (self.epochs, self.steps, self.seconds, self.flops)),
+            "stop.epochs, stop.steps, stop.seconds and stop.flops are all null: give one of them, it is the run's budget",
         )
 
 
@@ -174,6 +176,10 @@ class Config:
     """Where datasets are looked for and downloaded to; null: $GROW_DATA_DIR, else ~/.cache/grow."""
     subset: int | float | None = None
     """Train on a class-balanced part: a count (1000) or a fraction (0.1) of the training samples."""
+    label: str | None = None
+    """What the run is called in comparisons; null: its method."""
+    control: str | None = None
+    """Which control of the run that it lies in it is (`static-flops`, ...); set by `grow controls`."""
     run_dir: str | None = None
     """The run's folder (the sweep's, with -m); null: outputs/<dataset>/<method>/<time>-<id>."""
     device: str = "auto"

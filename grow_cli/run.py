@@ -63,12 +63,14 @@ def train(config: Config, folder: RunFolder, *, resume: bool = False) -> dict[st
                 f"`grow resume {folder.path}`"
             ) from error
         raise
+    else:
+        measured = measure_splits(run.model, data, config)  # once training is over: the only time the test set is read
+        summary = _summary(config, run.model, run.progress, folder, device, "finished")
+        summary |= {"ended_by": ended_by, "thresholds": loop.trigger.thresholds} | own | measured
+        folder.write_summary(summary)
+        loop.logger.summary(summary)
     finally:
         loop.close()
-    measured = measure_splits(run.model, data, config)  # once training is over: the only time the test set is read
-    summary = _summary(config, run.model, run.progress, folder, device, "finished")
-    summary |= {"ended_by": ended_by} | own | measured
-    folder.write_summary(summary)
     return summary
 
 
@@ -106,6 +108,7 @@ def assemble(
     else:
         loop.restore(state)
         folder.trim(rows=run.progress.evaluations, lines=run.progress.firings)
+        logger.resume(rows=run.progress.evaluations, events=run.progress.firings)
     torch.set_num_threads(run.progress.threads)
     return loop
 
@@ -162,6 +165,8 @@ def _summary(
         "method": config.method.name,
         "trigger": config.trigger.name,
         "seed": config.seed,
+        "label": config.label,
+        "control": config.control,
         "overrides": folder.overrides(),
         f"best_val_{scored}": progress.best_val_score,
         "best_step": progress.best_step,

@@ -5,7 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from omegaconf import OmegaConf
 
+from grow_cli.commands.explaining import PLUGINS
 from grow_cli.commands.train import compose
 
 CONF = Path(__file__).resolve().parent.parent / "conf"
@@ -34,3 +36,10 @@ def test_what_is_given_by_hand_wins_over_the_experiment() -> None:
     assert (config.method.name, config.method.grow, config.dataset.name) == ("random", "width", "digits")
     assert config.growth.max_units == [110, 51]
     assert config.model.hidden == [1, 1]
+
+
+@pytest.mark.parametrize("path", sorted((CONF / "sweep").glob("*.yaml")), ids=lambda path: path.stem)
+def test_a_sweep_says_who_runs_it_and_its_plugin_is_known(path: Path) -> None:
+    (override,) = (o for o in OmegaConf.load(path).defaults if not next(iter(o)).endswith("sampler"))
+    ((group, option),) = override.items()
+    assert option in PLUGINS[group.removeprefix("override /")]

@@ -22,7 +22,8 @@ BELOW = {
     "recording": set(),
     "training": {"methods", "triggers", "surgery", "theory", "models", "data", "recording"},
     "analysis": {"recording", "models", "data", "theory"},
-    "commands": {"run", "analysis", "recording"},
+    "controls": {"run", "models", "recording"},
+    "commands": {"run", "controls", "analysis", "recording"},
     "run": {"training", "methods", "triggers", "surgery", "theory", "models", "data", "recording"},
     "cli": {"commands"},
 }

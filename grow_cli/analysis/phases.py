@@ -50,7 +50,7 @@ def load_phases(folder: RunFolder) -> list[Phase]:
     last = folder.checkpoints / "last.pt"
     if not last.is_file():
         raise UserError(f"there is no checkpoint at {last}: wait for the run's first, or name another run")
-    return [_load(path) for path in (*kept, last)]
+    return [load_phase(path) for path in (*kept, last)]
 
 
 def evenly(items: Sequence[T], most: int) -> list[T]:
@@ -61,7 +61,8 @@ def evenly(items: Sequence[T], most: int) -> list[T]:
     return [items[i * gaps // (most - 1)] for i in range(most)]
 
 
-def _load(path: Path) -> Phase:
+def load_phase(path: Path) -> Phase:
+    """The net of one checkpoint; UserError where it is damaged."""
     try:
         state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
         model = rebuild(state["architecture"])

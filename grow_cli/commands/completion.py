@@ -36,7 +36,9 @@ compdef _grow grow
 _FISH = "complete -c grow -f -a '(grow completion --query (commandline -cp) 2>/dev/null)'\n"
 _SHELLS = {"bash": _BASH, "zsh": _ZSH, "fish": _FISH}
 _PLOT_OPTIONS = ("--output", "--picture")
-_COMMANDS = ("completion", "eval", "explain", "list", "plot", "resume", "train")
+_COMMANDS = (
+    *("compare", "completion", "controls", "eval", "explain", "export", "list", "plot", "report", "resume", "train"),
+)
 
 
 def main(arguments: list[str]) -> int:
@@ -72,7 +74,7 @@ def candidates(line: str) -> list[str]:
         from grow_cli.analysis.pictures import PICTURES
 
         return [word for word in (PICTURES if given[-1] == "--picture" else _PLOT_OPTIONS) if word.startswith(last)]
-    if command in ("eval", "resume", "plot", "explain"):
+    if command in ("compare", "controls", "eval", "explain", "export", "plot", "report", "resume"):
         return _folders(last)
     return _overrides(given[1:], last) if command == "train" else []
 

@@ -9,7 +9,7 @@ from rich.table import Table
 from grow_cli import console, registry
 from grow_cli.errors import UserError
 
-GROUPS = ("dataset", "model", "method", "trigger", "optimizer", "schedule", "logger", "experiment", "debug")
+GROUPS = ("dataset", "model", "method", "trigger", "optimizer", "schedule", "logger", "experiment", "debug", "sweep")
 
 
 def main(arguments: list[str]) -> int:

@@ -60,8 +60,8 @@ def main(command: str, arguments: list[str]) -> int:
 
 def evaluate(options: argparse.Namespace) -> int:
     """Rebuild the net of a run from its checkpoint, grown architecture included, and measure it on every split."""
-    folder = _existing(options.run)
-    config = configuration.build(_with_overrides(folder, options.overrides))
+    folder = existing(options.run)
+    config = configuration.build(with_overrides(folder, options.overrides))
     from grow_cli import run
 
     result = run.evaluate(config, folder, "best" if options.best else "last")
@@ -83,7 +83,7 @@ def evaluate(options: argparse.Namespace) -> int:
 
 def resume(options: argparse.Namespace) -> int:
     """Go on with an interrupted run, across growth events, as if it had not been interrupted."""
-    folder = _existing(options.run)
+    folder = existing(options.run)
     status = folder.read_summary().get("status")
     if status == "finished":
         raise UserError(f"{folder.path} is finished: there is nothing to resume")
@@ -92,7 +92,7 @@ def resume(options: argparse.Namespace) -> int:
             raise UserError(
                 f"{override}: a resumed run goes on as it was configured, and only {', '.join(_RESUMABLE)} can be given"
             )
-    config = configuration.build(_with_overrides(folder, options.overrides))
+    config = configuration.build(with_overrides(folder, options.overrides))
     folder.open()
     try:
         from grow_cli import run
@@ -109,7 +109,7 @@ def resume(options: argparse.Namespace) -> int:
 
 def plot(options: argparse.Namespace) -> int:
     """Draw runs against steps, growth events marked, or another picture of one run."""
-    name, folders = options.picture, [_existing(path) for path in options.runs]
+    name, folders = options.picture, [existing(path) for path in options.runs]
     if name not in PICTURES:
         raise UserError(f"--picture {name}: must be one of {', '.join(PICTURES)}")
     output = options.output or folders[0].path / ("growth.png" if name == RUNS else f"{name}.png")
@@ -118,7 +118,7 @@ def plot(options: argparse.Namespace) -> int:
     if name != RUNS:
         if len(folders) > 1:
             raise UserError(f"--picture {name} shows one run, and {len(folders)} are given: name one folder")
-        print(draw(name, folders[0], configuration.build(_with_overrides(folders[0], [])), output))
+        print(draw(name, folders[0], configuration.build(with_overrides(folders[0], [])), output))
         return 0
     from grow_cli.analysis.plot import plot_runs
 
@@ -131,20 +131,20 @@ def plot(options: argparse.Namespace) -> int:
 
 def explain(options: argparse.Namespace) -> int:
     """Show why each neuron exists: the mistake that it was grown for, before and after, as one HTML page."""
-    folder = _existing(options.run)
+    folder = existing(options.run)
     output = options.output or folder.path / "explain.html"
     if output.suffix not in (".html", ".htm"):
         raise UserError(f"{output}: the page's name ends in .html")
     from grow_cli.analysis.explain import write_page
 
-    print(write_page(folder, configuration.build(_with_overrides(folder, [])), output))
+    print(write_page(folder, configuration.build(with_overrides(folder, [])), output))
     return 0
 
 
 _COMMANDS = {"eval": evaluate, "resume": resume, "plot": plot, "explain": explain}
 
 
-def _existing(path: Path) -> RunFolder:
+def existing(path: Path) -> RunFolder:
     if not (path / ".hydra" / "config.yaml").is_file():
         runs = sorted(p.parent.parent for p in path.glob("**/.hydra/config.yaml")) if path.is_dir() else []
         hint = f"did you mean {runs[-1]}?" if runs else "name a folder that `grow train` wrote"
@@ -152,7 +152,7 @@ def _existing(path: Path) -> RunFolder:
     return RunFolder(path)
 
 
-def _with_overrides(folder: RunFolder, overrides: list[str]) -> DictConfig:
+def with_overrides(folder: RunFolder, overrides: list[str]) -> DictConfig:
     """The run's config, typed by the schemas again, with KEY=VALUE overrides."""
     raw = folder.config()
     try:

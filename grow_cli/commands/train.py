@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import re
 import secrets
+import signal
 import sys
-from dataclasses import fields, is_dataclass
+from dataclasses import fields
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -20,18 +21,19 @@ from omegaconf.errors import OmegaConfBaseException
 
 from grow_cli import config as configuration
 from grow_cli import console, registry
+from grow_cli.commands.explaining import explain
+from grow_cli.commands.sweeping import Outcome, Tally, conclude, find, objective, one_at_a_time, refuse_other_config
 from grow_cli.errors import Interrupted, TrainingFailed, UserError
-from grow_cli.recording.folder import RunFolder
+from grow_cli.recording.folder import InUse, RunFolder
 
-# Of the jobs in this process, those that failed. Not raised inside the job: a failure must not end a sweep, and Hydra
-# would print its own lines about it.
-_failed: list[tuple[str, UserError | TrainingFailed]] = []
+# Why the run failed, if it is no sweep (whose jobs are tallied). Not raised inside the job: Hydra would print lines of its own.
+_failed: list[UserError | TrainingFailed] = []
 
 
 def main(arguments: list[str]) -> int:
     """Hydra reads `sys.argv`; its own errors become one sentence."""
     _failed.clear()
-    sweep = bool({"-m", "--multirun"} & set(arguments))
+    Tally.current = None
     keys = {f.name for f in fields(configuration.Config)}
     for argument in arguments:
         if argument.startswith("--") and argument.lstrip("-").split("=")[0].split(".")[0] in keys:
@@ -41,6 +43,7 @@ def main(arguments: list[str]) -> int:
     plugins = [f"hydra.searchpath=[{','.join(f'file://{folder}' for folder in folders[1:])}]"] if folders[1:] else []
     sys.argv = ["grow train", *plugins, *arguments]
     decorate = hydra.main(version_base="1.3", config_path=str(folders[0]), config_name="train")
+    terminated = signal.getsignal(signal.SIGTERM)  # a sweep has its own: see Tally
     try:
         decorate(_job)()
     except (HydraException, OmegaConfBaseException) as error:
@@ -50,17 +53,33 @@ def main(arguments: list[str]) -> int:
             raise UserError("-m and --cfg do not go together: --cfg job shows the config of a single run") from error
         if "Config group override" in str(error):
             raise UserError("a config group cannot be null: leave it out, or choose one of `grow list`") from error
-        raise
+        if "No trials are completed" not in str(error):  # a search in which every job failed: said below
+            raise
     except OSError as error:
         if error.filename is None:
             raise
         raise UserError(
             f"{error.filename} cannot be written ({error.strerror}): choose another folder with run_dir=PATH"
         ) from error
-    if _failed and not sweep:
-        raise _failed[0][1]
+    except (Interrupted, KeyboardInterrupt):
+        if Tally.current:
+            again = f"type the same with run_dir={Tally.current.sweep} to go on with the sweep"
+            console.err.print(f"interrupted: {again}", markup=False)
+        raise
+    except Exception as error:
+        if type(error).__module__.split(".")[0] not in ("joblib", "submitit", "ray"):
+            raise
+        raise TrainingFailed(
+            f"a process of the sweep ended ({str(error).splitlines()[0]}): type the same again, with run_dir of the sweep, to "
+            "go on, and with fewer jobs at once if memory was short"
+        ) from error
+    finally:
+        signal.signal(signal.SIGTERM, terminated)
+        outcomes: list[Outcome] = Tally.current.collect() if Tally.current else []
     if _failed:
-        raise TrainingFailed(f"{len(_failed)} runs of the sweep failed: {', '.join(name for name, _ in _failed)}")
+        raise _failed[0]
+    if Tally.current:
+        conclude(Tally.current, outcomes)
     return 0
 
 
@@ -93,112 +112,99 @@ OmegaConf.register_new_resolver("grow.or", _first, replace=True)
 OmegaConf.register_new_resolver("grow.slug", slug, replace=True)
 
 
-def _job(raw: DictConfig) -> None:
-    """One run; Hydra calls it once, or once per job of a sweep."""
-    sweep = HydraConfig.get().mode == RunMode.MULTIRUN
-    folder = RunFolder(Path(HydraConfig.get().runtime.output_dir))
+def _job(raw: DictConfig) -> float | None:
+    """One run; Hydra calls it once, or once per job of a sweep, maybe in a launcher's worker. Returns the objective."""
+    own = RunFolder(Path(HydraConfig.get().runtime.output_dir))
+    if HydraConfig.get().mode == RunMode.MULTIRUN:
+        return _sweep_job(raw, own)
     try:
-        _train(raw, folder)
+        config = _checked(raw)
+        own.create(_hydra_files(raw))
+        return objective(_train(config, own))
     except (UserError, TrainingFailed) as error:
-        folder.discard_unless_trained()
-        if sweep:
-            console.error(f"{folder.path.name}: {error}")
-        # a new one: the traceback would keep the run, and its memory, alive for the rest of a sweep
-        _failed.append((folder.path.name, type(error)(str(error))))
+        own.discard_unless_trained()
+        _failed.append(type(error)(str(error)))
     except Interrupted:
-        console.err.print(f"interrupted: go on with `grow resume {folder.path}`", markup=False)
+        console.err.print(f"interrupted: go on with `grow resume {own.path}`", markup=False)
         raise
     except KeyboardInterrupt:
-        folder.discard_unless_trained()
-        where = f": go on with `grow resume {folder.path}`" if folder.checkpoints.exists() else " before training began"
+        own.discard_unless_trained()
+        where = f": go on with `grow resume {own.path}`" if own.checkpoints.exists() else " before training began"
         console.err.print(f"interrupted{where}", markup=False)
         raise
     finally:
+        own.close()
+    return None
+
+
+def _sweep_job(raw: DictConfig, own: RunFolder) -> float | None:
+    """A sweep's job: begun, resumed, or skipped if it is finished or another process is at it.
+
+    Errors are tallied, not raised: a failure must not end a sweep.
+    """
+    tally, folder = Tally.current, own
+    assert tally is not None
+    try:
+        config = _checked(raw)
+        with one_at_a_time(own.path.parent):
+            folder = find(own.path)
+            begun = folder.checkpoints.exists()
+            if folder.path != own.path:
+                own.discard_unless_trained()
+            if begun:
+                refuse_other_config(folder, raw)
+                if folder.read_summary().get("status") != "finished":
+                    folder.open()
+            else:
+                folder.create(_hydra_files(raw))
+        summary = folder.read_summary()
+        if summary.get("status") == "failed":
+            raise TrainingFailed(
+                f"failed before ({summary.get('error')}) and is not tried again: remove {folder.path} to train it anew"
+            )
+        if summary.get("status") == "finished":
+            tally.note(folder.path.name, "skipped")
+        else:
+            summary = _train(config, folder, resume=begun)
+            tally.note(folder.path.name, "resumed" if begun else "trained")
+        return objective(summary)
+    except InUse:
+        console.err.print(f"{folder.path.name}: another process is at it; left to it", markup=False)
+        tally.note(folder.path.name, "busy")
+    except (UserError, TrainingFailed) as error:
+        folder.discard_unless_trained()
+        console.error(f"{folder.path.name}: {error}")
+        # its words only: the traceback would keep the run, and its memory, alive for the rest of the sweep
+        tally.note(folder.path.name, "failed", str(error))
+    except (Interrupted, KeyboardInterrupt):
+        folder.discard_unless_trained()
+        if tally.here:
+            raise
+        # the launcher's own way to stop is that its first process stops; this one is told alone only by a scheduler
+        tally.note(folder.path.name, "interrupted", "interrupted: type the same again to go on")
+    finally:
         folder.close()
+    return None
 
 
-def _train(raw: DictConfig, folder: RunFolder) -> None:
+def _checked(raw: DictConfig) -> configuration.Config:
     config = configuration.build(raw)
     for part in (getattr(config, group) for group in configuration.GROUP_KEYS):
         for sentence in part.check_run(config):
             console.warn(sentence)
+    return config
+
+
+def _hydra_files(raw: DictConfig) -> dict[str, Any]:
     hydra_config = HydraConfig.get()
-    folder.create(
-        {
-            "config": raw,
-            "hydra": OmegaConf.create({"hydra": hydra_config}),
-            "overrides": hydra_config.overrides.task,
-        }
-    )
+    hydra_file = OmegaConf.create({"hydra": hydra_config})
+    return {"config": raw, "hydra": hydra_file, "overrides": hydra_config.overrides.task}
+
+
+def _train(config: configuration.Config, folder: RunFolder, *, resume: bool = False) -> dict[str, Any]:
     from grow_cli import run  # imports torch: not before the config is known to be good
     from grow_cli.recording.ending import show
 
-    show(folder, run.train(config, folder))
-
-
-def explain(error: Exception, arguments: list[str]) -> str:
-    """Hydra's and OmegaConf's errors as one sentence with key, value and what is allowed."""
-    chain: list[str] = []
-    reason: BaseException | None = error
-    while reason is not None:
-        chain.append(str(reason))
-        reason = reason.__cause__
-    text = "\n".join(chain)
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    missing = re.search(r"Could not find '([\w/]+)/([^'/]+)'", text)
-    if missing:
-        group, name = missing.groups()
-        return (
-            f"{group}={name} does not exist: choose from {', '.join(_options(group))}{_nearest(name, _options(group))}"
-        )
-    unknown = re.search(r"Could not override '([^']+)'", text)
-    if unknown:
-        return _unknown_key(unknown[1], arguments)
-    value = re.search(r"((?:Value|Cannot) .*)", text)
-    key = re.search(r"full_key: (\S+)", text)
-    if value and key:
-        return f"{key[1]}: {value[1][0].lower()}{value[1][1:]}"
-    for argument in arguments:
-        if not argument.startswith("-") and not _readable(argument):
-            return f"{argument} cannot be read: write KEY=VALUE, and quote special characters, like 'key=\"a b\"'"
-    noise = ("full_key", "object_type", "reference_type", "Set the env")
-    return " ".join(line for line in lines if not line.startswith(noise))
-
-
-def _readable(argument: str) -> bool:
-    from hydra.core.override_parser.overrides_parser import OverridesParser
-
-    try:
-        OverridesParser.create().parse_override(argument)
-    except HydraException:
-        return False
-    return True
-
-
-def _options(group: str) -> list[str]:
-    from grow_cli.commands.listing import describe
-
-    return list(describe(group))
-
-
-def _nearest(name: str, candidates: list[str]) -> str:
-    from difflib import get_close_matches
-
-    near = get_close_matches(name, candidates, n=1)
-    return f" (did you mean {near[0]}?)" if near else ""
-
-
-def _unknown_key(key: str, arguments: list[str]) -> str:
-    parent, _, leaf = key.rpartition(".")
-    options = registry.groups().get(parent, {})
-    chosen = next((a.split("=")[1] for a in reversed(arguments) if a.startswith(f"{parent}=")), None)
-    if chosen in options:
-        options, parent = {chosen: options[chosen]}, f"{parent}={chosen}"
-    holder: Any = configuration.Config if not parent else getattr(configuration, parent.capitalize(), None)
-    known = [f.name for cls in options.values() for f in fields(cls) if f.name != "name"]
-    known = sorted(set(known)) or ([f.name for f in fields(holder)] if is_dataclass(holder) else [])
-    if leaf in known:  # of another option than the one in use
-        return f"{parent}: the option in use has no key {leaf}; `grow train --cfg job` shows those it has"
-    where = f"{parent} has no key {leaf}" if parent else f"{leaf} is not a key of the configuration"
-    allowed = f"; its keys are {', '.join(known) or 'none'}" if parent else "; `grow train --cfg job` shows all keys"
-    return f"{where}{_nearest(leaf, known)}{allowed}"
+    summary = run.train(config, folder, resume=resume)
+    show(folder, summary)
+    return summary

@@ -48,25 +48,31 @@ class DepthMethod(Method):
         raise NotImplementedError
 
     def settle(self, run: Run, new: list[nn.Parameter], flops_per_sample: int) -> list[dict[str, Any]]:
-        """Phases 1, 3 and 4 of Algorithm 2; the data come from the growth stream, so the run's order does not move."""
-        from grow_cli.training.warmup import warm_up_alone
+        return warm_up(run, new, flops_per_sample, steps=self.warmup_steps, rate=self.warmup_rate)
 
-        begun = time.perf_counter()
-        first, last, passes = warm_up_alone(run, new, steps=self.warmup_steps, rate=self.warmup_rate)
-        frozen = sum(p.numel() for p in run.model.parameters()) - sum(p.numel() for p in new)
-        return [
-            {"phase": "freeze", "parameters": frozen},
-            {
-                "phase": "warmup",
-                "steps": self.warmup_steps,
-                "rate": self.warmup_rate,
-                "seconds": time.perf_counter() - begun,
-                "flops": passes * flops_per_sample * run.batches.batch_size,
-                "loss_first": first,
-                "loss_last": last,
-            },
-            {"phase": "resume", "schedule_restarts": run.config.schedule.restart},
-        ]
+
+def warm_up(
+    run: Run, new: list[nn.Parameter], flops_per_sample: int, *, steps: int, rate: float
+) -> list[dict[str, Any]]:
+    """Phases 1, 3 and 4 of Algorithm 2; the data come from the growth stream, so the run's order does not move."""
+    from grow_cli.training.warmup import warm_up_alone
+
+    begun = time.perf_counter()
+    first, last, passes = warm_up_alone(run, new, steps=steps, rate=rate)
+    frozen = sum(p.numel() for p in run.model.parameters()) - sum(p.numel() for p in new)
+    return [
+        {"phase": "freeze", "parameters": frozen},
+        {
+            "phase": "warmup",
+            "steps": steps,
+            "rate": rate,
+            "seconds": time.perf_counter() - begun,
+            "flops": passes * flops_per_sample * run.batches.batch_size,
+            "loss_first": first,
+            "loss_last": last,
+        },
+        {"phase": "resume", "schedule_restarts": run.config.schedule.restart},
+    ]
 
 
 @dataclass

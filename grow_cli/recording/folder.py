@@ -18,6 +18,10 @@ from grow_cli.errors import UserError
 from grow_cli.files import write_text
 
 
+class InUse(UserError):
+    """Another process holds the folder's lock."""
+
+
 class RunFolder:
     """One run's files. Used by one process at a time (a lock that a kill releases)."""
 
@@ -83,7 +87,7 @@ class RunFolder:
         except BlockingIOError:
             self._lock.close()
             self._lock = None
-            raise UserError(f"another process is using {self.path}: wait for it, or stop it first") from None
+            raise InUse(f"another process is using {self.path}: wait for it, or stop it first") from None
 
     def close(self) -> None:
         """Release the lock."""
@@ -148,11 +152,11 @@ class RunFolder:
 
     def append_growth(self, event: dict[str, Any]) -> None:
         """A line of growth.jsonl, on the disk when this returns."""
-        _append(self.growth, json.dumps(_plain(event)) + "\n")
+        _append(self.growth, json.dumps(plain(event)) + "\n")
 
     def write_summary(self, summary: dict[str, Any]) -> None:
         """summary.json, whole."""
-        write_text(self.path / "summary.json", json.dumps(_plain(summary), indent=1) + "\n")
+        write_text(self.path / "summary.json", json.dumps(plain(summary), indent=1) + "\n")
 
     def read_summary(self) -> dict[str, Any]:
         """summary.json; empty where there is none yet (a run that was killed)."""
@@ -184,12 +188,12 @@ def _cell(value: Any) -> Any:
     return value
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """JSON has no NaN and no infinity: null instead."""
     if isinstance(value, dict):
-        return {str(k): _plain(v) for k, v in value.items()}
+        return {str(k): plain(v) for k, v in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(v) for v in value]
+        return [plain(v) for v in value]
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value

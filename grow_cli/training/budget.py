@@ -47,7 +47,7 @@ class Budget:
 
     @property
     def steps(self) -> float:
-        """Steps until the end, as the batch size is now; infinite if only seconds are limited."""
+        """Steps until the end, as the batch size is now; infinite if only seconds or FLOPs are limited."""
         return min(self._steps_by_epochs, math.inf if self.stop.steps is None else self.stop.steps)
 
     def epoch(self, step: int) -> float:
@@ -60,12 +60,13 @@ class Budget:
         every = max(1, round(evaluate.every * unit))
         return self.anchor_step + ((step - self.anchor_step) // every + 1) * every
 
-    def used(self, step: int, seconds: float) -> float:
+    def used(self, step: int, seconds: float, flops: float) -> float:
         """Fraction of the budget, by whichever limit is nearer; at most 1."""
         stop = self.stop
+        by_flops = 0.0 if stop.flops is None else flops / stop.flops
         by_steps = 0.0 if stop.steps is None else step / stop.steps
         by_time = 0.0 if stop.seconds is None else seconds / stop.seconds
-        return min(1.0, max((step + self._offset) / self._steps_of_epochs, by_steps, by_time))
+        return min(1.0, max((step + self._offset) / self._steps_of_epochs, by_steps, by_time, by_flops))
 
     def ended(self, progress: Progress, parameters: int) -> str | None:
         """The rule that ends the run now, or None."""
@@ -76,6 +77,8 @@ class Budget:
             return f"{stop.steps} steps"
         if stop.seconds is not None and progress.seconds >= stop.seconds:
             return f"{stop.seconds:g} seconds"
+        if stop.flops is not None and progress.flops >= stop.flops:
+            return f"{stop.flops:.3g} FLOPs"
         if stop.parameters is not None and parameters >= stop.parameters:
             return f"{stop.parameters} parameters"
         if stop.growth_events is not None and progress.events >= stop.growth_events:

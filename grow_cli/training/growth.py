@@ -141,6 +141,7 @@ def grow(run: Run, method: Method) -> dict[str, Any]:
         "site": "; ".join(p.site.name for p in applied if p.units),
         "updated": [p.site.name for p in applied if not p.units],
         "units_added": units,
+        "added": [{"kind": p.kind, "site": p.site.name, "units": p.units} for p in applied if p.units],
         "details": details,
         "phases": phases,
         "loss_after": after.loss,

@@ -19,7 +19,7 @@ from grow_cli.training.gathering import Gathered, score_name
 from grow_cli.training.growth import count_parameters, grow, growth_closed, model_flops, widths_text
 from grow_cli.training.rollback import Undo, roll_back, score
 from grow_cli.training.state import Run
-from grow_cli.training.step import make_measuring_step, training_passes
+from grow_cli.training.step import make_measuring_step, products_so_far, training_passes
 from grow_cli.triggers.base import Trigger
 
 
@@ -81,13 +81,19 @@ class Loop:
         factor, until, base_lr = config.schedule.factor, config.growth.until, config.optimizer.lr
         step_once, display, interrupted = self._step, self.display, run.interrupted
         seconds_left = math.inf if config.stop.seconds is None else config.stop.seconds - progress.seconds
+        flops_limit, flops = config.stop.flops, 0
+        products = products_so_far(run)
         earlier, step, lr = progress.seconds, progress.step, -1.0
         begun = time.perf_counter()
         while step < end:
             elapsed = time.perf_counter() - begun
             if elapsed >= seconds_left or interrupted() is not None:
                 break
-            used = budget.used(step, earlier + elapsed)
+            if flops_limit is not None:
+                flops = progress.flops + self._flops_of(step - progress.step, products)
+                if flops >= flops_limit:
+                    break
+            used = budget.used(step, earlier + elapsed, flops)
             new_lr = base_lr * factor(used, progress.restarted_at, step - progress.restart_step, until)
             if new_lr != lr:
                 lr = new_lr
@@ -104,17 +110,25 @@ class Loop:
             display.step(step)
         synchronize(run.device)
         taken = step - progress.step
+        progress.flops += self._flops_of(taken, products)
         progress.step = step
         progress.samples += taken * batches.batch_size
         progress.epoch = budget.epoch(step)
         progress.seconds += time.perf_counter() - begun
-        passes = training_passes(run, taken) if self.method.trains_by_gradient else taken
-        progress.flops += passes * self.flops * batches.batch_size
         signal_number = interrupted()
         # at the end the evaluation comes first: resumed, it would be left out
         if signal_number is not None and step < end:
             self.save(best=False)
             raise Interrupted(signal_number)
+
+    def _used(self) -> float:
+        progress = self.run.progress
+        return self.budget.used(progress.step, progress.seconds, progress.flops)
+
+    def _flops_of(self, steps: int, products: int) -> int:
+        """Of so many steps on the present net, before which the optimizer had made `products`."""
+        passes = training_passes(self.run, steps, products) if self.method.trains_by_gradient else steps
+        return passes * self.flops * self.run.batches.batch_size
 
     def _snapshot(self) -> None:
         run, progress = self.run, self.run.progress
@@ -137,7 +151,7 @@ class Loop:
             nothing = {"test_loss": math.nan, f"test_{score_name(run.data.spec.task)}": math.nan}
             measured |= measure_split("test", run.model, run.data, config) if due else nothing
         run.measured = measured
-        run.closed = growth_closed(run, self.method, self.budget.used(progress.step, progress.seconds), self.parameters)
+        run.closed = growth_closed(run, self.method, self._used(), self.parameters)
         finite = math.isfinite(measured["val_loss"]) and (math.isfinite(measured["train_loss"]) or not trained)
         verdict = self.trigger.update(run) if finite else None
         readings = dict.fromkeys(self.trigger.readings, math.nan) | (verdict.readings if verdict else {})
@@ -207,7 +221,7 @@ class Loop:
             progress.events += 1
             progress.evaluations_without_gain = 0  # a grown net gets its evaluations
             if run.config.schedule.restart:
-                progress.restarted_at = self.budget.used(progress.step, progress.seconds)
+                progress.restarted_at = self._used()
                 progress.restart_step = progress.step
         self.trigger.reset(run)
         event = {

@@ -64,6 +64,7 @@ def roll_back(run: Run, method: Method, undo: Undo) -> dict[str, Any]:
         "site": "",
         "updated": [],
         "units_added": -undo.units,
+        "added": [],
         "details": {
             "reason": f"growth event {undo.event} is undone: validation was {undo.score:.4f} before it and is {score(run):.4f}",
             "undone": undo.event,

@@ -87,13 +87,14 @@ def make_step(run: Run) -> Step:
     return step
 
 
-def training_passes(run: Run, steps: int) -> int:
-    """Forward passes that the last so many steps were worth: three each, and four for a product with the Fisher matrix."""
-    passes = 3 * steps
-    if isinstance(run.optimizer, NaturalGradient):
-        passes += 4 * run.optimizer.products
-        run.optimizer.products = 0
-    return passes
+def products_so_far(run: Run) -> int:
+    """Products with the Fisher matrix that the optimizer has made, if it is one that makes them."""
+    return run.optimizer.products if isinstance(run.optimizer, NaturalGradient) else 0
+
+
+def training_passes(run: Run, steps: int, products: int) -> int:
+    """Forward passes that the last so many steps were worth: three each, and four for each product since `products`."""
+    return 3 * steps + 4 * (products_so_far(run) - products)
 
 
 def make_measuring_step(run: Run) -> Step:

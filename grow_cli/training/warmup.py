@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
-from grow_cli.training.step import training_passes
+from grow_cli.training.step import products_so_far, training_passes
 from grow_cli.training.streams import fork
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ def warm_up_alone(run: Run, new: list[nn.Parameter], *, steps: int, rate: float)
         if isinstance(module, nn.modules.batchnorm._BatchNorm) and not any(id(p) in added for p in module.parameters()):
             module.eval()
     try:
-        step = run.train_step()
+        step, products = run.train_step(), products_so_far(run)
         for _ in range(steps):
             run.stop_if_interrupted()
             losses.append(step(*batches.next())[0])
@@ -54,4 +54,4 @@ def warm_up_alone(run: Run, new: list[nn.Parameter], *, steps: int, rate: float)
         run.model.train()
     values = torch.stack(losses)
     first, last = torch.stack([values[:10].mean(), values[-10:].mean()]).tolist()
-    return first, last, training_passes(run, steps)
+    return first, last, training_passes(run, steps, products)

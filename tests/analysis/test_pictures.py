@@ -20,7 +20,7 @@ from grow_cli.analysis.phases import evenly, load_phases
 from grow_cli.analysis.pictures import PICTURES
 from grow_cli.analysis.score import added, best_ratios, eta_readings, thresholds
 from grow_cli.commands.completion import candidates
-from grow_cli.commands.runs import _with_overrides
+from grow_cli.commands.runs import with_overrides
 from grow_cli.commands.train import compose
 from grow_cli.models.base import rebuild
 from grow_cli.models.modules.plain import MLP
@@ -317,7 +317,7 @@ def test_a_unit_is_located_where_its_preactivation_is_zero() -> None:
 
 
 def test_the_true_curve_is_the_datasets_without_noise(runs: Path) -> None:
-    config = configuration.build(_with_overrides(RunFolder(runs / "curve"), []))
+    config = configuration.build(with_overrides(RunFolder(runs / "curve"), []))
     found = landscape.true_curve(config)
     assert found is not None
     x, y = found

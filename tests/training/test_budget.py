@@ -10,10 +10,10 @@ from grow_cli.training.state import Progress
 
 
 def test_used_follows_the_nearest_limit() -> None:
-    assert Budget(Stop(epochs=10), 20).used(50, 0.0) == 0.25
-    assert Budget(Stop(epochs=10, steps=100), 20).used(50, 0.0) == 0.5
-    assert Budget(Stop(epochs=10, seconds=8.0), 20).used(50, 6.0) == 0.75
-    assert Budget(Stop(seconds=8.0), 20).used(10**9, 2.0) == 0.25
+    assert Budget(Stop(epochs=10), 20).used(50, 0.0, 0.0) == 0.25
+    assert Budget(Stop(epochs=10, steps=100), 20).used(50, 0.0, 0.0) == 0.5
+    assert Budget(Stop(epochs=10, seconds=8.0), 20).used(50, 6.0, 0.0) == 0.75
+    assert Budget(Stop(seconds=8.0), 20).used(10**9, 2.0, 0.0) == 0.25
 
 
 @pytest.mark.parametrize(
@@ -44,7 +44,7 @@ def test_a_step_counts_as_today_while_the_batch_size_never_changed() -> None:
         budget = Budget(Stop(epochs=30, steps=10**6), per_epoch)
         assert budget.steps == 30 * per_epoch
         for step in range(0, 30 * per_epoch, 5):
-            assert budget.used(step, 0.0) == step / (30 * per_epoch)
+            assert budget.used(step, 0.0, 0.0) == step / (30 * per_epoch)
             assert budget.epoch(step) == pytest.approx(step // per_epoch + step % per_epoch / per_epoch, rel=1e-14)
 
 
@@ -55,9 +55,9 @@ def test_a_changed_batch_size_neither_jumps_nor_leaves_anything_of_the_budget(ch
     before = Budget(stop, 9)
     after = Budget(stop, per_epoch, change, before.epoch(change))
     assert after.epoch(change) == pytest.approx(before.epoch(change))
-    assert after.used(change, 0.0) == pytest.approx(before.used(change, 0.0))
-    assert after.used(int(after.steps), 0.0) == pytest.approx(1)
-    assert after.used(int(after.steps) - 1, 0.0) < 1
+    assert after.used(change, 0.0, 0.0) == pytest.approx(before.used(change, 0.0, 0.0))
+    assert after.used(int(after.steps), 0.0, 0.0) == pytest.approx(1)
+    assert after.used(int(after.steps) - 1, 0.0, 0.0) < 1
     assert 10 - 1e-6 <= after.epoch(int(after.steps)) < 10 + 1 / per_epoch
     assert after.ended(Progress(step=int(after.steps) - 1), 0) is None
     assert after.ended(Progress(step=int(after.steps)), 0) == "10 epochs"

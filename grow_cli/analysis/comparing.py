@@ -1,0 +1,211 @@
+"""A comparison shown on the terminal, and written as Markdown, CSV and pictures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+from rich import box
+from rich.markup import escape
+from rich.table import Table
+
+from grow_cli import console
+from grow_cli.analysis.comparison import COSTS, Comparison
+from grow_cli.analysis.figures import save
+from grow_cli.errors import UserError
+from grow_cli.files import write_text
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+# Points along the cost at which runs are averaged.
+_GRID = 300
+
+
+def show(comparisons: list[Comparison]) -> None:
+    """The tables of every dataset."""
+    for comparison in comparisons:
+        for title, frame in _frames(comparison):
+            for part, of in enumerate(_parts(frame)):
+                console.out.print(_table(f"{title}{', and what it cost' * part}", of))
+        for note in comparison.notes:
+            console.out.print(f"[dim]{escape(note)}[/dim]")
+        console.out.print()
+
+
+def _frames(comparison: Comparison) -> list[tuple[str, pd.DataFrame]]:
+    kind = comparison.metric.replace("_", " ")
+    scale = " (percentage points)" if comparison.percent else ""
+    return [
+        (f"{comparison.title}: {kind}, mean ± standard deviation over seeds", comparison.table),
+        (f"Differences of {kind}{scale}", comparison.tests),
+        ("Anytime: mean of the best validation score so far, against", comparison.anytime),
+    ]
+
+
+def _parts(frame: pd.DataFrame) -> list[pd.DataFrame]:
+    """What fits a terminal side by side: the columns from FLOPs on are a table of their own."""
+    if not len(frame):
+        return []
+    columns = list(frame.columns)
+    if "FLOPs/sample" not in columns:
+        return [frame]
+    first = columns.index("FLOPs/sample")
+    costs = [c for c in columns[first:] if c != "front"]
+    return [frame[[*columns[:first], "front"]], frame[[columns[0], *costs]]]
+
+
+def _table(title: str, frame: pd.DataFrame) -> Table:
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    for number, name in enumerate(frame.columns):
+        table.add_column(name.strip(), justify="right" if number else "left", no_wrap=number > 0, overflow="fold")
+    for row in frame.itertuples(index=False):
+        table.add_row(*(escape(str(cell)) for cell in row))
+    return table
+
+
+def markdown(comparisons: list[Comparison], command: str, pictures: bool = True) -> str:
+    """All tables and notes; the pictures are named if they lie beside it."""
+    parts = ["# Comparison", f"Made by `{command}`."]
+    for number, comparison in enumerate(comparisons):
+        for title, frame in _frames(comparison):
+            if len(frame):
+                parts += [f"## {title}", _markdown_table(frame)]
+        parts += comparison.notes
+        if pictures:
+            parts += [f"![{name}]({name}{_suffix(number)}.png)" for name in ("anytime", "fronts")]
+    return "\n\n".join(parts) + "\n"
+
+
+def _markdown_table(frame: pd.DataFrame) -> str:
+    def cells(row: list[str]) -> str:
+        return "| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |"
+
+    lines = [cells([c.strip() for c in frame.columns]), cells(["---", *["---:"] * (len(frame.columns) - 1)])]
+    return "\n".join(lines + [cells([str(c) for c in row]) for row in frame.itertuples(index=False)])
+
+
+def write(comparisons: list[Comparison], folder: Path, command: str) -> list[Path]:
+    """compare.md, compare.csv, compare_tests.csv and the pictures; UserError where they cannot be written."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        numbers = pd.concat([c.numbers.assign(dataset=c.title, metric=c.metric) for c in comparisons])
+        tests = pd.DataFrame([row for c in comparisons for row in _test_rows(c)])
+        texts = {
+            "compare.md": markdown(comparisons, command),
+            "compare.csv": numbers.to_csv(index=False),
+            "compare_tests.csv": tests.to_csv(index=False),
+        }
+        for name, text in texts.items():
+            write_text(folder / name, text)
+    except OSError as error:
+        raise UserError(f"{folder} cannot be written ({error.strerror}): choose another with -o FOLDER") from error
+    written = [folder / name for name in texts]
+    for number, comparison in enumerate(comparisons):
+        written.append(draw_anytime(comparison, folder / f"anytime{_suffix(number)}.png"))
+        written.append(draw_fronts(comparison, folder / f"fronts{_suffix(number)}.png"))
+    return written
+
+
+def _suffix(number: int) -> str:
+    return "" if number == 0 else f"_{number + 1}"
+
+
+def _test_rows(comparison: Comparison) -> list[dict[str, object]]:
+    return [
+        {
+            "dataset": comparison.title,
+            "metric": comparison.metric,
+            "first": t.first.label,
+            "second": t.second.label,
+            **vars(t.found),
+            "t_holm": t.t_holm,
+            "wilcoxon_holm": t.wilcoxon_holm,
+        }
+        for t in comparison.tests_made
+    ]
+
+
+def mean_curve(runs: list[tuple[list[float], list[float]]], grid: np.ndarray) -> np.ndarray:
+    """Mean over runs of curves of steps, at the grid's costs."""
+    return np.mean([np.asarray(ys)[np.searchsorted(xs, grid, side="right") - 1] for xs, ys in runs], axis=0)
+
+
+def draw_anytime(comparison: Comparison, output: Path) -> Path:
+    """The best validation score so far against each cost, a line per way."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(11, 8), layout="constrained")
+    for axes, cost in zip(figure.subplots(2, 2).flat, COSTS, strict=True):
+        _draw_curves(comparison, cost, axes)
+    handles, labels = figure.axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=3, fontsize=8, frameon=False)
+    figure.suptitle(f"{comparison.title}: best validation score so far, mean over seeds", fontsize=11)
+    return save(figure, output)
+
+
+def _draw_curves(comparison: Comparison, cost: str, axes: Axes) -> None:
+    curves = comparison.curves[cost]
+    ends = [xs[-1] for runs in curves.values() for xs, _ in runs]
+    firsts = [xs[1] for runs in curves.values() for xs, _ in runs if len(xs) > 1]
+    grid = np.geomspace(max(min(firsts, default=1), 1e-9), max(ends), _GRID)
+    for number, way in enumerate(comparison.ways):
+        axes.plot(grid, mean_curve(curves[way.label], grid), label=way.label, lw=1.5, ls=_dash(way.records[0].control))
+        axes.lines[-1].set_color(f"C{number % 10}")
+    best = max(ys[-1] for runs in curves.values() for _, ys in runs)
+    settled = [float(np.median([ys[-1] for _, ys in runs])) for runs in curves.values()]
+    axes.set_ylim(max(min(settled) - 0.1 * abs(best), min(axes.get_ylim()[0], best)), None)
+    _log_scale(axes)
+    axes.set_xlabel(cost)
+    axes.set_ylabel(f"validation {'accuracy' if comparison.percent else 'R²'}")
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def _log_scale(axes: Axes) -> None:
+    from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter
+
+    axes.set_xscale("log")
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.xaxis.set_major_formatter(EngFormatter(sep=""))
+    axes.xaxis.set_minor_formatter(NullFormatter())
+
+
+def _dash(control: str | None) -> str:
+    return "-" if control is None else "--"
+
+
+def draw_fronts(comparison: Comparison, output: Path) -> Path:
+    """The score against parameters and training FLOPs, with the Pareto front."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(11, 5), layout="constrained")
+    n = comparison.numbers
+    for axes, (name, key, label) in zip(
+        figure.subplots(1, 2),
+        [("parameters", "parameters", "parameters"), ("flops", "training_flops", "training FLOPs")],
+        strict=True,
+    ):
+        for number, (_, r) in enumerate(n.iterrows()):
+            marker = "o" if not r["control"] else "s"
+            axes.errorbar(
+                r[key],
+                r["mean"],
+                yerr=None if np.isnan(r["sd"]) else r["sd"],
+                fmt=marker,
+                color=f"C{number % 10}",
+                mfc=f"C{number % 10}" if not r["control"] else "white",
+                label=r["way"],
+                capsize=2,
+            )
+        on = n[n[f"front_{name}"]].sort_values(key)
+        axes.plot(on[key], on["mean"], color="black", lw=0.8, ls=":", drawstyle="steps-post", zorder=0)
+        _log_scale(axes)
+        axes.set_xlabel(f"{label} (dotted: Pareto front)")
+        axes.set_ylabel(comparison.metric.replace("_", " "))
+        axes.spines[["top", "right"]].set_visible(False)
+    handles, labels = figure.axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=3, fontsize=8, frameon=False)
+    figure.suptitle(f"{comparison.title}: mean ± standard deviation over seeds", fontsize=11)
+    return save(figure, output)

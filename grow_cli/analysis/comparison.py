@@ -1,0 +1,303 @@
+"""`grow compare`: ways of coming to a net, held against each other on the seeds that they share."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from itertools import combinations
+from statistics import fmean, stdev
+from typing import Any
+
+import pandas as pd
+
+from grow_cli.analysis import statistics
+from grow_cli.analysis.runs import Record, flatten
+from grow_cli.errors import UserError
+
+COSTS = {"steps": "step", "FLOPs": "flops", "seconds": "seconds", "parameters": "parameters"}
+"""What the anytime curves are drawn against → its column of metrics.csv."""
+_RECIPE = ("optimizer", "schedule", "batch_size", "stop", "label_smoothing", "clip_norm", "precision")
+_FEW = 10
+# Families of tests: pairs of ways, and each grown way against its own controls.
+
+
+@dataclass(frozen=True)
+class Way:
+    """The runs that differ by their seeds only."""
+
+    label: str
+    trigger: str
+    records: list[Record]
+
+    def values(self, key: str) -> list[float]:
+        """A field of every run's summary."""
+        return [float(r.summary[key]) for r in self.records]
+
+    def scores(self, metric: str) -> dict[int, float]:
+        """Seed → score."""
+        return {r.seed: float(r.summary[metric]) for r in self.records}
+
+
+@dataclass(frozen=True)
+class Test:
+    """One pair of ways."""
+
+    first: Way
+    second: Way
+    found: statistics.Paired
+    t_holm: float
+    wilcoxon_holm: float
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """All ways on one dataset. The frames are text, for terminals and pages; `numbers` is for machines."""
+
+    title: str
+    metric: str
+    ways: list[Way]
+    tests_made: list[Test]
+    numbers: pd.DataFrame
+    """A row per way."""
+    curves: dict[str, dict[str, list[tuple[list[float], list[float]]]]]
+    """Cost → label → the anytime curve (xs, ys) of each run."""
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def percent(self) -> bool:
+        return "accuracy" in self.metric
+
+    @property
+    def table(self) -> pd.DataFrame:
+        """What each way reached and what it cost."""
+        rows = []
+        for _, r in self.numbers.iterrows():
+            rows.append(
+                {
+                    "way": r["way"],
+                    "trigger": r["trigger"],
+                    "seeds": f"{r['seeds']}",
+                    self.metric.replace("_", " ") + (", %" if self.percent else ""): self._spread(r),
+                    "parameters": f"{r['parameters']:,.0f}",
+                    "FLOPs/sample": _short(r["flops_per_sample"]),
+                    "FLOPs": _short(r["training_flops"]),
+                    "s": f"{r['seconds']:.1f}",
+                    "growing, s": f"{r['growth_seconds']:.1f}",
+                    "events": f"{r['events']:.1f}",
+                    "front": " ".join(
+                        mark for mark, key in (("P", "front_parameters"), ("F", "front_flops")) if r[key]
+                    ),
+                }
+            )
+        return pd.DataFrame(rows)
+
+    @property
+    def anytime(self) -> pd.DataFrame:
+        """Mean of the best validation score so far, over costs up to the largest that any way spent."""
+        scale = 100 if self.percent else 1
+        return pd.DataFrame(
+            [
+                {"way": r["way"]} | {cost: f"{scale * r[f'anytime_{column}']:.2f}" for cost, column in COSTS.items()}
+                for _, r in self.numbers.iterrows()
+            ]
+        )
+
+    @property
+    def tests(self) -> pd.DataFrame:
+        """Mean differences with interval and p-values."""
+        scale = 100 if self.percent else 1
+        digits = 2 if self.percent else 4
+        return pd.DataFrame(
+            [
+                {
+                    "first − second": f"{t.first.label} − {t.second.records[0].control or t.second.label}",
+                    "n": f"{t.found.n}",
+                    "difference": f"{scale * t.found.difference:+.{digits}f}",
+                    f"{statistics.LEVEL:.0%}": _interval(scale * t.found.low, scale * t.found.high, digits),
+                    "t, p": _p(t.found.t_pvalue),
+                    "Holm": _p(t.t_holm),
+                    "rank, p": _p(t.found.wilcoxon_pvalue),
+                    "Holm ": _p(t.wilcoxon_holm),
+                }
+                for t in self.tests_made
+            ]
+        )
+
+    def _spread(self, row: pd.Series) -> str:
+        scale, digits = (100, 2) if self.percent else (1, 4)
+        mean = f"{scale * row['mean']:.{digits}f}"
+        return mean if math.isnan(row["sd"]) else f"{mean} ± {scale * row['sd']:.{digits}f}"
+
+
+def compare(records: Sequence[Record], *, split: str = "test", against: str | None = None) -> list[Comparison]:
+    """A comparison for each dataset. `against`: the label of the way that all others are tested against; None: all pairs.
+
+    UserError where a way has two runs with one seed, or `against` is none of the ways.
+    """
+    by_dataset = defaultdict(list)
+    for record in records:
+        by_dataset[record.dataset, record.score].append(record)
+    known = sorted({record.label for record in records})
+    if against is not None and against not in known:
+        raise UserError(f"--against {against}: must be one of {', '.join(known)}")
+    return [_compare(name, f"{split}_{score}", of, against) for (name, score), of in by_dataset.items()]
+
+
+def _compare(dataset: str, metric: str, records: list[Record], against: str | None) -> Comparison:
+    ways = _ways(records)
+    tests = _tests(ways, metric, against)
+    curves = {cost: _curves(ways, column) for cost, column in COSTS.items()}
+    numbers = _numbers(ways, metric, curves)
+    return Comparison(dataset, metric, ways, tests, numbers, curves, _notes(ways, tests))
+
+
+def _ways(records: list[Record]) -> list[Way]:
+    """Grown ways in the order in which they were found, each followed by its controls."""
+    grouped: dict[tuple[str, str], list[Record]] = defaultdict(list)
+    for record in records:
+        source = record.of.way if record.of is not None else record.way
+        grouped[record.label, source[1]].append(record)
+    for (label, _), runs in grouped.items():
+        seen: dict[int, Record] = {}
+        for run in runs:
+            other = seen.setdefault(run.seed, run)
+            if other is not run:
+                raise UserError(
+                    f"{label} has two runs with seed {run.seed}, {other.folder.path} and {run.folder.path}: name one of them "
+                    "only, or tell them apart with label=NAME"
+                )
+    ways = [Way(label, trigger, sorted(runs, key=lambda r: r.seed)) for (label, trigger), runs in grouped.items()]
+    order = {way.label: i for i, way in enumerate(ways)}
+    return sorted(ways, key=lambda w: (order[_source(w)], w.records[0].control is not None, order[w.label]))
+
+
+def _source(way: Way) -> str:
+    of = way.records[0].of
+    return way.label if of is None else of.label
+
+
+def _tests(ways: list[Way], metric: str, against: str | None) -> list[Test]:
+    grown = [way for way in ways if way.records[0].control is None]
+    pairs = list(combinations(grown, 2))
+    if against is not None:
+        reference = next(way for way in ways if way.label == against) if any(w.label == against for w in ways) else None
+        pairs = [(way, reference) for way in grown if reference is not None and way is not reference]
+    pairs += [
+        (source, way)
+        for source in grown
+        for way in ways
+        if way.records[0].control is not None and _source(way) == source.label and way.trigger == source.trigger
+    ]
+    found = [(a, b, statistics.paired(a.scores(metric), b.scores(metric))) for a, b in pairs]
+    kept = [(a, b, test) for a, b, test in found if test is not None]
+    by_t = statistics.holm([test.t_pvalue for _, _, test in kept])
+    by_rank = statistics.holm([test.wilcoxon_pvalue for _, _, test in kept])
+    return [Test(a, b, test, t, w) for (a, b, test), t, w in zip(kept, by_t, by_rank, strict=True)]
+
+
+def _curves(ways: list[Way], column: str) -> dict[str, list[tuple[list[float], list[float]]]]:
+    return {way.label: [_curve(record, column) for record in way.records] for way in ways}
+
+
+def _curve(record: Record, column: str) -> tuple[list[float], list[float]]:
+    """The best validation score so far; until the first evaluation that of a guess: one class of all, or the mean."""
+    metrics = pd.read_csv(record.folder.metrics)
+    guess = 1 / int(record.summary["architecture"]["outputs"]) if record.score == "accuracy" else 0.0
+    return statistics.anytime(metrics[column].tolist(), metrics[f"val_{record.score}"].tolist(), guess)
+
+
+def _numbers(
+    ways: list[Way], metric: str, curves: dict[str, dict[str, list[tuple[list[float], list[float]]]]]
+) -> pd.DataFrame:
+    rows: list[dict[str, Any]] = []
+    for way in ways:
+        scores = list(way.scores(metric).values())
+        low, high = statistics.interval(scores)
+        rows.append(
+            {
+                "way": way.label,
+                "trigger": way.trigger,
+                "control": way.records[0].control or "",
+                "seeds": len(scores),
+                "mean": fmean(scores),
+                "sd": stdev(scores) if len(scores) > 1 else math.nan,
+                "low": low,
+                "high": high,
+            }
+            | {key: fmean(way.values(key)) for key in ("parameters", "flops_per_sample", "training_flops")}
+            | {key: fmean(way.values(key)) for key in ("growth_flops", "seconds", "growth_seconds", "steps", "events")}
+        )
+    for cost, column in COSTS.items():
+        budget = max(xs[-1] for runs in curves[cost].values() for xs, _ in runs)
+        for row, way in zip(rows, ways, strict=True):
+            row[f"anytime_{column}"] = fmean(statistics.area(xs, ys, budget) for xs, ys in curves[cost][way.label])
+    means = [float(row["mean"]) for row in rows]
+    for name, key in (("parameters", "parameters"), ("flops", "training_flops")):
+        for row, on in zip(rows, statistics.front([float(r[key]) for r in rows], means), strict=True):
+            row[f"front_{name}"] = on
+    return pd.DataFrame(rows)
+
+
+def _notes(ways: list[Way], tests: list[Test]) -> list[str]:
+    """What a careful reader must know before believing the tables."""
+    notes = []
+    seeds = {way.label: [r.seed for r in way.records] for way in ways}
+    if len({tuple(s) for s in seeds.values()}) > 1:
+        unlike = "; ".join(f"{label}: {', '.join(map(str, s))}" for label, s in seeds.items())
+        notes.append(
+            f"Not all ways have the same seeds ({unlike}): tests use those that a pair shares, means all that a way has."
+        )
+    if tests:
+        fewest = min(t.found.n for t in tests)
+        notes.append(
+            f"Two-sided tests, paired by seed; Holm's correction over all {len(tests)} of this table, for each kind of test. "
+            f"The least p-value that the Wilcoxon test can give for {fewest} pairs is {2.0 ** (1 - fewest):.2g}."
+        )
+        if fewest < _FEW:
+            notes.append(
+                f"Intervals are bootstrapped (BCa) over seeds; with {fewest} of them they are too narrow (they hold the truth "
+                "in about 85 % of cases for five, instead of 95 %): read the tests."
+            )
+    recipes = {way.label: _recipe(way) for way in ways if way.records[0].control is None}
+    keys = sorted(
+        {k for recipe in recipes.values() for k in recipe if len({repr(r.get(k)) for r in recipes.values()}) > 1}
+    )
+    if keys:
+        shown = "; ".join(
+            f"{key} is " + ", ".join(f"{recipe.get(key, '–')} for {label}" for label, recipe in recipes.items())
+            for key in keys[:4]
+        )
+        notes.append(f"The recipes differ: {shown}{'; …' if len(keys) > 4 else ''}.")
+    devices = sorted({str(r.summary["device"]) for way in ways for r in way.records})
+    if len(devices) > 1:
+        notes.append(f"Seconds are of different machines ({', '.join(devices)}).")
+    notes.append(
+        "front: no other way has a better mean with no more parameters (P), with no more training FLOPs (F). Anytime: the best "
+        "validation score so far, averaged over costs from 0 to the largest that any of these runs spent."
+    )
+    return notes
+
+
+def _recipe(way: Way) -> dict[str, object]:
+    flat = flatten(way.records[0].config)
+    return {key: value for key, value in flat.items() if key.split(".")[0] in _RECIPE}
+
+
+def _short(number: float) -> str:
+    """1234567 → 1.23M."""
+    for power, letter in ((15, "P"), (12, "T"), (9, "G"), (6, "M"), (3, "k")):
+        if number >= 10**power:
+            return f"{number / 10**power:.3g}{letter}"
+    return f"{number:.0f}"
+
+
+def _p(value: float) -> str:
+    if math.isnan(value):
+        return "–"
+    return f"{value:.3f}" if value >= 0.001 else f"{value:.0e}"
+
+
+def _interval(low: float, high: float, digits: int) -> str:
+    return "–" if math.isnan(low) else f"{low:+.{digits}f} to {high:+.{digits}f}"

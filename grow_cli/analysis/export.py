@@ -1,0 +1,163 @@
+"""`grow export`: the grown net in files that need nothing of ours. No torch at the top: the command reads the formats."""
+
+from __future__ import annotations
+
+import json
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from grow_cli.console import warn
+from grow_cli.errors import UserError
+from grow_cli.files import write_atomically, write_text
+from grow_cli.recording.folder import RunFolder
+
+if TYPE_CHECKING:
+    from grow_cli.config import Config
+    from grow_cli.data.tensors import Data
+    from grow_cli.models.modules.network import GrowableModel
+
+FORMATS = {"state_dict": ".pt", "torch_export": ".pt2", "onnx": ".onnx"}
+"""Name → the suffix of its file."""
+
+_ONNX_PACKAGES = ("onnx", "onnxscript")
+
+
+def check_packages(kind: str) -> None:
+    """UserError where the format needs packages that are not there."""
+    if kind == "onnx" and not all(map(find_spec, _ONNX_PACKAGES)):
+        raise UserError("--format onnx needs packages that are not installed: pip install 'grow-cli[onnx]'")
+
+
+def place(folder: RunFolder, kind: str, output: Path | None) -> Path:
+    """The file to write: `-o` names it if it ends in the format's suffix, and the folder that holds `model.*` otherwise."""
+    suffix = FORMATS[kind]
+    if output is None:
+        return folder.path / "export" / f"model{suffix}"
+    if output.suffix not in FORMATS.values() or output.is_dir():
+        return output / f"model{suffix}"
+    if output.suffix != suffix:
+        raise UserError(f"-o {output}: a file of --format {kind} ends in {suffix}")
+    if kind == "state_dict" and not output.stem.isidentifier():
+        raise UserError(
+            f"-o {output}: {output.stem}.py beside it is imported by its name, so use letters, digits and _"
+        )
+    return output
+
+
+def export(folder: RunFolder, config: Config, kind: str, which: str, file: Path) -> list[Path]:
+    """Write the net of a checkpoint (`last` or `best`) in this format; the files written."""
+    from grow_cli.analysis.phases import load_phase
+
+    checkpoint = folder.checkpoints / f"{which}.pt"
+    if not checkpoint.is_file():
+        raise UserError(
+            f"there is no checkpoint at {checkpoint}: "
+            + ("leave --best out for the last one" if which == "best" else "wait for the run's first")
+        )
+    phase = load_phase(checkpoint)
+    about = describe(phase.model, config, _data(config)) | {"run": folder.path.resolve().name, "step": phase.step}
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        return write(phase.model, kind, about, file)
+    except OSError as error:
+        raise UserError(
+            f"{error.filename or file} cannot be written ({error.strerror}): choose another place with -o PATH"
+        ) from error
+
+
+def describe(model: GrowableModel, config: Config, data: Data | None) -> dict[str, Any]:
+    """What a user of the net must know, as plain data; what only the dataset can tell is null without it."""
+    classes = data.spec.classes if data is not None and model.task == "classification" else ()
+    statistics: dict[str, list[float] | None] = {"mean": None, "std": None}
+    if data is not None:
+        for name, tensor in (("mean", data.normalizer.mean), ("std", data.normalizer.std)):
+            statistics[name] = [float(f"{value:.9g}") for value in tensor.flatten().tolist()]  # float32, exactly
+    return {
+        "model": config.model.name,
+        "method": config.method.name,
+        "dataset": config.dataset.name,
+        "widths": "-".join(map(str, model.widths())),
+        "task": model.task,
+        "input_shape": list(model.input_shape),
+        "outputs": model.outputs,
+        "classes": list(classes),
+        "raw_inputs": f"bytes from 0 to {data.white}" if data is not None and len(model.input_shape) == 3 else None,
+        **statistics,
+    }
+
+
+def write(model: GrowableModel, kind: str, about: dict[str, Any], file: Path) -> list[Path]:
+    """The net, in evaluation mode and on the CPU, in this format; the files written."""
+    return {"state_dict": _write_code, "torch_export": _write_program, "onnx": _write_onnx}[kind](model, about, file)
+
+
+def _data(config: Config) -> Data | None:
+    """The run's dataset; None, and a warning, where it is not there."""
+    import torch
+
+    from grow_cli.data.tensors import load_data
+
+    try:
+        return load_data(config.dataset, data_dir=config.data_folder, subset=config.subset, device=torch.device("cpu"))
+    except UserError as error:
+        warn(
+            f"the export does not say how inputs are normalised, nor the classes' names, for that needs the data: {error}"
+        )
+        return None
+
+
+def _write_code(model: GrowableModel, about: dict[str, Any], file: Path) -> list[Path]:
+    import torch
+
+    from grow_cli.analysis.export_code import as_code
+
+    source, weights = as_code(model, about, file.stem)
+    write_atomically(file, lambda temporary: torch.save(weights, temporary))
+    code = file.with_suffix(".py")
+    write_text(code, source)
+    return [file, code]
+
+
+def _write_program(model: GrowableModel, about: dict[str, Any], file: Path) -> list[Path]:
+    import torch
+
+    program = torch.export.export(model, (_example(model),), dynamic_shapes=_any_batch())
+
+    def save(temporary: Path) -> None:
+        with temporary.open("wb") as stream:  # a path would have to end in .pt2
+            torch.export.save(program, stream, extra_files={"about.json": json.dumps(about)})
+
+    write_atomically(file, save)
+    return [file]
+
+
+def _write_onnx(model: GrowableModel, about: dict[str, Any], file: Path) -> list[Path]:
+    import torch
+
+    program = torch.onnx.export(
+        model,
+        (_example(model),),
+        dynamo=True,
+        dynamic_shapes=_any_batch(),
+        input_names=["input"],
+        output_names=["output"],
+        verbose=False,
+    )
+    assert program is not None
+    program.model.metadata_props.update({key: json.dumps(value) for key, value in about.items()})
+    write_atomically(file, lambda temporary: program.save(temporary, external_data=False))
+    return [file]
+
+
+def _example(model: GrowableModel) -> Any:
+    """Two samples: torch takes a batch of one for a constant."""
+    import torch
+
+    return torch.zeros(2, *model.input_shape)
+
+
+def _any_batch() -> tuple[dict[int, Any]]:
+    import torch
+
+    return ({0: torch.export.Dim("batch", min=1)},)

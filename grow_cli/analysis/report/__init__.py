@@ -1,0 +1,24 @@
+"""`grow report`: everything about a run, or about a folder of runs, as one page that needs no network."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from grow_cli.analysis.report.page import Page
+from grow_cli.analysis.report.run import run_page
+from grow_cli.analysis.report.sweep import sweep_page
+from grow_cli.analysis.runs import is_run
+from grow_cli.errors import UserError
+from grow_cli.files import write_text
+from grow_cli.recording.folder import RunFolder
+
+
+def write_report(paths: Sequence[Path], output: Path) -> Path:
+    """Write the page of one run, or of all the runs at and below these paths, and return where it is."""
+    page: Page = run_page(RunFolder(paths[0])) if len(paths) == 1 and is_run(paths[0]) else sweep_page(paths, output)
+    try:
+        write_text(output, page.html())
+    except OSError as error:
+        raise UserError(f"{output} cannot be written ({error.strerror}): choose another place with -o FILE") from error
+    return output

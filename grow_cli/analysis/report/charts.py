@@ -1,0 +1,146 @@
+"""Charts as plain data for plotly.js: what is drawn, and where it stands on each axis that can be chosen."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from html import escape
+from typing import Any
+
+COLOURS = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7b5ea7", "#8c6d31"]
+"""Told apart by colour-blind readers, too (Okabe and Ito's, two exchanged)."""
+DASHES = ["solid", "dash", "dot", "dashdot"]
+GREY, INK, RED = "#8a8f98", "#1b1f24", "#c0392b"
+_GRID = "#e6e8eb"
+
+
+@dataclass
+class Chart:
+    """One chart of a page."""
+
+    name: str
+    """Its id in the page."""
+    title: str
+    data: list[dict[str, Any]]
+    """Traces, as they stand on the axis that is shown first."""
+    layout: dict[str, Any]
+    note: str = ""
+    """A sentence below it, as text."""
+    axes: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """Axis → `title`, `x` and perhaps `y` (a list for each trace), and `lines` (places of the vertical lines)."""
+    half: bool = False
+    """Whether two fit beside each other on a wide screen."""
+
+    @property
+    def json(self) -> dict[str, Any]:
+        """What the page's script reads."""
+        return {"data": self.data, "layout": self.layout, "axes": self.axes}
+
+
+def layout(height: int, **changes: Any) -> dict[str, Any]:
+    """The look that all charts share; `xaxis`, `yaxis`, ... are merged into it."""
+    shared: dict[str, Any] = {
+        "height": height,
+        "autosize": True,
+        "margin": {"l": 56, "r": 14, "t": 14, "b": 46},
+        "font": {"family": "system-ui, sans-serif", "size": 12, "color": INK},
+        "paper_bgcolor": "white",
+        "plot_bgcolor": "white",
+        "colorway": COLOURS,
+        "hovermode": "closest",
+        "hoverlabel": {"align": "left", "bgcolor": "white", "font": {"size": 12, "color": INK}},
+        "legend": {
+            "orientation": "h",
+            "x": 0,
+            "y": 1,
+            "yanchor": "bottom",
+            "font": {"size": 11},
+            "traceorder": "normal",
+        },
+        "dragmode": False,
+    }
+    for key, value in changes.items():
+        shared[key] = _axis(value) if key[1:].startswith("axis") else value
+    return shared
+
+
+def _axis(changes: dict[str, Any]) -> dict[str, Any]:
+    title = changes.get("title", "")
+    axis = {
+        "gridcolor": _GRID,
+        "zeroline": False,
+        "linecolor": GREY,
+        "automargin": True,
+        "exponentformat": "SI",
+    }
+    return axis | changes | {"title": {"text": title, "standoff": 8}}
+
+
+def line(name: str, y: Sequence[Any], **changes: Any) -> dict[str, Any]:
+    """A curve; one of few points shows them."""
+    mode = "lines+markers" if sum(value is not None for value in y) < 40 else "lines"
+    return {"type": "scatter", "mode": mode, "name": name, "y": list(y), "marker": {"size": 4}} | changes
+
+
+def vertical(places: Sequence[float], colours: Sequence[str]) -> list[dict[str, Any]]:
+    """Lines over the whole height."""
+    return [
+        {
+            "type": "line",
+            "xref": "x",
+            "yref": "paper",
+            "x0": x,
+            "x1": x,
+            "y0": 0,
+            "y1": 1,
+            "layer": "below",
+            "line": {"color": colour, "width": 1, "dash": "dot"},
+        }
+        for x, colour in zip(places, colours, strict=True)
+    ]
+
+
+def scale(values: Sequence[float | None], *, decades: float = 1.0) -> dict[str, Any]:
+    """An axis of powers of ten where all values are positive and span so many of them."""
+    known = [v for v in values if v is not None]
+    if not known or min(known) <= 0 or (span := math.log10(max(known) / min(known))) < decades:
+        return {"type": "linear"}
+    step = "D2" if span < 2.5 else 1 if span < 8 else None  # by itself plotly labels every digit
+    exponents = "none" if span < 4 else "power"
+    return {"type": "log", "dtick": step, "minorloglabels": "complete", "exponentformat": exponents}
+
+
+def bar_gap(bars: int) -> float:
+    """Few bars stay narrow."""
+    return min(0.8, max(0.15, 1 - bars / 6))
+
+
+def categories(title: str, names: Sequence[Any]) -> dict[str, Any]:
+    """An axis of names, upright where they are many and long."""
+    level = len(set(names)) <= 6 or max(len(str(name)) for name in names) <= 5
+    return {"title": title, "type": "category", "tickangle": 0 if level else -90}
+
+
+def words(text: Any) -> str:
+    """Text from a file, safe in a chart: plotly reads a few tags, and only some entities."""
+    return escape(str(text), quote=False)
+
+
+def wrapped(text: str, length: int) -> str:
+    """Escaped, in lines of about this many characters."""
+    lines = [""]
+    for word in text.split(" "):
+        if lines[-1] and len(lines[-1]) + len(word) >= length:
+            lines.append("")
+        lines[-1] = f"{lines[-1]} {word}".strip()
+    return "<br>".join(words(part) for part in lines)
+
+
+def number(value: Any, form: str = ".4g") -> str:
+    """A number for a reader; – where there is none."""
+    if value is None or (isinstance(value, float) and not math.isfinite(value)):
+        return "–"
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return str(value)
+    return f"{value:,}" if isinstance(value, int) else f"{value:{form}}"

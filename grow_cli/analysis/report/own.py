@@ -1,0 +1,257 @@
+"""What a method wrote down about its growth. Found by what the log holds: a new method's log is drawn, too."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterator
+from html import escape
+from typing import Any
+
+from grow_cli.analysis.report.charts import (
+    COLOURS,
+    DASHES,
+    GREY,
+    Chart,
+    bar_gap,
+    categories,
+    layout,
+    number,
+    scale,
+    words,
+)
+from grow_cli.analysis.report.events import colour
+from grow_cli.analysis.report.page import folded
+from grow_cli.analysis.report.reading import RunData
+
+_COEFFICIENTS = {"beta": "β, velocity", "gamma": "γ, acceleration", "eta": "η, escape"}
+_KINDS = {"width": ("a new unit", "circle"), "depth": ("a new layer", "square")}
+_PICTURES = 60
+_WIDE = 300  # pixels: a chart, and not an image
+
+
+def own_charts(run: RunData) -> list[Chart]:
+    """Those for which the growth log has something."""
+    charts = (_spectra(run, "eigenvalues"), _spectra(run, "singular_values"), _coefficients(run), _candidates(run))
+    return [chart for chart in (*charts, _mistakes(run), _phases(run)) if chart is not None]
+
+
+def _found(value: Any, key: str) -> Iterator[dict[str, Any]]:
+    """The dictionaries in an event's details that have this key, however deep."""
+    if isinstance(value, dict):
+        if key in value:
+            yield value
+        for inner in value.values():
+            yield from _found(inner, key)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from _found(inner, key)
+
+
+def _spectra(run: RunData, key: str) -> Chart | None:
+    """The spectrum from which each event took its units: what was taken, what was left, what chance explains."""
+    taken: list[tuple[str, float, str]] = []
+    left: list[tuple[str, float, str]] = []
+    thresholds: list[tuple[str, float, str]] = []
+    for event in run.events:
+        for entry in _found(event.get("details"), key):
+            units = entry.get("units")
+            if units is None or not isinstance(entry[key], list):
+                continue
+            place = _stage(event, str(entry.get("site", "")))
+            for rank, value in enumerate(entry[key]):
+                if value is not None and value > 0:
+                    told = f"{words(entry.get('site', ''))}: number {rank + 1} of {len(entry[key])}"
+                    (taken if rank < units else left).append((place, value, told))
+            if entry.get("threshold"):
+                thresholds.append((place, entry["threshold"], "threshold"))
+    if not taken and not left:
+        return None
+    word = key.replace("_", " ")
+    data = [
+        _points("added as units", taken, {"color": COLOURS[0], "size": 8}),
+        _points("left", left, {"color": GREY, "size": 5}),
+        _points("threshold", thresholds, {"color": COLOURS[1], "symbol": "line-ew-open", "size": 22}),
+    ]
+    places = [place for place, _, _ in (*taken, *left)]
+    values = [value for _, value, _ in (*taken, *left, *thresholds)]
+    shape = layout(340, xaxis=categories("event", places), yaxis={"title": word, **scale(values)})
+    title = f"Spectra: the {word} of each event"
+    return Chart(f"spectra-{key}", title, [trace for trace in data if trace["x"]], shape)
+
+
+def _stage(event: dict[str, Any], site: str) -> str:
+    return f"{event['event']}" + (f"<br>{words(site)}" if site else "")
+
+
+def _points(name: str, points: list[tuple[Any, float, str]], marker: dict[str, Any], **changes: Any) -> dict[str, Any]:
+    return {
+        "type": "scatter",
+        "mode": "markers",
+        "name": name,
+        "x": [x for x, _, _ in points],
+        "y": [y for _, y, _ in points],
+        "text": [text for _, _, text in points],
+        "hovertemplate": "%{text}<br>%{y:.4g}<extra></extra>",
+        "marker": marker,
+    } | changes
+
+
+def _coefficients(run: RunData) -> Chart | None:
+    """How far each tensor was extrapolated along its trajectory."""
+    points: dict[str, list[tuple[str, float, str]]] = {name: [] for name in _COEFFICIENTS}
+    for event in run.events:
+        for entry in _found(event.get("details"), "tensors"):
+            tensors = entry["tensors"] if isinstance(entry["tensors"], dict) else {}
+            for tensor, of in tensors.items():
+                for name in _COEFFICIENTS:
+                    if of.get(name) is not None:
+                        told = "".join(f"<br>{words(key)} {words(number(value))}" for key, value in of.items())
+                        points[name].append((f"event {event['event']}", of[name], f"<b>{words(tensor)}</b>{told}"))
+    if not any(points.values()):
+        return None
+    data = [
+        {
+            "type": "box",
+            "name": _COEFFICIENTS[name],
+            "boxpoints": "all",
+            "jitter": 0.6,
+            "pointpos": 0,
+            "x": [x for x, _, _ in found],
+            "y": [y for _, y, _ in found],
+            "text": [text for _, _, text in found],
+            "hovertemplate": "%{text}<extra></extra>",
+            "hoveron": "points",
+            "line": {"color": COLOURS[i], "width": 1},
+            "marker": {"color": COLOURS[i], "size": 6},
+            "fillcolor": "rgba(0,0,0,0)",
+        }
+        for i, (name, found) in enumerate(points.items())
+    ]
+    shape = layout(340, boxmode="group", xaxis={"title": "", "type": "category"}, yaxis={"title": "coefficient"})
+    return Chart(
+        "coefficients", "Coefficients of the extrapolation", data, shape, "A point is a tensor of the new block."
+    )
+
+
+def _candidates(run: RunData) -> Chart | None:
+    """How much the best new unit and layer would have raised the natural expansion score at each visit."""
+    points: dict[str, list[tuple[Any, float, str]]] = {}
+    hidden = 0
+    for event in run.events:
+        for entry in (event.get("details") or {}).get("candidates") or []:
+            ratio = entry.get("ratio")
+            if ratio is None or ratio <= 0:
+                hidden += 1
+                continue
+            told = "<br>".join(f"{words(key)} {words(number(value))}" for key, value in entry.items())
+            text = f"<b>event {event['event']}</b>, step {event['step']:,}<br>{told}"
+            points.setdefault(str(entry.get("kind")), []).append((event["step"], ratio, text))
+    if not points:
+        return None
+    data = []
+    ratios: list[float | None] = [ratio for found in points.values() for _, ratio, _ in found]
+    for i, (kind, found) in enumerate(points.items()):
+        name, symbol = _KINDS.get(kind, (kind, "diamond"))
+        data.append(_points(words(name), found, {"color": COLOURS[i], "symbol": symbol, "size": 8}))
+    tau = (run.config.get("method") or {}).get("tau")
+    if isinstance(tau, int | float) and tau > 1:
+        ends = [run.events[0]["step"], run.events[-1]["step"]]
+        style = {"color": GREY, "dash": DASHES[1]}
+        name = f"threshold τ − 1 = {tau - 1:g}"
+        data.append({"type": "scatter", "mode": "lines", "name": name, "x": ends, "y": [tau - 1] * 2, "line": style})
+    shape = layout(340, xaxis={"title": "steps"}, yaxis={"title": "Δη′/η of a proposal", **scale(ratios)})
+    note = f"{hidden} more are not positive, or have no score to compare with, and are not shown." if hidden else ""
+    return Chart("candidates", "Natural expansion score of what could have been added", data, shape, note)
+
+
+def _mistakes(run: RunData) -> Chart | None:
+    """How many mistakes each event found, in which clusters."""
+    found = [event for event in run.events if (event.get("details") or {}).get("clusters")]
+    if not found:
+        return None
+    most = max(len(event["details"]["clusters"]) for event in found)
+    names = [f"{event['event']}<br>step {event['step']:,}" for event in found]
+    data = [
+        {
+            "type": "bar",
+            "name": f"cluster {i + 1}",
+            "x": names,
+            "y": [
+                event["details"]["clusters"][i] if i < len(event["details"]["clusters"]) else None for event in found
+            ],
+            "marker": {"color": COLOURS[i % len(COLOURS)], "line": {"color": "white", "width": 1}},
+            "hovertemplate": f"cluster {i + 1}: %{{y:,}} mistakes<extra></extra>",
+        }
+        for i in range(most)
+    ]
+    shape = layout(
+        300,
+        barmode="stack",
+        showlegend=most <= 10,
+        bargap=bar_gap(len(found)),
+        xaxis=categories("growth event", names),
+        yaxis={"title": "mistakes", "rangemode": "tozero"},
+    )
+    return Chart("mistakes", "Mistakes before each event, by cluster", data, shape, half=True)
+
+
+def _phases(run: RunData) -> Chart | None:
+    """Where the time of growing went."""
+    spent = [
+        (event, {p["phase"]: p["seconds"] for p in event.get("phases") or [] if p.get("seconds")})
+        for event in run.events
+    ]
+    names = list(dict.fromkeys(name for _, phases in spent for name in phases))
+    if not names:
+        return None
+    places = [str(event["event"]) for event, _ in spent]
+    alone = len(names) == 1  # then colours tell which events added something
+    data = [
+        {
+            "type": "bar",
+            "name": words(name),
+            "x": places,
+            "y": [phases.get(name) for _, phases in spent],
+            "marker": {"color": [colour(event) for event, _ in spent] if alone else COLOURS[i % len(COLOURS)]},
+            "hovertemplate": f"event %{{x}}<br>{words(name)}: %{{y:.3g}} s<extra></extra>",
+        }
+        for i, name in enumerate(names)
+    ]
+    shape = layout(
+        300,
+        barmode="stack",
+        bargap=bar_gap(len(places)),
+        xaxis={"title": "event", "type": "category"},
+        yaxis={"title": "seconds", "rangemode": "tozero"},
+        showlegend=not alone,
+    )
+    note = "Grey: nothing was added." if alone and any(not event["units_added"] for event, _ in spent) else ""
+    return Chart("phases", "Seconds of growing", data, shape, note, half=True)
+
+
+def own_html(run: RunData) -> str:
+    """The mistakes that neurons were grown for, as a gallery; empty where there are none."""
+    if not (run.folder.path / "mistakes" / "mistakes.csv").is_file():
+        return ""
+    from grow_cli.analysis.explain import read_mistakes  # it loads torch
+
+    neurons = read_mistakes(run.folder)
+    shown = [neuron for neuron in neurons if neuron.png is not None][:_PICTURES]
+    cards = []
+    for neuron in shown:
+        row, png = {key: escape(str(value)) for key, value in neuron.row.items()}, neuron.png or b""
+        wide = "wide" if int.from_bytes(png[16:20], "big") > _WIDE else ""
+        state = {"1": "corrected", "0": "still wrong"}.get(str(neuron.row["right_at_end"]), "not known yet")
+        if neuron.row["rolled_back"] == "1":
+            state = "taken back"
+        cards.append(
+            f'<figure class="{wide}"><img src="data:image/png;base64,{base64.b64encode(png).decode()}" '
+            f'alt="the mistake of neuron {row["neuron"]}"><p>neuron {row["neuron"]}, event {row["event"]}</p>'
+            f"<p><b>{row['predicted']} → {row['true']}</b> {state}</p></figure>"
+        )
+    if not cards:
+        return ""
+    more = f" (the first {len(cards)} of {len(neurons)})" if len(cards) < len(neurons) else ""
+    legend = '<p class="note">Predicted → true, before the neuron came. `grow explain` has the whole page.</p>'
+    title = f"The mistakes that neurons were grown for{more}"
+    return folded(title, f'{legend}<div class="gallery">{"".join(cards)}</div>', opened=True)

@@ -1,0 +1,109 @@
+"""A run folder as its page reads it: also that of a run which was interrupted, or is still going on."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from grow_cli.errors import UserError
+from grow_cli.recording.ending import growth_events
+from grow_cli.recording.folder import RunFolder
+
+AXES = {"step": "steps", "seconds": "seconds", "flops": "FLOPs", "parameters": "parameters"}
+"""What curves can be drawn against: column of metrics.csv → words."""
+
+
+@dataclass(frozen=True)
+class RunData:
+    """What the run folder holds."""
+
+    folder: RunFolder
+    config: dict[str, Any]
+    summary: dict[str, Any]
+    """Empty for a run that was killed, or that goes on."""
+    metrics: pd.DataFrame
+    """At least one row."""
+    events: list[dict[str, Any]]
+
+    @property
+    def score(self) -> str:
+        """`accuracy`, or `r2` for regression."""
+        return "accuracy" if "val_accuracy" in self.metrics else "r2"
+
+    @property
+    def status(self) -> str:
+        return str(self.summary.get("status", "no summary: still running, or killed"))
+
+    @property
+    def thresholds(self) -> dict[str, float]:
+        """Of the trigger's readings, as far as they were written down."""
+        found = self.summary.get("thresholds") or {}
+        return {name: float(value) for name, value in found.items() if value is not None}
+
+    def name(self, part: str) -> str:
+        """Of its dataset, model, method or trigger."""
+        return str(self.summary.get(part) or (self.config.get(part) or {}).get("name", "–"))
+
+    def latest(self, key: str) -> Any:
+        """A field of the summary; where it has none, of the last evaluation."""
+        found = self.summary.get(key)
+        if found is None and key in self.metrics:
+            found = self.metrics[key].tolist()[-1]
+        return None if isinstance(found, float) and not math.isfinite(found) else found
+
+    def column(self, name: str) -> list[Any]:
+        """A column of metrics.csv; None for an empty cell."""
+        return plain(self.metrics[name].tolist())
+
+    def places(self, axis: str) -> list[float]:
+        """Where each growth event stands on this axis: at the evaluation that it followed."""
+        if axis == "step":
+            return [event["step"] for event in self.events]
+        if axis == "parameters":
+            return [event["parameters_before"] for event in self.events]
+        steps, values = self.metrics["step"], self.metrics[axis].tolist()
+        return [values[max(int(steps.searchsorted(event["step"], side="right")) - 1, 0)] for event in self.events]
+
+
+def read_run(folder: RunFolder) -> RunData:
+    """Read it; UserError where there is nothing to show yet, or a file is damaged."""
+    metrics = read_metrics(folder)
+    try:
+        events = growth_events(folder)
+    except ValueError as error:
+        raise UserError(f"{folder.growth} is damaged ({error}): restore it from a copy") from error
+    return RunData(folder, folder.config(), folder.read_summary(), metrics, events)
+
+
+def read_metrics(folder: RunFolder) -> pd.DataFrame:
+    """metrics.csv, `widths` as text; UserError where it holds no evaluation."""
+    if not folder.metrics.is_file():
+        raise UserError(
+            f"{folder.path} has no metrics.csv yet: wait for the run's first evaluation, or name another run"
+        )
+    try:
+        metrics = pd.read_csv(folder.metrics, dtype={"widths": str}).fillna({"widths": ""})
+    except pd.errors.EmptyDataError:
+        metrics = pd.DataFrame()
+    except ValueError as error:  # pandas' ParserError, too
+        raise UserError(f"{folder.metrics} is damaged ({error}): restore it from a copy") from error
+    if metrics.empty:
+        raise UserError(f"{folder.metrics} is empty: wait for the run's first evaluation, or name another run")
+    missing = [name for name in (*AXES, "val_loss") if name not in metrics]
+    if missing:
+        raise UserError(f"{folder.metrics} is damaged: it has no column {missing[0]}; restore it from a copy")
+    return metrics
+
+
+def plain(value: Any) -> Any:
+    """JSON has no NaN and no infinity: None instead, so that a chart has a gap there."""
+    if isinstance(value, dict):
+        return {str(k): plain(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(v) for v in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value

@@ -1,0 +1,164 @@
+"""Run folders as records that can be compared: found, read, and called by what tells them apart."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from grow_cli.console import warn
+from grow_cli.errors import UserError
+from grow_cli.recording.folder import RunFolder
+
+# What may differ between runs of one way: it is not meant to change what they reach.
+_NOT_THE_WAY = frozenset(
+    (
+        "seed",
+        "run_dir",
+        "data_dir",
+        "device",
+        "progress",
+        "threads",
+        "logger",
+        "label",
+        "control",
+        "checkpoint",
+        "compile",
+    )
+) | {"dataset.path", "evaluate.batch_size"}
+
+
+@dataclass(frozen=True)
+class Record:
+    """A finished run."""
+
+    folder: RunFolder
+    summary: dict[str, Any]
+    config: dict[str, Any]
+    dataset: str
+    """Its name, and what part of it was used."""
+    label: str
+    """What it is called: its `label` or method, and the keys in which it differs from others of that name."""
+    control: str | None = None
+    """Which control it is."""
+    of: Record | None = None
+    """The run that it is a control of."""
+
+    @property
+    def seed(self) -> int:
+        return int(self.summary["seed"])
+
+    @property
+    def way(self) -> tuple[str, str]:
+        """(label, trigger): the runs of one way differ by their seeds only."""
+        return self.label, str(self.summary["trigger"])
+
+    @property
+    def score(self) -> str:
+        """`accuracy`, or `r2` for regression."""
+        return "accuracy" if "test_accuracy" in self.summary else "r2"
+
+
+def is_run(path: Path) -> bool:
+    """Whether it is the folder of one run."""
+    return (path / ".hydra" / "config.yaml").is_file()
+
+
+def find_runs(paths: Iterable[Path]) -> list[RunFolder]:
+    """The run folders at and below these paths, controls included, each once; UserError where there are none."""
+    found: dict[Path, RunFolder] = {}
+    for path in paths:
+        below = sorted(p.parent.parent for p in path.glob("**/.hydra/config.yaml")) if path.is_dir() else []
+        if not below:
+            raise UserError(f"{path} holds no run: name a run folder, or a folder of them, that `grow train` wrote")
+        for folder in below:
+            found.setdefault(folder.resolve(), RunFolder(folder))
+    return list(found.values())
+
+
+def read_records(paths: Iterable[Path]) -> list[Record]:
+    """The finished runs at and below these paths; a warning names those that are not finished."""
+    read: list[tuple[RunFolder, dict[str, Any], dict[str, Any]]] = []
+    unfinished = []
+    for folder in find_runs(paths):
+        summary = folder.read_summary()
+        if summary.get("status") == "finished":
+            read.append((folder, summary, folder.config()))
+        else:
+            unfinished.append(str(folder.path))
+    if unfinished:
+        some = ", ".join(unfinished[:3]) + (", …" if len(unfinished) > 3 else "")
+        warn(f"{len(unfinished)} of the runs are not finished and are left out: {some}; `grow resume` goes on with one")
+    if not read:
+        raise UserError("none of the runs is finished: there is nothing to compare")
+    return _named(read)
+
+
+def _named(read: list[tuple[RunFolder, dict[str, Any], dict[str, Any]]]) -> list[Record]:
+    flat = {folder.path: flatten(config) for folder, _, config in read}
+    alike = defaultdict(list)  # runs of one name, trigger and dataset
+    for folder, summary, config in read:
+        if not summary.get("control"):
+            alike[_dataset(config), *_base(summary)].append(folder.path)
+    records: dict[Path, Record] = {}
+    # a control lies below its run: runs come before their controls
+    for folder, summary, config in sorted(read, key=lambda r: len(r[0].path.resolve().parts)):
+        dataset, control = _dataset(config), summary.get("control")
+        if control:
+            parent = records.get(folder.path.resolve().parent.parent)
+            if parent is None:
+                warn(f"{folder.path} is a control of a run that is not among the finished ones, and is left out")
+                continue
+            record = Record(folder, summary, config, dataset, f"{parent.label} · {control}", control, parent)
+        else:
+            name = _base(summary)
+            differing = _differing([flat[path] for path in alike[dataset, *name]])
+            told = _told(flat[folder.path], differing)
+            record = Record(folder, summary, config, dataset, ", ".join([name[0], *told]))
+        records[folder.path.resolve()] = record
+    return list(records.values())
+
+
+def _base(summary: dict[str, Any]) -> tuple[str, str]:
+    return str(summary.get("label") or summary["method"]), str(summary["trigger"])
+
+
+def _dataset(config: dict[str, Any]) -> str:
+    part = config.get("subset")
+    return str(config["dataset"]["name"]) + ("" if part is None else f", subset={part}")
+
+
+def flatten(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested keys as `optimizer.lr`, those left out that do not tell ways apart."""
+    flat: dict[str, Any] = {}
+    for key, value in config.items():
+        name = f"{prefix}{key}"
+        if name in _NOT_THE_WAY:
+            continue
+        if isinstance(value, dict) and value:
+            flat |= flatten(value, f"{name}.")
+        else:
+            flat[name] = value
+    return flat
+
+
+def _differing(configs: list[dict[str, Any]]) -> list[str]:
+    """Keys whose values are not the same in all."""
+    keys = dict.fromkeys(key for config in configs for key in config)
+    return [key for key in keys if len({repr(config.get(key)) for config in configs}) > 1]
+
+
+def _told(config: dict[str, Any], differing: list[str]) -> list[str]:
+    """`key=value` of the keys that differ; of a whole group that differs its name only."""
+    groups = {key.removesuffix(".name") for key in differing if key.endswith(".name") and key.count(".") == 1}
+    told = []
+    for key in differing:
+        group = key.split(".")[0]
+        if group in groups:
+            if key == f"{group}.name":
+                told.append(f"{group}={config[key]}")
+        elif key in config:
+            told.append(f"{key}={config[key]}")
+    return told

@@ -1,0 +1,118 @@
+"""What the comparison rests on: paired tests, intervals, areas under curves, fronts. Pure functions of numbers."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+# Up to so many pairs every assignment of signs is counted; above, SciPy decides.
+_ENUMERATED = 14
+_RESAMPLES = 10_000
+LEVEL = 0.95
+
+
+@dataclass(frozen=True)
+class Paired:
+    """Two ways over the seeds that they share."""
+
+    n: int
+    difference: float
+    """Mean of first − second."""
+    low: float
+    high: float
+    """Bootstrap interval of the mean difference at `LEVEL`; NaN below three pairs."""
+    t_pvalue: float
+    """Two-sided paired t-test; NaN where the differences do not spread."""
+    wilcoxon_pvalue: float
+    """Two-sided signed-rank test, exact for few pairs, ties and all."""
+
+
+def paired(first: Mapping[int, float], second: Mapping[int, float]) -> Paired | None:
+    """Compare two ways, seed → score, over the seeds that both have; None if they share fewer than two."""
+    from scipy import stats
+
+    seeds = sorted(set(first) & set(second))
+    if len(seeds) < 2:
+        return None
+    # 0.98 − 0.97 and 0.97 − 0.96 are tied, which floating point hides
+    d = np.round([first[s] - second[s] for s in seeds], 12)
+    low, high = interval(d)
+    spread = bool(np.ptp(d) > 0)
+    t = float(stats.ttest_1samp(d, 0).pvalue) if spread else (1.0 if not d.any() else math.nan)
+    return Paired(len(seeds), float(d.mean()), low, high, t, wilcoxon(d))
+
+
+def wilcoxon(differences: Sequence[float] | NDArray[np.float64]) -> float:
+    """Two-sided p-value of the signed-rank test; zeros are dropped, ties share their mean rank.
+
+    For few pairs the null distribution is that of all assignments of signs, which is exact with ties, too.
+    """
+    from scipy import stats
+
+    d = np.asarray(differences, dtype=float)
+    d = d[d != 0]
+    if not len(d):
+        return 1.0
+    if len(d) > _ENUMERATED:
+        return float(stats.wilcoxon(d, method="auto").pvalue)
+    ranks = stats.rankdata(np.abs(d))
+    signs = 1 - 2 * ((np.arange(2 ** len(d))[:, None] >> np.arange(len(d))) & 1)
+    null, found = np.abs(signs @ ranks), abs(np.sign(d) @ ranks)
+    return float((null >= found - 1e-9).mean())
+
+
+def interval(values: Sequence[float] | NDArray[np.float64]) -> tuple[float, float]:
+    """Bootstrap interval (BCa) of the mean at `LEVEL`; NaN below three values. Its draws are the same every time."""
+    from scipy import stats
+
+    x = np.asarray(values, dtype=float)
+    if len(x) < 3:
+        return math.nan, math.nan
+    if np.ptp(x) == 0:
+        return float(x[0]), float(x[0])
+    found = stats.bootstrap(
+        (x,), np.mean, confidence_level=LEVEL, n_resamples=_RESAMPLES, method="BCa", rng=np.random.default_rng(0)
+    ).confidence_interval
+    return float(found.low), float(found.high)
+
+
+def holm(pvalues: Sequence[float]) -> list[float]:
+    """Holm's step-down correction; the family is all of them that are numbers. (statsmodels' takes seconds to import.)"""
+    known = sorted((i for i, p in enumerate(pvalues) if not math.isnan(p)), key=lambda i: pvalues[i])
+    corrected, least = [math.nan] * len(pvalues), 0.0
+    for rank, i in enumerate(known):
+        least = max(least, min(1.0, (len(known) - rank) * pvalues[i]))
+        corrected[i] = least
+    return corrected
+
+
+def anytime(cost: Sequence[float], score: Sequence[float], start: float) -> tuple[list[float], list[float]]:
+    """The best score so far against cost, as steps: `start` from cost 0, each score from its cost on.
+
+    Costs need not be ordered (a growth that is taken back makes a net smaller).
+    """
+    pairs = sorted((c, s) for c, s in zip(cost, score, strict=True) if not (math.isnan(c) or math.isnan(s)))
+    xs, ys = [0.0], [start]
+    for c, s in pairs:
+        xs.append(float(c))
+        ys.append(max(ys[-1], float(s)))
+    return xs, ys
+
+
+def area(xs: Sequence[float], ys: Sequence[float], budget: float) -> float:
+    """Mean of a curve of steps (each y holds from its x to the next) over costs from 0 to `budget`, the last kept to the end."""
+    x = np.minimum(np.append(np.asarray(xs, dtype=float), budget), budget)
+    return float((np.diff(x) * np.asarray(ys, dtype=float)).sum() / budget) if budget > 0 else math.nan
+
+
+def front(costs: Sequence[float], scores: Sequence[float]) -> list[bool]:
+    """Which points are on the Pareto front: none other costs no more and scores no less, and betters one of both."""
+    points = list(zip(costs, scores, strict=True))
+    return [
+        not any((c2 <= c and s2 >= s) and (c2 < c or s2 > s) for j, (c2, s2) in enumerate(points) if j != i)
+        for i, (c, s) in enumerate(points)
+    ]

@@ -1,0 +1,32 @@
+"""`grow compare`: which way of growing won, by how much, and how sure that is."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from grow_cli.errors import UserError
+
+
+def main(arguments: list[str]) -> int:
+    """Tables to the terminal; compare.md, compare.csv, compare_tests.csv and pictures into a folder."""
+    parser = argparse.ArgumentParser(prog="grow compare", description=main.__doc__)
+    parser.add_argument("runs", nargs="*", type=Path, metavar="RUN", help="run folders, or folders of them")
+    parser.add_argument("--against", metavar="WAY", help="test all ways against this one (default: all pairs)")
+    parser.add_argument("--split", choices=("test", "val"), default="test", help="what is compared (default: test)")
+    parser.add_argument(
+        "-o", "--output", type=Path, help="the folder that is written (default: compare in the first RUN)"
+    )
+    options = parser.parse_intermixed_args(arguments)
+    if not options.runs:
+        raise UserError("grow compare needs runs: grow compare RUN..., or the folder of a sweep")
+    from grow_cli.analysis.comparing import show, write
+    from grow_cli.analysis.comparison import compare
+    from grow_cli.analysis.runs import read_records
+
+    comparisons = compare(read_records(options.runs), split=options.split, against=options.against)
+    show(comparisons)
+    command = " ".join(["grow compare", *arguments])
+    for path in write(comparisons, options.output or options.runs[0] / "compare", command):
+        print(path)
+    return 0

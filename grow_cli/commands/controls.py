@@ -1,0 +1,99 @@
+"""`grow controls`: what a grown run is held against, trained with the same recipe at equal cost."""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from pathlib import Path
+
+from grow_cli import console
+from grow_cli.commands.runs import with_overrides
+from grow_cli.errors import TrainingFailed, UserError
+from grow_cli.recording.folder import RunFolder
+
+# What may differ from the run: where things are and what is shown, not what is computed.
+_SETTINGS = ("data_dir", "device", "progress", "dataset.path", "threads")
+
+
+def main(arguments: list[str]) -> int:
+    """Train the controls of grown runs into their folders, RUN/controls/<kind>; those that are there already are left alone."""
+    from grow_cli.controls import KINDS
+
+    parser = argparse.ArgumentParser(
+        prog="grow controls",
+        description=main.__doc__,
+        epilog="kinds: " + "; ".join(f"{kind}: {what}" for kind, what in KINDS.items()),
+    )
+    parser.add_argument("runs", nargs="*", metavar="RUN", help="run folders, or folders of them")
+    parser.add_argument("--only", metavar="KIND,...", default=",".join(KINDS), help="which controls (default: all)")
+    parser.add_argument("-j", "--jobs", type=int, default=1, metavar="N", help="train so many at a time (default: 1)")
+    options = parser.parse_intermixed_args(arguments)
+    paths = [Path(word) for word in options.runs if "=" not in word]
+    overrides = [word for word in options.runs if "=" in word]
+    kinds = options.only.split(",")
+    for kind in kinds:
+        if kind not in KINDS:
+            raise UserError(f"--only {kind}: must be among {', '.join(KINDS)}")
+    if options.jobs < 1:
+        raise UserError(f"--jobs {options.jobs}: must be 1 or more")
+    for override in overrides:
+        if override.split("=")[0] not in _SETTINGS:
+            raise UserError(f"{override}: a control has its run's recipe, and only {', '.join(_SETTINGS)} can be given")
+    if not paths:
+        raise UserError("grow controls needs runs: grow controls RUN..., or the folder of a sweep")
+    wanted = [(folder, kind) for folder in grown_runs(paths) for kind in kinds]
+    if options.jobs > 1 and len(wanted) > 1:
+        return _in_processes(wanted, overrides, options.jobs)
+    return _one_after_another(wanted, overrides)
+
+
+def grown_runs(paths: list[Path]) -> list[RunFolder]:
+    """The finished runs at and below these paths that grew; UserError where there are none."""
+    from grow_cli.analysis.runs import find_runs
+
+    grown = []
+    for folder in find_runs(paths):
+        summary = folder.read_summary()
+        if summary.get("status") == "finished" and summary["events"] > summary["undone"] and not summary.get("control"):
+            grown.append(folder)
+    if not grown:
+        raise UserError("none of the runs is finished and has grown: there is nothing to hold against controls")
+    return grown
+
+
+def _one_after_another(wanted: list[tuple[RunFolder, str]], overrides: list[str]) -> int:
+    from grow_cli.controls import NotPossible, control_folder, train_control
+
+    for folder, kind in wanted:
+        settings = {o.partition("=")[0]: o.partition("=")[2] for o in overrides}
+        try:
+            with_overrides(folder, overrides)  # refuses what cannot be read
+            done = train_control(folder, kind, settings)
+        except NotPossible as reason:
+            console.out.print(f"{folder.path}: no {kind}: {reason}", markup=False, highlight=False, soft_wrap=True)
+            continue
+        console.out.print(f"{control_folder(folder, kind).path} {done}", markup=False, highlight=False, soft_wrap=True)
+    return 0
+
+
+def _in_processes(wanted: list[tuple[RunFolder, str]], overrides: list[str], jobs: int) -> int:
+    """Each in a process of its own, so many at a time."""
+
+    def train(folder: RunFolder, kind: str) -> subprocess.CompletedProcess[str]:
+        words = ["controls", str(folder.path), "--only", kind, *overrides]
+        return subprocess.run([sys.executable, "-m", "grow_cli", *words], capture_output=True, text=True, check=False)
+
+    failed = 0
+    with ThreadPoolExecutor(jobs) as pool:
+        futures = [pool.submit(train, folder, kind) for folder, kind in wanted]
+        for future in as_completed(futures):
+            done = future.result()
+            failed += done.returncode != 0
+            lines = [line for line in done.stdout.splitlines() if "controls" in line or ": no " in line]
+            words = "\n".join(lines[-1:] if done.returncode == 0 else [done.stderr.strip()])
+            console.out.print(words, markup=False, highlight=False, soft_wrap=True)
+    if failed:
+        raise TrainingFailed(f"{failed} of {len(wanted)} controls failed")
+    return 0

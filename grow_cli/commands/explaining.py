@@ -1,0 +1,90 @@
+"""Hydra's and OmegaConf's errors, for a person: one sentence with key, value and what is allowed."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import fields, is_dataclass
+from typing import Any
+
+from hydra.errors import HydraException
+
+from grow_cli import config as configuration
+from grow_cli import registry
+from grow_cli.commands.listing import describe
+
+# Hydra group → option of a plugin → the extra of this package that brings it
+PLUGINS = {
+    "hydra/launcher": {"joblib": "joblib", "submitit_local": "slurm", "submitit_slurm": "slurm", "ray": "ray"},
+    "hydra/sweeper": {"optuna": "optuna"},
+    "hydra/sweeper/sampler": {"tpe": "optuna"},
+}
+
+
+def explain(error: Exception, arguments: list[str]) -> str:
+    """Hydra's and OmegaConf's errors as one sentence with key, value and what is allowed."""
+    chain: list[str] = []
+    reason: BaseException | None = error
+    while reason is not None:
+        chain.append(str(reason))
+        reason = reason.__cause__
+    text = "\n".join(chain)
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    missing = re.search(r"Could not find '([\w/]+)/([^'/]+)'", text)
+    if missing:
+        group, name = missing.groups()
+        if name in PLUGINS.get(group, {}):
+            extra = PLUGINS[group][name]
+            chosen = next((a for a in arguments if a.startswith("sweep=")), f"{group}={name}")
+            return f"{chosen} needs a package that is not installed: pip install 'grow-cli[{extra}]'"
+        return (
+            f"{group}={name} does not exist: choose from {', '.join(_options(group))}{_nearest(name, _options(group))}"
+        )
+    unknown = re.search(r"Could not override '([^']+)'", text)
+    if unknown:
+        return _unknown_key(unknown[1], arguments)
+    value = re.search(r"((?:Value|Cannot) .*)", text)
+    key = re.search(r"full_key: (\S+)", text)
+    if value and key:
+        return f"{key[1]}: {value[1][0].lower()}{value[1][1:]}"
+    for argument in arguments:
+        if not argument.startswith("-") and not _readable(argument):
+            return f"{argument} cannot be read: write KEY=VALUE, and quote special characters, like 'key=\"a b\"'"
+    noise = ("full_key", "object_type", "reference_type", "Set the env")
+    return " ".join(line for line in lines if not line.startswith(noise))
+
+
+def _readable(argument: str) -> bool:
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    try:
+        OverridesParser.create().parse_override(argument)
+    except HydraException:
+        return False
+    return True
+
+
+def _options(group: str) -> list[str]:
+    return list(describe(group)) or ["basic", *PLUGINS.get(group, {})]
+
+
+def _nearest(name: str, candidates: list[str]) -> str:
+    from difflib import get_close_matches
+
+    near = get_close_matches(name, candidates, n=1)
+    return f" (did you mean {near[0]}?)" if near else ""
+
+
+def _unknown_key(key: str, arguments: list[str]) -> str:
+    parent, _, leaf = key.rpartition(".")
+    options = registry.groups().get(parent, {})
+    chosen = next((a.split("=")[1] for a in reversed(arguments) if a.startswith(f"{parent}=")), None)
+    if chosen in options:
+        options, parent = {chosen: options[chosen]}, f"{parent}={chosen}"
+    holder: Any = configuration.Config if not parent else getattr(configuration, parent.capitalize(), None)
+    known = [f.name for cls in options.values() for f in fields(cls) if f.name != "name"]
+    known = sorted(set(known)) or ([f.name for f in fields(holder)] if is_dataclass(holder) else [])
+    if leaf in known:  # of another option than the one in use
+        return f"{parent}: the option in use has no key {leaf}; `grow train --cfg job` shows those it has"
+    where = f"{parent} has no key {leaf}" if parent else f"{leaf} is not a key of the configuration"
+    allowed = f"; its keys are {', '.join(known) or 'none'}" if parent else "; `grow train --cfg job` shows all keys"
+    return f"{where}{_nearest(leaf, known)}{allowed}"

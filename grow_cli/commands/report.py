@@ -1,0 +1,34 @@
+"""`grow report`: a run, or a folder of runs, as one HTML page."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from grow_cli.errors import UserError
+
+_DESCRIPTION = "Everything about a run, or about the runs of a sweep, as one HTML page that needs no network."
+
+
+def main(arguments: list[str]) -> int:
+    """Write the page and print where it is."""
+    parser = argparse.ArgumentParser(prog="grow report", description=_DESCRIPTION)
+    parser.add_argument("runs", nargs="*", type=Path, metavar="RUN|SWEEP", help="run folders, or folders of them")
+    parser.add_argument(
+        "-o",
+        "--output",
+        type=Path,
+        metavar="FILE.html",
+        help="where the page is written (default: report.html in the folder; here, if several are named)",
+    )
+    options = parser.parse_args(arguments)
+    if not options.runs:
+        raise UserError("grow report needs a run folder, or a folder of runs: grow report RUN")
+    folder = options.runs[0] if len(options.runs) == 1 else Path()
+    output = options.output or folder / "report.html"
+    if output.suffix not in (".html", ".htm"):
+        raise UserError(f"{output}: the page's name ends in .html")
+    from grow_cli.analysis.report import write_report
+
+    print(write_report(options.runs, output))
+    return 0

@@ -1,0 +1,218 @@
+"""What a grown run is held against: the same recipe without its way of growing, at equal cost.
+
+A control lies in the folder of its run, in `controls/<kind>`, and is a run like any other.
+"""
+
+from __future__ import annotations
+
+from copy import deepcopy
+from dataclasses import fields
+from typing import Any
+
+from omegaconf import OmegaConf
+
+from grow_cli import config as configuration
+from grow_cli import registry
+from grow_cli.config import Config
+from grow_cli.errors import UserError
+from grow_cli.recording.folder import RunFolder
+
+KINDS = {
+    "static-steps": "the same final net from scratch for as many steps",
+    "static-flops": "the same final net from scratch for as many training FLOPs, those of growth included",
+    "static-seconds": "the same final net from scratch for as many seconds",
+    "static-parameters": "the first net, widened alike everywhere to as many parameters, for as many steps",
+    "random-replay": "random growth at the same events, at the same sites, by as many units",
+}
+"""Kind → what it is."""
+
+# How far a control's parameters may be from the grown net's.
+_ALIKE = 0.02
+
+
+class NotPossible(Exception):
+    """This run has no such control, for a reason that its user should know."""
+
+
+def control_config(folder: RunFolder, kind: str) -> dict[str, Any]:
+    """The config of a finished run's control; NotPossible where there is none."""
+    summary, source = folder.read_summary(), folder.config()
+    raw = deepcopy(source)
+    raw |= {"control": kind, "label": None, "run_dir": None}
+    raw["growth"]["rollback"] = False
+    limits: dict[str, dict[str, float]] = {
+        "static-flops": {"flops": float(summary["training_flops"])},
+        "static-seconds": {"seconds": float(summary["seconds"])},
+    }
+    raw["stop"] = _stop(limits.get(kind, {"steps": summary["steps"]}))
+    if kind == "random-replay":
+        events = replayed(folder)
+        raw["method"] = _option("method", "replay", source["method"]) | {"events": [added for _, added in events]}
+        raw["trigger"] = _option("trigger", "at", {}) | {"steps": [step for step, _ in events]}
+        raw["growth"]["max_events"] = None
+        if summary.get("ended_by", "").endswith((" epochs", " steps")):
+            raw["stop"] = source["stop"]
+        return raw
+    raw["method"] = _option("method", "static", {})
+    raw["trigger"] = _option("trigger", "never", {})
+    raw["model"] = dict(summary["architecture"]["model"])
+    if kind == "static-parameters":
+        raw["model"] |= equal_sizes(summary["architecture"], source["model"])
+    return raw
+
+
+def _stop(limit: dict[str, Any]) -> dict[str, Any]:
+    return dict.fromkeys((f.name for f in fields(configuration.Stop)), None) | limit
+
+
+def _option(group: str, name: str, like: dict[str, Any]) -> dict[str, Any]:
+    """An option with its defaults, and those of its keys that `like` has, too."""
+    cls = registry.groups()[group][name]
+    option = OmegaConf.to_container(OmegaConf.structured(cls(name=name)))
+    assert isinstance(option, dict)
+    own = {str(key): value for key, value in option.items()}
+    return own | {key: value for key, value in like.items() if key in own and key != "name"}
+
+
+def replayed(folder: RunFolder) -> list[tuple[int, list[dict[str, Any]]]]:
+    """(step, what was added) of each growth event that was not taken back."""
+    from grow_cli.recording.ending import growth_events
+
+    events = growth_events(folder)
+    undone = {event["details"]["undone"] for event in events if event["kind"] == "rollback"}
+    grown = [event for event in events if event["units_added"] > 0 and event["event"] not in undone]
+    if any("added" not in event for event in grown):
+        raise NotPossible("its growth log was written by an earlier grow, which did not list what each event added")
+    return [(event["step"], event["added"]) for event in grown]
+
+
+def equal_sizes(architecture: dict[str, Any], initial: dict[str, Any]) -> dict[str, Any]:
+    """The sizes of the initial net, scaled by one factor to as many parameters as the grown net has.
+
+    NotPossible where they cannot be, or where that is the grown net itself.
+    """
+    from grow_cli.models.base import rebuild
+
+    grown = _on_meta(architecture)
+    keys = list(grown.sizes())
+    first = {key: initial[key] for key in keys}
+    target = _parameters(grown)
+    if not _numbers(first):
+        raise NotPossible("the net that it began with has no hidden layer that could be wider")
+
+    def parameters(sizes: dict[str, Any]) -> int:
+        return _parameters(_on_meta(architecture | {"model": architecture["model"] | sizes}))
+
+    low, high = 0.0, 2.0
+    while parameters(_scaled(first, high)) < target:
+        high *= 2
+    for _ in range(40):
+        middle = (low + high) / 2
+        low, high = (middle, high) if parameters(_scaled(first, middle)) < target else (low, middle)
+    best = min((_scaled(first, low), _scaled(first, high)), key=lambda s: abs(parameters(s) - target))
+    best = _nudged(best, lambda s: abs(parameters(s) - target))
+    if best == {key: architecture["model"][key] for key in keys}:
+        raise NotPossible("widened alike everywhere, the net that it began with is the grown net: see static-steps")
+    if abs(parameters(best) - target) > _ALIKE * target:
+        raise NotPossible(f"no widening of the net that it began with comes within {_ALIKE:.0%} of its parameters")
+    rebuild(architecture | {"model": architecture["model"] | best})  # refuses sizes that the model does not take
+    return best
+
+
+def _on_meta(architecture: dict[str, Any]) -> Any:
+    import torch
+
+    from grow_cli.models.base import rebuild
+
+    with torch.device("meta"):
+        return rebuild(architecture)
+
+
+def _parameters(model: Any) -> int:
+    return sum(p.numel() for p in model.parameters() if p.requires_grad)
+
+
+def _numbers(sizes: Any) -> list[int]:
+    """All numbers in nested lists."""
+    if isinstance(sizes, dict):
+        sizes = list(sizes.values())
+    return [n for part in sizes for n in _numbers(part)] if isinstance(sizes, list) else [sizes]
+
+
+def _scaled(sizes: Any, factor: float) -> Any:
+    if isinstance(sizes, dict):
+        return {key: _scaled(value, factor) for key, value in sizes.items()}
+    if isinstance(sizes, list):
+        return [_scaled(value, factor) for value in sizes]
+    return max(1, round(sizes * factor))
+
+
+def _nudged(sizes: dict[str, Any], miss: Any) -> dict[str, Any]:
+    """One unit more or less here and there, as long as that comes nearer."""
+    best, least = sizes, miss(sizes)
+    improved = True
+    while improved:
+        improved = False
+        for index in range(len(_numbers(best))):
+            for change in (1, -1):
+                counter = iter(range(len(_numbers(best))))
+                other = _changed(best, index, change, counter)
+                found = miss(other)
+                if found < least:
+                    best, least, improved = other, found, True
+    return best
+
+
+def _changed(sizes: Any, index: int, change: int, counter: Any) -> Any:
+    if isinstance(sizes, dict):
+        return {key: _changed(value, index, change, counter) for key, value in sizes.items()}
+    if isinstance(sizes, list):
+        return [_changed(value, index, change, counter) for value in sizes]
+    return max(1, sizes + change) if next(counter) == index else sizes
+
+
+def control_folder(folder: RunFolder, kind: str) -> RunFolder:
+    """Where a run's control lies."""
+    return RunFolder(folder.path / "controls" / kind)
+
+
+def train_control(folder: RunFolder, kind: str, settings: dict[str, Any]) -> str:
+    """Train a finished run's control, or go on with it; says what was done. `settings`: keys of where and how it runs.
+
+    NotPossible where this run has no such control.
+    """
+    from grow_cli import run
+
+    target = control_folder(folder, kind)
+    status = target.read_summary().get("status")
+    if status == "finished":
+        return "was there already"
+    if status == "failed":
+        raise UserError(
+            f"{target.path} has failed before: see its summary.json, and remove the folder to train it anew"
+        )
+    resume = (target.checkpoints / "last.pt").exists()
+    raw = target.config() if resume else control_config(folder, kind)
+    config = _built(raw, settings)
+    for part in (getattr(config, group) for group in configuration.GROUP_KEYS):
+        part.check_run(config)
+    if resume:
+        target.open()
+    else:
+        overrides = [*folder.overrides(), f"control={kind}"]
+        target.create({"config": OmegaConf.create(raw), "overrides": OmegaConf.create(overrides)})
+    try:
+        run.train(config, target, resume=resume)
+    except BaseException:
+        target.discard_unless_trained()
+        raise
+    finally:
+        target.close()
+    return "resumed" if resume else "trained"
+
+
+def _built(raw: dict[str, Any], settings: dict[str, Any]) -> Config:
+    typed = configuration.typed(raw)
+    for key, value in settings.items():
+        OmegaConf.update(typed, key, value, force_add=False)
+    return configuration.build(typed)

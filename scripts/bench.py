@@ -1,0 +1,259 @@
+"""Benchmarks: ways of growing with one recipe each, their controls, the comparison and the report.
+
+    python scripts/bench.py mnist --jobs 2
+    python scripts/bench.py cifar_cpu --jobs 2 --cifar-images DIR
+    python scripts/bench.py alether --jobs 2
+
+Runs `grow train` and `grow controls` into outputs/bench/<name>/<way>/<seed> (finished runs are used again, interrupted ones
+resumed), then writes docs/results/<name>.md with its pictures, and outputs/bench/<name>/report.html.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from grow_cli.analysis.comparing import draw_anytime, draw_fronts, markdown
+from grow_cli.analysis.comparison import compare
+from grow_cli.analysis.runs import Record, read_records
+from grow_cli.controls import KINDS
+
+ROOT = Path(__file__).resolve().parent.parent
+ALL = tuple(KINDS)
+
+
+@dataclass(frozen=True)
+class Bench:
+    """Ways that are compared with each other on one dataset."""
+
+    title: str
+    ways: dict[str, list[str]]
+    """Label → overrides."""
+    recipe: list[str] = field(default_factory=list)
+    """Overrides of every run."""
+    controls: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Label → kinds of controls."""
+    seeds: int = 5
+    cifar: bool = False
+    note: str = ""
+    events: bool = False
+    """Whether the page tells what happened at the growth events."""
+
+
+# SENN's and Fold's published lengths cut so that five seeds and their controls take half an hour on two cores.
+_SENN = ["experiment=senn_mnist", "stop.epochs=40", "method.samples=8192", "method.held_out=4096", "method.steps=60"]
+_FOLD = ["experiment=fold_mnist", "stop.epochs=60", "evaluate.every=0.025"]
+_STUDY = {"alether": ["method=alether"], "copy": ["method=copy"], "random": ["method=random"]}
+_STUDY_NOTE = (
+    "The three grow at the same steps (a fifth and two fifths of the run), at the same place, with the same warm-up; they "
+    "differ in the weights of the new block only, and until the first event the runs of a seed are the same."
+)
+_VIT = [
+    "model=vit",
+    "model.dim=32",
+    "model.mlp=[64,64]",
+    "optimizer.lr=1e-3",
+    "optimizer.weight_decay=0.05",
+    "clip_norm=1",
+]
+
+
+def _study(title: str, recipe: list[str], steps: int) -> Bench:
+    budget = ["stop.epochs=null", f"stop.steps={steps}", "trigger=at", f"trigger.steps=[{steps // 5},{2 * steps // 5}]"]
+    rest = [
+        "batch_size=128",
+        "evaluate.unit=steps",
+        f"evaluate.every={steps // 40}",
+        f"method.warmup_steps={steps // 10}",
+    ]
+    plain = ["dataset.crop=0", "dataset.flip=false"] if (cifar := "dataset=cifar10" in recipe) else []
+    controls = {"alether": ("static-flops",)}
+    return Bench(title, _STUDY, [*recipe, *plain, *budget, *rest], controls, 10, cifar, _STUDY_NOTE, events=True)
+
+
+BENCHES = {
+    "bench_mnist": Bench(
+        "MNIST: every method with its paper's experiment",
+        {
+            "alether": ["experiment=alether_mnist"],
+            "tiny": ["experiment=tiny_mnist"],
+            "gradmax": ["experiment=tiny_mnist", "method=gradmax"],
+            "net2net": ["experiment=tiny_mnist", "method=net2net"],
+            "senn": _SENN,
+            "fold": _FOLD,
+        },
+        controls=dict.fromkeys(("alether", "tiny", "senn", "fold"), ALL),
+    ),
+    "bench_cifar_cpu": Bench(
+        "CIFAR-10, small enough for a CPU",
+        {
+            "alether": ["experiment=alether_mnist", "dataset=cifar10", "stop.epochs=12"],
+            "tiny": ["experiment=tiny_mnist", "dataset=cifar10", "model.dropout=0.2", "stop.epochs=12"],
+            "senn": [*_SENN, "dataset=cifar10", "dataset.normalize=true", "subset=10000", "stop.epochs=20"],
+            "fold": ["experiment=fold_cifar10", "stop.epochs=35", "method.max_mistakes=600", "method.max_clusters=5"],
+        },
+        ["dataset.crop=0", "dataset.flip=false"],
+        dict.fromkeys(("alether", "tiny", "fold"), ("static-steps", "static-flops", "static-seconds", "random-replay")),
+        seeds=3,
+        cifar=True,
+    ),
+    "alether_mnist_mlp": _study("Alether on MNIST, residual MLP", ["dataset=mnist"], 4000),
+    "alether_cifar_mlp": _study("Alether on CIFAR-10, residual MLP", ["dataset=cifar10"], 4000),
+    "alether_mnist_vit": _study(
+        "Alether on MNIST (10,000 images), transformer", ["dataset=mnist", "subset=10000", *_VIT, "model.patch=7"], 1500
+    ),
+    "alether_cifar_vit": _study(
+        "Alether on CIFAR-10 (10,000 images), transformer",
+        ["dataset=cifar10", "subset=10000", *_VIT, "model.patch=8"],
+        1500,
+    ),
+}
+PAGES = {
+    "mnist": ["bench_mnist"],
+    "cifar_cpu": ["bench_cifar_cpu"],
+    "alether": ["alether_mnist_mlp", "alether_cifar_mlp", "alether_mnist_vit", "alether_cifar_vit"],
+}
+
+
+def folder(name: str) -> Path:
+    """Where a benchmark's runs are."""
+    return ROOT / "outputs" / "bench" / name
+
+
+def grow(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """A command, on one thread, so that jobs side by side do not take each other's cores."""
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    return subprocess.run(
+        [sys.executable, "-m", "grow_cli", *arguments], env=environment, capture_output=True, text=True, check=False
+    )
+
+
+def run_once(name: str, way: str, seed: int, more: list[str]) -> None:
+    """One run and its controls, one after the other: what they are held against then ran on the same machine."""
+    bench, run = BENCHES[name], folder(name) / way / str(seed)
+    begun = time.perf_counter()
+    status = json.loads((run / "summary.json").read_text())["status"] if (run / "summary.json").exists() else ""
+    if status != "finished":
+        if (run / "checkpoints" / "last.pt").exists():
+            done = grow("resume", str(run), "progress=off")
+        else:
+            words = [*bench.ways[way], *bench.recipe, *more, f"label={way}", f"seed={seed}", f"run_dir={run}"]
+            done = grow("train", *words, "threads=1", "progress=off")
+        if done.returncode:
+            raise SystemExit(f"{name} {way} {seed}: {done.stderr.strip()}")
+    kinds = bench.controls.get(way)
+    if kinds:
+        done = grow("controls", str(run), "--only", ",".join(kinds), "progress=off", "threads=1")
+        if done.returncode:
+            raise SystemExit(f"{name} {way} {seed}: {done.stderr.strip()}")
+    print(f"{name} {way} {seed}: {time.perf_counter() - begun:.0f} s", flush=True)
+
+
+def events(records: list[Record]) -> str:
+    """Markdown: what the growth events did, a row per way; means over all events of all seeds."""
+    rows: dict[str, list[dict[str, float]]] = {}
+    for record in records:
+        if record.control is None:
+            metrics = pd.read_csv(record.folder.metrics)
+            log = [json.loads(line) for line in record.folder.growth.read_text().splitlines()]
+            rows.setdefault(record.label, []).extend(_event(e, metrics) for e in log if e["units_added"])
+    lines = [
+        "| | events | loss jump | after the warm-up | change of the outputs, % | steps to recover (median) | recovered |",
+        "| --- " + "| ---: " * 6 + "|",
+    ]
+    for label, found in rows.items():
+        frame = pd.DataFrame(found)
+        recovered = frame["recover"].notna()
+        lines.append(
+            f"| {label} | {len(frame)} | {frame['jump'].mean():+.4f} ± {frame['jump'].std():.4f} | "
+            f"{frame['settled'].mean():+.4f} ± {frame['settled'].std():.4f} | {100 * frame['change'].mean():.1f} | "
+            f"{frame['recover'].fillna(float('inf')).median():.0f} | {recovered.mean():.0%} |"
+        )
+    return "\n".join(lines)
+
+
+def _event(event: dict[str, Any], metrics: pd.DataFrame) -> dict[str, float]:
+    before = metrics[metrics["step"] == event["step"]]["val_loss"].iloc[0]
+    later = metrics[(metrics["step"] > event["step"]) & (metrics["val_loss"] <= before)]
+    return {
+        "jump": event["loss_after"] - event["loss_before"],
+        "settled": event["loss_settled"] - event["loss_before"],
+        "change": event["function_change_relative"],
+        "recover": float(later["step"].iloc[0] - event["step"]) if len(later) else float("nan"),
+    }
+
+
+EVENTS_NOTE = (
+    "Loss jump: of a fixed batch, just after the event against before; after the warm-up: once the new block was trained alone. "
+    "Steps to recover: from the event to the first evaluation at which the validation loss is no higher than at the event, the "
+    "warm-up's steps not counted; inf where less than half of the events came to that."
+)
+
+
+def write_page(page: str, seeds: int | None, command: str) -> Path:
+    """docs/results/<page>.md and its pictures, and a report beside the runs."""
+    parts = [f"Made by `{command}`."]
+    for name in PAGES[page]:
+        bench = BENCHES[name]
+        records = read_records([folder(name)])
+        [comparison] = compare(records)
+        text = markdown([comparison], command, pictures=False).split("\n\n", 2)[2]
+        parts += [f"# {bench.title}, {seeds or bench.seeds} seeds", bench.note, text.strip()]
+        if bench.events:
+            parts += ["## At the growth events", events(records), EVENTS_NOTE]
+        images = ROOT / "docs" / "images"
+        draw_anytime(comparison, images / f"{name}_anytime.png")
+        draw_fronts(comparison, images / f"{name}_fronts.png")
+        parts += [f"![{what}](../images/{name}_{what}.png)" for what in ("anytime", "fronts")]
+        done = grow("report", str(folder(name)))
+        print(done.stdout.strip() or done.stderr.strip())
+    output = ROOT / "docs" / "results" / f"{'bench_' if len(PAGES[page]) == 1 else ''}{page}.md"
+    output.write_text("\n\n".join(part for part in parts if part) + "\n", encoding="utf-8")
+    return output
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("page", choices=sorted(PAGES))
+    parser.add_argument("--seeds", type=int, help="fewer or more than the benchmark has")
+    parser.add_argument("--jobs", type=int, default=max(1, (os.cpu_count() or 2)), help="runs at a time")
+    parser.add_argument("--cifar-images", type=Path, help="a copy of CIFAR-10 as train/<class>/*, test/<class>/*")
+    parser.add_argument("overrides", nargs="*", help="KEY=VALUE of every run, say device=cuda or data_dir=DIR")
+    options = parser.parse_intermixed_args()
+    jobs = [
+        (name, way, seed)
+        for name in PAGES[options.page]
+        for seed in range(options.seeds or BENCHES[name].seeds)
+        for way in BENCHES[name].ways
+    ]
+    images = (
+        []
+        if options.cifar_images is None
+        else ["dataset=image_folder", f"dataset.path={options.cifar_images.absolute()}"]
+    )
+
+    def train(job: tuple[str, str, int]) -> None:
+        name, way, seed = job
+        run_once(name, way, seed, [*options.overrides, *(images if BENCHES[name].cifar else [])])
+
+    with ThreadPoolExecutor(options.jobs) as pool:
+        for _ in pool.map(train, jobs):
+            pass
+    shown = [o for o in options.overrides if not o.startswith("data_dir")] + ["--cifar-images DIR"] * bool(images)
+    command = " ".join(["python scripts/bench.py", options.page, *shown])
+    print(write_page(options.page, options.seeds, command))
+
+
+if __name__ == "__main__":
+    main()

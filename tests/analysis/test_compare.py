@@ -1,0 +1,232 @@
+"""`grow compare` on run folders written by hand: what is grouped, paired, tested and said."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from grow_cli.analysis.comparison import compare
+from grow_cli.analysis.runs import read_records
+from grow_cli.errors import UserError
+
+
+def write_run(folder: Path, *, method: str = "tiny", seed: int = 0, accuracy: float = 0.9, **more: Any) -> Path:
+    """A finished run of three evaluations."""
+    (folder / ".hydra").mkdir(parents=True)
+    dataset, trigger, lr = more.get("dataset", "mnist"), more.get("trigger", "every"), more.get("lr", 0.01)
+    config = {
+        "dataset": {"name": dataset},
+        "method": {"name": method},
+        "trigger": {"name": trigger},
+        "model": {"name": "mlp", "hidden": [4]},
+        "optimizer": {"name": "adam", "lr": lr},
+        "seed": seed,
+        "run_dir": str(folder),
+        "subset": more.get("subset"),
+    }
+    (folder / ".hydra" / "config.yaml").write_text(json.dumps(config))
+    parameters, flops = more.get("parameters", 1000), more.get("flops", 1e9)
+    summary = {
+        "status": more.get("status", "finished"),
+        "dataset": dataset,
+        "model": "mlp",
+        "method": method,
+        "trigger": trigger,
+        "seed": seed,
+        "label": more.get("label"),
+        "control": more.get("control"),
+        "test_accuracy": accuracy,
+        "val_accuracy": accuracy - 0.01,
+        "architecture": {"outputs": 10},
+        "parameters": parameters,
+        "flops_per_sample": 2 * parameters,
+        "training_flops": flops,
+        "growth_flops": 0,
+        "seconds": 3.0,
+        "growth_seconds": 1.0,
+        "steps": 30,
+        "events": 2,
+        "undone": 0,
+        "device": more.get("device", "cpu (1 thread)"),
+        "widths": "4",
+    }
+    (folder / "summary.json").write_text(json.dumps(summary))
+    pd.DataFrame(
+        {
+            "step": [10, 20, 30],
+            "flops": [flops / 4, flops / 2, flops],
+            "seconds": [1.0, 2.0, 3.0],
+            "parameters": [parameters // 2, parameters, parameters],
+            "val_accuracy": [0.5, 0.8, accuracy - 0.01],
+        }
+    ).to_csv(folder / "metrics.csv", index=False)
+    return folder
+
+
+def _sweep(root: Path, effect: float, seeds: int = 6) -> None:
+    rng = np.random.default_rng(0)
+    for seed in range(seeds):
+        shared = 0.9 + 0.01 * rng.normal()
+        for method, gain in (("tiny", effect), ("static", 0.0)):
+            accuracy = shared + gain + 0.001 * rng.normal()
+            write_run(root / f"{method}{seed}", method=method, seed=seed, accuracy=accuracy)
+
+
+def test_an_effect_smaller_than_the_seeds_spread_is_found_by_pairing(tmp_path: Path) -> None:
+    _sweep(tmp_path, effect=0.005)
+    [comparison] = compare(read_records([tmp_path]))
+    [test] = comparison.tests_made
+    sign = 1 if test.first.label == "tiny" else -1
+    assert sign * test.found.difference == pytest.approx(0.005, abs=0.002)
+    assert test.found.t_pvalue < 0.01
+    assert test.found.wilcoxon_pvalue == pytest.approx(2 / 2**6)
+
+
+def test_nothing_is_found_where_there_is_nothing(tmp_path: Path) -> None:
+    _sweep(tmp_path, effect=0.0)
+    [comparison] = compare(read_records([tmp_path]))
+    assert comparison.tests_made[0].found.t_pvalue > 0.05
+
+
+def test_unequal_seeds_are_paired_where_they_are_shared_and_said(tmp_path: Path) -> None:
+    for seed in range(4):
+        write_run(tmp_path / f"a{seed}", method="tiny", seed=seed, accuracy=0.9 + 0.001 * seed)
+    for seed in (2, 3, 5):
+        write_run(tmp_path / f"b{seed}", method="static", seed=seed, accuracy=0.8 + 0.002 * seed)
+    [comparison] = compare(read_records([tmp_path]))
+    assert comparison.tests_made[0].found.n == 2
+    assert list(comparison.numbers["seeds"]) == [4, 3]
+    assert any("Not all ways have the same seeds" in note and "static: 2, 3, 5" in note for note in comparison.notes)
+
+
+def test_one_shared_seed_makes_no_test(tmp_path: Path) -> None:
+    write_run(tmp_path / "a", method="tiny", seed=0)
+    write_run(tmp_path / "b", method="static", seed=1)
+    [comparison] = compare(read_records([tmp_path]))
+    assert comparison.tests_made == []
+    assert len(comparison.tests) == 0
+    assert comparison.table.iloc[0].iloc[3] == "90.00", "one run has no deviation"
+
+
+def test_two_runs_of_a_way_with_one_seed_are_refused(tmp_path: Path) -> None:
+    write_run(tmp_path / "a")
+    write_run(tmp_path / "b")
+    with pytest.raises(UserError, match="two runs with seed 0"):
+        compare(read_records([tmp_path]))
+
+
+def test_runs_that_differ_in_a_key_are_ways_of_their_own_named_by_it(tmp_path: Path) -> None:
+    for seed in (0, 1):
+        for lr in (0.01, 0.1):
+            write_run(tmp_path / f"{lr}-{seed}", lr=lr, seed=seed)
+    [comparison] = compare(read_records([tmp_path]))
+    assert sorted(way.label for way in comparison.ways) == ["tiny, optimizer.lr=0.01", "tiny, optimizer.lr=0.1"]
+
+
+def test_a_label_names_a_way_and_datasets_have_tables_of_their_own(tmp_path: Path) -> None:
+    write_run(tmp_path / "a", label="mine")
+    write_run(tmp_path / "b", dataset="digits")
+    write_run(tmp_path / "c", subset=100)
+    comparisons = compare(read_records([tmp_path]))
+    assert sorted(c.title for c in comparisons) == ["digits", "mnist", "mnist, subset=100"]
+    assert [way.label for c in comparisons for way in c.ways if c.title == "mnist"] == ["mine"]
+
+
+def test_controls_follow_their_run_and_are_tested_against_it_only(tmp_path: Path) -> None:
+    for method in ("tiny", "fold"):
+        for seed in range(3):
+            run = write_run(tmp_path / f"{method}{seed}", method=method, seed=seed, accuracy=0.9 + 0.01 * seed)
+            write_run(
+                run / "controls" / "static-flops",
+                method="static",
+                seed=seed,
+                control="static-flops",
+                accuracy=0.8,
+                lr=0.1,
+            )
+    [comparison] = compare(read_records([tmp_path]))
+    labels = [way.label for way in comparison.ways]
+    assert labels in (
+        ["fold", "fold · static-flops", "tiny", "tiny · static-flops"],
+        ["tiny", "tiny · static-flops", "fold", "fold · static-flops"],
+    )
+    pairs = {(t.first.label, t.second.label) for t in comparison.tests_made}
+    assert {p for p in pairs if "·" in p[1]} == {("tiny", "tiny · static-flops"), ("fold", "fold · static-flops")}
+    assert len(pairs) == 3
+    family = [t.found.t_pvalue for t in comparison.tests_made]
+    assert all(t.t_holm >= p for t, p in zip(comparison.tests_made, family, strict=True))
+
+
+def test_against_tests_every_way_against_one(tmp_path: Path) -> None:
+    for method in ("tiny", "fold", "static"):
+        for seed in range(3):
+            write_run(tmp_path / f"{method}{seed}", method=method, seed=seed, accuracy=0.9 + 0.01 * seed)
+    [comparison] = compare(read_records([tmp_path]), against="static")
+    assert {t.second.label for t in comparison.tests_made} == {"static"}
+    assert len(comparison.tests_made) == 2
+    with pytest.raises(UserError, match="--against nothing: must be one of fold, static, tiny"):
+        compare(read_records([tmp_path]), against="nothing")
+
+
+def test_different_recipes_and_machines_are_said(tmp_path: Path) -> None:
+    write_run(tmp_path / "a", method="tiny", lr=0.1, device="cuda:0")
+    write_run(tmp_path / "b", method="static", lr=0.01)
+    [comparison] = compare(read_records([tmp_path]))
+    notes = " ".join(comparison.notes)
+    assert "The recipes differ: optimizer.lr is 0.1 for tiny, 0.01 for static" in notes
+    assert "different machines" in notes
+
+
+def test_unfinished_runs_are_left_out_and_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_run(tmp_path / "a")
+    write_run(tmp_path / "b", status="interrupted")
+    assert len(read_records([tmp_path])) == 1
+    assert "1 of the runs are not finished and are left out" in " ".join(capsys.readouterr().err.split())
+
+
+def test_the_front_is_by_means(tmp_path: Path) -> None:
+    for method, accuracy, parameters in (("tiny", 0.9, 100), ("fold", 0.8, 200), ("static", 0.95, 300)):
+        write_run(tmp_path / method, method=method, accuracy=accuracy, parameters=parameters)
+    [comparison] = compare(read_records([tmp_path]))
+    on = dict(zip(comparison.numbers["way"], comparison.numbers["front_parameters"], strict=True))
+    assert on == {"tiny": True, "fold": False, "static": True}
+
+
+def test_the_command_writes_tables_and_pictures(grow: Callable, tmp_path: Path) -> None:
+    _sweep(tmp_path / "sweep", effect=0.005)
+    outcome = grow("compare", "sweep")
+    assert outcome.code == 0, outcome.err
+    folder = tmp_path / "sweep" / "compare"
+    assert {p.name for p in folder.iterdir()} == {
+        *("compare.md", "compare.csv", "compare_tests.csv", "anytime.png", "fronts.png"),
+    }
+    numbers = pd.read_csv(folder / "compare.csv")
+    assert list(numbers["way"]) == ["static", "tiny"]
+    assert numbers["mean"].iloc[1] - numbers["mean"].iloc[0] == pytest.approx(0.005, abs=0.002)
+    text = (folder / "compare.md").read_text()
+    assert "Made by `grow compare sweep`" in text
+    assert "| tiny | every | 6 |" in text
+    assert grow("compare", "sweep").code == 0, "and again: its own pictures are no runs"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ([], "grow compare needs runs"),
+        (["nowhere"], "nowhere holds no run"),
+        (["sweep", "--against", "x"], "--against x: must be one of"),
+        (["unfinished"], "none of the runs is finished"),
+    ],
+)
+def test_mistakes_are_a_sentence(arguments: list[str], words: str, grow: Callable, tmp_path: Path) -> None:
+    write_run(tmp_path / "sweep" / "a")
+    write_run(tmp_path / "unfinished" / "a", status="failed")
+    outcome = grow("compare", *arguments)
+    assert outcome.code == 2
+    assert words in " ".join(outcome.err.split())

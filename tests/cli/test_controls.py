@@ -1,0 +1,165 @@
+"""Controls have their run's recipe and cost: what they differ in is the growing."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from grow_cli.controls import KINDS, NotPossible, control_config, equal_sizes
+from grow_cli.recording.folder import RunFolder
+
+# a run of every kind of growth, seconds each; what the folder is called → overrides
+RUNS = {
+    "tiny": "method=tiny model.hidden=[4,3] growth.neurons=4 trigger.every=2 growth.max_units=[9] stop.epochs=10",
+    "batch": "method=random_width growth.neurons=4 trigger.every=2 growth.max_units=[9] stop.epochs=10 method.batch_growth=true",
+    "depth": "method=copy trigger=every trigger.every=3 method.warmup_steps=10 stop.epochs=10",
+    "senn": "experiment=senn_moons method.proposals=20 method.layer_proposals=20 method.steps=60",
+    "fold": "experiment=fold_sines",
+}
+
+
+def _summary(folder: Path) -> dict[str, Any]:
+    return json.loads((folder / "summary.json").read_text())
+
+
+def _events(folder: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (folder / "growth.jsonl").read_text().splitlines()]
+
+
+def _cells(folder: Path) -> dict[str, Any]:
+    return {path.parent.name: _summary(path.parent) for path in folder.glob("controls/*/summary.json")}
+
+
+_SLOW = ("senn", "fold")
+
+
+@pytest.mark.parametrize("kind", [pytest.param(k, marks=[pytest.mark.slow] * (k in _SLOW)) for k in RUNS])
+def test_controls_match_their_run_in_size_and_cost(kind: str, grow: Callable, tmp_path: Path) -> None:
+    assert grow("train", *RUNS[kind].split(), "run_dir=run", "progress=off", "threads=1").code == 0
+    run = tmp_path / "run"
+    outcome = grow("controls", "run", "progress=off")
+    assert outcome.code == 0, outcome.err
+    grown, controls = _summary(run), _cells(run)
+    assert {*controls} | {k for k in KINDS if f"no {k}" in outcome.out} == set(KINDS)
+    for name in ("static-steps", "static-flops", "static-seconds", "random-replay"):
+        assert controls[name]["widths"] == grown["widths"]
+        assert controls[name]["parameters"] == grown["parameters"]
+        assert controls[name]["control"] == name
+        assert controls[name]["seed"] == grown["seed"]
+    assert controls["static-flops"]["training_flops"] == pytest.approx(grown["training_flops"], rel=0.01)
+    assert controls["static-seconds"]["seconds"] == pytest.approx(grown["seconds"], rel=0.05, abs=0.05)
+    assert controls["static-steps"]["steps"] == grown["steps"] == controls["random-replay"]["steps"]
+    if "static-parameters" in controls:
+        assert controls["static-parameters"]["parameters"] == pytest.approx(grown["parameters"], rel=0.02)
+        assert controls["static-parameters"]["widths"] != grown["widths"]
+    events, replayed = ([e for e in _events(p) if e["units_added"]] for p in (run, run / "controls" / "random-replay"))
+    assert [(e["step"], e["added"], e["widths_after"]) for e in events] == [
+        (e["step"], e["added"], e["widths_after"]) for e in replayed
+    ]
+    if kind == "batch":  # its random growth has the batch sizes of the run, too
+        sizes = [
+            pd.read_csv(p / "metrics.csv")["batch_size"].tolist() for p in (run, run / "controls" / "random-replay")
+        ]
+        assert sizes[0] == sizes[1]
+    if kind == "depth":
+        assert controls["random-replay"]["growth_steps"] == grown["growth_steps"] > 0
+
+
+def test_controls_that_are_there_are_left_alone_and_interrupted_ones_resumed(grow: Callable, tmp_path: Path) -> None:
+    grow("train", *RUNS["tiny"].split(), "run_dir=run", "progress=off", "threads=1")
+    grow("controls", "run", "--only", "static-steps,random-replay", "progress=off")
+    steps, replay = tmp_path / "run" / "controls" / "static-steps", tmp_path / "run" / "controls" / "random-replay"
+    before = {p: (p / "metrics.csv").stat().st_mtime_ns for p in (steps, replay)}
+    finished = _summary(replay)
+    (replay / "summary.json").unlink()  # as a kill between the last checkpoint and the summary leaves it
+    outcome = grow("controls", "run", "--only", "static-steps,random-replay", "progress=off")
+    assert "static-steps was there already" in outcome.out
+    assert "random-replay resumed" in outcome.out
+    assert before[steps] == (steps / "metrics.csv").stat().st_mtime_ns
+    assert _summary(replay)["test_accuracy"] == finished["test_accuracy"]
+
+
+def test_an_undone_growth_is_not_replayed(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    log = [
+        {
+            "event": 1,
+            "kind": "width",
+            "step": 10,
+            "units_added": 2,
+            "added": [{"kind": "width", "site": "a", "units": 2}],
+        },
+        {"event": 2, "kind": "rollback", "step": 20, "units_added": -2, "added": [], "details": {"undone": 1}},
+        {
+            "event": 3,
+            "kind": "width",
+            "step": 30,
+            "units_added": 1,
+            "added": [{"kind": "width", "site": "a", "units": 1}],
+        },
+        {"event": 4, "kind": "width", "step": 40, "units_added": 0, "added": []},
+    ]
+    folder.growth.write_text("".join(json.dumps(line) + "\n" for line in log))
+    from grow_cli.controls import replayed
+
+    assert replayed(folder) == [(30, [{"kind": "width", "site": "a", "units": 1}])]
+
+
+@pytest.mark.parametrize(
+    ("model", "first"),
+    [
+        ({"name": "mlp", "hidden": [40, 11, 70]}, {"hidden": [4, 4, 4]}),
+        ({"name": "residual_mlp", "hidden": [64, 64, 64]}, {"hidden": [64, 64]}),
+        (
+            {"name": "cnn", "channels": [[8, 10], [24, 24]], "hidden": [9]},
+            {"channels": [[2, 2], [2, 2]], "hidden": [2]},
+        ),
+        ({"name": "vit", "mlp": [128, 128, 128], "patch": 4}, {"mlp": [128, 128]}),
+    ],
+)
+def test_equal_sizes_have_the_grown_nets_parameters_and_the_first_nets_shape(model: dict, first: dict) -> None:
+    from grow_cli.models.base import rebuild
+
+    architecture = {"model": model, "input_shape": [3, 32, 32], "outputs": 10, "task": "classification"}
+    sizes = equal_sizes(architecture, model | first)
+    count = [sum(p.numel() for p in rebuild(architecture | {"model": m}).parameters()) for m in (model, model | sizes)]
+    assert count[1] == pytest.approx(count[0], rel=0.02)
+    assert [len(v) for v in sizes.values()] == [len(v) for v in first.values()]
+
+
+def test_a_linear_net_has_no_control_of_equal_parameters() -> None:
+    architecture = {"model": {"name": "mlp", "hidden": [5]}, "input_shape": [2], "outputs": 2, "task": "classification"}
+    with pytest.raises(NotPossible, match="no hidden layer"):
+        equal_sizes(architecture, {"hidden": []})
+
+
+def test_a_static_control_of_an_annealed_run_has_its_schedule(grow: Callable, tmp_path: Path) -> None:
+    grow("train", *RUNS["tiny"].split(), "run_dir=run", "progress=off", "threads=1")
+    raw, source = (control_config(RunFolder(tmp_path / "run"), "static-flops"), RunFolder(tmp_path / "run").config())
+    for key in ("optimizer", "schedule", "batch_size", "dataset", "label_smoothing", "seed"):
+        assert raw[key] == source[key]
+    assert raw["growth"]["until"] == source["growth"]["until"], "where the rate begins to fall"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ([], "grow controls needs runs"),
+        (["nowhere"], "nowhere holds no run"),
+        (["run", "--only", "static"], "--only static: must be among static-steps"),
+        (["run", "optimizer.lr=1"], "optimizer.lr=1: a control has its run's recipe"),
+        (["run", "--jobs", "0"], "--jobs 0: must be 1 or more"),
+        (["run"], "none of the runs is finished and has grown"),
+    ],
+)
+def test_mistakes_are_a_sentence(arguments: list[str], words: str, grow: Callable, tmp_path: Path) -> None:
+    (tmp_path / "run" / ".hydra").mkdir(parents=True)
+    (tmp_path / "run" / ".hydra" / "config.yaml").write_text("seed: 0\n")
+    outcome = grow("controls", *arguments)
+    assert outcome.code == 2
+    assert words in " ".join(outcome.err.split())
