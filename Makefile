@@ -50,16 +50,44 @@ bench-speed: install ## Speed and memory, as ratios measured in one process
 	$(BIN)/python scripts/bench_growth.py
 	$(BIN)/python scripts/bench_senn.py
 
-.PHONY: bench-senn
-bench-senn: install ## SENN's experiments over five seeds, as tables (about 40 minutes; MNIST in ../shared/data)
-	$(BIN)/python scripts/senn.py moons curve mnist subsets --data-dir ../shared/data
+# where MNIST and CIFAR are; by default $$GROW_DATA_DIR or ~/.cache/grow, downloaded there if they are absent
+DATA ?= $(wildcard ../shared/data)
+DATA_DIR = $(if $(DATA),data_dir=$(abspath $(DATA)))
+DATA_OPTION = $(if $(DATA),--data-dir $(abspath $(DATA)))
+# a copy of CIFAR-10 as images, train/<class>/* and test/<class>/*, if it is to be used instead of the original
+CIFAR_IMAGES ?=
+CIFAR = $(if $(CIFAR_IMAGES),--cifar-images $(CIFAR_IMAGES))
+# gpu, or cpu for smaller nets that two cores train within the hour
+BUDGET ?= gpu
 
-.PHONY: bench-fold
-bench-fold: install ## Fold's experiments over five seeds beside static nets, as tables (about 90 minutes; MNIST in ../shared/data)
+.PHONY: bench-mnist
+bench-mnist: install ## Every method on MNIST: five seeds, controls, comparison, report (within an hour on two cores)
+	$(BIN)/python scripts/bench.py mnist $(DATA_DIR)
+
+.PHONY: bench-cifar
+bench-cifar: install ## The same on CIFAR-10 (a GPU; BUDGET=cpu: smaller, within an hour on two cores)
+	$(BIN)/python scripts/bench.py cifar_$(BUDGET) $(CIFAR) $(DATA_DIR)
+
+.PHONY: paper-alether
+paper-alether: install ## Alether against copy and random blocks, MLP and transformer, MNIST and CIFAR-10, ten seeds
+	$(BIN)/python scripts/bench.py alether $(CIFAR) $(DATA_DIR)
+
+.PHONY: paper-tiny
+paper-tiny: install ## TINY's Figures 5, 6 and 11 to 13 on MNIST (15 minutes)
+	$(BIN)/python scripts/tiny.py $(DATA_OPTION)
+	$(BIN)/python scripts/baselines.py width_mnist $(DATA_OPTION)
+	$(BIN)/python scripts/baselines.py width_mnist_annealed $(DATA_OPTION)
+
+.PHONY: paper-senn
+paper-senn: install ## SENN's Figures 2 to 4 over five seeds (40 minutes)
+	$(BIN)/python scripts/senn.py moons curve mnist subsets $(DATA_OPTION)
+
+.PHONY: paper-fold
+paper-fold: install ## Fold's Figure 1 and Table 1 over five seeds beside static nets (90 minutes)
 	$(BIN)/python scripts/fold.py --write
-	$(BIN)/python scripts/baselines.py fold_mnist_50 --data-dir ../shared/data
-	$(BIN)/python scripts/baselines.py fold_mnist_100 --data-dir ../shared/data
-	$(BIN)/python scripts/baselines.py fold_cifar10 --data-dir ../shared/data
+	$(BIN)/python scripts/baselines.py fold_mnist_50 $(DATA_OPTION)
+	$(BIN)/python scripts/baselines.py fold_mnist_100 $(DATA_OPTION)
+	$(BIN)/python scripts/baselines.py fold_cifar10 $(DATA_OPTION)
 
 .PHONY: clean
 clean: ## Remove .venv and caches; runs in outputs/ stay

@@ -30,6 +30,10 @@ KINDS = {
 _ALIKE = 0.02
 
 
+# Epochs between evaluations of a static control, at least: enough for its curves.
+_EVALUATE_EVERY = 0.25
+
+
 class NotPossible(Exception):
     """This run has no such control, for a reason that its user should know."""
 
@@ -56,6 +60,8 @@ def control_config(folder: RunFolder, kind: str) -> dict[str, Any]:
     raw["method"] = _option("method", "static", {})
     raw["trigger"] = _option("trigger", "never", {})
     raw["model"] = dict(summary["architecture"]["model"])
+    if raw["evaluate"]["unit"] == "epochs":  # oftener than that it is for the sake of a trigger
+        raw["evaluate"]["every"] = max(raw["evaluate"]["every"], _EVALUATE_EVERY)
     if kind == "static-parameters":
         raw["model"] |= equal_sizes(summary["architecture"], source["model"])
     return raw

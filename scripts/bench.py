@@ -28,6 +28,7 @@ from grow_cli.analysis.comparing import draw_anytime, draw_fronts, markdown
 from grow_cli.analysis.comparison import compare
 from grow_cli.analysis.runs import Record, read_records
 from grow_cli.controls import KINDS
+from grow_cli.recording.ending import growth_events
 
 ROOT = Path(__file__).resolve().parent.parent
 ALL = tuple(KINDS)
@@ -52,7 +53,7 @@ class Bench:
 
 
 # SENN's and Fold's published lengths cut so that five seeds and their controls take half an hour on two cores.
-_SENN = ["experiment=senn_mnist", "stop.epochs=40", "method.samples=8192", "method.held_out=4096", "method.steps=60"]
+_SENN = ["experiment=senn_mnist", "stop.epochs=25", "method.samples=8192", "method.held_out=4096", "method.steps=60"]
 _FOLD = ["experiment=fold_mnist", "stop.epochs=60", "evaluate.every=0.025"]
 _STUDY = {"alether": ["method=alether"], "copy": ["method=copy"], "random": ["method=random"]}
 _STUDY_NOTE = (
@@ -86,7 +87,7 @@ BENCHES = {
     "bench_mnist": Bench(
         "MNIST: every method with its paper's experiment",
         {
-            "alether": ["experiment=alether_mnist"],
+            "alether": ["experiment=alether_mnist", "stop.epochs=15"],
             "tiny": ["experiment=tiny_mnist"],
             "gradmax": ["experiment=tiny_mnist", "method=gradmax"],
             "net2net": ["experiment=tiny_mnist", "method=net2net"],
@@ -94,6 +95,17 @@ BENCHES = {
             "fold": _FOLD,
         },
         controls=dict.fromkeys(("alether", "tiny", "senn", "fold"), ALL),
+    ),
+    "bench_cifar_gpu": Bench(
+        "CIFAR-10: every method with its paper's experiment",
+        {
+            "alether": ["experiment=alether_cifar10"],
+            "alether-vit": ["experiment=alether_cifar10_vit"],
+            "tiny": ["experiment=tiny_cifar10"],
+            "fold": ["experiment=fold_cifar10"],
+        },
+        controls=dict.fromkeys(("alether", "alether-vit", "tiny", "fold"), ALL),
+        cifar=True,
     ),
     "bench_cifar_cpu": Bench(
         "CIFAR-10, small enough for a CPU",
@@ -121,6 +133,7 @@ BENCHES = {
 }
 PAGES = {
     "mnist": ["bench_mnist"],
+    "cifar_gpu": ["bench_cifar_gpu"],
     "cifar_cpu": ["bench_cifar_cpu"],
     "alether": ["alether_mnist_mlp", "alether_cifar_mlp", "alether_mnist_vit", "alether_cifar_vit"],
 }
@@ -166,13 +179,15 @@ def events(records: list[Record]) -> str:
     for record in records:
         if record.control is None:
             metrics = pd.read_csv(record.folder.metrics)
-            log = [json.loads(line) for line in record.folder.growth.read_text().splitlines()]
-            rows.setdefault(record.label, []).extend(_event(e, metrics) for e in log if e["units_added"])
+            found = [_event(e, metrics) for e in growth_events(record.folder) if e["units_added"]]
+            rows.setdefault(record.label, []).extend(found)
     lines = [
         "| | events | loss jump | after the warm-up | change of the outputs, % | steps to recover (median) | recovered |",
         "| --- " + "| ---: " * 6 + "|",
     ]
     for label, found in rows.items():
+        if not found:
+            continue
         frame = pd.DataFrame(found)
         recovered = frame["recover"].notna()
         lines.append(
