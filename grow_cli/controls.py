@@ -34,6 +34,10 @@ _ALIKE = 0.02
 _EVALUATE_EVERY = 0.25
 
 
+# How a run that used up its budget ends: the last word of `ended_by`.
+_BUDGETS = ("epochs", "steps", "seconds", "FLOPs")
+
+
 class NotPossible(Exception):
     """This run has no such control, for a reason that its user should know."""
 
@@ -41,30 +45,60 @@ class NotPossible(Exception):
 def control_config(folder: RunFolder, kind: str) -> dict[str, Any]:
     """The config of a finished run's control; NotPossible where there is none."""
     summary, source = folder.read_summary(), folder.config()
+    limit = str(summary["ended_by"]).split()[-1]
+    if limit not in _BUDGETS:
+        raise NotPossible(
+            f"it was ended by {summary['ended_by']} and not by its budget, so that its schedule broke off: give it stop.steps "
+            "or stop.epochs instead"
+        )
     raw = deepcopy(source)
     raw |= {"control": kind, "label": None, "run_dir": None}
     raw["growth"]["rollback"] = False
-    limits: dict[str, dict[str, float]] = {
+    if kind == "random-replay":
+        return raw | _replay(folder, summary, source, limit)
+    if kind in ("static-steps", "static-parameters") and source["method"].get("batch_growth"):
+        raise NotPossible("its minibatches grew, so that equal steps are not equal samples: see static-flops")
+    raw["method"] = _option("method", "static", {})
+    raw["trigger"] = _option("trigger", "never", {})
+    limits: dict[str, dict[str, Any]] = {
         "static-flops": {"flops": float(summary["training_flops"])},
         "static-seconds": {"seconds": float(summary["seconds"])},
     }
-    raw["stop"] = _stop(limits.get(kind, {"steps": summary["steps"]}))
-    if kind == "random-replay":
-        events = replayed(folder)
-        raw["method"] = _option("method", "replay", source["method"]) | {"events": [added for _, added in events]}
-        raw["trigger"] = _option("trigger", "at", {}) | {"steps": [step for step, _ in events]}
-        raw["growth"]["max_events"] = None
-        if summary.get("ended_by", "").endswith((" epochs", " steps")):
-            raw["stop"] = source["stop"]
-        return raw
-    raw["method"] = _option("method", "static", {})
-    raw["trigger"] = _option("trigger", "never", {})
+    # those in which a new block was trained alone were steps, too
+    raw["stop"] = _stop(limits.get(kind, {"steps": summary["steps"] + summary["growth_steps"]}))
     raw["model"] = dict(summary["architecture"]["model"])
     if raw["evaluate"]["unit"] == "epochs":  # oftener than that it is for the sake of a trigger
         raw["evaluate"]["every"] = max(raw["evaluate"]["every"], _EVALUATE_EVERY)
     if kind == "static-parameters":
         raw["model"] |= equal_sizes(summary["architecture"], source["model"])
     return raw
+
+
+def _replay(folder: RunFolder, summary: dict[str, Any], source: dict[str, Any], limit: str) -> dict[str, Any]:
+    """What differs from the run's config where random growth replays it."""
+    if source["method"].get("train_by_growth"):
+        raise NotPossible("it was trained by its growth alone, and random growth trains nothing")
+    events = replayed(folder)
+    growth = source["growth"] | {"rollback": False, "max_events": None}
+    stop = {"epochs": source["stop"]["epochs"]} if limit == "epochs" else {"steps": summary["steps"]}
+    if limit in ("seconds", "FLOPs"):  # the rate must begin to fall at the same step
+        growth["until"] = _step_at(folder, growth["until"], limit) / summary["steps"]
+    return {
+        "method": _option("method", "replay", source["method"]) | {"events": [added for _, added in events]},
+        "trigger": _option("trigger", "at", {}) | {"steps": [step for step, _ in events]},
+        "growth": growth,
+        "stop": _stop(stop),
+    }
+
+
+def _step_at(folder: RunFolder, fraction: float, limit: str) -> float:
+    """The step at which so much of the run's seconds or FLOPs was used."""
+    import numpy as np
+    import pandas as pd
+
+    metrics = pd.read_csv(folder.metrics)
+    spent = metrics[limit.lower()].to_numpy()
+    return float(np.interp(fraction * spent[-1], [0, *spent], [0, *metrics["step"]]))
 
 
 def _stop(limit: dict[str, Any]) -> dict[str, Any]:
@@ -198,7 +232,7 @@ def train_control(folder: RunFolder, kind: str, settings: dict[str, Any]) -> str
             f"{target.path} has failed before: see its summary.json, and remove the folder to train it anew"
         )
     resume = (target.checkpoints / "last.pt").exists()
-    raw = target.config() if resume else control_config(folder, kind)
+    raw = target.config() if resume else control_config(folder, kind) | {"threads": _threads(folder)}
     config = _built(raw, settings)
     for part in (getattr(config, group) for group in configuration.GROUP_KEYS):
         part.check_run(config)
@@ -214,7 +248,22 @@ def train_control(folder: RunFolder, kind: str, settings: dict[str, Any]) -> str
         raise
     finally:
         target.close()
-    return "resumed" if resume else "trained"
+    return ("resumed" if resume else "trained") + _overshot(folder, target, kind)
+
+
+def _threads(folder: RunFolder) -> int:
+    """As many as the run had: seconds are to be compared."""
+    from grow_cli.training import checkpoint
+
+    return int(checkpoint.load(folder.checkpoints / "last.pt")["progress"]["threads"])
+
+
+def _overshot(folder: RunFolder, target: RunFolder, kind: str) -> str:
+    """A word about FLOPs that could not be met: a run ends after a whole step."""
+    spent, wanted = (f.read_summary()["training_flops"] for f in (target, folder))
+    if kind != "static-flops" or spent <= 1.01 * wanted:
+        return ""
+    return f" (with {spent / wanted - 1:.0%} more FLOPs: a step of it costs so much)"
 
 
 def _built(raw: dict[str, Any], settings: dict[str, Any]) -> Config:

@@ -49,9 +49,9 @@ def _parts(frame: pd.DataFrame) -> list[pd.DataFrame]:
     """What fits a terminal side by side: the columns from FLOPs on are a table of their own."""
     if not len(frame):
         return []
-    columns = list(frame.columns)
+    columns = [c for c in frame.columns if c != "bootstrap"]
     if "FLOPs/sample" not in columns:
-        return [frame]
+        return [frame[columns]]
     first = columns.index("FLOPs/sample")
     costs = [c for c in columns[first:] if c != "front"]
     return [frame[[*columns[:first], "front"]], frame[[columns[0], *costs]]]
@@ -152,7 +152,13 @@ def _draw_curves(comparison: Comparison, cost: str, axes: Axes) -> None:
     firsts = [xs[1] for runs in curves.values() for xs, _ in runs if len(xs) > 1]
     grid = np.geomspace(max(min(firsts, default=1), 1e-9), max(ends), _GRID)
     for number, way in enumerate(comparison.ways):
-        axes.plot(grid, mean_curve(curves[way.label], grid), label=way.label, lw=1.5, ls=_dash(way.records[0].control))
+        axes.plot(
+            grid,
+            mean_curve(curves[way.label], grid),
+            label=_literal(way.label),
+            lw=1.5,
+            ls=_dash(way.records[0].control),
+        )
         axes.lines[-1].set_color(f"C{number % 10}")
     best = max(ys[-1] for runs in curves.values() for _, ys in runs)
     settled = [float(np.median([ys[-1] for _, ys in runs])) for runs in curves.values()]
@@ -170,6 +176,11 @@ def _log_scale(axes: Axes) -> None:
     axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.xaxis.set_major_formatter(EngFormatter(sep=""))
     axes.xaxis.set_minor_formatter(NullFormatter())
+
+
+def _literal(label: str) -> str:
+    """As it stands: not as mathematics, and not hidden for beginning with an underscore."""
+    return "\u200b" + label.replace("$", r"\$")
 
 
 def _dash(control: str | None) -> str:
@@ -196,7 +207,7 @@ def draw_fronts(comparison: Comparison, output: Path) -> Path:
                 fmt=marker,
                 color=f"C{number % 10}",
                 mfc=f"C{number % 10}" if not r["control"] else "white",
-                label=r["way"],
+                label=_literal(r["way"]),
                 capsize=2,
             )
         on = n[n[f"front_{name}"]].sort_values(key)

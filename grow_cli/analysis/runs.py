@@ -29,6 +29,12 @@ _NOT_THE_WAY = frozenset(
     )
 ) | {"dataset.path", "evaluate.batch_size"}
 
+# Of summary.json, what every run must have to be compared.
+_NUMBERS = (
+    *("seed", "parameters", "flops_per_sample", "training_flops", "growth_flops"),
+    *("seconds", "growth_seconds", "steps", "events"),
+)
+
 
 @dataclass(frozen=True)
 class Record:
@@ -84,24 +90,37 @@ def read_records(paths: Iterable[Path]) -> list[Record]:
     unfinished = []
     for folder in find_runs(paths):
         summary = folder.read_summary()
-        if summary.get("status") == "finished":
-            read.append((folder, summary, folder.config()))
-        else:
+        if summary.get("status") != "finished":
             unfinished.append(str(folder.path))
+        elif not _complete(folder, summary):
+            warn(
+                f"{folder.path} is left out: its summary.json or metrics.csv lacks numbers (an earlier grow's, or NaN)"
+            )
+        else:
+            read.append((folder, summary, folder.config()))
     if unfinished:
         some = ", ".join(unfinished[:3]) + (", …" if len(unfinished) > 3 else "")
         warn(f"{len(unfinished)} of the runs are not finished and are left out: {some}; `grow resume` goes on with one")
-    if not read:
-        raise UserError("none of the runs is finished: there is nothing to compare")
     return _named(read)
+
+
+def _complete(folder: RunFolder, summary: dict[str, Any]) -> bool:
+    score = "accuracy" if "test_accuracy" in summary else "r2"
+    needed = (f"test_{score}", f"val_{score}", *_NUMBERS)
+    if any(not isinstance(summary.get(key), int | float) for key in needed) or not folder.metrics.exists():
+        return False
+    with folder.metrics.open(encoding="utf-8") as file:
+        return len(file.readlines()) > 1
 
 
 def _named(read: list[tuple[RunFolder, dict[str, Any], dict[str, Any]]]) -> list[Record]:
     flat = {folder.path: flatten(config) for folder, _, config in read}
     alike = defaultdict(list)  # runs of one name, trigger and dataset
+    triggers = defaultdict(set)
     for folder, summary, config in read:
         if not summary.get("control"):
-            alike[_dataset(config), *_base(summary)].append(folder.path)
+            alike[_dataset(config), *_base(summary)].append(flat[folder.path])
+            triggers[_dataset(config), _base(summary)[0]].add(summary["trigger"])
     records: dict[Path, Record] = {}
     # a control lies below its run: runs come before their controls
     for folder, summary, config in sorted(read, key=lambda r: len(r[0].path.resolve().parts)):
@@ -113,11 +132,13 @@ def _named(read: list[tuple[RunFolder, dict[str, Any], dict[str, Any]]]) -> list
                 continue
             record = Record(folder, summary, config, dataset, f"{parent.label} · {control}", control, parent)
         else:
-            name = _base(summary)
-            differing = _differing([flat[path] for path in alike[dataset, *name]])
-            told = _told(flat[folder.path], differing)
-            record = Record(folder, summary, config, dataset, ", ".join([name[0], *told]))
+            name, trigger = _base(summary)
+            told = [f"trigger={trigger}"] if len(triggers[dataset, name]) > 1 else []
+            told += _told(flat[folder.path], alike[dataset, name, trigger])
+            record = Record(folder, summary, config, dataset, ", ".join([name, *told]))
         records[folder.path.resolve()] = record
+    if not records:
+        raise UserError("none of the runs is finished: there is nothing to compare")
     return list(records.values())
 
 
@@ -126,8 +147,10 @@ def _base(summary: dict[str, Any]) -> tuple[str, str]:
 
 
 def _dataset(config: dict[str, Any]) -> str:
-    part = config.get("subset")
-    return str(config["dataset"]["name"]) + ("" if part is None else f", subset={part}")
+    """What cannot be compared with each other has different names."""
+    dataset, part = config["dataset"], config.get("subset")
+    folder = f" {Path(dataset['path']).name}" if dataset.get("path") else ""
+    return str(dataset["name"]) + folder + ("" if part is None else f", subset={part}")
 
 
 def flatten(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -144,21 +167,22 @@ def flatten(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def _differing(configs: list[dict[str, Any]]) -> list[str]:
-    """Keys whose values are not the same in all."""
+def differing(configs: list[dict[str, Any]]) -> list[str]:
+    """Keys whose values are not the same in all; one that some lack (an older grow wrote them) does not count."""
     keys = dict.fromkeys(key for config in configs for key in config)
-    return [key for key in keys if len({repr(config.get(key)) for config in configs}) > 1]
+    return [key for key in keys if len({repr(config[key]) for config in configs if key in config}) > 1]
 
 
-def _told(config: dict[str, Any], differing: list[str]) -> list[str]:
-    """`key=value` of the keys that differ; of a whole group that differs its name only."""
-    groups = {key.removesuffix(".name") for key in differing if key.endswith(".name") and key.count(".") == 1}
+def _told(config: dict[str, Any], alike: list[dict[str, Any]]) -> list[str]:
+    """`key=value` of the keys that differ; of another option of a group its name, and what differs among its own kind."""
+    keys = differing(alike)
     told = []
-    for key in differing:
+    for key in keys:
         group = key.split(".")[0]
-        if group in groups:
-            if key == f"{group}.name":
-                told.append(f"{group}={config[key]}")
-        elif key in config:
-            told.append(f"{key}={config[key]}")
+        if f"{group}.name" in keys and key != f"{group}.name":
+            kind = [c for c in alike if c.get(f"{group}.name") == config.get(f"{group}.name")]
+            if key not in differing(kind):
+                continue
+        if key in config:
+            told.append(f"{key.removesuffix('.name')}={config[key]}")
     return told

@@ -24,7 +24,10 @@ class Paired:
     """Mean of first − second."""
     low: float
     high: float
-    """Bootstrap interval of the mean difference at `LEVEL`; NaN below three pairs."""
+    """Interval of the mean difference at `LEVEL` that belongs to the t-test; NaN where the differences do not spread."""
+    bootstrap_low: float
+    bootstrap_high: float
+    """Bootstrapped; NaN below three pairs."""
     t_pvalue: float
     """Two-sided paired t-test; NaN where the differences do not spread."""
     wilcoxon_pvalue: float
@@ -40,10 +43,12 @@ def paired(first: Mapping[int, float], second: Mapping[int, float]) -> Paired | 
         return None
     # 0.98 − 0.97 and 0.97 − 0.96 are tied, which floating point hides
     d = np.round([first[s] - second[s] for s in seeds], 12)
-    low, high = interval(d)
-    spread = bool(np.ptp(d) > 0)
-    t = float(stats.ttest_1samp(d, 0).pvalue) if spread else (1.0 if not d.any() else math.nan)
-    return Paired(len(seeds), float(d.mean()), low, high, t, wilcoxon(d))
+    low = high = math.nan
+    t = math.nan if d.any() else 1.0
+    if np.ptp(d) > 0:
+        test = stats.ttest_1samp(d, 0)
+        t, (low, high) = float(test.pvalue), map(float, test.confidence_interval(LEVEL))
+    return Paired(len(seeds), float(d.mean()), low, high, *interval(d), t, wilcoxon(d))
 
 
 def wilcoxon(differences: Sequence[float] | NDArray[np.float64]) -> float:
@@ -81,11 +86,11 @@ def interval(values: Sequence[float] | NDArray[np.float64]) -> tuple[float, floa
 
 
 def holm(pvalues: Sequence[float]) -> list[float]:
-    """Holm's step-down correction; the family is all of them that are numbers. (statsmodels' takes seconds to import.)"""
+    """Holm's step-down correction; a test without a p-value counts in the family. (statsmodels' takes seconds to import.)"""
     known = sorted((i for i, p in enumerate(pvalues) if not math.isnan(p)), key=lambda i: pvalues[i])
     corrected, least = [math.nan] * len(pvalues), 0.0
     for rank, i in enumerate(known):
-        least = max(least, min(1.0, (len(known) - rank) * pvalues[i]))
+        least = max(least, min(1.0, (len(pvalues) - rank) * pvalues[i]))
         corrected[i] = least
     return corrected
 

@@ -56,7 +56,11 @@ def grown_runs(paths: list[Path]) -> list[RunFolder]:
     grown = []
     for folder in find_runs(paths):
         summary = folder.read_summary()
-        if summary.get("status") == "finished" and summary["events"] > summary["undone"] and not summary.get("control"):
+        if (
+            summary.get("status") == "finished"
+            and summary["events"] > summary.get("undone", 0)
+            and not summary.get("control")
+        ):
             grown.append(folder)
     if not grown:
         raise UserError("none of the runs is finished and has grown: there is nothing to hold against controls")
@@ -66,6 +70,7 @@ def grown_runs(paths: list[Path]) -> list[RunFolder]:
 def _one_after_another(wanted: list[tuple[RunFolder, str]], overrides: list[str]) -> int:
     from grow_cli.controls import NotPossible, control_folder, train_control
 
+    failed = 0
     for folder, kind in wanted:
         settings = {o.partition("=")[0]: o.partition("=")[2] for o in overrides}
         try:
@@ -74,7 +79,15 @@ def _one_after_another(wanted: list[tuple[RunFolder, str]], overrides: list[str]
         except NotPossible as reason:
             console.out.print(f"{folder.path}: no {kind}: {reason}", markup=False, highlight=False, soft_wrap=True)
             continue
+        except (UserError, TrainingFailed) as error:
+            if len(wanted) == 1:
+                raise
+            console.error(f"{control_folder(folder, kind).path}: {error}")
+            failed += 1
+            continue
         console.out.print(f"{control_folder(folder, kind).path} {done}", markup=False, highlight=False, soft_wrap=True)
+    if failed:
+        raise TrainingFailed(f"{failed} of {len(wanted)} controls failed")
     return 0
 
 

@@ -42,6 +42,8 @@ class Method:
     """`depth`, `width` or `none`."""
     preserves_function: ClassVar[bool] = False
     """Then a relative change of the outputs above 1e-4 at an event is an error."""
+    heeds_until: ClassVar[bool] = True
+    """Whether `growth.until` holds for it."""
     trains_by_gradient: bool = True
     """False: no optimizer step is ever taken, only additions and best updates (TINY, D.4's last paragraph); minibatches are
     then only measured.

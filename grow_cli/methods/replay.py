@@ -30,6 +30,7 @@ class Replay(WidthMethod):
     """Adds what the next event of the schedule lists."""
 
     option: ReplayOption
+    heeds_until = False  # the other run heeded it
 
     def __init__(self, option: ReplayOption) -> None:
         super().__init__(option)
@@ -89,6 +90,13 @@ class Replay(WidthMethod):
         incoming = torch.randn(k, *weight.shape[1:]).to(weight) * weight[0].numel() ** -0.5
         read = consumer.new_zeros(len(consumer), k * site.columns_per_unit, *consumer.shape[2:])
         return WidthProposal(site, incoming, None, read, details=details)
+
+    def conclude(self, run: Run) -> dict[str, Any]:
+        """TrainingFailed if the run ended before the schedule did: it is then no replay."""
+        if self.closed(run) == "":
+            left, all_of_them = len(self.option.events) - self.done, len(self.option.events)
+            raise TrainingFailed(f"the run ended before {left} of the schedule's {all_of_them} growth events had come")
+        return {}
 
     def settle(self, run: Run, new: list[nn.Parameter], flops_per_sample: int) -> list[dict[str, Any]]:
         phases = super().settle(run, new, flops_per_sample)

@@ -21,11 +21,11 @@ def write_run(folder: Path, *, method: str = "tiny", seed: int = 0, accuracy: fl
     (folder / ".hydra").mkdir(parents=True)
     dataset, trigger, lr = more.get("dataset", "mnist"), more.get("trigger", "every"), more.get("lr", 0.01)
     config = {
-        "dataset": {"name": dataset},
+        "dataset": {"name": dataset, "path": more.get("path")},
         "method": {"name": method},
         "trigger": {"name": trigger},
         "model": {"name": "mlp", "hidden": [4]},
-        "optimizer": {"name": "adam", "lr": lr},
+        "optimizer": {"name": more.get("optimizer", "adam"), "lr": lr},
         "seed": seed,
         "run_dir": str(folder),
         "subset": more.get("subset"),
@@ -60,6 +60,7 @@ def write_run(folder: Path, *, method: str = "tiny", seed: int = 0, accuracy: fl
     pd.DataFrame(
         {
             "step": [10, 20, 30],
+            "epoch": [1.0, 2.0, 3.0],
             "flops": [flops / 4, flops / 2, flops],
             "seconds": [1.0, 2.0, 3.0],
             "parameters": [parameters // 2, parameters, parameters],
@@ -129,6 +130,77 @@ def test_runs_that_differ_in_a_key_are_ways_of_their_own_named_by_it(tmp_path: P
     assert sorted(way.label for way in comparison.ways) == ["tiny, optimizer.lr=0.01", "tiny, optimizer.lr=0.1"]
 
 
+def test_the_same_method_with_another_trigger_is_a_way_of_its_own_with_curves_of_its_own(tmp_path: Path) -> None:
+    for seed in (0, 1):
+        write_run(tmp_path / f"e{seed}", seed=seed, accuracy=0.95)
+        write_run(tmp_path / f"p{seed}", seed=seed, accuracy=0.6, trigger="plateau", flops=1e8)
+    [comparison] = compare(read_records([tmp_path]))
+    n = comparison.numbers.set_index("way")
+    assert set(n.index) == {"tiny, trigger=every", "tiny, trigger=plateau"}
+    assert n.loc["tiny, trigger=every", "anytime_flops"] != n.loc["tiny, trigger=plateau", "anytime_flops"]
+
+
+def test_a_grid_over_a_group_and_its_key_is_a_way_for_each_pair(tmp_path: Path) -> None:
+    for seed in (0, 1):
+        for optimizer in ("adam", "sgd"):
+            for lr in (0.01, 0.1):
+                write_run(tmp_path / f"{optimizer}{lr}{seed}", seed=seed, optimizer=optimizer, lr=lr)
+    [comparison] = compare(read_records([tmp_path]))
+    assert sorted(way.label for way in comparison.ways) == [
+        f"tiny, optimizer={o}, optimizer.lr={lr}" for o in ("adam", "sgd") for lr in (0.01, 0.1)
+    ]
+
+
+def test_an_optimizer_with_a_rate_of_its_own_is_named_without_it(tmp_path: Path) -> None:
+    write_run(tmp_path / "a", optimizer="adam", lr=0.01)
+    write_run(tmp_path / "b", optimizer="sgd", lr=0.1)
+    [comparison] = compare(read_records([tmp_path]))
+    assert sorted(way.label for way in comparison.ways) == ["tiny, optimizer=adam", "tiny, optimizer=sgd"]
+
+
+def test_folders_of_images_are_datasets_of_their_own(tmp_path: Path) -> None:
+    write_run(tmp_path / "a", dataset="image_folder", path="/somewhere/cats")
+    write_run(tmp_path / "b", dataset="image_folder", path="/elsewhere/dogs")
+    assert sorted(c.title for c in compare(read_records([tmp_path]))) == ["image_folder cats", "image_folder dogs"]
+
+
+def test_more_looks_at_the_same_curve_are_worth_nothing(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    for name, looks in (("often", 60), ("seldom", 6)):
+        run = write_run(tmp_path / name, label=name)
+        step = np.arange(1, looks + 1) * (60 // looks)
+        noise = rng.normal(scale=0.05, size=60)[step - 1]
+        frame = {"step": step, "epoch": step / 10, "flops": step, "seconds": step, "parameters": 1000}
+        pd.DataFrame({**frame, "val_accuracy": 0.5 + noise}).to_csv(run / "metrics.csv", index=False)
+    [comparison] = compare(read_records([tmp_path]))
+    assert [len(xs) for runs in comparison.curves["steps"].values() for xs, _ in runs] == [7, 7], "0 and six looks each"
+
+
+def test_runs_without_their_numbers_are_left_out_and_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_run(tmp_path / "good")
+    summary = json.loads((write_run(tmp_path / "old") / "summary.json").read_text())
+    del summary["training_flops"]
+    (tmp_path / "old" / "summary.json").write_text(json.dumps(summary))
+    broken = write_run(tmp_path / "nan", accuracy=float("nan"))
+    (broken / "summary.json").write_text((broken / "summary.json").read_text().replace("NaN", "null"))
+    empty = write_run(tmp_path / "empty")
+    (empty / "metrics.csv").write_text("step,epoch\n")
+    assert [r.folder.path.name for r in read_records([tmp_path])] == ["good"]
+    assert capsys.readouterr().err.count("is left out") == 3
+
+
+def test_controls_alone_are_nothing_to_compare(tmp_path: Path) -> None:
+    write_run(tmp_path / "run")
+    write_run(tmp_path / "run" / "controls" / "static-flops", control="static-flops")
+    with pytest.raises(UserError, match="none of the runs is finished"):
+        read_records([tmp_path / "run" / "controls"])
+
+
+def test_a_label_with_a_dollar_is_no_mathematics(grow: Callable, tmp_path: Path) -> None:
+    write_run(tmp_path / "sweep" / "a", label=r"$\frac$ and $5")
+    assert grow("compare", "sweep").code == 0
+
+
 def test_a_label_names_a_way_and_datasets_have_tables_of_their_own(tmp_path: Path) -> None:
     write_run(tmp_path / "a", label="mine")
     write_run(tmp_path / "b", dataset="digits")
@@ -169,7 +241,7 @@ def test_against_tests_every_way_against_one(tmp_path: Path) -> None:
             write_run(tmp_path / f"{method}{seed}", method=method, seed=seed, accuracy=0.9 + 0.01 * seed)
     [comparison] = compare(read_records([tmp_path]), against="static")
     assert {t.second.label for t in comparison.tests_made} == {"static"}
-    assert len(comparison.tests_made) == 2
+    assert len(comparison.tests_made) == 2, "and no others, which would cost it significance"
     with pytest.raises(UserError, match="--against nothing: must be one of fold, static, tiny"):
         compare(read_records([tmp_path]), against="nothing")
 

@@ -46,14 +46,18 @@ def test_controls_match_their_run_in_size_and_cost(kind: str, grow: Callable, tm
     assert outcome.code == 0, outcome.err
     grown, controls = _summary(run), _cells(run)
     assert {*controls} | {k for k in KINDS if f"no {k}" in outcome.out} == set(KINDS)
-    for name in ("static-steps", "static-flops", "static-seconds", "random-replay"):
+    for name in sorted({"static-steps", "static-flops", "static-seconds", "random-replay"} & set(controls)):
         assert controls[name]["widths"] == grown["widths"]
         assert controls[name]["parameters"] == grown["parameters"]
         assert controls[name]["control"] == name
         assert controls[name]["seed"] == grown["seed"]
     assert controls["static-flops"]["training_flops"] == pytest.approx(grown["training_flops"], rel=0.01)
     assert controls["static-seconds"]["seconds"] == pytest.approx(grown["seconds"], rel=0.05, abs=0.05)
-    assert controls["static-steps"]["steps"] == grown["steps"] == controls["random-replay"]["steps"]
+    assert controls["random-replay"]["steps"] == grown["steps"]
+    if kind == "batch":
+        assert {"static-steps", "static-parameters"}.isdisjoint(controls), "its steps are of no fixed size"
+    else:
+        assert controls["static-steps"]["steps"] == grown["steps"] + grown["growth_steps"]
     if "static-parameters" in controls:
         assert controls["static-parameters"]["parameters"] == pytest.approx(grown["parameters"], rel=0.02)
         assert controls["static-parameters"]["widths"] != grown["widths"]
@@ -82,6 +86,47 @@ def test_controls_that_are_there_are_left_alone_and_interrupted_ones_resumed(gro
     assert "random-replay resumed" in outcome.out
     assert before[steps] == (steps / "metrics.csv").stat().st_mtime_ns
     assert _summary(replay)["test_accuracy"] == finished["test_accuracy"]
+
+
+@pytest.mark.parametrize("limit", ["stop.flops=4e8", "stop.steps=300"])
+def test_a_replay_has_every_event_whatever_the_budget_was(limit: str, grow: Callable, tmp_path: Path) -> None:
+    words = "method=random_width growth.neurons=2 trigger.every=1 growth.until=0.9 stop.epochs=null progress=off run_dir=run"
+    assert grow("train", *words.split(), limit).code == 0
+    outcome = grow("controls", "run", "--only", "random-replay", "progress=off")
+    assert outcome.code == 0, outcome.err
+    run, replay = tmp_path / "run", tmp_path / "run" / "controls" / "random-replay"
+    assert _summary(replay)["widths"] == _summary(run)["widths"]
+    rates = [pd.read_csv(p / "metrics.csv")["lr"] for p in (run, replay)]
+    assert ((rates[0] < rates[0].max()) == (rates[1] < rates[1].max())).all(), "the rate falls when the run's did"
+    assert rates[1].iloc[-1] < 0.1 * rates[1].max()
+
+
+def test_a_replay_that_ends_too_early_fails_loudly(grow: Callable) -> None:
+    event = "[{kind: width, site: hidden 1, units: 2}]"
+    words = [
+        "method=replay",
+        "model=mlp",
+        f"method.events=[{event},{event}]",
+        "trigger.steps=[40,4000]",
+        "stop.epochs=3",
+    ]
+    outcome = grow("train", *words, "progress=off")
+    assert outcome.code == 1
+    assert "before 1 of the schedule's 2 growth events" in " ".join(outcome.err.split())
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        ("stop.growth_events=2", "ended by 2 growth events and not by its budget"),
+        ("method=tiny method.train_by_growth=true", "no random-replay: it was trained by its growth alone"),
+    ],
+)
+def test_controls_that_would_not_be_fair_are_refused(more: str, words: str, grow: Callable) -> None:
+    basis = "method=random_width growth.neurons=2 trigger.every=1 stop.epochs=8 progress=off run_dir=run"
+    basis = basis.replace("method=random_width ", "") if "method=tiny" in more else basis
+    assert grow("train", *more.split(), *basis.split()).code == 0
+    assert words in " ".join(grow("controls", "run", "--only", "random-replay", "progress=off").out.split())
 
 
 def test_an_undone_growth_is_not_replayed(tmp_path: Path) -> None:
