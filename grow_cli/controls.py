@@ -26,6 +26,9 @@ KINDS = {
 }
 """Kind → what it is."""
 
+TIMED = ("static-seconds",)
+"""Those that nothing else should be trained beside."""
+
 # How far a control's parameters may be from the grown net's.
 _ALIKE = 0.02
 

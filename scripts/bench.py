@@ -122,12 +122,12 @@ BENCHES = {
     "alether_mnist_mlp": _study("Alether on MNIST, residual MLP", ["dataset=mnist"], 4000),
     "alether_cifar_mlp": _study("Alether on CIFAR-10, residual MLP", ["dataset=cifar10"], 4000),
     "alether_mnist_vit": _study(
-        "Alether on MNIST (10,000 images), transformer", ["dataset=mnist", "subset=10000", *_VIT, "model.patch=7"], 1500
+        "Alether on MNIST (10,000 images), transformer", ["dataset=mnist", "subset=10000", *_VIT, "model.patch=7"], 800
     ),
     "alether_cifar_vit": _study(
         "Alether on CIFAR-10 (10,000 images), transformer",
         ["dataset=cifar10", "subset=10000", *_VIT, "model.patch=8"],
-        1500,
+        800,
     ),
 }
 PAGES = {

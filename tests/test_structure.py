@@ -22,7 +22,7 @@ BELOW = {
     "recording": set(),
     "training": {"methods", "triggers", "surgery", "theory", "models", "data", "recording"},
     "analysis": {"recording", "models", "data", "theory"},
-    "controls": {"run", "models", "recording"},
+    "controls": {"run", "training", "models", "recording"},
     "commands": {"run", "controls", "analysis", "recording"},
     "run": {"training", "methods", "triggers", "surgery", "theory", "models", "data", "recording"},
     "cli": {"commands"},

@@ -148,7 +148,7 @@ def compare(records: Sequence[Record], *, split: str = "test", against: str | No
         by_dataset[record.dataset, record.score].append(record)
     known = sorted({record.label for record in records})
     if against is not None and against not in known:
-        raise UserError(f"--against {against}: must be one of {', '.join(known)}")
+        raise UserError(f"--against {against}: must be one of {'; '.join(map(repr, known))}")
     return [_compare(name, f"{split}_{score}", of, against) for (name, score), of in by_dataset.items()]
 
 
@@ -271,7 +271,7 @@ def _notes(ways: list[Way], tests: list[Test]) -> list[str]:
         fewest = min(t.found.n for t in tests)
         least = 2.0 ** (1 - fewest)
         notes.append(
-            f"Two-sided tests, paired by seed; Holm's correction over all {len(tests)} of this table, for each kind of test. "
+            f"Two-sided tests, paired by seed; Holm's correction over the {len(tests)} of this table, for each kind of test. "
             f"The least p-value that the signed-rank test (rank) can give for {fewest} pairs is {least:.2g}, and "
             f"{min(1.0, len(tests) * least):.2g} after Holm. Intervals belong to the t-test and are not corrected for the number "
             "of tests"
@@ -284,6 +284,8 @@ def _notes(ways: list[Way], tests: list[Test]) -> list[str]:
         notes.append(
             "All runs share one split into training, validation and test: what is said holds for other seeds, not for other data."
         )
+    elif len(ways) > 1:
+        notes.append("No two ways share two seeds: nothing can be tested. Train each with several, seed=0,1,2,3,4.")
     recipes = {way.label: _recipe(way) for way in ways if way.records[0].control is None}
     keys = sorted(differing(list(recipes.values())))
     if keys:

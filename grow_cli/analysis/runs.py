@@ -100,7 +100,8 @@ def read_records(paths: Iterable[Path]) -> list[Record]:
             read.append((folder, summary, folder.config()))
     if unfinished:
         some = ", ".join(unfinished[:3]) + (", …" if len(unfinished) > 3 else "")
-        warn(f"{len(unfinished)} of the runs are not finished and are left out: {some}; `grow resume` goes on with one")
+        are = "is not finished and is" if len(unfinished) == 1 else "are not finished and are"
+        warn(f"{len(unfinished)} of the runs {are} left out: {some}; `grow resume` goes on with one")
     return _named(read)
 
 

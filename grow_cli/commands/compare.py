@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 from pathlib import Path
 
 from grow_cli.errors import UserError
@@ -25,8 +26,9 @@ def main(arguments: list[str]) -> int:
     from grow_cli.analysis.runs import read_records
 
     comparisons = compare(read_records(options.runs), split=options.split, against=options.against)
+    command = " ".join(["grow compare", *(shlex.quote(word) for word in arguments)])
+    written = write(comparisons, options.output or options.runs[0] / "compare", command)
     show(comparisons)
-    command = " ".join(["grow compare", *arguments])
-    for path in write(comparisons, options.output or options.runs[0] / "compare", command):
+    for path in written:
         print(path)
     return 0

@@ -74,6 +74,14 @@ def candidates(line: str) -> list[str]:
         from grow_cli.analysis.pictures import PICTURES
 
         return [word for word in (PICTURES if given[-1] == "--picture" else _PLOT_OPTIONS) if word.startswith(last)]
+    if given[-1] == "--only":
+        from grow_cli.controls import KINDS
+
+        return [kind for kind in KINDS if kind.startswith(last)]
+    if given[-1] == "--format":
+        from grow_cli.analysis.export import FORMATS
+
+        return [name for name in FORMATS if name.startswith(last)]
     if command in ("compare", "controls", "eval", "explain", "export", "plot", "report", "resume"):
         return _folders(last)
     return _overrides(given[1:], last) if command == "train" else []

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import shlex
+import signal
 import subprocess
 import sys
-from concurrent.futures import ThreadPoolExecutor, as_completed
+import time
 from pathlib import Path
 
 from grow_cli import console
 from grow_cli.commands.runs import with_overrides
-from grow_cli.errors import TrainingFailed, UserError
+from grow_cli.errors import Interrupted, TrainingFailed, UserError
 from grow_cli.recording.folder import RunFolder
 
 # What may differ from the run: where things are and what is shown, not what is computed.
@@ -30,8 +32,9 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--only", metavar="KIND,...", default=",".join(KINDS), help="which controls (default: all)")
     parser.add_argument("-j", "--jobs", type=int, default=1, metavar="N", help="train so many at a time (default: 1)")
     options = parser.parse_intermixed_args(arguments)
-    paths = [Path(word) for word in options.runs if "=" not in word]
-    overrides = [word for word in options.runs if "=" in word]
+    # a sweep's job folders have = in their names
+    paths = [Path(word) for word in options.runs if "=" not in word or Path(word).is_dir()]
+    overrides = [word for word in options.runs if Path(word) not in paths]
     kinds = options.only.split(",")
     for kind in kinds:
         if kind not in KINDS:
@@ -44,9 +47,14 @@ def main(arguments: list[str]) -> int:
     if not paths:
         raise UserError("grow controls needs runs: grow controls RUN..., or the folder of a sweep")
     wanted = [(folder, kind) for folder in grown_runs(paths) for kind in kinds]
-    if options.jobs > 1 and len(wanted) > 1:
-        return _in_processes(wanted, overrides, options.jobs)
-    return _one_after_another(wanted, overrides)
+    begun = "grow controls " + " ".join(shlex.quote(word) for word in arguments)
+    try:
+        if options.jobs > 1 and len(wanted) > 1:
+            return _in_processes(wanted, overrides, options.jobs)
+        return _one_after_another(wanted, overrides)
+    except (Interrupted, KeyboardInterrupt):
+        console.err.print(f"interrupted: go on with `{begun}`", markup=False, highlight=False, soft_wrap=True)
+        raise
 
 
 def grown_runs(paths: list[Path]) -> list[RunFolder]:
@@ -92,21 +100,40 @@ def _one_after_another(wanted: list[tuple[RunFolder, str]], overrides: list[str]
 
 
 def _in_processes(wanted: list[tuple[RunFolder, str]], overrides: list[str], jobs: int) -> int:
-    """Each in a process of its own, so many at a time."""
+    """Each in a process of its own, so many at a time; those whose seconds count one at a time, after the others."""
+    from grow_cli.controls import TIMED, control_folder
 
-    def train(folder: RunFolder, kind: str) -> subprocess.CompletedProcess[str]:
-        words = ["controls", str(folder.path), "--only", kind, *overrides]
-        return subprocess.run([sys.executable, "-m", "grow_cli", *words], capture_output=True, text=True, check=False)
-
-    failed = 0
-    with ThreadPoolExecutor(jobs) as pool:
-        futures = [pool.submit(train, folder, kind) for folder, kind in wanted]
-        for future in as_completed(futures):
-            done = future.result()
-            failed += done.returncode != 0
-            lines = [line for line in done.stdout.splitlines() if "controls" in line or ": no " in line]
-            words = "\n".join(lines[-1:] if done.returncode == 0 else [done.stderr.strip()])
-            console.out.print(words, markup=False, highlight=False, soft_wrap=True)
+    wanted = [w for w in wanted if control_folder(*w).read_summary().get("status") != "finished"]
+    failed = _side_by_side([w for w in wanted if w[1] not in TIMED], overrides, jobs)
+    failed += _side_by_side([w for w in wanted if w[1] in TIMED], overrides, 1)
+    if not wanted:
+        console.out.print("all controls were there already")
     if failed:
         raise TrainingFailed(f"{failed} of {len(wanted)} controls failed")
     return 0
+
+
+def _side_by_side(wanted: list[tuple[RunFolder, str]], overrides: list[str], jobs: int) -> int:
+    """Returns how many failed. Interrupted, it stops what is running and begins nothing more."""
+    waiting, running, failed = list(wanted), list[subprocess.Popen[str]](), 0
+    try:
+        while waiting or running:
+            while waiting and len(running) < jobs:
+                folder, kind = waiting.pop(0)
+                words = ["controls", str(folder.path), "--only", kind, *overrides]
+                command = [sys.executable, "-m", "grow_cli", *words]
+                running.append(subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True))
+            time.sleep(0.1)
+            for child in [child for child in running if child.poll() is not None]:
+                running.remove(child)
+                out, err = child.communicate()
+                failed += child.returncode != 0
+                lines = [line for line in out.splitlines() if "controls" in line or ": no " in line]
+                words = lines[-1:] if child.returncode == 0 else [err.strip()]
+                console.out.print("\n".join(words), markup=False, highlight=False, soft_wrap=True)
+    finally:
+        for child in running:
+            child.send_signal(signal.SIGINT)  # they save, and are resumed next time
+        for child in running:
+            child.communicate()
+    return failed

@@ -42,6 +42,17 @@ def explain(error: Exception, arguments: list[str]) -> str:
     unknown = re.search(r"Could not override '([^']+)'", text)
     if unknown:
         return _unknown_key(unknown[1], arguments)
+    several = re.search(r"Ambiguous value for argument '([^']+)'", text)
+    if several:
+        return (
+            f"{several[1]}: several values are a sweep: `grow train -m {several[1]} ...`; a list is written KEY=[A,B]"
+        )
+    no_list = re.search(r"Error merging override (\S+)=(\S*)\s.*is not a ListConfig", text, re.DOTALL)
+    if no_list:
+        return f"{no_list[1]}={no_list[2]}: must be a list, {no_list[1]}=[{no_list[2]}]"
+    not_null = re.search(r"Error merging override (\S+)=null\s.*is not Optional", text, re.DOTALL)
+    if not_null:
+        return f"{not_null[1]}=null: must have a value"
     value = re.search(r"((?:Value|Cannot) .*)", text)
     key = re.search(r"full_key: (\S+)", text)
     if value and key:

@@ -38,6 +38,10 @@ def main(arguments: list[str]) -> int:
     for argument in arguments:
         if argument.startswith("--") and argument.lstrip("-").split("=")[0].split(".")[0] in keys:
             raise UserError(f"{argument}: keys are given without dashes: did you mean {argument.lstrip('-')}?")
+        if {"-m", "--multirun"} & set(arguments) and argument.startswith("run_dir="):
+            folder = Path(argument.removeprefix("run_dir=").strip("'\"")).expanduser()
+            if (folder / ".hydra" / "config.yaml").exists():
+                raise UserError(f"{folder} is the folder of a run: choose another run_dir for the sweep")
     prepare_hydra()
     folders = registry.config_folders()
     plugins = [f"hydra.searchpath=[{','.join(f'file://{folder}' for folder in folders[1:])}]"] if folders[1:] else []

@@ -42,8 +42,6 @@ class Method:
     """`depth`, `width` or `none`."""
     preserves_function: ClassVar[bool] = False
     """Then a relative change of the outputs above 1e-4 at an event is an error."""
-    heeds_until: ClassVar[bool] = True
-    """Whether `growth.until` holds for it."""
     trains_by_gradient: bool = True
     """False: no optimizer step is ever taken, only additions and best updates (TINY, D.4's last paragraph); minibatches are
     then only measured.
@@ -114,6 +112,8 @@ class MethodOption(Option):
     """Whether the frontier's history must be recorded."""
     grows: ClassVar[bool] = True
     """False: whatever the trigger says, nothing does."""
+    heeds_until: ClassVar[bool] = True
+    """Whether `growth.until` holds for it."""
     no_score: ClassVar[str] = ""
     """Why a natural expansion score says nothing of what is added; empty where it does."""
 

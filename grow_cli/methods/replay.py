@@ -30,7 +30,6 @@ class Replay(WidthMethod):
     """Adds what the next event of the schedule lists."""
 
     option: ReplayOption
-    heeds_until = False  # the other run heeded it
 
     def __init__(self, option: ReplayOption) -> None:
         super().__init__(option)
@@ -133,6 +132,7 @@ class ReplayOption(SearchedOption, DepthOption):
     warmup_rate: float = 0.1
 
     measures_gain = False
+    heeds_until = False  # the other run heeded it
 
     def __post_init__(self) -> None:
         SearchedOption.__post_init__(self)

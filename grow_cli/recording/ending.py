@@ -9,7 +9,7 @@ from rich import box
 from rich.markup import escape
 from rich.table import Table
 
-from grow_cli import console
+from grow_cli import console, registry
 from grow_cli.recording.folder import RunFolder
 
 
@@ -28,7 +28,7 @@ def show(folder: RunFolder, summary: dict[str, Any]) -> None:
         console.out.print(
             "[dim]* on a fixed batch: before, just after, and settled; Δf: relative change of the outputs[/dim]\n"
         )
-    elif summary["trigger"] != "never":
+    elif summary["trigger"] != "never" and getattr(registry.groups()["method"].get(summary["method"]), "grows", True):
         console.out.print(
             "Nothing grew: the trigger never fired while growth was allowed (growth.until). Its readings are in metrics.csv; "
             "let it ask more often (evaluate.every), train longer, or use trigger=every."

@@ -46,7 +46,7 @@ def growth_closed(run: Run, method: Method, used: float, parameters: int) -> str
     growth = run.config.growth
     if method.kind == "none":
         return "this method never grows"
-    if used >= growth.until and method.heeds_until:
+    if used >= growth.until and run.config.method.heeds_until:
         return f"the part of the budget in which the net may grow is over (growth.until={growth.until:g})"
     if growth.max_events is not None and run.progress.events >= growth.max_events:
         return f"growth.max_events={growth.max_events} is reached"

@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from grow_cli.errors import check
+from grow_cli.errors import UserError, check
 from grow_cli.registry import option
 from grow_cli.triggers.base import Trigger, TriggerOption, Verdict
 
 if TYPE_CHECKING:
+    from grow_cli.config import Config
     from grow_cli.training.state import Run
 
 
@@ -52,6 +53,20 @@ class AtOption(TriggerOption):
             all(step >= 1 for step in self.steps) and self.steps == sorted(self.steps),
             f"trigger.steps={self.steps}: steps of 1 or more, in ascending order",
         )
+
+    def check_run(self, config: Config) -> list[str]:
+        if not self.steps:
+            raise UserError("trigger=at needs the steps at which to grow: trigger.steps=[500,1000]")
+        if config.stop.steps is None or not config.method.grows:
+            return []
+        last = config.growth.until * config.stop.steps
+        late = [step for step in self.steps if step >= last]
+        if not late or not config.method.heeds_until:
+            return []
+        return [
+            f"trigger.steps: nothing grows at {', '.join(map(str, late))}, for growth.until={config.growth.until:g} of the "
+            f"{config.stop.steps} steps end before: give growth.until=1, or fewer steps"
+        ]
 
     def build(self) -> Trigger:
         return At(self.steps)

@@ -9,6 +9,16 @@ import pytest
 
 # what is typed after `grow` → words that the sentence must hold
 MISTAKES = {
+    "train trigger=at": ["trigger=at needs the steps", "trigger.steps=[500,1000]"],
+    "train trigger=at trigger.steps=80": ["must be a list", "trigger.steps=[80]"],
+    "train seed=0,1": ["seed=0,1", "grow train -m"],
+    "train growth.until=null": ["growth.until=null", "must have a value"],
+    "train stop.flops=0": ["stop.flops=0", "above 0"],
+    "export": ["grow export needs a run folder"],
+    "export nowhere": ["nowhere is not a run folder"],
+    "export nowhere --format pytorch": ["--format pytorch", "state_dict, torch_export, onnx"],
+    "report": ["grow report needs a run folder"],
+    "report nowhere": ["nowhere holds no run"],
     "train metod=alether": ["metod", "method"],
     "train method=alehter": ["alehter", "did you mean alether"],
     "train method.ran=3": ["method", "ran", "did you mean rank"],

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import signal
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -189,6 +191,23 @@ def test_a_static_control_of_an_annealed_run_has_its_schedule(grow: Callable, tm
     for key in ("optimizer", "schedule", "batch_size", "dataset", "label_smoothing", "seed"):
         assert raw[key] == source[key]
     assert raw["growth"]["until"] == source["growth"]["until"], "where the rate begins to fall"
+
+
+def test_controls_side_by_side_stop_at_ctrl_c_and_go_on_later(grow: Callable, spawn: Callable, tmp_path: Path) -> None:
+    words = [*RUNS["tiny"].split(), "stop.epochs=400", "run_dir='a=b'", "progress=off", "threads=1"]
+    assert grow("train", *words).code == 0
+    run, words = tmp_path / "a=b", ["controls", "a=b", "--only", "static-steps,random-replay,static-flops", "-j", "2"]
+    process = spawn(*words)
+    while not list(run.glob("controls/*/metrics.csv")):
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "interrupted: go on with `grow controls a=b" in " ".join(err.split())
+    assert len(_cells(run)) < 3 or any(s["status"] != "finished" for s in _cells(run).values())
+    assert grow(*words).code == 0
+    assert [s["status"] for s in _cells(run).values()] == ["finished"] * 3
 
 
 @pytest.mark.parametrize(

@@ -263,3 +263,11 @@ def test_the_sweep_group_is_listed_and_leaves_a_single_run_alone(grow: Callable)
     listed = grow("list", "sweep").out
     assert all(f" {name} " in listed for name in ("joblib", "slurm", "ray", "optuna"))
     assert compose(["seed=1"]).threads is None
+
+
+def test_a_sweep_into_the_folder_of_a_run_is_refused(grow: Callable, tmp_path: Path) -> None:
+    (tmp_path / "run" / ".hydra").mkdir(parents=True)
+    (tmp_path / "run" / ".hydra" / "config.yaml").write_text("seed: 0\n")
+    outcome = grow("train", "-m", "run_dir=run", "seed=0,1")
+    assert outcome.code == 2
+    assert "run is the folder of a run" in outcome.err

@@ -6,9 +6,13 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from html import escape
+from typing import TYPE_CHECKING
 
 from grow_cli.analysis.report.charts import Chart
 from grow_cli.analysis.report.reading import AXES, plain
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 @dataclass
@@ -68,6 +72,11 @@ class Page:
             body="\n".join(self.parts),
             library=library,
         )
+
+
+def frame_table(frame: pd.DataFrame) -> str:
+    """A frame of text."""
+    return table([str(name) for name in frame.columns], [[str(cell) for cell in row] for row in frame.to_numpy()])
 
 
 def table(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from html import escape
 from typing import Any
 
+from grow_cli.analysis.comparison import compare
 from grow_cli.analysis.report.charts import (
     COLOURS,
     DASHES,
@@ -20,8 +21,9 @@ from grow_cli.analysis.report.charts import (
 )
 from grow_cli.analysis.report.events import colour, event_table, hover, stages, symbol
 from grow_cli.analysis.report.own import own_charts, own_html
-from grow_cli.analysis.report.page import Page, folded, pairs, table
+from grow_cli.analysis.report.page import Page, folded, frame_table, pairs, table
 from grow_cli.analysis.report.reading import AXES, RunData, read_run
+from grow_cli.analysis.runs import read_records
 from grow_cli.recording.folder import RunFolder
 
 _SPLITS = {"train": "training", "val": "validation", "test": "test"}
@@ -53,6 +55,7 @@ def run_page(folder: RunFolder) -> Page:
     if readings:
         page.heading("What the trigger read")
         page.draw(readings)
+    _against_controls(page, folder)
     charts, html = own_charts(run), own_html(run)
     if charts or html:
         page.heading("What the method saw")
@@ -60,6 +63,18 @@ def run_page(folder: RunFolder) -> Page:
         page.add(html)
     _settings(page, run)
     return page
+
+
+def _against_controls(page: Page, folder: RunFolder) -> None:
+    """What `grow controls` trained, beside the run."""
+    if not (folder.path / "controls").is_dir() or folder.read_summary().get("status") != "finished":
+        return
+    [comparison] = compare(read_records([folder.path]))
+    page.heading("Against its controls")
+    page.add(frame_table(comparison.table))
+    page.add("<h3>Best validation score so far, averaged over the cost</h3>" + frame_table(comparison.anytime))
+    for note in comparison.notes:
+        page.note(note)
 
 
 def _reached(page: Page, run: RunData) -> None:

@@ -15,12 +15,12 @@ import numpy as np
 from grow_cli.analysis.comparison import compare
 from grow_cli.analysis.figures import short
 from grow_cli.analysis.report.charts import COLOURS, DASHES, Chart, layout, number, scale, words, wrapped
-from grow_cli.analysis.report.page import Page, table
+from grow_cli.analysis.report.page import Page, frame_table, table
 from grow_cli.analysis.report.reading import AXES, plain, read_metrics
 from grow_cli.analysis.runs import Record, read_records
 
 if TYPE_CHECKING:
-    import pandas as pd
+    pass
 
 # Places at which the curves of a way are averaged, at most.
 _PLACES = 200
@@ -43,10 +43,10 @@ def sweep_page(paths: Sequence[Path], output: Path) -> Page:
     for index, of in enumerate(groups.values()):
         for found in compare(of):
             page.heading(found.title)
-            page.add(_frame(found.table))
-            page.add("<h3>Best validation score so far, averaged over the cost</h3>" + _frame(found.anytime))
+            page.add(frame_table(found.table))
+            page.add("<h3>Best validation score so far, averaged over the cost</h3>" + frame_table(found.anytime))
             if len(found.tests):
-                page.add("<h3>Tests</h3>" + _frame(found.tests))
+                page.add("<h3>Tests</h3>" + frame_table(found.tests))
             for note in found.notes:
                 page.note(note)
         ways = _ways(of)
@@ -59,19 +59,11 @@ def sweep_page(paths: Sequence[Path], output: Path) -> Page:
 
 
 def _ways(records: list[Record]) -> dict[str, list[Record]]:
-    """Name → its runs; the trigger is told where the label alone does not."""
-    grouped: dict[tuple[str, str], list[Record]] = defaultdict(list)
-    for record in records:
-        grouped[record.label, (record.of or record).way[1]].append(record)
-    labels = [label for label, _ in grouped]
-    return {
-        label if labels.count(label) == 1 else f"{label} · {trigger}": sorted(runs, key=lambda r: r.seed)
-        for (label, trigger), runs in grouped.items()
-    }
-
-
-def _frame(frame: pd.DataFrame) -> str:
-    return table([str(name) for name in frame.columns], [[str(cell) for cell in row] for row in frame.to_numpy()])
+    """Name → its runs."""
+    grouped: dict[str, list[Record]] = defaultdict(list)
+    for record in sorted(records, key=lambda r: r.seed):
+        grouped[record.label].append(record)
+    return grouped
 
 
 def _name(record: Record) -> str:
