@@ -49,7 +49,8 @@ def _parts(frame: pd.DataFrame) -> list[pd.DataFrame]:
     """What fits a terminal side by side: the columns from FLOPs on are a table of their own."""
     if not len(frame):
         return []
-    columns = [c for c in frame.columns if c != "bootstrap"]
+    same = "n" in frame and frame["n"].nunique() == 1  # the notes tell how many
+    columns = [c for c in frame.columns if c != "bootstrap" and not (c == "n" and same)]
     if "FLOPs/sample" not in columns:
         return [frame[columns]]
     first = columns.index("FLOPs/sample")

@@ -120,13 +120,11 @@ class Comparison:
                 {
                     "first − second": f"{t.first.label} − {t.name_of_second}",
                     "n": f"{t.found.n}",
-                    "difference": f"{scale * t.found.difference:+.{digits}f}",
+                    "Δ": f"{scale * t.found.difference:+.{digits}f}",
                     f"{statistics.LEVEL:.0%}": _interval(scale * t.found.low, scale * t.found.high, digits),
                     "bootstrap": _interval(scale * t.found.bootstrap_low, scale * t.found.bootstrap_high, digits),
-                    "t, p": _p(t.found.t_pvalue),
-                    "Holm": _p(t.t_holm),
-                    "rank, p": _p(t.found.wilcoxon_pvalue),
-                    "Holm ": _p(t.wilcoxon_holm),
+                    "t: p (Holm)": f"{_p(t.found.t_pvalue)} ({_p(t.t_holm)})",
+                    "rank: p (Holm)": f"{_p(t.found.wilcoxon_pvalue)} ({_p(t.wilcoxon_holm)})",
                 }
                 for t in self.tests_made
             ]
