@@ -103,6 +103,9 @@ def assemble(
         closed = growth_closed(run, method, 0.0, loop.parameters)
         if closed and method.kind != "none":
             warn(f"nothing will grow: {closed}")
+        a_step = 3 * loop.flops * batches.batch_size
+        if config.stop.flops is not None and config.stop.flops < a_step:
+            raise UserError(f"stop.flops={config.stop.flops:.3g} is less than one step takes ({a_step:.3g}): give more")
         run.progress.threads = choose_threads(config.threads, device, loop.flops * batches.batch_size)
         loop.watch_frontier()
     else:

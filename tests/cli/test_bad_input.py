@@ -13,6 +13,7 @@ MISTAKES = {
     "train trigger=at trigger.steps=80": ["must be a list", "trigger.steps=[80]"],
     "train seed=0,1": ["seed=0,1", "grow train -m"],
     "train growth.until=null": ["growth.until=null", "must have a value"],
+    "train stop.flops=1000": ["stop.flops=1e+03", "less than one step"],
     "train stop.flops=0": ["stop.flops=0", "above 0"],
     "export": ["grow export needs a run folder"],
     "export nowhere": ["nowhere is not a run folder"],

@@ -14,6 +14,7 @@ def test_used_follows_the_nearest_limit() -> None:
     assert Budget(Stop(epochs=10, steps=100), 20).used(50, 0.0, 0.0) == 0.5
     assert Budget(Stop(epochs=10, seconds=8.0), 20).used(50, 6.0, 0.0) == 0.75
     assert Budget(Stop(seconds=8.0), 20).used(10**9, 2.0, 0.0) == 0.25
+    assert Budget(Stop(epochs=10, flops=1e9), 20).used(50, 0.0, 5e8) == 0.5
 
 
 @pytest.mark.parametrize(
@@ -22,6 +23,7 @@ def test_used_follows_the_nearest_limit() -> None:
         (Stop(epochs=2), Progress(step=40), "2 epochs"),
         (Stop(epochs=9, steps=30), Progress(step=30), "30 steps"),
         (Stop(seconds=1.5), Progress(seconds=1.6), "1.5 seconds"),
+        (Stop(epochs=None, flops=1e9), Progress(flops=10**9), "1e+09 FLOPs"),
         (Stop(epochs=9, parameters=100), Progress(), "100 parameters"),
         (Stop(epochs=9, growth_events=3), Progress(events=3), "3 growth events"),
         (Stop(epochs=9, plateau=4), Progress(evaluations_without_gain=4), "4 evaluations"),

@@ -217,6 +217,18 @@ def test_stop_rules_end_the_run(options: tuple[str, ...], make: Any) -> None:
     assert loop.run.progress.step < 180
 
 
+@pytest.mark.parametrize("options", [(), ("optimizer=natural", "optimizer.iterations=3")], ids=["plain", "natural"])
+def test_a_budget_of_flops_is_kept_to_a_step_and_the_rate_anneals_over_it(options: tuple[str, ...], make: Any) -> None:
+    loop = make("stop.epochs=null", "stop.flops=2e9", *options)
+    assert "FLOPs" in loop.train()
+    progress = loop.run.progress
+    passes = 3 if not options else 3 + 4 * 5
+    assert 2e9 <= progress.flops < 2e9 + passes * loop.flops * 32
+    assert loop.run.optimizer.param_groups[0]["lr"] < 0.1 * loop.run.config.optimizer.lr, (
+        "to nothing, as over any budget"
+    )
+
+
 def test_growth_respects_its_limits(make: Any) -> None:
     for options, events in (
         (("growth.max_events=1",), 1),

@@ -12,6 +12,7 @@ import torch
 
 from grow_cli.theory.history import History
 from grow_cli.training.state import Progress
+from grow_cli.triggers.at import AtOption
 from grow_cli.triggers.base import Trigger
 from grow_cli.triggers.combined import AllOption, AnyOption
 from grow_cli.triggers.every import EveryOption
@@ -110,6 +111,19 @@ def test_every_fires_at_each_evaluation_that_is_as_far_from_the_last(every: floa
         assert not trigger.update(seen).fires, "an evaluation a step before"
 
 
+def test_at_fires_once_at_the_first_evaluation_at_or_after_each_step() -> None:
+    seen: Any = Seen()
+    trigger, fired = AtOption(steps=[25, 40, 41]).build(), []
+    for step in range(10, 80, 10):
+        seen.progress.step = step
+        verdict = trigger.update(seen)
+        if verdict.fires:
+            fired.append(step)
+            trigger.reset(seen)
+    assert fired == [30, 40, 50]
+    assert trigger.update(seen).readings == {}, "nothing is left to wait for"
+
+
 def test_plateau_counts_evaluations_without_a_better_loss() -> None:
     trigger = PlateauOption(patience=2, min_delta=0.1).build()
     losses = [1.0, 0.8, 0.75, 0.72, 0.5]
@@ -134,7 +148,7 @@ def test_never_never_fires() -> None:
 
 @pytest.mark.parametrize(
     "option",
-    [TauKappaOption(patience=3), PlateauOption(patience=3), EveryOption(every=3, unit="steps")],
+    [TauKappaOption(patience=3), PlateauOption(patience=3), EveryOption(every=3, unit="steps"), AtOption(steps=[1, 9])],
     ids=lambda o: type(o).__name__,
 )
 def test_a_restored_trigger_goes_on_counting(option: Any) -> None:
