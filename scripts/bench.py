@@ -67,6 +67,8 @@ _VIT = [
     "optimizer.lr=1e-3",
     "optimizer.weight_decay=0.05",
     "clip_norm=1",
+    "subset=10000",
+    "dataset.validation=0.02",  # two evaluations of 6,000 samples would cost as much as the training between them
 ]
 
 
@@ -75,7 +77,7 @@ def _study(title: str, recipe: list[str], steps: int) -> Bench:
     rest = [
         "batch_size=128",
         "evaluate.unit=steps",
-        f"evaluate.every={steps // 40}",
+        f"evaluate.every={max(40, steps // 40)}",
         f"method.warmup_steps={steps // 10}",
     ]
     plain = ["dataset.crop=0", "dataset.flip=false"] if (cifar := "dataset=cifar10" in recipe) else []
@@ -88,7 +90,7 @@ BENCHES = {
         "MNIST: every method with its paper's experiment",
         {
             "alether": ["experiment=alether_mnist", "stop.epochs=15"],
-            "tiny": ["experiment=tiny_mnist"],
+            "tiny": ["experiment=tiny_mnist", "method.significance=false"],
             "gradmax": ["experiment=tiny_mnist", "method=gradmax"],
             "net2net": ["experiment=tiny_mnist", "method=net2net"],
             "senn": _SENN,
@@ -111,7 +113,13 @@ BENCHES = {
         "CIFAR-10 (10,000 images): every method, small enough for a CPU",
         {
             "alether": ["experiment=alether_mnist", "dataset=cifar10", "stop.epochs=12"],
-            "tiny": ["experiment=tiny_mnist", "dataset=cifar10", "model.dropout=0.2", "stop.epochs=12"],
+            "tiny": [
+                "experiment=tiny_mnist",
+                "method.significance=false",
+                "dataset=cifar10",
+                "model.dropout=0.2",
+                "stop.epochs=12",
+            ],
             "senn": [*_SENN, "dataset=cifar10", "dataset.normalize=true"],
             "fold": ["experiment=fold_cifar10", "stop.epochs=35", "method.max_mistakes=600", "method.max_clusters=5"],
         },
@@ -122,11 +130,11 @@ BENCHES = {
     "alether_mnist_mlp": _study("Alether on MNIST, residual MLP", ["dataset=mnist"], 4000),
     "alether_cifar_mlp": _study("Alether on CIFAR-10, residual MLP", ["dataset=cifar10"], 4000),
     "alether_mnist_vit": _study(
-        "Alether on MNIST (10,000 images), transformer", ["dataset=mnist", "subset=10000", *_VIT, "model.patch=7"], 800
+        "Alether on MNIST (10,000 images), transformer", ["dataset=mnist", *_VIT, "model.patch=7"], 800
     ),
     "alether_cifar_vit": _study(
         "Alether on CIFAR-10 (10,000 images), transformer",
-        ["dataset=cifar10", "subset=10000", *_VIT, "model.patch=8"],
+        ["dataset=cifar10", *_VIT, "model.patch=8"],
         800,
     ),
 }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -12,13 +12,14 @@ from rich.markup import escape
 from rich.table import Table
 
 from grow_cli import console
-from grow_cli.analysis.comparison import COSTS, Comparison
+from grow_cli.analysis.comparison import COSTS, Comparison, Way
 from grow_cli.analysis.figures import save
 from grow_cli.errors import UserError
 from grow_cli.files import write_text
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 # Points along the cost at which runs are averaged.
 _GRID = 300
@@ -135,14 +136,13 @@ def mean_curve(runs: list[tuple[list[float], list[float]]], grid: np.ndarray) ->
 
 
 def draw_anytime(comparison: Comparison, output: Path) -> Path:
-    """The best validation score so far against each cost, a line per way."""
+    """The best validation score so far against each cost, a line per way: a colour for a grown way and its controls."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(11, 8), layout="constrained")
     for axes, cost in zip(figure.subplots(2, 2).flat, COSTS, strict=True):
         _draw_curves(comparison, cost, axes)
-    handles, labels = figure.axes[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=3, fontsize=8, frameon=False)
+    _legend(comparison, figure, lines=True)
     figure.suptitle(f"{comparison.title}: best validation score so far, mean over seeds", fontsize=11)
     return save(figure, output)
 
@@ -152,22 +152,58 @@ def _draw_curves(comparison: Comparison, cost: str, axes: Axes) -> None:
     ends = [xs[-1] for runs in curves.values() for xs, _ in runs]
     firsts = [xs[1] for runs in curves.values() for xs, _ in runs if len(xs) > 1]
     grid = np.geomspace(max(min(firsts, default=1), 1e-9), max(ends), _GRID)
-    for number, way in enumerate(comparison.ways):
-        axes.plot(
-            grid,
-            mean_curve(curves[way.label], grid),
-            label=_literal(way.label),
-            lw=1.5,
-            ls=_dash(way.records[0].control),
-        )
-        axes.lines[-1].set_color(f"C{number % 10}")
-    best = max(ys[-1] for runs in curves.values() for _, ys in runs)
-    settled = [float(np.median([ys[-1] for _, ys in runs])) for runs in curves.values()]
-    axes.set_ylim(max(min(settled) - 0.1 * abs(best), min(axes.get_ylim()[0], best)), None)
+    for way in comparison.ways:
+        control = way.records[0].control
+        width, dash = (1.8, "-") if control is None else (0.9, _DASHES[_kind(comparison, control)])
+        axes.plot(grid, mean_curve(curves[way.label], grid), color=_colour(comparison, way), lw=width, ls=dash)
+    finals = [float(np.mean([ys[-1] for _, ys in runs])) for runs in curves.values()]
+    low, high = min(finals), max(finals)
+    margin = max(0.1 * abs(high), 2 * (high - low))
+    axes.set_ylim(low - margin, high + 0.15 * margin)
     _log_scale(axes)
     axes.set_xlabel(cost)
     axes.set_ylabel(f"validation {'accuracy' if comparison.percent else 'R²'}")
     axes.spines[["top", "right"]].set_visible(False)
+
+
+# of controls, in the order in which their kinds come
+_DASHES = ("--", ":", "-.", (0, (1, 1)), (0, (6, 1, 1, 1, 1, 1)))
+_MARKERS = ("s", "^", "v", "D", "x")
+
+
+def _kinds(comparison: Comparison) -> list[str]:
+    return list(dict.fromkeys(w.records[0].control for w in comparison.ways if w.records[0].control))
+
+
+def _kind(comparison: Comparison, control: str) -> int:
+    return _kinds(comparison).index(control) % len(_DASHES)
+
+
+def _colour(comparison: Comparison, way: Way) -> str:
+    """That of the grown way that it belongs to."""
+    grown = [w.label for w in comparison.ways if w.records[0].control is None]
+    return f"C{grown.index(way.source) % 10}" if way.source in grown else "grey"
+
+
+def _legend(comparison: Comparison, figure: Figure, *, lines: bool) -> None:
+    from matplotlib.lines import Line2D
+
+    entries = [
+        Line2D(
+            [],
+            [],
+            color=_colour(comparison, w),
+            lw=1.8 if lines else 0,
+            marker="" if lines else "o",
+            label=_literal(w.label),
+        )
+        for w in comparison.ways
+        if w.records[0].control is None
+    ]
+    for number, kind in enumerate(_kinds(comparison)):
+        style: dict[str, Any] = {"ls": _DASHES[number % 5]} if lines else {"lw": 0, "marker": _MARKERS[number % 5]}
+        entries.append(Line2D([], [], color="dimgrey", label=f"its control {kind}", **({"lw": 0.9} | style)))
+    figure.legend(handles=entries, loc="outside lower center", ncols=4, fontsize=8, frameon=False)
 
 
 def _log_scale(axes: Axes) -> None:
@@ -184,32 +220,28 @@ def _literal(label: str) -> str:
     return "\u200b" + label.replace("$", r"\$")
 
 
-def _dash(control: str | None) -> str:
-    return "-" if control is None else "--"
-
-
 def draw_fronts(comparison: Comparison, output: Path) -> Path:
     """The score against parameters and training FLOPs, with the Pareto front."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(11, 5), layout="constrained")
-    n = comparison.numbers
+    n = comparison.numbers.set_index("way")
     for axes, (name, key, label) in zip(
         figure.subplots(1, 2),
         [("parameters", "parameters", "parameters"), ("flops", "training_flops", "training FLOPs")],
         strict=True,
     ):
-        for number, (_, r) in enumerate(n.iterrows()):
-            marker = "o" if not r["control"] else "s"
+        for way in comparison.ways:
+            row, control = n.loc[way.label], way.records[0].control
             axes.errorbar(
-                r[key],
-                r["mean"],
-                yerr=None if np.isnan(r["sd"]) else r["sd"],
-                fmt=marker,
-                color=f"C{number % 10}",
-                mfc=f"C{number % 10}" if not r["control"] else "white",
-                label=_literal(r["way"]),
+                row[key],
+                row["mean"],
+                yerr=None if np.isnan(row["sd"]) else row["sd"],
+                fmt="o" if control is None else _MARKERS[_kind(comparison, control)],
+                color=_colour(comparison, way),
+                mfc=_colour(comparison, way) if control is None else "white",
                 capsize=2,
+                elinewidth=0.8,
             )
         on = n[n[f"front_{name}"]].sort_values(key)
         axes.plot(on[key], on["mean"], color="black", lw=0.8, ls=":", drawstyle="steps-post", zorder=0)
@@ -217,7 +249,6 @@ def draw_fronts(comparison: Comparison, output: Path) -> Path:
         axes.set_xlabel(f"{label} (dotted: Pareto front)")
         axes.set_ylabel(comparison.metric.replace("_", " "))
         axes.spines[["top", "right"]].set_visible(False)
-    handles, labels = figure.axes[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=3, fontsize=8, frameon=False)
+    _legend(comparison, figure, lines=False)
     figure.suptitle(f"{comparison.title}: mean ± standard deviation over seeds", fontsize=11)
     return save(figure, output)

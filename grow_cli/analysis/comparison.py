@@ -31,6 +31,12 @@ class Way:
     trigger: str
     records: list[Record]
 
+    @property
+    def source(self) -> str:
+        """The label of the way that it is a control of; its own otherwise."""
+        of = self.records[0].of
+        return self.label if of is None else of.label
+
     def values(self, key: str) -> list[float]:
         """A field of every run's summary."""
         return [float(r.summary[key]) for r in self.records]
@@ -54,7 +60,7 @@ class Test:
     def name_of_second(self) -> str:
         """Of a way's own control its kind."""
         control = self.second.records[0].control
-        return control if control is not None and _source(self.second) == self.first.label else self.second.label
+        return control if control is not None and self.second.source == self.first.label else self.second.label
 
 
 @dataclass(frozen=True)
@@ -181,19 +187,14 @@ def _ways(records: list[Record]) -> list[Way]:
                 )
     ways = [Way(label, trigger, sorted(runs, key=lambda r: r.seed)) for (label, trigger), runs in grouped.items()]
     order = {way.label: i for i, way in enumerate(ways)}
-    return sorted(ways, key=lambda w: (order[_source(w)], w.records[0].control is not None, order[w.label]))
-
-
-def _source(way: Way) -> str:
-    of = way.records[0].of
-    return way.label if of is None else of.label
+    return sorted(ways, key=lambda w: (order[w.source], w.records[0].control is not None, order[w.label]))
 
 
 def _tests(ways: list[Way], metric: str, against: str | None) -> list[Test]:
     grown = [way for way in ways if way.records[0].control is None]
     pairs = list(combinations(grown, 2))
     controls = [way for way in ways if way.records[0].control is not None]
-    pairs += [(source, way) for source in grown for way in controls if _source(way) == source.label]
+    pairs += [(source, way) for source in grown for way in controls if way.source == source.label]
     if against is not None:
         pairs = [(way, other) for other in ways if other.label == against for way in ways if way is not other]
     found = [(a, b, statistics.paired(a.scores(metric), b.scores(metric))) for a, b in pairs]
