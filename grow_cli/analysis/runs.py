@@ -11,6 +11,7 @@ from typing import Any
 from grow_cli.console import warn
 from grow_cli.errors import UserError
 from grow_cli.recording.folder import RunFolder
+from grow_cli.recording.loggers.base import flatten as flat_keys
 
 # What may differ between runs of one way: it is not meant to change what they reach.
 _NOT_THE_WAY = frozenset(
@@ -154,18 +155,10 @@ def _dataset(config: dict[str, Any]) -> str:
     return str(dataset["name"]) + folder + ("" if part is None else f", subset={part}")
 
 
-def flatten(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+def flatten(config: dict[str, Any]) -> dict[str, Any]:
     """Nested keys as `optimizer.lr`, those left out that do not tell ways apart."""
-    flat: dict[str, Any] = {}
-    for key, value in config.items():
-        name = f"{prefix}{key}"
-        if name in _NOT_THE_WAY:
-            continue
-        if isinstance(value, dict) and value:
-            flat |= flatten(value, f"{name}.")
-        else:
-            flat[name] = value
-    return flat
+    keys = flat_keys(config).items()
+    return {key: value for key, value in keys if not {key, key.split(".")[0]} & _NOT_THE_WAY}
 
 
 def differing(configs: list[dict[str, Any]]) -> list[str]:
