@@ -223,7 +223,10 @@ EVENTS_NOTE = (
 )
 
 
-def write_page(page: str, seeds: int | None, command: str) -> Path:
+COPY_NOTE = "CIFAR-10 is read from a folder of images here: a copy (JPEG), not the original files."
+
+
+def write_page(page: str, seeds: int | None, command: str, *, copied: bool = False) -> Path:
     """docs/results/<page>.md and its pictures, and a report beside the runs."""
     parts = [f"Made by `{command}`."]
     for name in PAGES[page]:
@@ -232,7 +235,8 @@ def write_page(page: str, seeds: int | None, command: str) -> Path:
         records = [r for r in records if seeds is None or r.seed < seeds]
         [comparison] = compare(records)
         text = markdown([comparison], command, pictures=False).split("\n\n", 2)[2]
-        parts += [f"# {bench.title}, {seeds or bench.seeds} seeds", bench.note, text.strip()]
+        note = COPY_NOTE if bench.cifar and copied else ""
+        parts += [f"# {bench.title}, {seeds or bench.seeds} seeds", bench.note, note, text.strip()]
         if bench.events:
             parts += ["## At the growth events", events(records), EVENTS_NOTE]
         images = ROOT / "docs" / "images"
@@ -275,7 +279,7 @@ def main() -> None:
             pass
     shown = [o for o in options.overrides if not o.startswith("data_dir")] + ["--cifar-images DIR"] * bool(images)
     command = " ".join(["python scripts/bench.py", options.page, *shown])
-    print(write_page(options.page, options.seeds, command))
+    print(write_page(options.page, options.seeds, command, copied=bool(images)))
 
 
 if __name__ == "__main__":
