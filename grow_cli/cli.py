@@ -12,23 +12,26 @@ from grow_cli.errors import Interrupted, TrainingFailed, UserError
 _USAGE = """\
 grow: train neural networks that grow while they train
 
-  grow train [KEY=VALUE ...]        train one run             grow train method=alether dataset=mnist
-  grow train -m [KEY=V1,V2 ...]     train a sweep             grow train -m method=alether,copy seed=0,1,2
-  grow train --cfg job [...]        show the composed config, train nothing
-  grow eval RUN [KEY=VALUE ...]     measure a finished run's net again   (--best, --json)
-  grow resume RUN [KEY=VALUE ...]   go on with an interrupted run
-  grow controls RUN [RUN ...]       train a grown run's controls: its final net from scratch at equal steps, FLOPs, seconds, ...
-  grow compare RUN... | SWEEP       which way of growing won, by how much, with what p-value: table, CSV, Markdown, pictures
-  grow report RUN | SWEEP           everything about a run or a sweep as one HTML page that needs no network
-  grow export RUN                   the grown net for use without grow (--format state_dict, torch_export, onnx)
-  grow plot RUN [RUN ...]           draw runs: accuracy, loss and size against steps (--picture NAME: others)
-  grow explain RUN                  the mistake that each neuron was grown for, as a page (method=fold)
-  grow list [GROUP]                 every dataset, model, method, trigger, optimizer, ... with a line each
-  grow completion bash|zsh|fish     print the tab completion:  eval "$(grow completion bash)"
+  grow train [KEY=VALUE ...]      train one run: method=alether dataset=mnist
+  grow train -m [KEY=V1,V2 ...]   train a sweep: method=alether,copy seed=0,1,2
+  grow train --cfg job [...]      show the composed config, train nothing
+  grow resume RUN                 go on with an interrupted run
+  grow eval RUN                   measure a finished run's net again
+  grow controls RUN...            train what grown runs are held against:
+                                  equal steps, FLOPs, seconds, parameters, random
+  grow compare RUN... | SWEEP     who wins, by how much, with what p-value
+  grow report RUN | SWEEP         everything as one HTML page
+  grow plot RUN...                accuracy, loss and size; --picture for others
+  grow explain RUN                why each neuron was grown (method=fold)
+  grow export RUN                 the grown net for use without grow
+  grow list [GROUP]               every dataset, model, method, trigger, ...
+  grow completion bash|zsh|fish   tab completion: eval "$(grow completion bash)"
   grow --version
 
-A config group is chosen by name (method=alether), a key is set by its path (method.rank=8, optimizer.lr=3e-4).
-`grow train --cfg job` shows all keys. GROW_DATA_DIR: where datasets are. GROW_DEBUG=1: show an error's traceback.
+A config group is chosen by name (method=alether), a key is set by its path
+(method.rank=8, optimizer.lr=3e-4); `grow train --cfg job` shows all keys.
+`grow COMMAND --help` says more. GROW_DATA_DIR: where datasets are. GROW_DEBUG=1:
+show an error's traceback.
 """
 
 
