@@ -5,7 +5,7 @@
     python scripts/bench.py alether --jobs 2
 
 Runs `grow train` and `grow controls` into outputs/bench/<name>/<way>/<seed> (finished runs are used again, interrupted ones
-resumed), then writes docs/results/<name>.md with its pictures, and outputs/bench/<name>/report.html.
+resumed), then writes a page into docs/results with its pictures, and outputs/bench/<name>/report.html.
 """
 
 from __future__ import annotations
@@ -227,7 +227,7 @@ COPY_NOTE = "CIFAR-10 is read from a folder of images here: a copy (JPEG), not t
 
 
 def write_page(page: str, seeds: int | None, command: str, *, copied: bool = False) -> Path:
-    """docs/results/<page>.md and its pictures, and a report beside the runs."""
+    """The page in docs/results and its pictures, and a report beside the runs."""
     parts = [f"Made by `{command}`."]
     for name in PAGES[page]:
         bench = BENCHES[name]
@@ -245,7 +245,7 @@ def write_page(page: str, seeds: int | None, command: str, *, copied: bool = Fal
         parts += [f"![{what}](../images/{name}_{what}.png)" for what in ("anytime", "fronts")]
         done = grow("report", str(folder(name)))
         print(done.stdout.strip() or done.stderr.strip())
-    output = ROOT / "docs" / "results" / f"{'bench_' if len(PAGES[page]) == 1 else ''}{page}.md"
+    output = ROOT / "docs" / "results" / (f"bench_{page}.md" if len(PAGES[page]) == 1 else f"{page}_study.md")
     output.write_text("\n\n".join(part for part in parts if part) + "\n", encoding="utf-8")
     return output
 
