@@ -152,15 +152,20 @@ def _draw_curves(comparison: Comparison, cost: str, axes: Axes) -> None:
     ends = [xs[-1] for runs in curves.values() for xs, _ in runs]
     firsts = [xs[1] for runs in curves.values() for xs, _ in runs if len(xs) > 1]
     grid = np.geomspace(max(min(firsts, default=1), 1e-9), max(ends), _GRID)
+    means: list[np.ndarray] = []
     for way in comparison.ways:
         control = way.records[0].control
         width, dash = (1.8, "-") if control is None else (0.9, _DASHES[_kind(comparison, control)])
-        axes.plot(grid, mean_curve(curves[way.label], grid), color=_colour(comparison, way), lw=width, ls=dash)
+        means.append(mean_curve(curves[way.label], grid))
+        axes.plot(grid, means[-1], color=_colour(comparison, way), lw=width, ls=dash)
     finals = [float(np.mean([ys[-1] for _, ys in runs])) for runs in curves.values()]
     low, high = min(finals), max(finals)
     margin = max(0.1 * abs(high), 2 * (high - low))
     axes.set_ylim(low - margin, high + 0.15 * margin)
     _log_scale(axes)
+    axes.set_xlim(
+        left=0.9 * min(grid[np.argmax(mean >= low - margin)] for mean in means)
+    )  # where there is something to see
     axes.set_xlabel(cost)
     axes.set_ylabel(f"validation {'accuracy' if comparison.percent else 'R²'}")
     axes.spines[["top", "right"]].set_visible(False)
