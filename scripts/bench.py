@@ -112,7 +112,7 @@ BENCHES = {
     "bench_cifar_cpu": Bench(
         "CIFAR-10 (10,000 images): every method, small enough for a CPU",
         {
-            "alether": ["experiment=alether_mnist", "dataset=cifar10", "stop.epochs=12"],
+            "alether": ["experiment=alether_mnist", "dataset=cifar10", "stop.epochs=30", "trajectory.every=5"],
             "tiny": [
                 "experiment=tiny_mnist",
                 "method.significance=false",
@@ -173,7 +173,9 @@ def run_once(name: str, way: str, seed: int, more: list[str]) -> None:
         if done.returncode:
             raise SystemExit(f"{name} {way} {seed}: {done.stderr.strip()}")
     kinds = bench.controls.get(way)
-    if kinds:
+    if kinds and not json.loads((run / "summary.json").read_text())["events"]:
+        print(f"{name} {way} {seed} did not grow: it has no controls", flush=True)
+    elif kinds:
         done = grow("controls", str(run), "--only", ",".join(kinds), "progress=off", "threads=1")
         if done.returncode:
             raise SystemExit(f"{name} {way} {seed}: {done.stderr.strip()}")
