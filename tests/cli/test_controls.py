@@ -193,8 +193,9 @@ def test_a_static_control_of_an_annealed_run_has_its_schedule(grow: Callable, tm
     assert raw["growth"]["until"] == source["growth"]["until"], "where the rate begins to fall"
 
 
+@pytest.mark.slow
 def test_controls_side_by_side_stop_at_ctrl_c_and_go_on_later(grow: Callable, spawn: Callable, tmp_path: Path) -> None:
-    words = [*RUNS["tiny"].split(), "stop.epochs=400", "run_dir='a=b'", "progress=off", "threads=1"]
+    words = [*RUNS["tiny"].split(), "stop.epochs=120", "run_dir='a=b'", "progress=off", "threads=1"]
     assert grow("train", *words).code == 0
     run, words = tmp_path / "a=b", ["controls", "a=b", "--only", "static-steps,random-replay,static-flops", "-j", "2"]
     process = spawn(*words)
