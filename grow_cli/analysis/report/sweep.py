@@ -152,10 +152,18 @@ def _curves(ways: dict[str, list[Record]], index: int) -> Chart:
     shape = layout(
         400 + 16 * len(ways),
         xaxis={"title": AXES["step"]},
-        yaxis={"title": title.split(",")[0].lower().replace("r²", "R²")},
+        yaxis={"title": title.split(",")[0].lower().replace("r²", "R²"), "range": _end_of(axes["step"]["y"][::2])},
     )
     note = "The band is a standard deviation over seeds. A curve goes as far as all runs of its way do."
     return Chart(f"curves-{index}", title, data, shape, note, axes)
+
+
+def _end_of(curves: Sequence[Sequence[float]]) -> list[float]:
+    """Where ways differ in the end: what lies far below that, at the beginning, would make them one line."""
+    ends = [curve[-1] for curve in curves if curve]
+    low, high = min(ends, default=0.0), max(ends, default=1.0)
+    margin = max(0.1 * abs(high), 2 * (high - low))
+    return [low - margin, high + 0.1 * margin]
 
 
 def _told(way: str, record: Record) -> str:
