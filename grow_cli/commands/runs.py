@@ -148,6 +148,8 @@ def existing(path: Path) -> RunFolder:
     if not (path / ".hydra" / "config.yaml").is_file():
         runs = sorted(p.parent.parent for p in path.glob("**/.hydra/config.yaml")) if path.is_dir() else []
         hint = f"did you mean {runs[-1]}?" if runs else "name a folder that `grow train` wrote"
+        if len(runs) > 1:
+            hint = f"it holds {len(runs)} runs: name one of them, like {runs[0]}"
         raise UserError(f"{path} is not a run folder (it has no .hydra/config.yaml): {hint}")
     return RunFolder(path)
 
