@@ -5,8 +5,10 @@ A control lies in the folder of its run, in `controls/<kind>`, and is a run like
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import fields
+from itertools import count
 from typing import Any
 
 from omegaconf import OmegaConf
@@ -32,10 +34,8 @@ TIMED = ("static-seconds",)
 # How far a control's parameters may be from the grown net's.
 _ALIKE = 0.02
 
-
 # Epochs between evaluations of a static control, at least: enough for its curves.
 _EVALUATE_EVERY = 0.25
-
 
 # How a run that used up its budget ends: the last word of `ended_by`.
 _BUDGETS = ("epochs", "steps", "seconds", "FLOPs")
@@ -58,7 +58,7 @@ def control_config(folder: RunFolder, kind: str) -> dict[str, Any]:
     raw |= {"control": kind, "label": None, "run_dir": None}
     raw["growth"]["rollback"] = False
     if kind == "random-replay":
-        return raw | _replay(folder, summary, source, limit)
+        return raw | _replay(folder, summary, raw, limit)
     if kind in ("static-steps", "static-parameters") and source["method"].get("batch_growth"):
         raise NotPossible("its minibatches grew, so that equal steps are not equal samples: see static-flops")
     raw["method"] = _option("method", "static", {})
@@ -77,17 +77,17 @@ def control_config(folder: RunFolder, kind: str) -> dict[str, Any]:
     return raw
 
 
-def _replay(folder: RunFolder, summary: dict[str, Any], source: dict[str, Any], limit: str) -> dict[str, Any]:
+def _replay(folder: RunFolder, summary: dict[str, Any], raw: dict[str, Any], limit: str) -> dict[str, Any]:
     """What differs from the run's config where random growth replays it."""
-    if source["method"].get("train_by_growth"):
+    if raw["method"].get("train_by_growth"):
         raise NotPossible("it was trained by its growth alone, and random growth trains nothing")
     events = replayed(folder)
-    growth = source["growth"] | {"rollback": False, "max_events": None}
-    stop = {"epochs": source["stop"]["epochs"]} if limit == "epochs" else {"steps": summary["steps"]}
+    growth = raw["growth"] | {"max_events": None}
+    stop = {"epochs": raw["stop"]["epochs"]} if limit == "epochs" else {"steps": summary["steps"]}
     if limit in ("seconds", "FLOPs"):  # the rate must begin to fall at the same step
         growth["until"] = _step_at(folder, growth["until"], limit) / summary["steps"]
     return {
-        "method": _option("method", "replay", source["method"]) | {"events": [added for _, added in events]},
+        "method": _option("method", "replay", raw["method"]) | {"events": [added for _, added in events]},
         "trigger": _option("trigger", "at", {}) | {"steps": [step for step, _ in events]},
         "growth": growth,
         "stop": _stop(stop),
@@ -134,17 +134,17 @@ def equal_sizes(architecture: dict[str, Any], initial: dict[str, Any]) -> dict[s
 
     NotPossible where they cannot be, or where that is the grown net itself.
     """
-    from grow_cli.models.base import rebuild
+    from grow_cli.training.growth import count_parameters
 
     grown = _on_meta(architecture)
     keys = list(grown.sizes())
     first = {key: initial[key] for key in keys}
-    target = _parameters(grown)
-    if not _numbers(first):
+    target = count_parameters(grown)
+    if not _count(first):
         raise NotPossible("the net that it began with has no hidden layer that could be wider")
 
     def parameters(sizes: dict[str, Any]) -> int:
-        return _parameters(_on_meta(architecture | {"model": architecture["model"] | sizes}))
+        return count_parameters(_on_meta(architecture | {"model": architecture["model"] | sizes}))
 
     low, high = 0.0, 2.0
     while parameters(_scaled(first, high)) < target:
@@ -158,7 +158,6 @@ def equal_sizes(architecture: dict[str, Any], initial: dict[str, Any]) -> dict[s
         raise NotPossible("widened alike everywhere, the net that it began with is the grown net: see static-steps")
     if abs(parameters(best) - target) > _ALIKE * target:
         raise NotPossible(f"no widening of the net that it began with comes within {_ALIKE:.0%} of its parameters")
-    rebuild(architecture | {"model": architecture["model"] | best})  # refuses sizes that the model does not take
     return best
 
 
@@ -171,47 +170,47 @@ def _on_meta(architecture: dict[str, Any]) -> Any:
         return rebuild(architecture)
 
 
-def _parameters(model: Any) -> int:
-    return sum(p.numel() for p in model.parameters() if p.requires_grad)
-
-
-def _numbers(sizes: Any) -> list[int]:
-    """All numbers in nested lists."""
+def _mapped(sizes: Any, change: Callable[[int], int]) -> Any:
+    """Nested sizes with every number changed, in order."""
     if isinstance(sizes, dict):
-        sizes = list(sizes.values())
-    return [n for part in sizes for n in _numbers(part)] if isinstance(sizes, list) else [sizes]
-
-
-def _scaled(sizes: Any, factor: float) -> Any:
-    if isinstance(sizes, dict):
-        return {key: _scaled(value, factor) for key, value in sizes.items()}
+        return {key: _mapped(value, change) for key, value in sizes.items()}
     if isinstance(sizes, list):
-        return [_scaled(value, factor) for value in sizes]
-    return max(1, round(sizes * factor))
+        return [_mapped(value, change) for value in sizes]
+    return change(sizes)
 
 
-def _nudged(sizes: dict[str, Any], miss: Any) -> dict[str, Any]:
+def _scaled(sizes: dict[str, Any], factor: float) -> dict[str, Any]:
+    scaled: dict[str, Any] = _mapped(sizes, lambda n: max(1, round(n * factor)))
+    return scaled
+
+
+def _count(sizes: dict[str, Any]) -> int:
+    """How many numbers there are."""
+    places = count()
+    _mapped(sizes, lambda _: next(places))
+    return next(places)
+
+
+def _nudged(sizes: dict[str, Any], miss: Callable[[dict[str, Any]], int]) -> dict[str, Any]:
     """One unit more or less here and there, as long as that comes nearer."""
     best, least = sizes, miss(sizes)
     improved = True
     while improved:
         improved = False
-        for index in range(len(_numbers(best))):
-            for change in (1, -1):
-                counter = iter(range(len(_numbers(best))))
-                other = _changed(best, index, change, counter)
+        for index in range(_count(sizes)):
+            for step in (1, -1):
+                other = _changed(best, index, step)
                 found = miss(other)
                 if found < least:
                     best, least, improved = other, found, True
     return best
 
 
-def _changed(sizes: Any, index: int, change: int, counter: Any) -> Any:
-    if isinstance(sizes, dict):
-        return {key: _changed(value, index, change, counter) for key, value in sizes.items()}
-    if isinstance(sizes, list):
-        return [_changed(value, index, change, counter) for value in sizes]
-    return max(1, sizes + change) if next(counter) == index else sizes
+def _changed(sizes: dict[str, Any], index: int, step: int) -> dict[str, Any]:
+    """The number at this place of all, one more or less."""
+    places = count()
+    changed: dict[str, Any] = _mapped(sizes, lambda n: max(1, n + step) if next(places) == index else n)
+    return changed
 
 
 def control_folder(folder: RunFolder, kind: str) -> RunFolder:
@@ -246,11 +245,8 @@ def train_control(folder: RunFolder, kind: str, settings: dict[str, Any]) -> str
         target.create({"config": OmegaConf.create(raw), "overrides": OmegaConf.create(overrides)})
     try:
         run.train(config, target, resume=resume)
-    except BaseException:
-        target.discard_unless_trained()
-        raise
     finally:
-        target.close()
+        target.discard_unless_trained()
     return ("resumed" if resume else "trained") + _overshot(folder, target, kind)
 
 

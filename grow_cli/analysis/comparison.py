@@ -28,8 +28,13 @@ class Way:
     """The runs that differ by their seeds only."""
 
     label: str
-    trigger: str
     records: list[Record]
+
+    @property
+    def trigger(self) -> str:
+        """That of the run, where it is a control."""
+        first = self.records[0]
+        return str((first.of or first).summary["trigger"])
 
     @property
     def source(self) -> str:
@@ -172,11 +177,10 @@ def _compare(dataset: str, metric: str, records: list[Record], against: str | No
 
 def _ways(records: list[Record]) -> list[Way]:
     """Grown ways in the order in which they were found, each followed by its controls."""
-    grouped: dict[tuple[str, str], list[Record]] = defaultdict(list)
+    grouped: dict[str, list[Record]] = defaultdict(list)
     for record in records:
-        source = record.of.way if record.of is not None else record.way
-        grouped[record.label, source[1]].append(record)
-    for (label, _), runs in grouped.items():
+        grouped[record.label].append(record)
+    for label, runs in grouped.items():
         seen: dict[int, Record] = {}
         for run in runs:
             other = seen.setdefault(run.seed, run)
@@ -185,7 +189,7 @@ def _ways(records: list[Record]) -> list[Way]:
                     f"{label} has two runs with seed {run.seed}, {other.folder.path} and {run.folder.path}: name one of them "
                     "only, or tell them apart with label=NAME"
                 )
-    ways = [Way(label, trigger, sorted(runs, key=lambda r: r.seed)) for (label, trigger), runs in grouped.items()]
+    ways = [Way(label, sorted(runs, key=lambda r: r.seed)) for label, runs in grouped.items()]
     order = {way.label: i for i, way in enumerate(ways)}
     return sorted(ways, key=lambda w: (order[w.source], w.records[0].control is not None, order[w.label]))
 

@@ -10,7 +10,8 @@ from typing import Any
 
 from grow_cli.console import warn
 from grow_cli.errors import UserError
-from grow_cli.recording.folder import RunFolder
+from grow_cli.recording.ending import score_kind
+from grow_cli.recording.folder import RunFolder, runs_below
 from grow_cli.recording.loggers.base import flatten as flat_keys
 
 # What may differ between runs of one way: it is not meant to change what they reach.
@@ -47,7 +48,8 @@ class Record:
     dataset: str
     """Its name, and what part of it was used."""
     label: str
-    """What it is called: its `label` or method, and the keys in which it differs from others of that name."""
+    """What it is called: its `label` or method, and the keys in which it differs from others of that name. Runs of one dataset
+    and label differ by their seeds only."""
     control: str | None = None
     """Which control it is."""
     of: Record | None = None
@@ -58,26 +60,16 @@ class Record:
         return int(self.summary["seed"])
 
     @property
-    def way(self) -> tuple[str, str]:
-        """(label, trigger): the runs of one way differ by their seeds only."""
-        return self.label, str(self.summary["trigger"])
-
-    @property
     def score(self) -> str:
         """`accuracy`, or `r2` for regression."""
-        return "accuracy" if "test_accuracy" in self.summary else "r2"
-
-
-def is_run(path: Path) -> bool:
-    """Whether it is the folder of one run."""
-    return (path / ".hydra" / "config.yaml").is_file()
+        return score_kind(self.summary)
 
 
 def find_runs(paths: Iterable[Path]) -> list[RunFolder]:
     """The run folders at and below these paths, controls included, each once; UserError where there are none."""
     found: dict[Path, RunFolder] = {}
     for path in paths:
-        below = sorted(p.parent.parent for p in path.glob("**/.hydra/config.yaml")) if path.is_dir() else []
+        below = runs_below(path)
         if not below:
             raise UserError(f"{path} holds no run: name a run folder, or a folder of them, that `grow train` wrote")
         for folder in below:
@@ -107,7 +99,7 @@ def read_records(paths: Iterable[Path]) -> list[Record]:
 
 
 def _complete(folder: RunFolder, summary: dict[str, Any]) -> bool:
-    score = "accuracy" if "test_accuracy" in summary else "r2"
+    score = score_kind(summary)
     needed = (f"test_{score}", f"val_{score}", *_NUMBERS)
     if any(not isinstance(summary.get(key), int | float) for key in needed) or not folder.metrics.exists():
         return False

@@ -16,7 +16,7 @@ from grow_cli import console
 from grow_cli.analysis.figures import SUFFIXES
 from grow_cli.analysis.pictures import PICTURES, RUNS, draw
 from grow_cli.errors import Interrupted, UserError
-from grow_cli.recording.folder import RunFolder
+from grow_cli.recording.folder import RunFolder, runs_below
 
 # What may differ on resume: where things are and what is shown, not what is computed.
 _RESUMABLE = ("data_dir", "device", "progress", "dataset.path", "checkpoint.every")
@@ -145,13 +145,14 @@ _COMMANDS = {"eval": evaluate, "resume": resume, "plot": plot, "explain": explai
 
 
 def existing(path: Path) -> RunFolder:
-    if not (path / ".hydra" / "config.yaml").is_file():
-        runs = sorted(p.parent.parent for p in path.glob("**/.hydra/config.yaml")) if path.is_dir() else []
+    folder = RunFolder(path)
+    if not folder.claimed:
+        runs = runs_below(path)
         hint = f"did you mean {runs[-1]}?" if runs else "name a folder that `grow train` wrote"
         if len(runs) > 1:
             hint = f"it holds {len(runs)} runs: name one of them, like {runs[0]}"
         raise UserError(f"{path} is not a run folder (it has no .hydra/config.yaml): {hint}")
-    return RunFolder(path)
+    return folder
 
 
 def with_overrides(folder: RunFolder, overrides: list[str]) -> DictConfig:

@@ -40,7 +40,7 @@ def main(arguments: list[str]) -> int:
             raise UserError(f"{argument}: keys are given without dashes: did you mean {argument.lstrip('-')}?")
         if {"-m", "--multirun"} & set(arguments) and argument.startswith("run_dir="):
             folder = Path(argument.removeprefix("run_dir=").strip("'\"")).expanduser()
-            if (folder / ".hydra" / "config.yaml").exists():
+            if RunFolder(folder).claimed:
                 raise UserError(f"{folder} is the folder of a run: choose another run_dir for the sweep")
     prepare_hydra()
     folders = registry.config_folders()

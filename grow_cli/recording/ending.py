@@ -20,6 +20,11 @@ def growth_events(folder: RunFolder) -> list[dict[str, Any]]:
     return [json.loads(line) for line in folder.growth.read_text(encoding="utf-8").splitlines()]
 
 
+def score_kind(summary: dict[str, Any]) -> str:
+    """What a finished run reports beside the loss: `accuracy`, or `r2` for regression."""
+    return "accuracy" if "test_accuracy" in summary else "r2"
+
+
 def show(folder: RunFolder, summary: dict[str, Any]) -> None:
     """Two tables and the folder."""
     events = growth_events(folder)
@@ -83,7 +88,7 @@ def _grown(events: list[dict[str, Any]]) -> Table:
 
 def _reached(summary: dict[str, Any]) -> Table:
     table = Table(title="What it reached", title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
-    score = "accuracy" if "test_accuracy" in summary else "r2"
+    score = score_kind(summary)
     for name in ("", "train", "val", "test"):
         table.add_column(name, justify="right")
     for kind in (score, "loss"):

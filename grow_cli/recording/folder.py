@@ -67,9 +67,14 @@ class RunFolder:
             f"{self.path} already holds a run ({status}) and is not overwritten: {go_on}choose another run_dir"
         )
 
+    @property
+    def claimed(self) -> bool:
+        """Whether `grow train` made it."""
+        return (self.path / ".hydra" / "config.yaml").is_file()
+
     def open(self) -> None:
         """Claim an existing folder, to go on with its run."""
-        if not (self.path / ".hydra" / "config.yaml").is_file():
+        if not self.claimed:
             raise UserError(
                 f"{self.path} is not a run folder (it has no .hydra/config.yaml): name a folder that `grow train` wrote"
             )
@@ -168,6 +173,11 @@ class RunFolder:
         except ValueError as error:
             raise UserError(f"{path} is damaged: {error}") from error
         return dict(summary)
+
+
+def runs_below(path: Path) -> list[Path]:
+    """The run folders at and below a path, in order; none where it is no folder."""
+    return sorted(p.parent.parent for p in path.glob("**/.hydra/config.yaml")) if path.is_dir() else []
 
 
 def _remove_if_empty(folder: Path) -> None:

@@ -8,7 +8,6 @@ from pathlib import Path
 from grow_cli.analysis.report.page import Page
 from grow_cli.analysis.report.run import run_page
 from grow_cli.analysis.report.sweep import sweep_page
-from grow_cli.analysis.runs import is_run
 from grow_cli.errors import UserError
 from grow_cli.files import write_text
 from grow_cli.recording.folder import RunFolder
@@ -16,7 +15,8 @@ from grow_cli.recording.folder import RunFolder
 
 def write_report(paths: Sequence[Path], output: Path) -> Path:
     """Write the page of one run, or of all the runs at and below these paths, and return where it is."""
-    page: Page = run_page(RunFolder(paths[0])) if len(paths) == 1 and is_run(paths[0]) else sweep_page(paths, output)
+    first = RunFolder(paths[0])
+    page: Page = run_page(first) if len(paths) == 1 and first.claimed else sweep_page(paths, output)
     try:
         write_text(output, page.html())
     except OSError as error:

@@ -9,10 +9,13 @@ from html import escape
 from typing import TYPE_CHECKING
 
 from grow_cli.analysis.report.charts import Chart
-from grow_cli.analysis.report.reading import AXES, plain
+from grow_cli.analysis.report.reading import AXES
+from grow_cli.recording.folder import plain
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from grow_cli.analysis.comparison import Comparison
 
 
 @dataclass
@@ -49,6 +52,15 @@ class Page:
         if figures:
             self.add('<div class="charts">\n' + "\n".join(figures) + "\n</div>")
 
+    def compare(self, comparison: Comparison) -> None:
+        """Its tables and notes."""
+        self.add(_frame_table(comparison.table))
+        self.add("<h3>Best validation score so far, averaged over the cost</h3>" + _frame_table(comparison.anytime))
+        if len(comparison.tests):
+            self.add("<h3>Tests</h3>" + _frame_table(comparison.tests))
+        for note in comparison.notes:
+            self.note(note)
+
     def axis_buttons(self) -> None:
         """What all curves below are drawn against."""
         buttons = "".join(
@@ -74,7 +86,7 @@ class Page:
         )
 
 
-def frame_table(frame: pd.DataFrame) -> str:
+def _frame_table(frame: pd.DataFrame) -> str:
     """A frame of text."""
     return table([str(name) for name in frame.columns], [[str(cell) for cell in row] for row in frame.to_numpy()])
 

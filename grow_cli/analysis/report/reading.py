@@ -10,7 +10,7 @@ import pandas as pd
 
 from grow_cli.errors import UserError
 from grow_cli.recording.ending import growth_events
-from grow_cli.recording.folder import RunFolder
+from grow_cli.recording.folder import RunFolder, plain
 
 AXES = {"step": "steps", "seconds": "seconds", "flops": "FLOPs", "parameters": "parameters"}
 """What curves can be drawn against: column of metrics.csv → words."""
@@ -96,14 +96,3 @@ def read_metrics(folder: RunFolder) -> pd.DataFrame:
     if missing:
         raise UserError(f"{folder.metrics} is damaged: it has no column {missing[0]}; restore it from a copy")
     return metrics
-
-
-def plain(value: Any) -> Any:
-    """JSON has no NaN and no infinity: None instead, so that a chart has a gap there."""
-    if isinstance(value, dict):
-        return {str(k): plain(v) for k, v in value.items()}
-    if isinstance(value, list | tuple):
-        return [plain(v) for v in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value

@@ -21,7 +21,7 @@ from grow_cli.analysis.report.charts import (
 )
 from grow_cli.analysis.report.events import colour, event_table, hover, stages, symbol
 from grow_cli.analysis.report.own import own_charts, own_html
-from grow_cli.analysis.report.page import Page, folded, frame_table, pairs, table
+from grow_cli.analysis.report.page import Page, folded, pairs, table
 from grow_cli.analysis.report.reading import AXES, RunData, read_run
 from grow_cli.analysis.runs import read_records
 from grow_cli.recording.folder import RunFolder
@@ -71,10 +71,7 @@ def _against_controls(page: Page, folder: RunFolder) -> None:
         return
     [comparison] = compare(read_records([folder.path]))
     page.heading("Against its controls")
-    page.add(frame_table(comparison.table))
-    page.add("<h3>Best validation score so far, averaged over the cost</h3>" + frame_table(comparison.anytime))
-    for note in comparison.notes:
-        page.note(note)
+    page.compare(comparison)
 
 
 def _reached(page: Page, run: RunData) -> None:

@@ -15,9 +15,10 @@ import numpy as np
 from grow_cli.analysis.comparison import compare
 from grow_cli.analysis.figures import short
 from grow_cli.analysis.report.charts import COLOURS, DASHES, Chart, layout, number, scale, words, wrapped
-from grow_cli.analysis.report.page import Page, frame_table, table
-from grow_cli.analysis.report.reading import AXES, plain, read_metrics
+from grow_cli.analysis.report.page import Page, table
+from grow_cli.analysis.report.reading import AXES, read_metrics
 from grow_cli.analysis.runs import Record, read_records
+from grow_cli.recording.folder import plain
 
 if TYPE_CHECKING:
     pass
@@ -43,12 +44,7 @@ def sweep_page(paths: Sequence[Path], output: Path) -> Page:
     for index, of in enumerate(groups.values()):
         for found in compare(of):
             page.heading(found.title)
-            page.add(frame_table(found.table))
-            page.add("<h3>Best validation score so far, averaged over the cost</h3>" + frame_table(found.anytime))
-            if len(found.tests):
-                page.add("<h3>Tests</h3>" + frame_table(found.tests))
-            for note in found.notes:
-                page.note(note)
+            page.compare(found)
         ways = _ways(of)
         if index == 0:
             page.axis_buttons()
