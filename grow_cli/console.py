@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import argparse
+from typing import NoReturn
+
 from rich.console import Console
 from rich.markup import escape
+
+from grow_cli.errors import UserError
 
 
 class _Console(Console):
@@ -23,3 +28,10 @@ def warn(sentence: str) -> None:
 def error(sentence: str) -> None:
     """Why the command stops."""
     err.print(f"[red]error:[/red] {escape(sentence)}")
+
+
+class Parser(argparse.ArgumentParser):
+    """Of a command's arguments; a mistake is one sentence, as everywhere."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UserError(f"{self.prog}: {message} (`{self.prog} --help` says more)")

@@ -30,7 +30,7 @@ def show(comparisons: list[Comparison]) -> None:
     for comparison in comparisons:
         for title, frame in _frames(comparison):
             for part, of in enumerate(_parts(frame)):
-                console.out.print(_table(f"{title}{', and what it cost' * part}", of))
+                console.out.print(_table(title if part == 0 else f"{comparison.title}: what it cost", of))
         for note in comparison.notes:
             console.out.print(f"[dim]{escape(note)}[/dim]")
         console.out.print()
@@ -63,8 +63,14 @@ def _table(title: str, frame: pd.DataFrame) -> Table:
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
     for number, name in enumerate(frame.columns):
         table.add_column(name.strip(), justify="right" if number else "left", no_wrap=number > 0, overflow="fold")
+    above = ""
     for row in frame.itertuples(index=False):
-        table.add_row(*(escape(str(cell)) for cell in row))
+        first, *others = map(str, row)
+        way, _, control = first.partition(" · ")
+        if control and way == above:  # below its run, whose name need not be said again
+            first = f" {control}"
+        above = way
+        table.add_row(*map(escape, [first, *others]))
     return table
 
 

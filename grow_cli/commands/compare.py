@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import argparse
 import shlex
 from pathlib import Path
 
+from grow_cli.console import Parser
 from grow_cli.errors import UserError
 
 
 def main(arguments: list[str]) -> int:
     """Tables to the terminal; compare.md, compare.csv, compare_tests.csv and pictures into a folder."""
-    parser = argparse.ArgumentParser(prog="grow compare", description=main.__doc__)
+    parser = Parser(prog="grow compare", description=main.__doc__)
     parser.add_argument("runs", nargs="*", type=Path, metavar="RUN", help="run folders, or folders of them")
     parser.add_argument("--against", metavar="WAY", help="test all ways against this one (default: all pairs)")
     parser.add_argument("--split", choices=("test", "val"), default="test", help="what is compared (default: test)")

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import argparse
 import shlex
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
+
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeElapsedColumn
 
 from grow_cli import console
 from grow_cli.commands.runs import with_overrides
@@ -23,7 +24,7 @@ def main(arguments: list[str]) -> int:
     """Train the controls of grown runs into their folders, RUN/controls/<kind>; those that are there already are left alone."""
     from grow_cli.controls import KINDS
 
-    parser = argparse.ArgumentParser(
+    parser = console.Parser(
         prog="grow controls",
         description=main.__doc__,
         epilog="kinds: " + "; ".join(f"{kind}: {what}" for kind, what in KINDS.items()),
@@ -116,6 +117,10 @@ def _in_processes(wanted: list[tuple[RunFolder, str]], overrides: list[str], job
 def _side_by_side(wanted: list[tuple[RunFolder, str]], overrides: list[str], jobs: int) -> int:
     """Returns how many failed. Interrupted, it stops what is running and begins nothing more."""
     waiting, running, failed = list(wanted), list[subprocess.Popen[str]](), 0
+    columns = ("controls", BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    bar = Progress(*columns, console=console.out, transient=True, disable=not console.out.is_terminal)
+    task = bar.add_task("", total=len(wanted))
+    bar.start()
     try:
         while waiting or running:
             while waiting and len(running) < jobs:
@@ -126,12 +131,14 @@ def _side_by_side(wanted: list[tuple[RunFolder, str]], overrides: list[str], job
             time.sleep(0.1)
             for child in [child for child in running if child.poll() is not None]:
                 running.remove(child)
+                bar.advance(task)
                 out, err = child.communicate()
                 failed += child.returncode != 0
                 lines = [line for line in out.splitlines() if "controls" in line or ": no " in line]
                 words = lines[-1:] if child.returncode == 0 else [err.strip()]
                 console.out.print("\n".join(words), markup=False, highlight=False, soft_wrap=True)
     finally:
+        bar.stop()
         for child in running:
             child.send_signal(signal.SIGINT)  # they save, and are resumed next time
         for child in running:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 
 from grow_cli.analysis.export import FORMATS, check_packages, place
 from grow_cli.commands.runs import existing, with_overrides
+from grow_cli.console import Parser
 from grow_cli.errors import UserError
 
 _LOADING = {
@@ -18,7 +18,7 @@ _LOADING = {
 
 def main(arguments: list[str]) -> int:
     """Write a run's net, as far as it has grown, in a format that loads where grow is not installed."""
-    parser = argparse.ArgumentParser(prog="grow export", description=main.__doc__)
+    parser = Parser(prog="grow export", description=main.__doc__)
     parser.add_argument("run", nargs="?", type=Path, metavar="RUN", help="a run folder")
     parser.add_argument(
         "--format",

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 
+from grow_cli.console import Parser
 from grow_cli.errors import UserError
 
 _DESCRIPTION = "Everything about a run, or about the runs of a sweep, as one HTML page that needs no network."
@@ -12,7 +12,7 @@ _DESCRIPTION = "Everything about a run, or about the runs of a sweep, as one HTM
 
 def main(arguments: list[str]) -> int:
     """Write the page and print where it is."""
-    parser = argparse.ArgumentParser(prog="grow report", description=_DESCRIPTION)
+    parser = Parser(prog="grow report", description=_DESCRIPTION)
     parser.add_argument("runs", nargs="*", type=Path, metavar="RUN|SWEEP", help="run folders, or folders of them")
     parser.add_argument(
         "-o",

@@ -24,7 +24,7 @@ _RESUMABLE = ("data_dir", "device", "progress", "dataset.path", "checkpoint.ever
 
 def main(command: str, arguments: list[str]) -> int:
     """Parse, then call the command."""
-    parser = argparse.ArgumentParser(prog=f"grow {command}", description=_COMMANDS[command].__doc__)
+    parser = console.Parser(prog=f"grow {command}", description=_COMMANDS[command].__doc__)
     if command == "plot":
         parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="run folders")
         parser.add_argument(

@@ -86,6 +86,9 @@ MISTAKES = {
     "method=alether": ["did you mean `grow train method=alether`"],
     "eval nowhere": ["nowhere", "not a run folder"],
     "resume nowhere": ["nowhere", "not a run folder"],
+    "compare --agianst x": ["--agianst", "grow compare --help"],
+    "controls . --jobs many": ["many", "grow controls --help"],
+    "plot . --widht": ["--widht", "grow plot --help"],
     "list metods": ["metods", "method"],
     "completion tcsh": ["bash"],
 }
