@@ -83,11 +83,12 @@ paper-senn: install ## SENN's Figures 2 to 4 over five seeds (40 minutes)
 	$(BIN)/python scripts/senn.py moons curve mnist subsets $(DATA_OPTION)
 
 .PHONY: paper-fold
-paper-fold: install ## Fold's Figure 1 and Table 1 over five seeds beside static nets (90 minutes)
+paper-fold: install ## Fold's Figure 1 and Table 1 over five seeds beside static nets (an hour)
 	$(BIN)/python scripts/fold.py --write
 	$(BIN)/python scripts/baselines.py fold_mnist_50 $(DATA_OPTION)
 	$(BIN)/python scripts/baselines.py fold_mnist_100 $(DATA_OPTION)
-	$(BIN)/python scripts/baselines.py fold_cifar10 $(DATA_OPTION)
+	$(BIN)/python scripts/baselines.py fold_cifar10 $(DATA_OPTION) $(CIFAR)
+	$(BIN)/python scripts/baselines.py fold_cifar10_100 $(DATA_OPTION) $(CIFAR)
 
 .PHONY: clean
 clean: ## Remove .venv and caches; runs in outputs/ stay

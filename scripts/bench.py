@@ -52,9 +52,8 @@ class Bench:
     """Whether the page tells what happened at the growth events."""
 
 
-# SENN's and Fold's published lengths cut so that five seeds and their controls take half an hour on two cores.
+# SENN's published length cut so that five seeds and their controls take half an hour on two cores.
 _SENN = ["experiment=senn_mnist", "stop.epochs=25", "method.samples=8192", "method.held_out=4096", "method.steps=60"]
-_FOLD = ["experiment=fold_mnist", "stop.epochs=60", "evaluate.every=0.025"]
 _STUDY = {"alether": ["method=alether"], "copy": ["method=copy"], "random": ["method=random"]}
 _STUDY_NOTE = (
     "The three grow at the same steps (a fifth and two fifths of the run), at the same place, with the same warm-up; they "
@@ -85,7 +84,23 @@ def _study(title: str, recipe: list[str], steps: int) -> Bench:
     return Bench(title, _STUDY, [*recipe, *plain, *budget, *rest], controls, 10, cifar, _STUDY_NOTE, events=True)
 
 
+def _short(epochs: float, every: float) -> Bench:
+    """Budgets at which a net of the final size is far from trained, so that steps of a small one are worth their FLOPs."""
+    ways = {
+        "tiny": ["method.significance=false"],
+        "gradmax": ["method=gradmax"],
+        "net2net": ["method=net2net"],
+        "random": ["method=random_width"],
+    }
+    recipe = ["experiment=tiny_mnist", f"stop.epochs={epochs:g}", f"trigger.every={every:g}", "growth.until=0.5"]
+    note = "Grown from [1, 1] to at most [110, 51] during the first half of the training."
+    title = f"MNIST in {epochs:g} epoch{'s' * (epochs > 1)}: width growth while the training is young"
+    return Bench(title, ways, recipe, dict.fromkeys(ways, ("static-flops",)), note=note)
+
+
 BENCHES = {
+    "short_3": _short(3, 0.2),
+    "short_1": _short(1, 0.06),
     "bench_mnist": Bench(
         "MNIST: every method with its paper's experiment",
         {
@@ -94,7 +109,7 @@ BENCHES = {
             "gradmax": ["experiment=tiny_mnist", "method=gradmax"],
             "net2net": ["experiment=tiny_mnist", "method=net2net"],
             "senn": _SENN,
-            "fold": _FOLD,
+            "fold": ["experiment=fold_mnist"],
         },
         controls=dict.fromkeys(("alether", "tiny", "senn", "fold"), ALL),
     ),
@@ -139,6 +154,7 @@ BENCHES = {
     ),
 }
 PAGES = {
+    "short": ["short_3", "short_1"],
     "mnist": ["bench_mnist"],
     "cifar_gpu": ["bench_cifar_gpu"],
     "cifar_cpu": ["bench_cifar_cpu"],
