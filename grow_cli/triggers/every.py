@@ -10,6 +10,7 @@ from grow_cli.registry import option
 from grow_cli.triggers.base import Trigger, TriggerOption, Verdict
 
 if TYPE_CHECKING:
+    from grow_cli.config import Config
     from grow_cli.training.state import Run
 
 
@@ -57,6 +58,15 @@ class EveryOption(TriggerOption):
             self.unit in ("steps", "epochs", "seconds"),
             f"trigger.unit={self.unit}: must be steps, epochs or seconds",
         )
+
+    def check_run(self, config: Config) -> list[str]:
+        evaluate = config.evaluate
+        if not config.method.grows or self.unit != evaluate.unit or self.every >= evaluate.every:
+            return []
+        return [
+            f"trigger.every={self.every:g} {self.unit} will be {evaluate.every:g}: triggers are read at evaluations only "
+            f"(evaluate.every={evaluate.every:g})"
+        ]
 
     def build(self) -> Trigger:
         return Every(self.every, self.unit)
