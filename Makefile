@@ -63,6 +63,7 @@ BUDGET ?= gpu
 .PHONY: bench-mnist
 bench-mnist: install ## Every method on MNIST: five seeds, controls, comparison, report (within an hour on two cores)
 	$(BIN)/python scripts/bench.py mnist $(DATA_DIR)
+	$(BIN)/python scripts/bench.py closest $(DATA_DIR)
 
 .PHONY: bench-cifar
 bench-cifar: install ## The same on CIFAR-10 (a GPU; BUDGET=cpu: smaller, within an hour on two cores)
