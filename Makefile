@@ -84,7 +84,7 @@ paper-senn: install ## SENN's Figures 2 to 4 over five seeds (40 minutes)
 	$(BIN)/python scripts/senn.py moons curve mnist subsets $(DATA_OPTION)
 
 .PHONY: paper-fold
-paper-fold: install ## Fold's Figure 1 and Table 1 over five seeds beside static nets (an hour)
+paper-fold: install ## Fold's Figure 1 and Table 1 over five seeds beside static nets (an hour and a half)
 	$(BIN)/python scripts/fold.py --write
 	$(BIN)/python scripts/baselines.py fold_mnist_50 $(DATA_OPTION)
 	$(BIN)/python scripts/baselines.py fold_mnist_100 $(DATA_OPTION)
