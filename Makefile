@@ -81,7 +81,7 @@ paper-tiny: install ## TINY's Figures 5, 6 and 11 to 13 on MNIST (15 minutes)
 
 .PHONY: paper-senn
 paper-senn: install ## SENN's Figures 2 to 4 over five seeds (40 minutes)
-	$(BIN)/python scripts/senn.py moons curve mnist subsets $(DATA_OPTION)
+	$(BIN)/python scripts/senn.py moons curve mnist subsets --write $(DATA_OPTION)
 
 .PHONY: paper-fold
 paper-fold: install ## Fold's Figure 1 and Table 1 over five seeds beside static nets (an hour and a half)

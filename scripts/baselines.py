@@ -26,6 +26,7 @@ import pandas as pd
 from scipy import stats
 
 ROOT = Path(__file__).resolve().parent.parent
+NOTES = "<!-- notes: kept when the page is made again -->"
 
 
 @dataclass(frozen=True)
@@ -129,6 +130,14 @@ def _folder(comparison: str, way: str, seed: int) -> Path:
     return ROOT / "outputs" / "baselines" / comparison / way.replace(", ", "-").replace(" ", "_") / str(seed)
 
 
+def write_page(name: str, text: str) -> None:
+    """docs/results/<name>.md: what was measured, and below it the notes that the page had."""
+    page = ROOT / "docs" / "results" / f"{name}.md"
+    had = page.read_text(encoding="utf-8") if page.exists() else ""
+    _, mark, notes = had.partition(NOTES)
+    page.write_text(f"{text.rstrip()}\n" + (f"\n{mark}{notes}" if mark else ""), encoding="utf-8")
+
+
 def train_once(run: Path, overrides: list[str]) -> None:
     """`grow train` into this folder, unless it holds the finished run already."""
     if (run / "summary.json").exists():
@@ -145,14 +154,14 @@ def train_once(run: Path, overrides: list[str]) -> None:
 def train(name: str, seeds: int, more: list[str], jobs: int) -> None:
     """Every way with every seed that is not there yet, so many at a time."""
     comparison = COMPARISONS[name]
+    runs = [
+        (_folder(name, way, seed), [*comparison.recipe, *overrides, *more, f"seed={seed}"])
+        for seed in range(seeds)
+        for way, overrides in comparison.ways.items()
+    ]
     with ThreadPoolExecutor(jobs) as pool:
-        runs = [
-            pool.submit(train_once, _folder(name, way, seed), [*comparison.recipe, *overrides, *more, f"seed={seed}"])
-            for seed in range(seeds)
-            for way, overrides in comparison.ways.items()
-        ]
-        for run in runs:
-            run.result()
+        for _ in pool.map(train_once, *zip(*runs, strict=True)):  # when one fails, those not begun are dropped
+            pass
 
 
 def read(name: str, seeds: int) -> pd.DataFrame:
@@ -254,7 +263,7 @@ def main() -> None:
     words = ["python scripts/baselines.py", options.comparison, f"--seeds {options.seeds}", *options.overrides]
     words += ["--cifar-images DIR"] * bool(images)
     text = tabulate(read(options.comparison, options.seeds), options.comparison, options.seeds, " ".join(words))
-    (ROOT / "docs" / "results" / f"{options.comparison}.md").write_text(text, encoding="utf-8")
+    write_page(options.comparison, text)
     print(text)
 
 

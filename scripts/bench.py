@@ -107,7 +107,8 @@ BENCHES = {
         {"tiny": ["method.significance=false", "method.best_update=false"]},
         ["experiment=tiny_mnist", "trigger.every=0.1", "evaluate.every=0.1"],
         {"tiny": ("static-flops", "static-steps", "random-replay")},
-        note="Chosen on the validation split: units every tenth of an epoch, the present weights left to the optimizer.",
+        note="The best on the validation split of seven configurations of 25 epochs that were tried: units every tenth of an "
+        "epoch, the present weights left to the optimizer.",
     ),
     # a net of the final size is far from trained then, so that steps of a small one are worth their FLOPs
     "short_3": Bench(

@@ -13,7 +13,7 @@ import json
 from typing import Any
 
 import pandas as pd
-from baselines import ROOT, train_once
+from baselines import ROOT, train_once, write_page
 
 EXPERIMENTS = ("fold_sines", "fold_quadratics")
 
@@ -71,7 +71,7 @@ def main() -> None:
     page = "\n".join(text) + "\n"
     print(page)
     if options.write:
-        (ROOT / "docs" / "results" / "fold_planes.md").write_text(page, encoding="utf-8")
+        write_page("fold_planes", page)
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from baselines import ROOT, train_once
+from baselines import ROOT, train_once, write_page
 from scipy import stats
 
 SUBSETS = ("0.02", "0.05", "0.15", "0.4", "1.0")
@@ -142,7 +142,7 @@ def main() -> None:
         ]
         print("\n".join(text), flush=True)
         if options.write:
-            (ROOT / "docs" / "results" / f"senn_{experiment}.md").write_text("\n".join(text) + "\n")
+            write_page(f"senn_{experiment}", "\n".join(text))
 
 
 if __name__ == "__main__":

@@ -54,6 +54,7 @@ def test_every_benchmark_is_on_a_page_that_the_makefile_makes(bench: ModuleType)
     assert sorted(on_pages) == sorted(bench.BENCHES)
     makefile = (SCRIPTS.parent / "Makefile").read_text()
     assert "bench.py mnist" in makefile
+    assert "bench.py closest" in makefile
     assert "bench.py cifar_$(BUDGET)" in makefile
     assert "bench.py alether" in makefile
 
@@ -66,6 +67,19 @@ def test_steps_to_recover_are_counted_from_the_event_to_the_first_loss_as_low(be
     assert (found["jump"], found["settled"]) == pytest.approx((0.5, 0.1))
     never = bench._event(event | {"step": 40}, metrics)
     assert never["recover"] != never["recover"], "no evaluation comes after it"
+
+
+def test_a_page_that_is_made_again_keeps_its_notes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    baselines = _load("baselines")
+    monkeypatch.setattr(baselines, "ROOT", tmp_path)
+    page = tmp_path / "docs" / "results" / "page.md"
+    page.parent.mkdir(parents=True)
+    baselines.write_page("page", "first")
+    assert page.read_text() == "first\n"
+    page.write_text(f"first\n\n{baselines.NOTES}\n\nA note.\n")
+    for _ in range(2):
+        baselines.write_page("page", "second\n")
+        assert page.read_text() == f"second\n\n{baselines.NOTES}\n\nA note.\n"
 
 
 @pytest.mark.slow
