@@ -169,9 +169,8 @@ def _draw_curves(comparison: Comparison, cost: str, axes: Axes) -> None:
     margin = max(0.1 * abs(high), 2 * (high - low))
     axes.set_ylim(low - margin, high + 0.15 * margin)
     _log_scale(axes)
-    axes.set_xlim(
-        left=0.9 * min(grid[np.argmax(mean >= low - margin)] for mean in means)
-    )  # where there is something to see
+    seen_from = min(grid[np.argmax(mean >= low - margin)] for mean in means)
+    axes.set_xlim(left=0.9 * seen_from)
     axes.set_xlabel(cost)
     axes.set_ylabel(f"validation {'accuracy' if comparison.percent else 'R²'}")
     axes.spines[["top", "right"]].set_visible(False)

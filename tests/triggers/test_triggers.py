@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 
+from grow_cli.commands.train import compose
 from grow_cli.theory.history import History
 from grow_cli.training.state import Progress
 from grow_cli.triggers.at import AtOption
@@ -95,6 +96,19 @@ def test_every_fires_once_per_interval(unit: str) -> None:
         if fired[-1]:
             trigger.reset(seen)
     assert fired == [False, False, True] * 3
+
+
+def test_an_interval_that_evaluations_cut_short_is_said() -> None:
+    def said(*overrides: str) -> list[str]:
+        config = compose(["trigger=every", "evaluate.every=0.5", *overrides])
+        return config.trigger.check_run(config)
+
+    assert "evaluate.every=0.5" in said("method=random_width", "trigger.every=0.1")[0]
+    assert not said("method=random_width", "trigger.every=0.5")
+    assert not said("method=random_width", "trigger.every=0.1", "trigger.unit=steps"), (
+        "these cannot be held against epochs"
+    )
+    assert not said("method=static", "trigger.every=0.1"), "nothing grows"
 
 
 @pytest.mark.parametrize("steps_per_epoch", [94, 96, 703, 1000, 1407])
