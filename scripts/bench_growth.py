@@ -7,11 +7,11 @@ pass (forward, loss, backward; no optimizer) just before it; the median of these
 of the best times. The net is copied before a step, and the copy is not timed.
 
 A step of ours: two passes for the statistics, significance threshold included, solving, the amplitudes of best update and
-new neurons on 500 samples, and widening the net: by as many neurons as are asked for, whatever the threshold says. A step
-of gromo's (`pip install '.[bench]'`): its `compute_statistics`, `compute_optimal_updates` with as many neurons at most, and
-`apply_change`; for the MLP with its line search for the amplitude on the same 500 samples, too, which takes minutes for the
-convolutions (`--line-search`). Memory is measured in fresh processes: the peak of the step above what was resident before
-it, divided by that of the plain pass. `--write` makes docs/results/growth_speed.md.
+new neurons on as many samples as a run takes, and widening the net: by as many neurons as are asked for, whatever the
+threshold says. A step of gromo's (`pip install '.[bench]'`): its `compute_statistics`, `compute_optimal_updates` with as
+many neurons at most, and `apply_change`; for the MLP with its line search for the amplitude on the same samples, too, which
+takes minutes for the convolutions (`--line-search`). Memory is measured in fresh processes: the peak of the step above what
+was resident before it, divided by that of the plain pass. `--write` makes docs/results/growth_speed.md.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from grow_cli.data.sample import Sample
-from grow_cli.methods.widening.searching import offer_of
+from grow_cli.methods.widening.searching import offer_of, samples_for
 from grow_cli.methods.widening.statistics import Collector, Statistics
 from grow_cli.models.modules.sites import WidthSite
 from grow_cli.surgery.apply import apply
@@ -50,7 +50,6 @@ if TYPE_CHECKING:
 
 THREADS = 2
 MOST = 16
-SEARCH_SAMPLES = 500
 HALVINGS = 12
 RTOL = 1e-6
 CLASSES = 10
@@ -116,7 +115,9 @@ def setting(name: str) -> Setting:
         head = (nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(32, CLASSES))
         net = nn.Sequential(first, nn.SELU(), second, nn.SELU(), *head)
     made = _samples(batches, size, shape)
-    x, y = (torch.cat(part)[:SEARCH_SAMPLES] for part in zip(*made[: -(-SEARCH_SAMPLES // size)], strict=True))
+    with torch.no_grad():
+        searched = samples_for(net[:3](made[0][0][:1]).numel())
+    x, y = (torch.cat(part)[:searched] for part in zip(*made[: -(-searched // size)], strict=True))
     return Setting(name, what, kernel, target, net, made, (x, y))
 
 
@@ -453,8 +454,7 @@ def peak(name: str, what: str) -> int:
     run(small, few, known)  # libraries load their code and allocate their own buffers once
     reset_peak_memory()
     before = peak_memory() or 0
-    x, y = of.search
-    run(of.batches, (x[: len(of.batches[0][1])], y[: len(of.batches[0][1])]) if what == "equal" else (x, y), known)
+    run(of.batches, of.search, known)
     return (peak_memory() or 0) - before
 
 
@@ -473,11 +473,7 @@ def memory(threads: int) -> list[str]:
     lines = ["| growth step | plain pass | growth step | ratio | target |", "|---|---|---|---|---|"]
     for name, (what, kernel, _) in SETTINGS.items():
         plain = megabytes(name, "plain")
-        steps = (
-            {"": "step", ", amplitudes on 256 samples": "equal"}
-            if kernel is not None
-            else {", later event": "later", ", first event": "step"}
-        )
+        steps = {"": "step"} if kernel is not None else {", later event": "later", ", first event": "step"}
         for label, kind in steps.items():
             own = megabytes(name, kind)
             met = "met" if own <= MEMORY_TARGET * plain else "missed"
@@ -491,10 +487,10 @@ HEAD = f"""# Speed and memory of a growth step
 Made by `{COMMAND} --write` (also in `make bench-speed`) on {{machine}}.
 
 One TINY growth step in units of a plain forward+backward pass over the same samples, in one process. The first
-event of a run has to compute S of the raw inputs (and `grow` does so on the whole training split, once); every later event
-at the first hidden layer of an MLP knows it. Where S is small, as in front of a convolution, there is no such difference.
-At most {MOST} neurons are added; amplitudes are searched on {SEARCH_SAMPLES} samples. gromo's line search is run for the
-MLP only: for the convolutions its hundreds of evaluations take minutes (`--line-search`).
+event of a run has to compute S of the raw inputs (once, on at most method.max_samples); every later event
+at the first hidden layer of an MLP knows it. Where S is small, as in front of a convolution, there is no such
+difference. At most {MOST} neurons are added; amplitudes are searched on 500 samples, for the convolutions on 256. gromo's
+line search is run for the MLP only: for the convolutions its hundreds of evaluations take minutes (`--line-search`).
 """
 
 

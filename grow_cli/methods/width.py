@@ -237,12 +237,15 @@ class SampledOption(WidthOption):
 class SearchedOption(WidthOption):
     """Base of the schemas of methods that search for an amplitude."""
 
-    search_samples: int = 500
-    """Minibatch on which amplitudes are judged (TINY, Algorithm 2)."""
+    search_samples: int | None = None
+    """Minibatch on which amplitudes are judged (TINY, Algorithm 2); null: 500, from 256 on where images are large."""
     halvings: int = 12
     """Amplitudes are tried from ε = 1 down to 2^-halvings; 0 is tried, too."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check(self.search_samples >= 1, f"method.search_samples={self.search_samples}: must be 1 or more")
+        check(
+            self.search_samples is None or self.search_samples >= 1,
+            f"method.search_samples={self.search_samples}: must be 1 or more, or null for as many as it takes",
+        )
         check(0 <= self.halvings <= 40, f"method.halvings={self.halvings}: must be from 0 to 40")

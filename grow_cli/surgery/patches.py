@@ -17,6 +17,7 @@ exact, and the amplitude is searched for anyway.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import cached_property
 from itertools import pairwise
 from typing import cast
@@ -28,6 +29,9 @@ from torch.nn import functional as F
 from grow_cli.errors import UserError
 from grow_cli.models.modules.layers import LinearMap
 from grow_cli.models.modules.sites import WidthSite
+
+# Rows from which a symmetric product is worth being split.
+_LARGE = 256
 
 _TRANSPARENT = (nn.Identity, nn.Dropout, nn.BatchNorm1d, nn.BatchNorm2d)
 
@@ -99,7 +103,7 @@ class SitePatches:
         weights = self._readings(columns.shape[-2], columns.shape[-1]).to(columns)
         if weights.numel() == 1 or (weights == weights[0, 0]).all():
             return outer(flat) * weights[0, 0]
-        return (columns * weights).flatten(1) @ flat.T
+        return outer(flat, weights.expand(columns.shape[1:]).flatten())
 
     def cross(self, columns: Tensor, goal: Tensor) -> Tensor:
         """Σ P [V_d]ᵀ (p, m · offsets), the offsets of an output side by side."""
@@ -186,18 +190,29 @@ def affine(linear: LinearMap, x: Tensor, rows: Tensor) -> Tensor:
     return y
 
 
-def outer(columns: Tensor) -> Tensor:
-    """X Xᵀ of X (p, columns); where it is large, only the blocks on and above the diagonal are multiplied."""
+def outer(columns: Tensor, weights: Tensor | None = None) -> Tensor:
+    """X diag(w) Xᵀ of X (p, columns); where it is large, only the blocks on and above the diagonal are multiplied."""
     p = len(columns)
-    if p < 256:
-        return columns @ columns.T
-    edges = [p * i // 4 for i in range(5)]
+    weighted = columns if weights is None else columns * weights
+    if p < _LARGE:
+        return weighted @ columns.T
     result = columns.new_empty(p, p)
-    for a, b in pairwise(edges):
-        block = columns[a:b] @ columns[a:].T
+    for a, b in _quarters(p):
+        block = weighted[a:b] @ columns[a:].T
         result[a:b, a:] = block
         result[a:, a:b] = block.T
     return result
+
+
+def outer_flops(p: int, columns: int) -> int:
+    """Of `outer`."""
+    if p < _LARGE:
+        return 2 * p * p * columns
+    return sum(2 * (b - a) * (p - a) * columns for a, b in _quarters(p))
+
+
+def _quarters(p: int) -> Iterator[tuple[int, int]]:
+    return pairwise(p * i // 4 for i in range(5))
 
 
 def patches_of(x: Tensor, linear: LinearMap, *, ones: bool = True) -> Tensor:

@@ -13,8 +13,11 @@ import torch
 from torch import Tensor, nn
 
 from grow_cli.methods.base import Plan
+from grow_cli.methods.widening import searching, statistics
+from grow_cli.methods.widening.searching import samples_for, search_batch
 from grow_cli.surgery.apply import apply
 from grow_cli.surgery.measure import function_change, measure
+from grow_cli.theory.bottleneck import whitening_of
 from grow_cli.training.growth import grow as grow_once
 
 METHODS = ["tiny", "gradmax", "net2net", "random_width"]
@@ -149,6 +152,43 @@ def test_amplitude_zero_adds_nothing(make: Any, monkeypatch: Any) -> None:
     found = event(loop)
     assert found["proposals"] == 0
     assert "no amplitude" in found["details"]["reason"]
+
+
+def test_second_moments_of_raw_inputs_are_computed_once_on_samples_from_the_whole_split(
+    make: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(statistics, "_WORTH_KEEPING", 1)
+    loop = make("method=tiny", "model=mlp_tiny", "method.max_samples=100", "method.significance=false")
+    run, observer = loop.run, loop.method.observer
+    event(loop)
+    assert list(observer._known) == ["hidden 1"]  # what enters the second layer changes
+    kept = observer._known["hidden 1"]
+    x = run.data.prepare(run.data.train.x[::3]).flatten(1).double()
+    assert 70 < len(x) <= 100
+    columns = torch.cat([x, torch.ones(len(x), 1)], dim=1)
+    expected = whitening_of(columns.T @ columns / len(x), loop.method.option.rtol)
+    torch.testing.assert_close(kept @ kept.T, expected @ expected.T, rtol=1e-3, atol=1e-3)
+    first, second = (observer.observe(run, run.model.width_sites())[1] for _ in range(2))
+    assert observer._known["hidden 1"] is kept
+    assert first == second
+    observer._known.clear()
+    assert observer.observe(run, run.model.width_sites())[1] == first + 2 * len(x) * columns.shape[1] ** 2
+
+
+@pytest.mark.parametrize(
+    ("numbers", "samples"), [(10, 500), (16 * 32 * 32, 500), (32 * 32 * 32, 256), (64 * 112**2, 256)]
+)
+def test_fewer_samples_judge_amplitudes_where_images_are_large(numbers: int, samples: int) -> None:
+    assert samples_for(numbers) == samples
+
+
+def test_as_many_samples_as_asked_for_judge_amplitudes(make: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(searching, "_NUMBERS", 1)
+    run = make("method=tiny", "model=mlp_tiny").run
+    monkeypatch.setattr(searching, "_MOST", 60)
+    monkeypatch.setattr(searching, "_FEWEST", 20)
+    sites = run.model.width_sites()
+    assert [len(search_batch(run, sites, asked)[1]) for asked in (None, 7, 200)] == [20, 7, 200]
 
 
 def test_the_batch_grows_with_the_root_of_the_complexity(make: Any) -> None:

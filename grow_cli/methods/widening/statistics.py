@@ -17,7 +17,7 @@ from grow_cli.data.sample import Sample
 from grow_cli.models.modules.layers import LinearMap
 from grow_cli.models.modules.sites import WidthSite
 from grow_cli.surgery.flops import flops_per_sample
-from grow_cli.surgery.patches import SitePatches, affine, outer
+from grow_cli.surgery.patches import SitePatches, affine, outer, outer_flops
 from grow_cli.surgery.signals import Signals, signals
 from grow_cli.theory.bottleneck import best_update_of, spurious, whitening_of
 from grow_cli.theory.expansion import double
@@ -138,7 +138,7 @@ class _SiteSums:
             self.sums.add("goal", outer(goals))
             self.columns += goals.shape[1]
             m, columns = goals.shape
-            self.asked.products += 2 * columns * (q * q + q * m + m * m)
+            self.asked.products += 2 * columns * q * m + outer_flops(q, columns) + outer_flops(m, columns)
 
     def solve_update(self) -> None:
         sums = self.sums.of
@@ -160,7 +160,7 @@ class _SiteSums:
             self._add_cross("cross", columns, goal)
             if whiten:
                 self.sums.add("inputs", patches.gram(columns))
-                asked.products += 2 * columns[0].numel() * patches.fan_in**2
+                asked.products += outer_flops(patches.fan_in, columns[0].numel())
         if asked.significance and not self.null_samples and not self._one_goal(seen):
             self._add_null(seen)
 
@@ -267,7 +267,7 @@ class Observer:
             raw = seen.inputs.data_ptr() == x.data_ptr() and run.data.augment is None
             if self.whiten and raw and patches.fan_in >= _WORTH_KEEPING and site.name not in self._known:
                 shape = seen.inputs.shape[1:]
-                self._known[site.name], products = _inputs_whitening(run, patches, shape, self.rtol)
+                self._known[site.name], products = _inputs_whitening(run, patches, shape, self.rtol, self.most)
         n = min(round(needed), self.most) if self.samples is None else self.samples
         n = min(n, len(run.data.train))
         batch_size = max(run.batches.batch_size, min(_BATCH, run.config.evaluate.batch_size))
@@ -280,13 +280,17 @@ class Observer:
         return found, products + collector.products + passes * 2 * forward * n
 
 
-def _inputs_whitening(run: Run, patches: SitePatches, shape: torch.Size, rtol: float) -> tuple[Tensor, int]:
-    """Of the net's own inputs, over the whole training split, and its FLOPs: they do not change, so once is enough."""
+def _inputs_whitening(run: Run, patches: SitePatches, shape: torch.Size, rtol: float, most: int) -> tuple[Tensor, int]:
+    """Of the net's own inputs and its FLOPs: they do not change, so once is enough.
+
+    On every so many-th of the training samples, at most `most`: the same ones when a run goes on after an interruption.
+    """
     sums, products = _Sums(), 0
-    for x in run.data.train.x.split(_BATCH):
+    chosen = run.data.train.x[:: -(-len(run.data.train) // most)]
+    for x in chosen.split(_BATCH):
         inputs = run.data.prepare(x).view(len(x), *shape)
         for (piece,) in _pieces(_numbers(patches.site.producer, inputs), inputs):
             columns = patches.fan_in_columns(piece)
             sums.add("inputs", patches.gram(columns))
-            products += 2 * columns[0].numel() * patches.fan_in**2
-    return whitening_of(sums.of["inputs"] / len(run.data.train), rtol), products
+            products += outer_flops(patches.fan_in, columns[0].numel())
+    return whitening_of(sums.of["inputs"] / len(chosen), rtol), products
