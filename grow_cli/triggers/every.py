@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -26,9 +27,18 @@ class Every(Trigger):
 
     def update(self, run: Run) -> Verdict:
         since = self._now(run) - self._last
-        # evaluations lie on whole steps: one that is meant to come after `every` epochs may come half a step before
-        early = (0.5 + 1e-6) / run.batches.steps_per_epoch if self.unit == "epochs" else 1e-9 * self.every
+        early = self._rounded_away(run) if self.unit == "epochs" else 1e-9 * self.every
         return Verdict(since >= self.every - early, {f"{self.unit}_since": since})
+
+    def _rounded_away(self, run: Run) -> float:
+        """Evaluations lie on whole steps: the one that is meant to come after `every` epochs may come so much before.
+
+        Each distance between two is rounded by half a step at most, and half a distance is nearest.
+        """
+        evaluate, epoch = run.config.evaluate, run.batches.steps_per_epoch
+        distance = evaluate.every * epoch if evaluate.unit == "epochs" else evaluate.every
+        evaluations = math.ceil(self.every * epoch / distance - 1e-6)
+        return (min(evaluations, max(1, distance)) / 2 + 1e-6) / epoch
 
     def reset(self, run: Run) -> None:
         self._last = self._now(run)
@@ -46,7 +56,7 @@ class Every(Trigger):
 @option("trigger", "every")
 @dataclass
 class EveryOption(TriggerOption):
-    """Read at evaluations: an interval below the distance between them fires at each."""
+    """Read at evaluations: an interval is as long as the next multiple of the distance between them."""
 
     every: float = 10
     unit: str = "epochs"
@@ -61,11 +71,14 @@ class EveryOption(TriggerOption):
 
     def check_run(self, config: Config) -> list[str]:
         evaluate = config.evaluate
-        if not config.method.grows or self.unit != evaluate.unit or self.every >= evaluate.every:
+        if not config.method.grows or self.unit != evaluate.unit:
+            return []
+        evaluations = self.every / evaluate.every
+        if math.isclose(evaluations, round(evaluations), rel_tol=1e-6):
             return []
         return [
-            f"trigger.every={self.every:g} {self.unit} will be {evaluate.every:g}: triggers are read at evaluations only "
-            f"(evaluate.every={evaluate.every:g})"
+            f"trigger.every={self.every:g} {self.unit} will be {math.ceil(evaluations) * evaluate.every:g}: triggers are "
+            f"read at evaluations only (evaluate.every={evaluate.every:g})"
         ]
 
     def build(self) -> Trigger:

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from grow_cli.commands.train import compose
+from grow_cli.config import Evaluate
 from grow_cli.theory.history import History
 from grow_cli.training.state import Progress
 from grow_cli.triggers.at import AtOption
@@ -30,6 +31,7 @@ class Seen:
     measured: dict[str, float] = field(default_factory=dict)
     history: History | None = None
     batches: Any = field(default_factory=lambda: SimpleNamespace(steps_per_epoch=10))
+    config: Any = field(default_factory=lambda: SimpleNamespace(evaluate=Evaluate()))
 
 
 def _history(path: torch.Tensor) -> History:
@@ -98,31 +100,36 @@ def test_every_fires_once_per_interval(unit: str) -> None:
     assert fired == [False, False, True] * 3
 
 
-def test_an_interval_that_evaluations_cut_short_is_said() -> None:
+def test_an_interval_that_evaluations_change_is_said() -> None:
     def said(*overrides: str) -> list[str]:
         config = compose(["trigger=every", "evaluate.every=0.5", *overrides])
         return config.trigger.check_run(config)
 
-    assert "evaluate.every=0.5" in said("method=random_width", "trigger.every=0.1")[0]
+    assert "trigger.every=0.1 epochs will be 0.5:" in said("method=random_width", "trigger.every=0.1")[0]
+    assert "trigger.every=0.7 epochs will be 1:" in said("method=random_width", "trigger.every=0.7")[0]
     assert not said("method=random_width", "trigger.every=0.5")
+    assert not said("method=random_width", "trigger.every=0.3", "evaluate.every=0.1"), "0.3 / 0.1 is 2.9999999999999996"
     assert not said("method=random_width", "trigger.every=0.1", "trigger.unit=steps"), (
         "these cannot be held against epochs"
     )
     assert not said("method=static", "trigger.every=0.1"), "nothing grows"
 
 
-@pytest.mark.parametrize("steps_per_epoch", [94, 96, 703, 1000, 1407])
-@pytest.mark.parametrize("every", [0.1, 0.3, 1 / 3, 0.75])
-def test_every_fires_at_each_evaluation_that_is_as_far_from_the_last(every: float, steps_per_epoch: int) -> None:
-    option, distance = EveryOption(every=every), round(every * steps_per_epoch)
-    trigger = option.build()
-    for step in range(distance, 200 * distance, distance):
-        seen: Any = Seen(Progress(step=step, epoch=step / steps_per_epoch))
-        seen.batches.steps_per_epoch = steps_per_epoch
-        assert trigger.update(seen).fires, step
-        trigger.reset(seen)
-        seen.progress.epoch += (distance - 1) / steps_per_epoch
-        assert not trigger.update(seen).fires, "an evaluation a step before"
+@pytest.mark.parametrize("steps_per_epoch", [94, 96, 422, 703, 1000, 1407])
+@pytest.mark.parametrize("evaluations", [1, 2, 3, 10])
+@pytest.mark.parametrize("distance", [0.1, 0.3, 1 / 3, 0.75])
+def test_every_fires_at_each_evaluation_that_is_as_far_from_the_last(
+    distance: float, evaluations: int, steps_per_epoch: int
+) -> None:
+    trigger = EveryOption(every=evaluations * distance).build()
+    steps = round(distance * steps_per_epoch)
+    for number in range(1, 300):
+        seen: Any = Seen(Progress(step=number * steps, epoch=number * steps / steps_per_epoch))
+        seen.batches.steps_per_epoch, seen.config.evaluate.every = steps_per_epoch, distance
+        fires = trigger.update(seen).fires
+        assert fires == (number % evaluations == 0), number
+        if fires:
+            trigger.reset(seen)
 
 
 def test_at_fires_once_at_the_first_evaluation_at_or_after_each_step() -> None:
