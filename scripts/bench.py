@@ -95,8 +95,10 @@ def _study(title: str, recipe: list[str], steps: int) -> Bench:
     return Bench(title, _STUDY, [*recipe, *plain, *budget, *rest], controls, 10, cifar, _STUDY_NOTE, events=True)
 
 
+# TINY's best on the validation split of MNIST
+_TINY = ["method.significance=false", "method.best_update=false", "method.rtol=1e-2"]
 _SHORT = {
-    "tiny": ["method.significance=false"],
+    "tiny": _TINY,
     "gradmax": ["method=gradmax"],
     "net2net": ["method=net2net"],
     "random": ["method=random_width"],
@@ -104,11 +106,13 @@ _SHORT = {
 BENCHES = {
     "closest": Bench(
         "MNIST: TINY as it comes closest to its static-flops control",
-        {"tiny": ["method.significance=false", "method.best_update=false"]},
+        {"tiny": _TINY},
         ["experiment=tiny_mnist", "trigger.every=0.1", "evaluate.every=0.1"],
         {"tiny": ("static-flops", "static-steps", "random-replay")},
-        note="The best on the validation split of seven configurations of 25 epochs that were tried: units every tenth of an "
-        "epoch, the present weights left to the optimizer.",
+        note="The best on the validation split of eight configurations of 25 epochs that were tried: units every tenth of an "
+        "epoch, the present weights left to the optimizer, and directions of the inputs left out that hold less than a "
+        "hundredth of the largest second moment (chosen on five other seeds: 98.52 % on the validation split, against "
+        "98.41 with a thousandth).",
     ),
     # a net of the final size is far from trained then, so that steps of a small one are worth their FLOPs
     "short_3": Bench(
