@@ -135,10 +135,8 @@ class _SiteSums:
             goals = self.patches.goal_columns(goal)
             self.sums.add("read", outer(read_columns))
             self.sums.add("read goal", read_columns @ goals.T)
-            self.sums.add("goal", outer(goals))
-            self.columns += goals.shape[1]
-            m, columns = goals.shape
-            self.asked.products += 2 * columns * q * m + outer_flops(q, columns) + outer_flops(m, columns)
+            self.asked.products += 2 * goals.numel() * q + outer_flops(q, goals.shape[1])
+            self._add_goals(goals, one=self._one_goal(seen))
 
     def solve_update(self) -> None:
         sums = self.sums.of
@@ -151,8 +149,7 @@ class _SiteSums:
         change = None if self.reached is None else self.reached.to(seen.goal)
         for inputs, middle, goal in _pieces(self._widest(seen), seen.inputs, seen.middle, seen.goal):
             if change is None:
-                self.sums.add("goal", outer(patches.goal_columns(goal)))
-                self.columns += goal.numel() // patches.outputs
+                self._add_goals(patches.goal_columns(goal), one=self._one_goal(seen))
             else:
                 goal = goal - affine(site.consumer, middle, change)
             self.sums.add("left", goal.square().sum())
@@ -163,6 +160,14 @@ class _SiteSums:
                 asked.products += outer_flops(patches.fan_in, columns[0].numel())
         if asked.significance and not self.null_samples and not self._one_goal(seen):
             self._add_null(seen)
+
+    def _add_goals(self, goals: Tensor, *, one: bool) -> None:
+        """Of goals (m, columns); their covariance is asked for where each sample has but one."""
+        self.columns += goals.shape[1]
+        self.sums.add("goal", goals.square().sum())
+        if one and self.asked.significance:
+            self.sums.add("goals", outer(goals))
+            self.asked.products += outer_flops(*goals.shape)
 
     def _add_cross(self, name: str, columns: Tensor, goal: Tensor) -> None:
         patches = self.patches
@@ -202,7 +207,7 @@ class _SiteSums:
             cross=sums["cross"] / n,
             whitening=whitening,
             update=self.update,
-            goal=float(sums["goal"].trace()) / n,
+            goal=float(sums["goal"]) / n,
             bottleneck=float(sums["left"]) / n,
             threshold=self._threshold(n, whitening),
             reads=self.columns,
@@ -216,7 +221,7 @@ class _SiteSums:
             null = whitening.T @ self.sums.of["null"] / self.null_samples
             return float(torch.linalg.matrix_norm(null, 2)) * (self.null_samples / n) ** 0.5
         seed = int(torch.randint(2**62, ()))
-        covariance = self.sums.of["goal"] / self.columns
+        covariance = self.sums.of["goals"] / self.columns
         return spurious(whitening.shape[1], covariance, n, torch.Generator().manual_seed(seed))
 
 
