@@ -36,10 +36,10 @@ def signals(
     read = [(Tap(site.producer, entering=True), Tap(site.consumer, entering=True)) for site in sites]
     trace = Trace(model, x, [Tap(site.consumer) for site in sites], seen=[tap for pair in read for tap in pair])
     with torch.enable_grad():
-        gradients = trace.gradients(loss(trace.outputs, y) * len(y))
+        goals = trace.gradients(loss(trace.outputs, y) * -len(y))
     return [
-        Signals(trace.seen[inputs], trace.seen[middle], -gradient)
-        for (inputs, middle), gradient in zip(read, gradients, strict=True)
+        Signals(trace.seen[inputs], trace.seen[middle], goal)
+        for (inputs, middle), goal in zip(read, goals, strict=True)
     ]
 
 
@@ -142,7 +142,7 @@ class Tail:
         handles = [part.register_forward_hook(keep) for part in parts]
         try:
             with evaluation_mode(model):
-                model(x)
+                self.result: Tensor = model(x)
         finally:
             for handle in handles:
                 handle.remove()

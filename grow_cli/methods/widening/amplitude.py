@@ -66,13 +66,14 @@ class Search:
         size = max(1, _PART // numbers)
         self.parts = [Part(model, site, *xy) for xy in zip(x.split(size), y.split(size), strict=True)]
         self.evaluations = 0
-        self.loss = self._measure(lambda part: part.outputs)
+        self.loss = self._measure(lambda part: part.tail.result)
         """Without anything added since the last `keep`."""
 
-    def _measure(self, outputs: Effect) -> float:
+    def _measure(self, results: Callable[[Part], Tensor]) -> float:
+        """The mean loss of what the net puts out for each part."""
         self.evaluations += 1
         with torch.no_grad():
-            losses = [self._loss_of(part.tail(outputs(part)), part.y) * len(part.y) for part in self.parts]
+            losses = [self._loss_of(results(part), part.y) * len(part.y) for part in self.parts]
             value = float(torch.stack(losses).sum()) / self.samples
         return value if math.isfinite(value) else math.inf
 
@@ -93,7 +94,7 @@ class Search:
 
         def attempt(k: int, sign: int) -> float:
             epsilon = 2.0**-k
-            value = self._measure(lambda part: moved(part, epsilon, sign))
+            value = self._measure(lambda part: part.tail(moved(part, epsilon, sign)))
             found.tried.append((sign * epsilon, value))
             if value < found.loss:
                 found.epsilon, found.sign, found.loss = epsilon, sign, value
