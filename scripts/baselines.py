@@ -86,7 +86,7 @@ COMPARISONS = {
         ["experiment=tiny_mnist_paper"],
         _WIDTH,
         "Equal schedule, equal limits at every event (a method adds as many units as it finds), equal final widths; 4 epochs at "
-        "a constant small rate. TINY's GFLOPs hold 67 for the second moments of the raw inputs, computed once.",
+        "a constant small rate. TINY's GFLOPs hold 8 for the second moments of the raw inputs, computed once.",
     ),
     "width_mnist_annealed": Comparison(
         "Width growth on MNIST from [1, 1] to [110, 51], trained to the end",

@@ -408,7 +408,9 @@ def bench(of: Setting, repetitions: int, gromo_repetitions: int, line_search: bo
         if of.kernel == 1:
             groups.append((gromo_repetitions, gromo_variants(of, line_search, full=True)))
     best = measure(lambda: plain_pass(of.net, of.batches), groups)
-    lines = [f"### {of.what}", "", f"Plain pass over the {of.samples} samples: {1e3 * best:.0f} ms at best.", ""]
+    lines = [f"### {of.what}", "", f"Plain pass over the {of.samples} samples: {1e3 * best:.0f} ms at best. "]
+    lines[-1] += f"Amplitudes are searched on {len(of.search[1])} samples."
+    lines.append("")
     lines += ["| growth step | plain passes, median | best / best | target | neurons added |", "|---|---|---|---|---|"]
     for _, members in groups:
         for variant in members:
@@ -489,8 +491,8 @@ Made by `{COMMAND} --write` (also in `make bench-speed`) on {{machine}}.
 One TINY growth step in units of a plain forward+backward pass over the same samples, in one process. The first
 event of a run has to compute S of the raw inputs (once, on at most method.max_samples); every later event
 at the first hidden layer of an MLP knows it. Where S is small, as in front of a convolution, there is no such
-difference. At most {MOST} neurons are added; amplitudes are searched on 500 samples, for the convolutions on 256. gromo's
-line search is run for the MLP only: for the convolutions its hundreds of evaluations take minutes (`--line-search`).
+difference. At most {MOST} neurons are added. gromo's line search is run for the MLP only: for the convolutions its
+hundreds of evaluations take minutes (`--line-search`).
 """
 
 

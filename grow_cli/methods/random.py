@@ -43,7 +43,7 @@ class RandomUnits(WidthMethod):
         from grow_cli.methods.widening.searching import offer_of, search_batch
         from grow_cli.surgery.patches import SitePatches
 
-        batch = search_batch(run, sites, self.option.search_samples)
+        batch = search_batch(run, self.option.search_samples)
         for site in sites:
             patches = SitePatches(site)
             k = room(run, site)

@@ -79,7 +79,7 @@ class Replay(WidthMethod):
 
         patches = SitePatches(site)
         alpha, omega = torch.randn(k, patches.fan_in), torch.randn(patches.fan_out, k)
-        batch = search_batch(run, [site], self.option.search_samples)
+        batch = search_batch(run, self.option.search_samples)
         details: dict[str, Any] = {"site": site.name, "units": k}
         offer = offer_of(run, site, batch, self.option.halvings, alpha=alpha, omega=omega, details=details)
         plan.flops += offer.flops

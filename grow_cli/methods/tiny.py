@@ -44,7 +44,7 @@ class Tiny(WidthMethod):
         from grow_cli.methods.widening.searching import search_batch
 
         statistics, flops = self.observer.observe(run, sites)  # δW*, S, N (Prop. 3.1, 3.2)
-        batch = search_batch(run, sites, self.option.search_samples)
+        batch = search_batch(run, self.option.search_samples)
         for found in statistics:
             offer = self._offer(run, found, batch)
             offer.flops += flops // len(statistics)

@@ -238,7 +238,7 @@ class SearchedOption(WidthOption):
     """Base of the schemas of methods that search for an amplitude."""
 
     search_samples: int | None = None
-    """Minibatch on which amplitudes are judged (TINY, Algorithm 2); null: 500, from 256 on where images are large."""
+    """Minibatch on which amplitudes are judged (TINY, Algorithm 2); null: 500, or 256 for large layers of images."""
     halvings: int = 12
     """Amplitudes are tried from ε = 1 down to 2^-halvings; 0 is tried, too."""
 

@@ -28,6 +28,10 @@ class Signals:
     goal: Tensor
     """−∂L/∂a, shaped like the consumer's outputs a; L is the *sum* of the samples' losses."""
 
+    def first(self, n: int) -> Signals:
+        """Of the first n samples."""
+        return Signals(self.inputs[:n], self.middle[:n], self.goal[:n])
+
 
 def signals(
     model: nn.Module, sites: Sequence[WidthSite], x: Tensor, y: Tensor, loss: Callable[[Tensor, Tensor], Tensor]

@@ -31,14 +31,15 @@ class Every(Trigger):
         return Verdict(since >= self.every - early, {f"{self.unit}_since": since})
 
     def _rounded_away(self, run: Run) -> float:
-        """Evaluations lie on whole steps: the one that is meant to come after `every` epochs may come so much before.
+        """Epochs by which an evaluation that is meant to come after `every` of them comes before that.
 
-        Each distance between two is rounded by half a step at most, and half a distance is nearest.
+        Evaluations lie on whole steps: the distance between two may be up to half a step too short.
         """
         evaluate, epoch = run.config.evaluate, run.batches.steps_per_epoch
         distance = evaluate.every * epoch if evaluate.unit == "epochs" else evaluate.every
+        lost = max(0, distance - max(1, round(distance)))
         evaluations = math.ceil(self.every * epoch / distance - 1e-6)
-        return (min(evaluations, max(1, distance)) / 2 + 1e-6) / epoch
+        return (min(evaluations * lost, distance / 2) + 1e-6) / epoch
 
     def reset(self, run: Run) -> None:
         self._last = self._now(run)

@@ -11,6 +11,7 @@ import pytest
 import torch
 from growing_nets import NETS, Net, spec
 from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from grow_cli.methods.widening import amplitude, statistics
 from grow_cli.methods.widening.amplitude import Search, preactivations
@@ -290,6 +291,49 @@ def test_a_unit_that_would_raise_the_loss_is_turned_round() -> None:
     assert up.proposal is not None
     assert up.details["loss_with"] == pytest.approx(down.details["loss_with"], rel=1e-12) != up.details["loss_without"]
     torch.testing.assert_close(up.proposal.outgoing, down.proposal.outgoing)
+
+
+@every_net
+@pytest.mark.parametrize("whiten", [True, False])
+def test_products_cost_what_is_multiplied(net: Net, whiten: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, x, y = double(net)
+    for site in model.width_sites():
+        collector = Collector(model, LOSS, RTOL, whiten=whiten, significance=False)
+        (seen,) = signals(model, [site], x, y, LOSS)
+        sums = statistics._SiteSums(site, collector, len(y))
+        with FlopCounterMode(display=False) as counter:
+            sums.add_update(seen)
+        assert collector.products == counter.get_total_flops()
+        sums.solve_update()
+        monkeypatch.setattr(
+            statistics, "affine", lambda consumer, middle, change: 0
+        )  # a part of the pass, not of these
+        sums.add_neurons(seen)  # counts once how often each position is read
+        before = collector.products
+        with FlopCounterMode(display=False) as counter:
+            sums.add_neurons(seen)
+        assert collector.products - before == counter.get_total_flops()
+
+
+def test_the_goals_covariance_is_summed_where_the_threshold_needs_it_only() -> None:
+    for key, wanted in (("mlp", True), ("cnn", False)):
+        for significance in (True, False):
+            model, x, y = double(NETS[key])
+            site = model.width_sites()[0]
+            sums = statistics._SiteSums(site, Collector(model, LOSS, RTOL, significance=significance), len(y))
+            sums.add_update(*signals(model, [site], x, y, LOSS))
+            assert ("goals" in sums.sums.of) == (wanted and significance)
+
+
+@every_net
+def test_a_site_that_needs_fewer_samples_gets_the_first_ones(net: Net) -> None:
+    model, x, y = double(net)
+    sites, counts = model.width_sites(), [11, 33, 20, 40, 7, 19, 25, 3, 40][: len(model.width_sites())]
+    sample: Any = Minibatches(x, y, 10)
+    found = Collector(model, LOSS, RTOL, significance=False).collect(sites, sample, counts)
+    for site, n, together in zip(sites, counts, found, strict=True):
+        first: Any = Minibatches(x[:n], y[:n], 100)
+        assert_same([together], Collector(model, LOSS, RTOL, significance=False).collect([site], first))
 
 
 def test_a_search_ends_with_the_best_of_what_it_tried_and_infinite_losses_lose() -> None:

@@ -163,8 +163,8 @@ def test_second_moments_of_raw_inputs_are_computed_once_on_samples_from_the_whol
     event(loop)
     assert list(observer._known) == ["hidden 1"]  # what enters the second layer changes
     kept = observer._known["hidden 1"]
-    x = run.data.prepare(run.data.train.x[::3]).flatten(1).double()
-    assert 70 < len(x) <= 100
+    split = run.data.train.x
+    x = run.data.prepare(split[[i * len(split) // 100 for i in range(100)]]).flatten(1).double()
     columns = torch.cat([x, torch.ones(len(x), 1)], dim=1)
     expected = whitening_of(columns.T @ columns / len(x), loop.method.option.rtol)
     torch.testing.assert_close(kept @ kept.T, expected @ expected.T, rtol=1e-3, atol=1e-3)
@@ -175,20 +175,23 @@ def test_second_moments_of_raw_inputs_are_computed_once_on_samples_from_the_whol
     assert observer.observe(run, run.model.width_sites())[1] == first + 2 * len(x) * columns.shape[1] ** 2
 
 
-@pytest.mark.parametrize(
-    ("numbers", "samples"), [(10, 500), (16 * 32 * 32, 500), (32 * 32 * 32, 256), (64 * 112**2, 256)]
-)
-def test_fewer_samples_judge_amplitudes_where_images_are_large(numbers: int, samples: int) -> None:
+@pytest.mark.parametrize(("numbers", "samples"), [(10, 500), (16 * 32 * 32, 500), (32 * 32 * 32, 256)])
+def test_fewer_samples_judge_amplitudes_where_layers_are_large(numbers: int, samples: int) -> None:
     assert samples_for(numbers) == samples
 
 
-def test_as_many_samples_as_asked_for_judge_amplitudes(make: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(searching, "_NUMBERS", 1)
-    run = make("method=tiny", "model=mlp_tiny").run
-    monkeypatch.setattr(searching, "_MOST", 60)
-    monkeypatch.setattr(searching, "_FEWEST", 20)
-    sites = run.model.width_sites()
-    assert [len(search_batch(run, sites, asked)[1]) for asked in (None, 7, 200)] == [20, 7, 200]
+def test_the_largest_layer_that_can_get_units_says_on_how_many_samples_amplitudes_are_judged(
+    make: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = make("method=tiny", "model=cnn", "model.channels=[[2,3],[2]]", "model.hidden=[5]").run
+    largest = 3 * 8 * 8  # the second convolution's, which reads the first
+    asked: list[int] = []
+    monkeypatch.setattr(searching, "draw", lambda run, n, batch_size: asked.append(n) or [None])
+    for limit in (largest, largest - 1):
+        monkeypatch.setattr(searching, "_LARGE", limit)
+        search_batch(run, None)
+    search_batch(run, 7)
+    assert asked == [500, 256, 7]
 
 
 def test_the_batch_grows_with_the_root_of_the_complexity(make: Any) -> None:

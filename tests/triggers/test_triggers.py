@@ -132,6 +132,29 @@ def test_every_fires_at_each_evaluation_that_is_as_far_from_the_last(
             trigger.reset(seen)
 
 
+@pytest.mark.parametrize(
+    ("every", "steps_per_epoch", "distance", "unit", "step"),
+    [
+        (0.6, 10, 0.5, "epochs", 10),
+        (0.93, 100, 0.1, "epochs", 100),
+        (1, 94, 0.33, "epochs", 124),
+        (2, 94, 0.33, "epochs", 217),
+        (10, 93, 40, "steps", 960),
+    ],
+)
+def test_an_interval_between_two_evaluations_ends_at_the_later(
+    every: float, steps_per_epoch: int, distance: float, unit: str, step: int
+) -> None:
+    trigger = EveryOption(every=every).build()
+    steps = round(distance * (steps_per_epoch if unit == "epochs" else 1))
+    for now in range(steps, 1000, steps):
+        seen: Any = Seen(Progress(step=now, epoch=now / steps_per_epoch))
+        seen.batches.steps_per_epoch, seen.config.evaluate = steps_per_epoch, Evaluate(every=distance, unit=unit)
+        if trigger.update(seen).fires:
+            break
+    assert now == step
+
+
 def test_at_fires_once_at_the_first_evaluation_at_or_after_each_step() -> None:
     seen: Any = Seen()
     trigger, fired = AtOption(steps=[25, 40, 41]).build(), []

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -21,10 +20,8 @@ from grow_cli.surgery.signals import Tail
 if TYPE_CHECKING:
     from grow_cli.training.state import Run
 
-# Samples on which amplitudes are judged, and how many numbers the consumer may put out for them all.
-_MOST = 500
-_FEWEST = 256
-_NUMBERS = 2**23
+# Numbers that a consumer puts out for one sample: from here on the search costs as much as the statistics.
+_LARGE = 2**14
 
 
 def offer_of(
@@ -93,24 +90,20 @@ def offer_of(
     return Offer(site, proposal, reason, gain, details, flops)
 
 
-def search_batch(run: Run, sites: Sequence[WidthSite], samples: int | None) -> tuple[Tensor, Tensor]:
-    """The minibatch on which amplitudes are judged at these sites, drawn anew; inside a growth event.
-
-    None: as many samples as `samples_for` says of the site with the largest outputs.
-    """
-    x, y = next(iter(draw(run, samples or _MOST, batch_size=samples or _MOST)))
+def search_batch(run: Run, samples: int | None) -> tuple[Tensor, Tensor]:
+    """The minibatch on which amplitudes are judged, drawn anew; inside a growth event. None: as large as it has to be."""
     if samples is None:
-        n = samples_for(max(Tail(run.model, site.consumer, x[:1]).outputs.numel() for site in sites))
-        x, y = x[:n], y[:n]
-    return x, y
+        x = run.data.probe(1).x
+        samples = samples_for(max(Tail(run.model, s.consumer, x).outputs.numel() for s in run.model.width_sites()))
+    return next(iter(draw(run, samples, batch_size=samples)))
 
 
 def samples_for(numbers: int) -> int:
-    """On how many samples to judge amplitudes where the consumer puts out so many numbers for each.
+    """On how many samples to judge amplitudes where a consumer puts out so many numbers for each.
 
-    Half of the usual 500 keeps 98 % of what these gain, for half of the time and memory: docs/results/amplitudes.md.
+    Half of the usual 500 keeps 97 % of what these gain (docs/results/amplitudes.md), for half of the time and memory.
     """
-    return min(_MOST, max(_FEWEST, _NUMBERS // numbers))
+    return 500 if numbers <= _LARGE else 256
 
 
 def _no_units(site: WidthSite, replace: dict[Any, Tensor], details: dict[str, Any]) -> WidthProposal:

@@ -80,7 +80,7 @@ class Statistics:
     threshold: float
     """The largest λ that nothing but chance explains (D.3); 0 where it was not asked for."""
     reads: int
-    """Numbers with which S and B_outᵀB_out are estimated from the samples: samples times positions."""
+    """Numbers with which B_outᵀB_out and a new S are estimated from the samples: samples times positions."""
 
 
 @dataclass
@@ -98,27 +98,39 @@ class Collector:
     products: int = 0
     """FLOPs of the matrix products so far."""
 
-    def collect(self, sites: Sequence[WidthSite], sample: Sample) -> list[Statistics]:
-        """Of every site of the present net at once."""
-        n = len(sample)
-        parts = [_SiteSums(site, self) for site in sites]
+    def collect(
+        self, sites: Sequence[WidthSite], sample: Sample, counts: Sequence[int] | None = None
+    ) -> list[Statistics]:
+        """Of every site of the present net at once; `counts`: on so many of the samples, the first ones."""
+        wanted = [len(sample)] * len(sites) if counts is None else counts
+        parts = [_SiteSums(site, self, n) for site, n in zip(sites, wanted, strict=True)]
         if self.update:
-            for x, y in sample:
-                for part, seen in zip(parts, signals(self.model, sites, x, y, self.loss), strict=True):
-                    part.add_update(seen)
+            for part, seen in self._passed(parts, sample):
+                part.add_update(seen)
             for part in parts:
                 part.solve_update()
+        for part, seen in self._passed(parts, sample):
+            part.add_neurons(seen)
+        return [part.finish() for part in parts]
+
+    def _passed(self, parts: list[_SiteSums], sample: Sample) -> Iterator[tuple[_SiteSums, Signals]]:
+        """What passes each site, minibatch by minibatch, until it has had its samples."""
+        before = 0
         for x, y in sample:
-            for part, seen in zip(parts, signals(self.model, sites, x, y, self.loss), strict=True):
-                part.add_neurons(seen)
-        return [part.finish(n) for part in parts]
+            open_ = [part for part in parts if part.samples > before]
+            if not open_:
+                return
+            found = signals(self.model, [part.site for part in open_], x, y, self.loss)
+            for part, seen in zip(open_, found, strict=True):
+                yield part, seen.first(part.samples - before)
+            before += len(y)
 
 
 class _SiteSums:
     """The sums of one site, in the making."""
 
-    def __init__(self, site: WidthSite, asked: Collector) -> None:
-        self.site, self.asked = site, asked
+    def __init__(self, site: WidthSite, asked: Collector, samples: int) -> None:
+        self.site, self.asked, self.samples = site, asked, samples
         self.patches = SitePatches(site)
         self.update: Tensor | None = None
         self.reached: Tensor | None = None
@@ -135,8 +147,8 @@ class _SiteSums:
             goals = self.patches.goal_columns(goal)
             self.sums.add("read", outer(read_columns))
             self.sums.add("read goal", read_columns @ goals.T)
-            self.asked.products += 2 * goals.numel() * q + outer_flops(q, goals.shape[1])
-            self._add_goals(goals, one=self._one_goal(seen))
+            self.asked.products += 2 * len(goals) * read_columns.numel() + outer_flops(*read_columns.shape)
+            self._add_goals(goal)
 
     def solve_update(self) -> None:
         sums = self.sums.of
@@ -149,7 +161,7 @@ class _SiteSums:
         change = None if self.reached is None else self.reached.to(seen.goal)
         for inputs, middle, goal in _pieces(self._widest(seen), seen.inputs, seen.middle, seen.goal):
             if change is None:
-                self._add_goals(patches.goal_columns(goal), one=self._one_goal(seen))
+                self._add_goals(goal)
             else:
                 goal = goal - affine(site.consumer, middle, change)
             self.sums.add("left", goal.square().sum())
@@ -158,14 +170,15 @@ class _SiteSums:
             if whiten:
                 self.sums.add("inputs", patches.gram(columns))
                 asked.products += outer_flops(patches.fan_in, columns[0].numel())
-        if asked.significance and not self.null_samples and not self._one_goal(seen):
+        if asked.significance and not self.null_samples and not self._one_goal(seen.goal):
             self._add_null(seen)
 
-    def _add_goals(self, goals: Tensor, *, one: bool) -> None:
-        """Of goals (m, columns); their covariance is asked for where each sample has but one."""
-        self.columns += goals.shape[1]
-        self.sums.add("goal", goals.square().sum())
-        if one and self.asked.significance:
+    def _add_goals(self, goal: Tensor) -> None:
+        """Their covariance is asked for where each sample has but one: see `_threshold`."""
+        self.columns += goal.numel() // self.patches.outputs
+        self.sums.add("goal", goal.square().sum())
+        if self.asked.significance and self._one_goal(goal):
+            goals = self.patches.goal_columns(goal)
             self.sums.add("goals", outer(goals))
             self.asked.products += outer_flops(*goals.shape)
 
@@ -181,9 +194,9 @@ class _SiteSums:
         goals = seen.middle[0, 0].numel() if isinstance(consumer, nn.Conv2d) else 1
         return max(_numbers(producer, seen.inputs), self.patches.fan_out * goals)
 
-    def _one_goal(self, seen: Signals) -> bool:
+    def _one_goal(self, goal: Tensor) -> bool:
         """Whether each sample has a single goal, so that what Gaussian ones would do is known in law: see `spurious`."""
-        return seen.goal[0].numel() == self.patches.outputs and not self.patches.flattened
+        return goal[0].numel() == self.patches.outputs and not self.patches.flattened
 
     def _add_null(self, seen: Signals) -> None:
         """Gaussian goals with the covariance of the first samples' goals, that between positions included (D.3)."""
@@ -193,8 +206,8 @@ class _SiteSums:
             mixed = rows @ goals.flatten(1) / n**0.5
             self._add_cross("null", self.patches.fan_in_columns(inputs), mixed.view(-1, *goals.shape[1:]))
 
-    def finish(self, n: int) -> Statistics:
-        asked, sums, name = self.asked, self.sums.of, self.site.name
+    def finish(self) -> Statistics:
+        asked, sums, name, n = self.asked, self.sums.of, self.site.name, self.samples
         whitening = None
         if asked.whiten:
             whitening = asked.known_whitening.get(name)
@@ -246,7 +259,7 @@ def draw(run: Run, n: int, *, batch_size: int) -> Sample:
 
 @dataclass
 class Observer:
-    """Looks at sites of a run's net, on `samples` samples, or on as many as their sums need.
+    """Looks at sites of a run's net, on `samples` samples, or on as many as each site's sums need.
 
     The estimates' variance falls with samples × positions and rises with the square of the matrices' side, so that
     n = side²/positions keeps it where it is while the net grows (TINY, D.1), `most` being the limit.
@@ -263,23 +276,26 @@ class Observer:
     def observe(self, run: Run, sites: Sequence[WidthSite]) -> tuple[list[Statistics], int]:
         """Statistics of each site, and what they cost in FLOPs."""
         x, y = next(iter(draw(run, 2, batch_size=2)))
-        needed, products = 1.0, 0
+        counts, products = [], 0
         for site, seen in zip(sites, signals(run.model, sites, x, y, run.loss), strict=True):
             patches = SitePatches(site)
             positions = seen.middle.numel() // (len(x) * patches.site.units)
             side = max(patches.fan_in, patches.fan_out, site.consumer.weight[0].numel() + 1 if self.update else 0)
-            needed = max(needed, max(side**2, _FEWEST_READS) / positions, _FEWEST_SAMPLES)
+            needed = max(max(side**2, _FEWEST_READS) / positions, _FEWEST_SAMPLES)
+            n = min(round(needed), self.most) if self.samples is None else self.samples
+            counts.append(min(n, len(run.data.train)))
             raw = seen.inputs.data_ptr() == x.data_ptr() and run.data.augment is None
             if self.whiten and raw and patches.fan_in >= _WORTH_KEEPING and site.name not in self._known:
                 shape = seen.inputs.shape[1:]
-                self._known[site.name], products = _inputs_whitening(run, patches, shape, self.rtol, self.most)
-        n = min(round(needed), self.most) if self.samples is None else self.samples
-        n = min(n, len(run.data.train))
+                self._known[site.name], products = _inputs_whitening(
+                    run, patches, shape, self.rtol, max(self.most, self.samples or 0)
+                )
+        n = max(counts)
         batch_size = max(run.batches.batch_size, min(_BATCH, run.config.evaluate.batch_size))
         collector = Collector(
             run.model, run.loss, self.rtol, self.update, self.whiten, self.significance, known_whitening=self._known
         )
-        found = collector.collect(sites, draw(run, n, batch_size=batch_size))
+        found = collector.collect(sites, draw(run, n, batch_size=batch_size), counts)
         forward = flops_per_sample(run.model, run.data.spec.input_shape)
         passes = 2 if self.update else 1
         return found, products + collector.products + passes * 2 * forward * n
@@ -288,10 +304,12 @@ class Observer:
 def _inputs_whitening(run: Run, patches: SitePatches, shape: torch.Size, rtol: float, most: int) -> tuple[Tensor, int]:
     """Of the net's own inputs and its FLOPs: they do not change, so once is enough.
 
-    On every so many-th of the training samples, at most `most`: the same ones when a run goes on after an interruption.
+    On at most `most` samples from all over the training split: the same when a run goes on after an interruption.
     """
     sums, products = _Sums(), 0
-    chosen = run.data.train.x[:: -(-len(run.data.train) // most)]
+    samples = len(run.data.train)
+    n = min(samples, most)
+    chosen = run.data.train.x[torch.arange(n, device=run.data.train.x.device) * samples // n]
     for x in chosen.split(_BATCH):
         inputs = run.data.prepare(x).view(len(x), *shape)
         for (piece,) in _pieces(_numbers(patches.site.producer, inputs), inputs):
