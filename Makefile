@@ -79,6 +79,10 @@ paper-tiny: install ## TINY's Figures 5, 6 and 11 to 13 on MNIST (15 minutes)
 	$(BIN)/python scripts/baselines.py width_mnist $(DATA_OPTION)
 	$(BIN)/python scripts/baselines.py width_mnist_annealed $(DATA_OPTION)
 
+.PHONY: paper-resnet
+paper-resnet: install ## TINY against GradMax, ResNet-18 on CIFAR-100 (Figure 15), three seeds (an hour on two cores)
+	$(BIN)/python scripts/baselines.py resnet18 --seeds 3 $(DATA_OPTION) $(CIFAR)
+
 .PHONY: paper-senn
 paper-senn: install ## SENN's Figures 2 to 4 over five seeds (40 minutes)
 	$(BIN)/python scripts/senn.py moons curve mnist subsets --write $(DATA_OPTION)

@@ -95,6 +95,13 @@ COMPARISONS = {
         "The recipe with which the static net is at its best: dropout, L2, one cycle over 25 epochs. The static net is trained "
         "for as many epochs.",
     ),
+    "resnet18": Comparison(
+        "ResNet-18 from Table 1's widths, five units at a time at the block where they are worth most (TINY, E.3)",
+        [],
+        {method: [f"experiment={method}_cifar100_resnet18"] for method in ("tiny", "gradmax")},
+        "2,300 steps, an event every tenth of an epoch. The paper's measure of size is what the net costs for one sample. On "
+        "CIFAR-100, unless the command says that images of CIFAR-10 were read (a copy as JPEG).",
+    ),
     "fold_mnist_50": Comparison(
         "Fold on MNIST, 10 to 50 hidden units",
         ["experiment=fold_mnist"],
@@ -182,6 +189,7 @@ def read(name: str, seeds: int) -> pd.DataFrame:
                     "test": 100 * summary["test_accuracy"],
                     "train": 100 * summary["train_accuracy"],
                     "parameters": summary["parameters"],
+                    "MFLOPs/sample": summary["flops_per_sample"] / 1e6,
                     "events": summary["events"],
                     "GFLOPs": summary["training_flops"] / 1e9,
                     "seconds": summary["seconds"],
@@ -196,7 +204,8 @@ def read(name: str, seeds: int) -> pd.DataFrame:
 
 
 COLUMNS = [
-    ("parameters", "{:,.0f}"), ("events", "{:.1f}"), ("GFLOPs", "{:.0f}"), ("seconds", "{:.1f}"), ("growing", "{:.1f}"),
+    ("parameters", "{:,.0f}"), ("MFLOPs/sample", "{:.2f}"), ("events", "{:.1f}"),
+    ("GFLOPs", "{:.0f}"), ("seconds", "{:.1f}"), ("growing", "{:.1f}"),
     ("change of f", "{:.0f}"), ("loss jump", "{:+.3f}"), ("settled", "{:+.3f}"), ("corrected", "{:.0%}"),
 ]  # fmt: skip
 
