@@ -117,6 +117,17 @@ class SitePatches:
             return mirrored.view(-1, self.outputs, *kernel).flip(2, 3).flatten(1)
         return columns.flatten(1) @ self.goal_columns(goal).T
 
+    @property
+    def linear(self) -> bool:
+        """Whether both maps are, so that `linear_cross` is there."""
+        return isinstance(self.site.producer, nn.Linear) and isinstance(self.site.consumer, nn.Linear)
+
+    def linear_cross(self, inputs: Tensor, goal: Tensor) -> Tensor:
+        """The same as `cross`, of the producer's inputs: they need not be copied beside a row of ones."""
+        x, goal = inputs.flatten(0, -2), goal.flatten(0, -2)
+        products = x.T @ goal
+        return products if self.site.producer.bias is None else torch.cat([products, goal.sum(0, keepdim=True)])
+
     def fan_out_weights(self, omega: Tensor) -> Tensor:
         """ω (m · offsets, k) as the columns that the consumer gets."""
         per_unit = omega.view(self.outputs, self.offsets, -1).transpose(1, 2)
@@ -220,17 +231,20 @@ def patches_of(x: Tensor, linear: LinearMap, *, ones: bool = True) -> Tensor:
 
     `x` may have any number of channels or features.
     """
-    if isinstance(linear, nn.Conv2d):
-        (kh, kw), (sh, sw), (ph, pw) = linear.kernel_size, linear.stride, _padding(linear)
-        windows = F.pad(x, (pw, pw, ph, ph)).unfold(2, kh, sh).unfold(3, kw, sw)
-        view = windows.permute(1, 4, 5, 0, 2, 3)  # (channels, kh, kw, n, height, width)
-        features = view.shape[:3]
-    else:
-        view = x.movedim(-1, 0)
-        features = view.shape[:1]
     ones = ones and linear.bias is not None
-    columns = x.new_empty(features.numel() + ones, *view.shape[len(features) :])
-    columns[: features.numel()].view(view.shape).copy_(view)
+    if not isinstance(linear, nn.Conv2d):
+        if not ones:
+            return x.movedim(-1, 0)
+        rows = x.new_empty(*x.shape[:-1], x.shape[-1] + 1)  # as x lies in memory: transposing it would cost more
+        rows[..., :-1] = x
+        rows[..., -1] = 1
+        return rows.movedim(-1, 0)
+    (kh, kw), (sh, sw), (ph, pw) = linear.kernel_size, linear.stride, _padding(linear)
+    windows = F.pad(x, (pw, pw, ph, ph)).unfold(2, kh, sh).unfold(3, kw, sw)
+    view = windows.permute(1, 4, 5, 0, 2, 3)  # (channels, kh, kw, n, height, width)
+    features = view.shape[:3].numel()
+    columns = x.new_empty(features + ones, *view.shape[3:])
+    columns[:features].view(view.shape).copy_(view)
     if ones:
         columns[-1] = 1
     return columns

@@ -130,9 +130,9 @@ class Search:
         """−∂L/∂a at the present outputs a, L being the mean loss of the minibatch."""
         outputs = part.outputs.detach().requires_grad_()
         with torch.enable_grad():
-            loss = self._loss_of(part.tail(outputs), part.y) * (len(part.y) / self.samples)
-            (gradient,) = torch.autograd.grad(loss, outputs)
-        return -gradient
+            gain = self._loss_of(part.tail(outputs), part.y) * -(len(part.y) / self.samples)
+            (goal,) = torch.autograd.grad(gain, outputs)
+        return goal
 
     def update_effect(self, part: Part, update: Tensor) -> Tensor:
         """What a change δW (m, q) of the consumer's weights, its bias last, adds to its outputs."""

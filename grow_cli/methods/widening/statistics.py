@@ -165,6 +165,10 @@ class _SiteSums:
             else:
                 goal = goal - affine(site.consumer, middle, change)
             self.sums.add("left", goal.square().sum())
+            if patches.linear and not whiten:
+                self.sums.add("cross", patches.linear_cross(inputs, goal))
+                asked.products += 2 * goal.numel() * inputs.shape[-1]
+                continue
             columns = patches.fan_in_columns(inputs)
             self._add_cross("cross", columns, goal)
             if whiten:
