@@ -217,7 +217,7 @@ def tabulate(runs: pd.DataFrame, name: str, seeds: int, command: str) -> str:
     reference = runs[runs["way"] == first].sort_values("seed")["test"].to_numpy()
     columns = [(column, form) for column, form in COLUMNS if runs[column].notna().any()]
     lines = [
-        f"# {comparison.title}: {seeds} seeds, one recipe",
+        f"# {comparison.title}: {seeds} seed{'s' * (seeds > 1)}, one recipe",
         "",
         f"Made by `{command}`. Mean ± standard deviation over the seeds; p: two-sided t-test of the test accuracy against",
         f"{first}, paired by seed, and Welch's, unpaired. GFLOPs and seconds are of the whole run, growing included (`growing`:",
@@ -244,7 +244,7 @@ def tabulate(runs: pd.DataFrame, name: str, seeds: int, command: str) -> str:
         widths = mine["widths"].unique()
         cells = [
             way,
-            f"{mine['test'].mean():.2f} ± {mine['test'].std():.2f}",
+            f"{mine['test'].mean():.2f}" + (f" ± {mine['test'].std():.2f}" if seeds > 1 else ""),
             *([comparison.paper.get(way, "")] if comparison.paper else []),
             paired,
             welch,
