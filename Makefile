@@ -80,7 +80,7 @@ paper-tiny: install ## TINY's Figures 5, 6 and 11 to 13 on MNIST (15 minutes)
 	$(BIN)/python scripts/baselines.py width_mnist_annealed $(DATA_OPTION)
 
 .PHONY: paper-resnet
-paper-resnet: install ## TINY against GradMax, ResNet-18 on CIFAR-100 (Figure 15), three seeds (an hour on two cores)
+paper-resnet: install ## TINY against GradMax, ResNet-18 on CIFAR-100 (Figure 15), three seeds (an hour and a half on two cores)
 	$(BIN)/python scripts/baselines.py resnet18 --seeds 3 $(DATA_OPTION) $(CIFAR)
 
 .PHONY: paper-senn

@@ -111,6 +111,14 @@ class Evaluate:
             f"evaluate.test_every={self.test_every}: must be 1 or more, or null for once at the end",
         )
 
+    def distance(self, steps_per_epoch: float) -> float:
+        """Steps between evaluations as they are meant; `steps` are those that there are."""
+        return self.every * (steps_per_epoch if self.unit == "epochs" else 1)
+
+    def steps(self, steps_per_epoch: float) -> int:
+        """Whole steps from one evaluation to the next."""
+        return max(1, round(self.distance(steps_per_epoch)))
+
 
 @dataclass
 class Trajectory:

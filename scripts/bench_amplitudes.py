@@ -16,10 +16,10 @@ from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import torch
+from baselines import write_page
 from torch import Tensor
 
 from grow_cli.commands import train
@@ -33,7 +33,6 @@ from grow_cli.training.state import Run
 SIZES = (64, 128, 256, 500)
 DRAWS = 8
 RUN = "experiment=tiny_cifar10 subset=10000 stop.epochs=16 growth.until=0.5 trigger.every=2 progress=off"
-PAGE = Path(__file__).parent.parent / "docs" / "results" / "amplitudes.md"
 
 _BEST = 0
 Gains = dict[int, float]
@@ -99,7 +98,7 @@ def table(found: list[Gains], command: str) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--write", action="store_true", help=f"write {PAGE.name} in docs/results")
+    parser.add_argument("--write", action="store_true", help="write docs/results/amplitudes.md")
     options, overrides = parser.parse_known_args()
     torch.set_num_threads(1)
     found: list[Gains] = []
@@ -114,7 +113,7 @@ def main() -> None:
     page = table(found, " ".join(["python scripts/bench_amplitudes.py --seeds", str(options.seeds), "--write", *shown]))
     print(page)
     if options.write:
-        PAGE.write_text(page, encoding="utf-8")
+        write_page("amplitudes", page)
 
 
 if __name__ == "__main__":

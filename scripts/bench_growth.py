@@ -411,9 +411,8 @@ def bench(of: Setting, repetitions: int, gromo_repetitions: int, line_search: bo
         if of.kernel == 1:
             groups.append((gromo_repetitions, gromo_variants(of, line_search, full=True)))
     best = measure(lambda: plain_pass(of.net, of.batches), groups)
-    lines = [f"### {of.what}", "", f"Plain pass over the {of.samples} samples: {1e3 * best:.0f} ms at best. "]
-    lines[-1] += f"Amplitudes are searched on {len(of.search[1])} samples."
-    lines.append("")
+    plainly = f"Plain pass over the {of.samples} samples: {1e3 * best:.0f} ms at best."
+    lines = [f"### {of.what}", "", f"{plainly} Amplitudes are searched on {len(of.search[1])} samples.", ""]
     lines += ["| growth step | plain passes, median | best / best | target | neurons added |", "|---|---|---|---|---|"]
     for _, members in groups:
         for variant in members:

@@ -56,8 +56,7 @@ class Budget:
 
     def next_evaluation(self, step: int, evaluate: Evaluate) -> int:
         """The first mark after `step`; they are counted from the anchor, for growth comes right after an evaluation."""
-        unit = self.steps_per_epoch if evaluate.unit == "epochs" else 1
-        every = max(1, round(evaluate.every * unit))
+        every = evaluate.steps(self.steps_per_epoch)
         return self.anchor_step + ((step - self.anchor_step) // every + 1) * every
 
     def used(self, step: int, seconds: float, flops: float) -> float:

@@ -36,8 +36,8 @@ class Every(Trigger):
         Evaluations lie on whole steps: the distance between two may be up to half a step too short.
         """
         evaluate, epoch = run.config.evaluate, run.batches.steps_per_epoch
-        distance = evaluate.every * epoch if evaluate.unit == "epochs" else evaluate.every
-        lost = max(0, distance - max(1, round(distance)))
+        distance = evaluate.distance(epoch)
+        lost = max(0, distance - evaluate.steps(epoch))
         evaluations = math.ceil(self.every * epoch / distance - 1e-6)
         return (min(evaluations * lost, distance / 2) + 1e-6) / epoch
 
