@@ -6,8 +6,8 @@
     python scripts/baselines.py width_mnist_annealed --data-dir ../shared/data --seeds 5
     python scripts/baselines.py fold_mnist_50 --data-dir ../shared/data --seeds 5
 
-Runs `grow train` into outputs/baselines/<comparison>/<way>/<seed> (finished runs are used again), then tabulates the run
-folders: what the nets reached, what the growth did at the events, and what it cost.
+Runs `grow train` into outputs/baselines/<comparison>/<way>/<seed> (finished runs are used again, interrupted ones
+resumed), then tabulates the run folders: what the nets reached, what the growth did at the events, and what it cost.
 """
 
 from __future__ import annotations
@@ -15,18 +15,14 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import subprocess
-import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from common import ROOT, train_once, write_page
 from scipy import stats
-
-ROOT = Path(__file__).resolve().parent.parent
-NOTES = "<!-- notes: kept when the page is made again -->"
 
 
 @dataclass(frozen=True)
@@ -135,27 +131,6 @@ COMPARISONS = {
 
 def _folder(comparison: str, way: str, seed: int) -> Path:
     return ROOT / "outputs" / "baselines" / comparison / way.replace(", ", "-").replace(" ", "_") / str(seed)
-
-
-def write_page(name: str, text: str) -> None:
-    """docs/results/<name>.md: what was measured, and below it the notes that the page had."""
-    page = ROOT / "docs" / "results" / f"{name}.md"
-    had = page.read_text(encoding="utf-8") if page.exists() else ""
-    _, mark, notes = had.partition(NOTES)
-    page.write_text(f"{text.rstrip()}\n" + (f"\n{mark}{notes}" if mark else ""), encoding="utf-8")
-
-
-def train_once(run: Path, overrides: list[str]) -> None:
-    """`grow train` into this folder, unless it holds the finished run already."""
-    if (run / "summary.json").exists():
-        status = json.loads((run / "summary.json").read_text())["status"]
-        if status == "finished":
-            return
-        raise SystemExit(f"{run} is {status}: remove it, or go on with `grow resume {run}`")
-    # one thread: jobs side by side do not take each other's cores, and small nets gain nothing from a second
-    command = [sys.executable, "-m", "grow_cli", "train", "threads=1", *overrides, f"run_dir={run}", "progress=off"]
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, env=os.environ | {"OMP_NUM_THREADS": "1"})
-    print(run.relative_to(ROOT), flush=True)
 
 
 def train(name: str, seeds: int, more: list[str], jobs: int) -> None:

@@ -13,8 +13,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import subprocess
-import sys
 import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -23,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from common import ROOT, grow, train_once, write_page
 
 from grow_cli.analysis.comparing import draw_anytime, draw_fronts, markdown
 from grow_cli.analysis.comparison import compare
@@ -30,7 +29,6 @@ from grow_cli.analysis.runs import Record, read_records
 from grow_cli.controls import KINDS
 from grow_cli.recording.ending import growth_events
 
-ROOT = Path(__file__).resolve().parent.parent
 ALL = tuple(KINDS)
 
 
@@ -188,34 +186,16 @@ def folder(name: str) -> Path:
     return ROOT / "outputs" / "bench" / name
 
 
-def grow(*arguments: str) -> subprocess.CompletedProcess[str]:
-    """A command, on one thread, so that jobs side by side do not take each other's cores."""
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-    return subprocess.run(
-        [sys.executable, "-m", "grow_cli", *arguments], env=environment, capture_output=True, text=True, check=False
-    )
-
-
 def run_once(name: str, way: str, seed: int, more: list[str]) -> None:
     """One run and its controls, one after the other: what they are held against then ran on the same machine."""
     bench, run = BENCHES[name], folder(name) / way / str(seed)
     begun = time.perf_counter()
-    status = json.loads((run / "summary.json").read_text())["status"] if (run / "summary.json").exists() else ""
-    if status != "finished":
-        if (run / "checkpoints" / "last.pt").exists():
-            done = grow("resume", str(run), "progress=off")
-        else:
-            words = [*bench.ways[way], *bench.recipe, *more, f"label={way}", f"seed={seed}", f"run_dir={run}"]
-            done = grow("train", *words, "threads=1", "progress=off")
-        if done.returncode:
-            raise SystemExit(f"{name} {way} {seed}: {done.stderr.strip()}")
+    train_once(run, [*bench.ways[way], *bench.recipe, *more, f"label={way}", f"seed={seed}"])
     kinds = bench.controls.get(way)
     if kinds and not json.loads((run / "summary.json").read_text())["events"]:
         print(f"{name} {way} {seed} did not grow: it has no controls", flush=True)
     elif kinds:
-        done = grow("controls", str(run), "--only", ",".join(kinds), "progress=off", "threads=1")
-        if done.returncode:
-            raise SystemExit(f"{name} {way} {seed}: {done.stderr.strip()}")
+        grow("controls", str(run), "--only", ",".join(kinds), "progress=off", "threads=1")
     print(f"{name} {way} {seed}: {time.perf_counter() - begun:.0f} s", flush=True)
 
 
@@ -265,7 +245,7 @@ EVENTS_NOTE = (
 COPY_NOTE = "CIFAR-10 is read from a folder of images here: a copy (JPEG), not the original files."
 
 
-def write_page(page: str, seeds: int | None, command: str, *, copied: bool = False) -> Path:
+def report(page: str, seeds: int | None, command: str, *, copied: bool = False) -> Path:
     """The page in docs/results and its pictures, and a report beside the runs."""
     parts = [f"Made by `{command}`."]
     for name in PAGES[page]:
@@ -282,11 +262,9 @@ def write_page(page: str, seeds: int | None, command: str, *, copied: bool = Fal
         draw_anytime(comparison, images / f"{name}_anytime.png")
         draw_fronts(comparison, images / f"{name}_fronts.png")
         parts += [f"![{what}](../images/{name}_{what}.png)" for what in ("anytime", "fronts")]
-        done = grow("report", str(folder(name)))
-        print(done.stdout.strip() or done.stderr.strip())
-    output = ROOT / "docs" / "results" / (f"bench_{page}.md" if len(PAGES[page]) == 1 else f"{page}_study.md")
-    output.write_text("\n\n".join(part for part in parts if part) + "\n", encoding="utf-8")
-    return output
+        print(grow("report", str(folder(name))))
+    output = f"bench_{page}" if len(PAGES[page]) == 1 else f"{page}_study"
+    return write_page(output, "\n\n".join(part for part in parts if part))
 
 
 def main() -> None:
@@ -318,7 +296,7 @@ def main() -> None:
             pass
     shown = [o for o in options.overrides if not o.startswith("data_dir")] + ["--cifar-images DIR"] * bool(images)
     command = " ".join(["python scripts/bench.py", options.page, *shown])
-    print(write_page(options.page, options.seeds, command, copied=bool(images)))
+    print(report(options.page, options.seeds, command, copied=bool(images)))
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-from baselines import write_page
+from common import write_page
 from torch import Tensor
 
 from grow_cli.commands import train

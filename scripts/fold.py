@@ -13,7 +13,7 @@ import json
 from typing import Any
 
 import pandas as pd
-from baselines import ROOT, train_once, write_page
+from common import ROOT, train_once, write_page
 
 EXPERIMENTS = ("fold_sines", "fold_quadratics")
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from baselines import ROOT, train_once, write_page
+from common import ROOT, train_once, write_page
 from scipy import stats
 
 SUBSETS = ("0.02", "0.05", "0.15", "0.4", "1.0")

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from baselines import ROOT, train_once
+from common import ROOT, train_once, write_page
 from matplotlib.figure import Figure
 
 from grow_cli.analysis.comparing import mean_curve
@@ -157,7 +157,7 @@ def main() -> None:
     images = ROOT / "docs" / "images"
     draw(options.seeds, options.seconds, images / "paper_tiny.png")
     draw_spectra(rows, images / "paper_tiny_spectra.png")
-    (ROOT / "docs" / "results" / "paper_tiny.md").write_text(text, encoding="utf-8")
+    write_page("paper_tiny", text)
     print(text)
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
-import sys
+from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 
+import common
 import pandas as pd
 import pytest
 
@@ -17,21 +17,11 @@ from grow_cli.config import GROUP_KEYS
 SCRIPTS = Path(__file__).resolve().parent.parent.parent / "scripts"
 
 
-def _load(name: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(name, SCRIPTS / f"{name}.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module  # where dataclasses look their module up
-    spec.loader.exec_module(module)
-    return module
-
-
-bench = pytest.fixture(scope="module")(lambda: _load("bench"))
+bench = pytest.fixture(scope="module")(lambda: import_module("bench"))
 
 
 def _ways() -> list[tuple[str, str]]:
-    return [(name, way) for name, of in _load("bench").BENCHES.items() for way in of.ways]
+    return [(name, way) for name, of in import_module("bench").BENCHES.items() for way in of.ways]
 
 
 @pytest.mark.parametrize(("name", "way"), _ways())
@@ -70,16 +60,15 @@ def test_steps_to_recover_are_counted_from_the_event_to_the_first_loss_as_low(be
 
 
 def test_a_page_that_is_made_again_keeps_its_notes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    baselines = _load("baselines")
-    monkeypatch.setattr(baselines, "ROOT", tmp_path)
+    monkeypatch.setattr(common, "ROOT", tmp_path)
     page = tmp_path / "docs" / "results" / "page.md"
     page.parent.mkdir(parents=True)
-    baselines.write_page("page", "first")
+    common.write_page("page", "first")
     assert page.read_text() == "first\n"
-    page.write_text(f"first\n\n{baselines.NOTES}\n\nA note.\n")
+    page.write_text(f"first\n\n{common.NOTES}\n\nA note.\n")
     for _ in range(2):
-        baselines.write_page("page", "second\n")
-        assert page.read_text() == f"second\n\n{baselines.NOTES}\n\nA note.\n"
+        common.write_page("page", "second\n")
+        assert page.read_text() == f"second\n\n{common.NOTES}\n\nA note.\n"
 
 
 @pytest.mark.slow
@@ -107,7 +96,8 @@ def test_a_page_holds_the_comparison_and_the_events(
     (tmp_path / "docs" / "results").mkdir(parents=True)
     (tmp_path / "docs" / "images").mkdir()
     monkeypatch.setattr(bench, "ROOT", tmp_path)
-    page = bench.write_page("trial", None, "the command").read_text()
+    monkeypatch.setattr(common, "ROOT", tmp_path)
+    page = bench.report("trial", None, "the command").read_text()
     assert "Made by `the command`" in page
     assert "copy · static-flops" in page
     assert (tmp_path / "docs" / "images" / "trial_fronts.png").exists()
