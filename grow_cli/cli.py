@@ -21,7 +21,8 @@ grow: train neural networks that grow while they train
                                   equal steps, FLOPs, seconds, parameters, random
   grow compare RUN... | SWEEP     who wins, by how much, with what p-value
   grow report RUN | SWEEP         everything as one HTML page
-  grow plot RUN...                accuracy, loss and size; --picture for others
+  grow plot RUN...                accuracy, loss and size; --against flops, say;
+                                  --picture for others
   grow explain RUN                why each neuron was grown (method=fold)
   grow export RUN                 the grown net for use without grow
   grow list [GROUP]               every dataset, model, method, trigger, ...

@@ -11,12 +11,15 @@ RUNS = "runs"
 """The one picture that takes several runs, and needs no config."""
 
 PICTURES = {
-    RUNS: "accuracy, loss and size against steps",
+    RUNS: "accuracy, loss and size against steps, or another cost",
     "score": "how much the best new unit and layer would raise the natural expansion score, and the threshold",
     "boundaries": "the decision boundary before each growth event and at the end, for classes of points in the plane",
     "landscape": "a one-dimensional regression: the net's function, and what a unit would be worth at each place and scale",
 }
 """Name → what it shows."""
+
+AGAINST = {"steps": "step", "epochs": "epoch", "seconds": "seconds", "flops": "flops"}
+"""What runs are drawn against → the column of metrics.csv; seconds and FLOPs hold what growing cost."""
 
 
 def draw(picture: str, folder: RunFolder, config: Config, output: Path) -> Path:

@@ -7,6 +7,7 @@ run folders are ours.
 from __future__ import annotations
 
 import shlex
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,7 @@ compdef _grow grow
 """
 _FISH = "complete -c grow -f -a '(grow completion --query (commandline -cp) 2>/dev/null)'\n"
 _SHELLS = {"bash": _BASH, "zsh": _ZSH, "fish": _FISH}
-_PLOT_OPTIONS = ("--output", "--picture")
+_PLOT_OPTIONS = ("--against", "--output", "--picture")
 _COMMANDS = (
     *("compare", "completion", "controls", "eval", "explain", "export", "list", "plot", "report", "resume", "train"),
 )
@@ -70,21 +71,22 @@ def candidates(line: str) -> list[str]:
         from grow_cli.commands.listing import GROUPS
 
         return [g for g in GROUPS if g.startswith(last)]
-    if command == "plot" and (given[-1] == "--picture" or last.startswith("-")):
-        from grow_cli.analysis.pictures import PICTURES
-
-        return [word for word in (PICTURES if given[-1] == "--picture" else _PLOT_OPTIONS) if word.startswith(last)]
-    if given[-1] == "--only":
-        from grow_cli.controls import KINDS
-
-        return [kind for kind in KINDS if kind.startswith(last)]
-    if given[-1] == "--format":
-        from grow_cli.analysis.export import FORMATS
-
-        return [name for name in FORMATS if name.startswith(last)]
+    if given[-1] in ("--picture", "--against", "--only", "--format"):
+        return [value for value in _values(given[-1]) if value.startswith(last)]
+    if command == "plot" and last.startswith("-"):
+        return [word for word in _PLOT_OPTIONS if word.startswith(last)]
     if command in ("compare", "controls", "eval", "explain", "export", "plot", "report", "resume"):
         return _folders(last)
     return _overrides(given[1:], last) if command == "train" else []
+
+
+def _values(option: str) -> Iterable[str]:
+    """What can follow an option."""
+    from grow_cli.analysis.export import FORMATS
+    from grow_cli.analysis.pictures import AGAINST, PICTURES
+    from grow_cli.controls import KINDS
+
+    return {"--picture": PICTURES, "--against": AGAINST, "--only": KINDS, "--format": FORMATS}[option]
 
 
 def _overrides(given: list[str], last: str) -> list[str]:

@@ -14,7 +14,7 @@ from omegaconf.errors import OmegaConfBaseException
 from grow_cli import config as configuration
 from grow_cli import console
 from grow_cli.analysis.figures import SUFFIXES
-from grow_cli.analysis.pictures import PICTURES, RUNS, draw
+from grow_cli.analysis.pictures import AGAINST, PICTURES, RUNS, draw
 from grow_cli.errors import Interrupted, UserError
 from grow_cli.recording.folder import RunFolder, runs_below
 
@@ -39,6 +39,12 @@ def main(command: str, arguments: list[str]) -> int:
             default=RUNS,
             metavar="NAME",
             help="what is drawn; " + "; ".join(f"{name}: {shows}" for name, shows in PICTURES.items()),
+        )
+        parser.add_argument(
+            "--against",
+            default=next(iter(AGAINST)),
+            metavar="COST",
+            help=f"what runs are drawn against: {', '.join(AGAINST)} (default: %(default)s); growing counts in seconds and flops",
         )
     elif command == "explain":
         parser.add_argument("run", type=Path, metavar="RUN", help="a run folder")
@@ -108,16 +114,20 @@ def resume(options: argparse.Namespace) -> int:
 
 
 def plot(options: argparse.Namespace) -> int:
-    """Draw runs against steps, growth events marked, or another picture of one run."""
+    """Draw runs against steps, epochs, seconds or FLOPs, growth events marked, or another picture of one run."""
     name, folders = options.picture, [existing(path) for path in options.runs]
     if name not in PICTURES:
         raise UserError(f"--picture {name}: must be one of {', '.join(PICTURES)}")
+    if options.against not in AGAINST:
+        raise UserError(f"--against {options.against}: must be one of {', '.join(AGAINST)}")
     output = options.output or folders[0].path / ("growth.png" if name == RUNS else f"{name}.png")
     if output.suffix not in SUFFIXES:
         raise UserError(f"{output}: a picture's name ends in .png, .pdf or .svg")
     if name != RUNS:
         if len(folders) > 1:
             raise UserError(f"--picture {name} shows one run, and {len(folders)} are given: name one folder")
+        if options.against != next(iter(AGAINST)):
+            raise UserError(f"--against is for --picture {RUNS}: {name} is not drawn against a cost")
         print(draw(name, folders[0], configuration.build(with_overrides(folders[0], [])), output))
         return 0
     from grow_cli.analysis.plot import plot_runs
@@ -125,7 +135,7 @@ def plot(options: argparse.Namespace) -> int:
     for folder in folders:
         if not folder.metrics.exists():
             raise UserError(f"{folder.path} has no metrics.csv yet: nothing to draw")
-    print(plot_runs(folders, output))
+    print(plot_runs(folders, output, options.against))
     return 0
 
 

@@ -353,12 +353,21 @@ class FoldOption(MethodOption):
                 f"model.activation={activation} folds nothing where a new unit's pre-activation is zero: use "
                 "model.activation=relu (a crease there) or a smooth one, such as gelu (a bend)"
             )
+        warnings = []
         if activation in _SMOOTH:
-            return [
+            warnings.append(
                 f"model.activation={activation} is smooth: a new neuron bends the surface along its hyperplane "
                 "(Theorem 3 holds, Definition 2's smooth case), and leaves no crease there"
-            ]
-        return []
+            )
+        limits = {"growth.neurons": config.growth.neurons}
+        if self.cluster == "kmeans":
+            limits["method.max_clusters"] = self.max_clusters
+        for key, most in limits.items():
+            if most is not None and most < self.neurons_per_event:
+                warnings.append(
+                    f"method.neurons_per_event={self.neurons_per_event}: {key}={most} lets an event grow {most} at most; raise it"
+                )
+        return warnings
 
     def build(self, model: GrowableModel) -> Method:
         return FoldAtMistakes(self)

@@ -9,6 +9,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -17,7 +18,8 @@ from grow_cli.analysis import landscape
 from grow_cli.analysis.boundaries import class_probabilities, grid, lead, mixed
 from grow_cli.analysis.figures import short
 from grow_cli.analysis.phases import evenly, load_phases
-from grow_cli.analysis.pictures import PICTURES
+from grow_cli.analysis.pictures import AGAINST, PICTURES
+from grow_cli.analysis.plot import event_costs
 from grow_cli.analysis.score import added, best_ratios, eta_readings, thresholds
 from grow_cli.commands.completion import candidates
 from grow_cli.commands.runs import with_overrides
@@ -95,12 +97,33 @@ def test_a_picture_is_named_after_itself_and_lies_in_the_run(grow: Callable, run
     assert not list((tmp_path / "r").glob(".*.tmp"))
 
 
+def test_runs_are_drawn_against_what_they_cost(grow: Callable, runs: Path, tmp_path: Path) -> None:
+    drawn = set()
+    for against in AGAINST:
+        outcome = grow("plot", runs / "moons", "--against", against, "-o", tmp_path / f"{against}.png")
+        assert outcome.code == 0, outcome.err
+        drawn.add((tmp_path / f"{against}.png").read_bytes())
+    assert len(drawn) == len(AGAINST), "each has an axis of its own"
+    assert grow("plot", runs / "moons", "-o", tmp_path / "default.png").code == 0
+    assert (tmp_path / "default.png").read_bytes() == (tmp_path / "steps.png").read_bytes()
+
+
+def test_an_event_stands_where_its_evaluation_does() -> None:
+    metrics = pd.DataFrame({"step": [10, 20, 30], "epoch": [1.0, 2.0, 3.0], "seconds": [1.0, 5.0, 6.0]})
+    metrics["flops"] = [100, 200, 900]
+    events = [{"step": 20}, {"step": 30}]
+    found = {against: event_costs(metrics, events, against) for against in AGAINST}
+    assert found == {"steps": [20, 30], "epochs": [2, 3], "seconds": [5, 6], "flops": [200, 900]}
+
+
 def test_help_and_completion_know_the_pictures(grow: Callable) -> None:
     told = grow("plot", "--help").out
     assert all(name in told for name in PICTURES)
     assert candidates("grow plot r --picture ") == list(PICTURES)
     assert candidates("grow plot r --picture b") == ["boundaries"]
     assert candidates("grow plot r --p") == ["--picture"]
+    assert candidates("grow plot r --against ") == list(AGAINST)
+    assert candidates("grow plot r --against f") == ["flops"]
     assert "--picture" in grow("--help").out
 
 
@@ -344,6 +367,8 @@ def test_a_run_that_does_not_fit_is_told_why_and_nothing_is_written(grow: Callab
         "nowhere --picture score": ["nowhere", "run folder"],
         "flat --picture scores": ["--picture scores", "runs, score, boundaries, landscape"],
         "flat deep --picture boundaries": ["boundaries", "one run", "2"],
+        "flat --against time": ["--against time", "steps, epochs, seconds, flops"],
+        "flat --picture score --against flops": ["--against", "--picture runs", "score"],
         "flat --picture score": ["no natural expansion score", "trigger=eta"],
         "deep --picture boundaries": ["dataset=curve", "points in the plane", "moons"],
         "flat --picture landscape": ["dataset=moons", "regression", "dataset=curve"],
