@@ -43,7 +43,7 @@ def train(config: Config, folder: RunFolder, *, resume: bool = False) -> dict[st
     Interrupted and failed runs raise; their summary has that status, and the last good checkpoint stays.
     """
     state = checkpoint.load(folder.checkpoints / "last.pt") if resume else None
-    device, data = _device_and_data(config)
+    device, data = _device_and_data(config, state)
     provenance.reset_peak_memory(device)
     loop = assemble(config, folder, data, device, state)
     run = loop.run
@@ -119,7 +119,7 @@ def assemble(
 def evaluate(config: Config, folder: RunFolder, which: str) -> dict[str, Any]:
     """Rebuild the net of a checkpoint (`last` or `best`), as far as it has grown, and measure it on every split."""
     state = checkpoint.load(folder.checkpoints / f"{which}.pt")
-    device, data = _device_and_data(config)
+    device, data = _device_and_data(config, state)
     torch.set_num_threads(state["progress"]["threads"])
     model = rebuild(state["architecture"]).to(device)
     try:
@@ -136,14 +136,16 @@ def evaluate(config: Config, folder: RunFolder, which: str) -> dict[str, Any]:
     }
 
 
-def _device_and_data(config: Config) -> tuple[torch.device, Data]:
-    """The device, set up as the config asks, and the dataset on it."""
+def _device_and_data(config: Config, state: dict[str, Any] | None) -> tuple[torch.device, Data]:
+    """The device, set up as the config asks, and the dataset on it, normalised as for a checkpoint's net if there is one."""
     device = choose_device(config.device)
     set_precision(config.precision)
     keep_memory()
     flush_denormals()
     reset_threads()
-    return device, load_data(config.dataset, data_dir=config.data_folder, subset=config.subset, device=device)
+    inputs = None if state is None else state.get("inputs")  # absent in older checkpoints
+    data = load_data(config.dataset, data_dir=config.data_folder, subset=config.subset, device=device, inputs=inputs)
+    return device, data
 
 
 def _note_the_end(error: BaseException, config: Config, folder: RunFolder, device: torch.device) -> None:

@@ -7,14 +7,12 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from grow_cli.console import warn
 from grow_cli.errors import UserError
 from grow_cli.files import write_atomically, write_text
 from grow_cli.recording.folder import RunFolder
 
 if TYPE_CHECKING:
     from grow_cli.config import Config
-    from grow_cli.data.tensors import Data
     from grow_cli.models.modules.network import GrowableModel
 
 FORMATS = {"state_dict": ".pt", "torch_export": ".pt2", "onnx": ".onnx"}
@@ -56,7 +54,11 @@ def export(folder: RunFolder, config: Config, kind: str, which: str, file: Path)
             + ("leave --best out for the last one" if which == "best" else "wait for the run's first")
         )
     phase = load_phase(checkpoint)
-    about = describe(phase.model, config, _data(config)) | {"run": folder.path.resolve().name, "step": phase.step}
+    if phase.inputs is None:
+        raise UserError(
+            f"{checkpoint} was written by an older grow and does not say how inputs are normalised: train again"
+        )
+    about = describe(phase.model, config, phase.inputs) | {"run": folder.path.resolve().name, "step": phase.step}
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         return write(phase.model, kind, about, file)
@@ -66,13 +68,8 @@ def export(folder: RunFolder, config: Config, kind: str, which: str, file: Path)
         ) from error
 
 
-def describe(model: GrowableModel, config: Config, data: Data | None) -> dict[str, Any]:
-    """What a user of the net must know, as plain data; what only the dataset can tell is null without it."""
-    classes = data.spec.classes if data is not None and model.task == "classification" else ()
-    statistics: dict[str, list[float] | None] = {"mean": None, "std": None}
-    if data is not None:
-        for name, tensor in (("mean", data.normalizer.mean), ("std", data.normalizer.std)):
-            statistics[name] = [float(f"{value:.9g}") for value in tensor.flatten().tolist()]  # float32, exactly
+def describe(model: GrowableModel, config: Config, inputs: dict[str, Any]) -> dict[str, Any]:
+    """What a user of the net must know, as plain data; `inputs` is `Data.inputs` of its training."""
     return {
         "model": config.model.name,
         "method": config.method.name,
@@ -81,30 +78,16 @@ def describe(model: GrowableModel, config: Config, data: Data | None) -> dict[st
         "task": model.task,
         "input_shape": list(model.input_shape),
         "outputs": model.outputs,
-        "classes": list(classes),
-        "raw_inputs": f"bytes from 0 to {data.white}" if data is not None and len(model.input_shape) == 3 else None,
-        **statistics,
+        "classes": inputs["classes"] if model.task == "classification" else [],
+        "raw_inputs": f"bytes from 0 to {inputs['white']}" if len(model.input_shape) == 3 else None,
+        # float32, exactly
+        **{key: [float(f"{value:.9g}") for value in inputs[key].flatten().tolist()] for key in ("mean", "std")},
     }
 
 
 def write(model: GrowableModel, kind: str, about: dict[str, Any], file: Path) -> list[Path]:
     """The net, in evaluation mode and on the CPU, in this format; the files written."""
     return {"state_dict": _write_code, "torch_export": _write_program, "onnx": _write_onnx}[kind](model, about, file)
-
-
-def _data(config: Config) -> Data | None:
-    """The run's dataset; None, and a warning, where it is not there."""
-    import torch
-
-    from grow_cli.data.tensors import load_data
-
-    try:
-        return load_data(config.dataset, data_dir=config.data_folder, subset=config.subset, device=torch.device("cpu"))
-    except UserError as error:
-        warn(
-            f"the export does not say how inputs are normalised, nor the classes' names, for that needs the data: {error}"
-        )
-        return None
 
 
 def _write_code(model: GrowableModel, about: dict[str, Any], file: Path) -> list[Path]:

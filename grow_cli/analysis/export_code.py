@@ -107,24 +107,20 @@ def _forward(graph: fx.Graph) -> list[str]:
 
 
 def _source(lines: list[str], copied: list[type], forward: list[str], about: dict[str, Any], name: str) -> str:
-    known = about["mean"] is not None
     parts = [
         f'"""{_docstring(about, name)}"""',
         "from pathlib import Path\n\nimport torch\nfrom torch import Tensor, nn"
         + ("\nfrom torch.nn import functional as F" if any(" = F." in line for line in forward) else ""),
     ]
     constants = [f"CLASSES = {tuple(about['classes'])!r}"] if about["classes"] else []
-    if known:
-        per = f".view({', '.join(['-1', *['1'] * (len(about['input_shape']) - 1)])})"
-        constants += [f"{key.upper()} = torch.tensor({about[key]!r}){per}" for key in ("mean", "std")]
-    if constants:
-        parts.append("\n".join(constants))
-    if known:
-        parts.append(
-            "\ndef prepare(x: Tensor) -> Tensor:\n"
-            '    """Inputs as the dataset holds them, as the net takes them: float32, normalised."""\n'
-            "    return (x.float() - MEAN.to(x.device)) / STD.to(x.device)"
-        )
+    per = f".view({', '.join(['-1', *['1'] * (len(about['input_shape']) - 1)])})"
+    constants += [f"{key.upper()} = torch.tensor({about[key]!r}){per}" for key in ("mean", "std")]
+    parts.append("\n".join(constants))
+    parts.append(
+        "\ndef prepare(x: Tensor) -> Tensor:\n"
+        '    """Inputs as the dataset holds them, as the net takes them: float32, normalised."""\n'
+        "    return (x.float() - MEAN.to(x.device)) / STD.to(x.device)"
+    )
     parts += ["\n" + inspect.getsource(cls).rstrip() for cls in copied]
     parts.append(
         "\nclass Net(nn.Module):\n    def __init__(self) -> None:\n        super().__init__()\n"
@@ -143,18 +139,8 @@ def _source(lines: list[str], copied: list[type], forward: list[str], about: dic
 
 def _docstring(about: dict[str, Any], name: str) -> str:
     shape = ", ".join(map(str, ["n", *about["input_shape"]]))
-    known = about["mean"] is not None
     grown = f"its hidden widths {about['widths']}" if about["widths"] else "without a hidden layer"
-    if known:
-        unit = about["raw_inputs"] or "numbers in its own unit"
-        inputs = f"""\
-`x`: inputs as the dataset holds them, ({shape}): {unit}.
-`prepare` makes of them what the net takes, float32 of the same shape: (x - MEAN) / STD, with the mean and the standard
-deviation of the training split, of each channel or number."""
-    else:
-        inputs = f"""\
-`x`: ({shape}) in float32, normalised as in training: less the mean, divided by the standard deviation of the training
-split, of each channel or number. Their values are not known here: the dataset was missing when this was written."""
+    unit = about["raw_inputs"] or "numbers in its own unit"
     if about["task"] == "classification":
         order = "in the order of CLASSES" if about["classes"] else "in the order of the dataset's labels"
         outputs = (
@@ -167,10 +153,12 @@ A net of {about["dataset"]}: model={about["model"]}, method={about["method"]}, {
 
 Needs torch and {name}.pt beside this file:
 
-    from {name} import load{", prepare" if known else ""}
-    outputs = load()({"prepare(x)" if known else "x"})
+    from {name} import load, prepare
+    outputs = load()(prepare(x))
 
-{inputs}
+`x`: inputs as the dataset holds them, ({shape}): {unit}.
+`prepare` makes of them what the net takes, float32 of the same shape: (x - MEAN) / STD, with the mean and the standard
+deviation of the training split, of each channel or number.
 {outputs}
 Written by `grow export`, which is not needed to use it.
 """

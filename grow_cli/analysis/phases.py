@@ -30,6 +30,8 @@ class Phase:
     step: int
     model: GrowableModel
     """In evaluation mode, on the CPU."""
+    inputs: dict[str, Any] | None = None
+    """How its inputs are normalised (`Data.inputs`), in checkpoints from which a run goes on."""
 
     @property
     def title(self) -> str:
@@ -73,4 +75,4 @@ def load_phase(path: Path) -> Phase:
             f"{path} is cut short or damaged ({type(error).__name__}): restore it from a copy, or remove it if its name "
             "begins with before-"
         ) from error
-    return Phase(step, model.eval())
+    return Phase(step, model.eval(), state.get("inputs"))

@@ -65,8 +65,16 @@ def main(command: str, arguments: list[str]) -> int:
 
 
 def evaluate(options: argparse.Namespace) -> int:
-    """Rebuild the net of a run from its checkpoint, grown architecture included, and measure it on every split."""
+    """Rebuild the net of a run from its checkpoint, grown architecture included, and measure it on every split.
+
+    On other data, too (subset=, dataset.path=): inputs are normalised as the net was trained with.
+    """
     folder = existing(options.run)
+    for override in options.overrides:
+        if override.lstrip("+~").split("=")[0] in ("dataset.normalize", "dataset.scale"):
+            raise UserError(
+                f"{override}: a net is measured with the normalisation that it was trained with; leave it out"
+            )
     config = configuration.build(with_overrides(folder, options.overrides))
     from grow_cli import run
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -53,6 +54,15 @@ class Data:
         """Stored inputs as a model takes them, float32: as they are, or normalised now if they are stored as bytes."""
         return x if x.dtype == torch.float32 else self.normalizer(x)
 
+    def inputs(self) -> dict[str, Any]:
+        """What a net trained on this data must be used with, for its checkpoints; on the CPU."""
+        return {
+            "mean": self.normalizer.mean.cpu(),
+            "std": self.normalizer.std.cpu(),
+            "white": self.white,
+            "classes": list(self.spec.classes),
+        }
+
     def probe(self, n: int) -> Split:
         """A fixed batch of n training samples (all, if there are fewer), prepared and not augmented."""
         order = torch.randperm(len(self.train), generator=splits.stream(self.split_seed, "probe"))
@@ -60,8 +70,18 @@ class Data:
         return Split(self.prepare(self.train.x.index_select(0, index)), self.train.y.index_select(0, index))
 
 
-def load_data(option: DatasetOption, *, data_dir: Path, subset: int | float | None, device: torch.device) -> Data:
-    """Read, cut, take the subset, normalise with the statistics of what is left to train on, and move to the device."""
+def load_data(
+    option: DatasetOption,
+    *,
+    data_dir: Path,
+    subset: int | float | None,
+    device: torch.device,
+    inputs: dict[str, Any] | None = None,
+) -> Data:
+    """Read, cut, take the subset, normalise with the statistics of what is left to train on, and move to the device.
+
+    `inputs`, of a net's checkpoint (`Data.inputs`): normalise as that net was trained with, whatever is read now.
+    """
     raw = option.load(data_dir)
     image = raw.train_x.dim() == 4
     _check_augmentation(option, raw.train_x)
@@ -73,7 +93,14 @@ def load_data(option: DatasetOption, *, data_dir: Path, subset: int | float | No
         train = train[splits.subset(labels[train], subset, option.split_seed)]
 
     train_x = raw.train_x[train]
-    normalizer = _normalizer(train_x, option.normalize, option.scale, raw.white if image else 1, device)
+    if inputs is None:
+        normalizer = _normalizer(train_x, option.normalize, option.scale, raw.white if image else 1, device)
+    else:
+        normalizer = Normalizer(inputs["mean"].to(device), inputs["std"].to(device))
+        if normalizer.mean.shape != (1, train_x.shape[1], *[1] * (train_x.dim() - 2)):
+            raise UserError(
+                f"{option.name} has inputs of the shape {tuple(train_x.shape[1:])}, and the net was trained on others"
+            )
     stays_bytes = image and 4 * train_x.numel() > FLOAT32_LIMIT
 
     def placed(x: Tensor, y: Tensor) -> Split:

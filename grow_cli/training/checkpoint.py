@@ -33,6 +33,7 @@ def capture(run: Run, method: Method, trigger: Trigger, gathered: Gathered) -> d
         "version": grow_cli.__version__,
         "architecture": run.model.architecture(),
         "model": run.model.state_dict(),
+        "inputs": run.data.inputs(),
         "optimizer": run.optimizer.state_dict(),
         "method": method.state_dict(),
         "trigger": trigger.state_dict(),

@@ -208,6 +208,20 @@ def test_statistics_come_from_what_is_trained_on_alone(subset: int | None) -> No
     assert not torch.equal(after.val.x, before.val.x)
 
 
+def test_data_for_a_trained_net_are_normalised_as_its_own_were() -> None:
+    trained_on, other = Digits(name="digits"), Digits(name="digits", scale=3, validation=0.5)
+    ours = load(trained_on)
+    theirs = load_data(other, data_dir=Path("/nowhere"), subset=50, device=CPU, inputs=ours.inputs())
+    torch.testing.assert_close(theirs.test.x, ours.test.x, rtol=0, atol=0)
+    assert not torch.equal(load(other, 50).test.x, ours.test.x)
+
+
+def test_data_of_another_shape_than_a_trained_net_s_is_a_sentence() -> None:
+    inputs = load(Digits(name="digits")).inputs()
+    with pytest.raises(UserError, match=r"given.*\(1,\).*trained on others"):
+        load_data(numbered([5, 5]), data_dir=Path("/nowhere"), subset=None, device=CPU, inputs=inputs)
+
+
 @pytest.mark.parametrize("value", [0.0, 0.1, 1e6])
 def test_a_feature_without_variance_becomes_zero_and_not_nan(value: float) -> None:
     option = Moons(name="moons", samples=50)
