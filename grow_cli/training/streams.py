@@ -30,11 +30,14 @@ class Streams:
     @contextmanager
     def using(self, name: str) -> Iterator[None]:
         """Let code that draws from torch's global generators (`nn.Linear`, ...) draw from this stream instead."""
-        devices = [self.device] if self.device.type == "cuda" else []
-        with torch.random.fork_rng(devices=devices):
-            # one number of the stream seeds the block: the devices' generators, too, follow the stream
-            torch.manual_seed(int(torch.randint(2**62, (), generator=self.generators[name])))
-            yield
+        before = self._device_state()
+        with torch.random.fork_rng(devices=[]):
+            try:
+                # one number of the stream seeds the block: the device's generator, too, follows the stream
+                torch.manual_seed(int(torch.randint(2**62, (), generator=self.generators[name])))
+                yield
+            finally:
+                self._set_device_state(before)
 
     @contextmanager
     def peeking(self, name: str) -> Iterator[None]:
@@ -50,8 +53,9 @@ class Streams:
         """Every generator's state, the global ones' too; but not that of `data`, which `Batches` keeps with its place."""
         state: dict[str, Any] = {name: g.get_state() for name, g in self.generators.items() if name != "data"}
         state["step"] = torch.get_rng_state()
-        if self.device.type == "cuda":
-            state["step_cuda"] = torch.cuda.get_rng_state(self.device)
+        own = self._device_state()
+        if own is not None:
+            state[f"step_{self.device.type}"] = own
         return state
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -60,8 +64,21 @@ class Streams:
             if name != "data":
                 generator.set_state(state[name])
         torch.set_rng_state(state["step"])
-        if self.device.type == "cuda" and "step_cuda" in state:
-            torch.cuda.set_rng_state(state["step_cuda"], self.device)
+        self._set_device_state(state.get(f"step_{self.device.type}"))  # absent where it ran on another device
+
+    def _device_state(self) -> Tensor | None:
+        """Of the device's own generator; None on the CPU."""
+        if self.device.type == "cuda":
+            return torch.cuda.get_rng_state(self.device)
+        return torch.mps.get_rng_state() if self.device.type == "mps" else None
+
+    def _set_device_state(self, state: Tensor | None) -> None:
+        if state is None:
+            return
+        if self.device.type == "cuda":
+            torch.cuda.set_rng_state(state, self.device)
+        else:
+            torch.mps.set_rng_state(state)
 
 
 def fork(generator: torch.Generator) -> torch.Generator:
