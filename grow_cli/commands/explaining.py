@@ -95,7 +95,8 @@ def _unknown_key(key: str, arguments: list[str]) -> str:
     known = [f.name for cls in options.values() for f in fields(cls) if f.name != "name"]
     known = sorted(set(known)) or ([f.name for f in fields(holder)] if is_dataclass(holder) else [])
     if leaf in known:  # of another option than the one in use
-        return f"{parent}: the option in use has no key {leaf}; `grow train --cfg job` shows those it has"
+        having = ", ".join(sorted(name for name, cls in options.items() if leaf in {f.name for f in fields(cls)}))
+        return f"{key} is a key of {parent}={having} only, and another is in use: choose that, or leave the key out"
     where = f"{parent} has no key {leaf}" if parent else f"{leaf} is not a key of the configuration"
     allowed = f"; its keys are {', '.join(known) or 'none'}" if parent else "; `grow train --cfg job` shows all keys"
     return f"{where}{_nearest(leaf, known)}{allowed}"

@@ -10,6 +10,8 @@ import pytest
 # what is typed after `grow` → words that the sentence must hold
 MISTAKES = {
     "train trigger=at": ["trigger=at needs the steps", "trigger.steps=[500,1000]"],
+    "train trigger.steps=[80]": ["trigger.steps", "trigger=at only", "choose that"],
+    "train -m trigger=at,every trigger.steps=[80]": ["trigger.steps", "trigger=at only"],
     "train trigger=at trigger.steps=80": ["must be a list", "trigger.steps=[80]"],
     "train seed=0,1": ["seed=0,1", "grow train -m"],
     "train growth.until=null": ["growth.until=null", "must have a value"],
