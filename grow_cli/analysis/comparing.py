@@ -30,7 +30,9 @@ def show(comparisons: list[Comparison]) -> None:
     for comparison in comparisons:
         for title, frame in _frames(comparison):
             for part, of in enumerate(_parts(frame)):
-                console.out.print(_table(title if part == 0 else f"{comparison.title}: what it cost", of))
+                told = title if part == 0 else f"{comparison.title}: what it cost"
+                for more, fitting in enumerate(_fitting(of, console.out.width)):
+                    console.out.print(_table(f"{told}, continued" if more else told, fitting))
         for note in comparison.notes:
             console.out.print(f"[dim]{escape(note)}[/dim]")
         console.out.print()
@@ -57,6 +59,21 @@ def _parts(frame: pd.DataFrame) -> list[pd.DataFrame]:
     first = columns.index("FLOPs/sample")
     costs = [c for c in columns[first:] if c != "front"]
     return [frame[[*columns[:first], "front"]], frame[[columns[0], *costs]]]
+
+
+def _fitting(frame: pd.DataFrame, width: int) -> list[pd.DataFrame]:
+    """Tables below each other that fit a narrow terminal, each with the first column: figures are never cut, it may be folded."""
+    sizes = [max([len(name.strip()), *(len(str(cell)) for cell in frame[name])]) + 2 for name in frame.columns]
+    room = width - min(sizes[0], max(8, width // 5))
+    parts: list[list[str]] = []
+    used = 0
+    for name, size in zip(frame.columns[1:], sizes[1:], strict=True):
+        if not parts or used + size > room:
+            parts.append([])
+            used = 0
+        parts[-1].append(name)
+        used += size
+    return [frame[[frame.columns[0], *names]] for names in parts]
 
 
 def _table(title: str, frame: pd.DataFrame) -> Table:

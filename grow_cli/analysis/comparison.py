@@ -19,7 +19,19 @@ from grow_cli.errors import UserError
 
 COSTS = {"steps": "step", "FLOPs": "flops", "seconds": "seconds", "parameters": "parameters"}
 """What the anytime curves are drawn against → its column of metrics.csv."""
-_RECIPE = ("dataset", "optimizer", "schedule", "batch_size", "stop", "label_smoothing", "clip_norm", "precision")
+# a net's sizes are what is compared, what else the model is belongs to the recipe
+_SIZES = {f"model.{key}" for key in ("hidden", "channels", "width", "stream", "dim", "mlp")}
+_RECIPE = (
+    "dataset",
+    "model",
+    "optimizer",
+    "schedule",
+    "batch_size",
+    "stop",
+    "label_smoothing",
+    "clip_norm",
+    "precision",
+)
 _FEW = 10
 
 
@@ -172,7 +184,7 @@ def _compare(dataset: str, metric: str, records: list[Record], against: str | No
         for cost, column in COSTS.items()
     }
     numbers = _numbers(ways, metric, curves)
-    return Comparison(dataset, metric, ways, tests, numbers, curves, _notes(ways, tests))
+    return Comparison(dataset, metric, ways, tests, numbers, curves, [*_taken_back(numbers), *_notes(ways, tests)])
 
 
 def _ways(records: list[Record]) -> list[Way]:
@@ -248,7 +260,7 @@ def _numbers(
             }
             | {key: fmean(way.values(key)) for key in ("parameters", "flops_per_sample", "training_flops")}
             | {key: fmean(way.values(key)) for key in ("growth_flops", "seconds", "growth_seconds", "steps")}
-            | {"events": fmean(float(r.summary["events"]) - float(r.summary.get("undone", 0)) for r in way.records)}
+            | {"events": fmean(way.values("events")), "undone": fmean(r.summary.get("undone", 0) for r in way.records)}
         )
     for cost, column in COSTS.items():
         budget = max(xs[-1] for runs in curves[cost].values() for xs, _ in runs)
@@ -259,6 +271,12 @@ def _numbers(
         for row, on in zip(rows, statistics.front([float(r[key]) for r in rows], means), strict=True):
             row[f"front_{name}"] = on
     return pd.DataFrame(rows)
+
+
+def _taken_back(numbers: pd.DataFrame) -> list[str]:
+    some = numbers[numbers["undone"] > 0]
+    each = "; ".join(f"{row['way']}: {row['undone']:.1f} of {row['events']:.1f}" for _, row in some.iterrows())
+    return [f"Of the growth events some were taken back ({each})."] if each else []
 
 
 def _notes(ways: list[Way], tests: list[Test]) -> list[str]:
@@ -311,7 +329,8 @@ def _notes(ways: list[Way], tests: list[Test]) -> list[str]:
 
 def _recipe(way: Way) -> dict[str, object]:
     flat = flatten(way.records[0].config)
-    return {key: value for key, value in flat.items() if key.split(".")[0] in _RECIPE and key != "dataset.name"}
+    left_out = {"dataset.name", *_SIZES}
+    return {key: value for key, value in flat.items() if key.split(".")[0] in _RECIPE and key not in left_out}
 
 
 def _short(number: float) -> str:

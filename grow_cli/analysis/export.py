@@ -54,11 +54,8 @@ def export(folder: RunFolder, config: Config, kind: str, which: str, file: Path)
             + ("leave --best out for the last one" if which == "best" else "wait for the run's first")
         )
     phase = load_phase(checkpoint)
-    if phase.inputs is None:
-        raise UserError(
-            f"{checkpoint} was written by an older grow and does not say how inputs are normalised: train again"
-        )
-    about = describe(phase.model, config, phase.inputs) | {"run": folder.path.resolve().name, "step": phase.step}
+    about = describe(phase.model, config, phase.inputs or _inputs(config))
+    about |= {"run": folder.path.resolve().name, "step": phase.step}
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         return write(phase.model, kind, about, file)
@@ -83,6 +80,16 @@ def describe(model: GrowableModel, config: Config, inputs: dict[str, Any]) -> di
         # float32, exactly
         **{key: [float(f"{value:.9g}") for value in inputs[key].flatten().tolist()] for key in ("mean", "std")},
     }
+
+
+def _inputs(config: Config) -> dict[str, Any]:
+    """What older checkpoints do not hold."""
+    import torch
+
+    from grow_cli.data.tensors import load_data
+
+    data = load_data(config.dataset, data_dir=config.data_folder, subset=config.subset, device=torch.device("cpu"))
+    return data.inputs()
 
 
 def write(model: GrowableModel, kind: str, about: dict[str, Any], file: Path) -> list[Path]:

@@ -62,18 +62,14 @@ def grown_runs(paths: list[Path]) -> list[RunFolder]:
     """The finished runs at and below these paths that grew; UserError where there are none."""
     from grow_cli.analysis.runs import find_runs
 
-    grown = []
-    for folder in find_runs(paths):
-        summary = folder.read_summary()
-        if (
-            summary.get("status") == "finished"
-            and summary["events"] > summary.get("undone", 0)
-            and not summary.get("control")
-        ):
-            grown.append(folder)
-    if not grown:
-        raise UserError("none of the runs is finished and has grown: there is nothing to hold against controls")
-    return grown
+    runs = [(folder, folder.read_summary()) for folder in find_runs(paths)]
+    once = [(f, s) for f, s in runs if s.get("status") == "finished" and s["events"] and not s.get("control")]
+    grown = [folder for folder, summary in once if summary["events"] > summary.get("undone", 0)]
+    if grown:
+        return grown
+    if once:
+        raise UserError("every growth of the runs was taken back: there is nothing to hold against controls")
+    raise UserError("none of the runs is finished and has grown: there is nothing to hold against controls")
 
 
 def _one_after_another(wanted: list[tuple[RunFolder, str]], overrides: list[str]) -> int:

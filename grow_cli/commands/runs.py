@@ -20,6 +20,8 @@ from grow_cli.recording.folder import RunFolder, runs_below
 
 # What may differ on resume: where things are and what is shown, not what is computed.
 _RESUMABLE = ("data_dir", "device", "progress", "dataset.path", "checkpoint.every")
+# What may differ when a net is measured; another cut of the data would call training samples validation.
+_MEASURABLE = ("data_dir", "device", "progress", "precision", "dataset.path", "evaluate.batch_size")
 
 
 def main(command: str, arguments: list[str]) -> int:
@@ -67,14 +69,10 @@ def main(command: str, arguments: list[str]) -> int:
 def evaluate(options: argparse.Namespace) -> int:
     """Rebuild the net of a run from its checkpoint, grown architecture included, and measure it on every split.
 
-    On other data, too (subset=, dataset.path=): inputs are normalised as the net was trained with.
+    On other images, too (dataset.path=DIR), normalised as those that the net was trained with.
     """
     folder = existing(options.run)
-    for override in options.overrides:
-        if override.lstrip("+~").split("=")[0] in ("dataset.normalize", "dataset.scale"):
-            raise UserError(
-                f"{override}: a net is measured with the normalisation that it was trained with; leave it out"
-            )
+    _only(options.overrides, _MEASURABLE, "a trained net is measured as it was trained")
     config = configuration.build(with_overrides(folder, options.overrides))
     from grow_cli import run
 
@@ -101,11 +99,7 @@ def resume(options: argparse.Namespace) -> int:
     status = folder.read_summary().get("status")
     if status == "finished":
         raise UserError(f"{folder.path} is finished: there is nothing to resume")
-    for override in options.overrides:
-        if override.split("=")[0] not in _RESUMABLE:
-            raise UserError(
-                f"{override}: a resumed run goes on as it was configured, and only {', '.join(_RESUMABLE)} can be given"
-            )
+    _only(options.overrides, _RESUMABLE, "a resumed run goes on as it was configured")
     config = configuration.build(with_overrides(folder, options.overrides))
     folder.open()
     try:
@@ -119,6 +113,12 @@ def resume(options: argparse.Namespace) -> int:
     finally:
         folder.close()
     return 0
+
+
+def _only(overrides: list[str], allowed: tuple[str, ...], why: str) -> None:
+    for override in overrides:
+        if override.lstrip("+~").split("=")[0] not in allowed:
+            raise UserError(f"{override}: {why}, and only {', '.join(allowed)} can be given")
 
 
 def plot(options: argparse.Namespace) -> int:

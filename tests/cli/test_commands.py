@@ -9,8 +9,10 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 
 from grow_cli.commands.completion import candidates
 from grow_cli.commands.train import slug
@@ -135,18 +137,40 @@ def test_eval_measures_the_grown_net_as_the_run_did(grow: Callable, small: tuple
     assert "damaged" in grow("resume", "r").err
 
 
-def test_eval_normalises_as_in_training_whatever_data_it_reads(
-    grow: Callable, small: tuple[str, ...], tmp_path: Path
+def _images(root: Path, brightness: int) -> Path:
+    """Two classes; only the brightness of the training images differs from one such folder to another."""
+    generator = np.random.default_rng(0)
+    for split, n, level in (("train", 10, brightness), ("test", 5, 60)):
+        for number, name in enumerate(("dark", "light")):
+            folder = root / split / name
+            folder.mkdir(parents=True)
+            for i in range(n):
+                pixels = level + 40 * number + generator.integers(0, 40, (8, 8, 3))
+                Image.fromarray(pixels.astype("uint8")).save(folder / f"{i}.png")
+    return root
+
+
+def test_eval_normalises_other_data_as_the_net_was_trained_with(grow: Callable, tmp_path: Path) -> None:
+    ours, theirs = _images(tmp_path / "ours", 60), _images(tmp_path / "theirs", 120)
+    small = ("method=static", "model=mlp", "stop.epochs=3", "batch_size=4", "dataset=image_folder")
+    assert grow("train", *small, f"dataset.path={ours}", "run_dir=r").code == 0
+    here, there = (json.loads(grow("eval", "r", "--json", *more).out) for more in ((), (f"dataset.path={theirs}",)))
+    assert there["test_loss"] == here["test_loss"], "the statistics of the others' training images are not used"
+    assert there["train_loss"] != here["train_loss"]
+
+
+@pytest.mark.parametrize(
+    "mistake", ["dataset.scale=2", "dataset.validation=0.5", "subset=20", "model.activation=tanh", "stop.epochs=9"]
+)
+def test_eval_takes_nothing_that_would_be_ignored_or_change_what_is_measured(
+    mistake: str, grow: Callable, small: tuple[str, ...]
 ) -> None:
     assert grow("train", *small, "run_dir=r").code == 0
-    whole, part = (json.loads(grow("eval", "r", "--json", *more).out) for more in ((), ("subset=20",)))
-    assert part["test_loss"] == whole["test_loss"], "the statistics of twenty samples would be others"
-    assert part["train_loss"] != whole["train_loss"]
-    for mistake in ("dataset.scale=2", "dataset.normalize=false"):
-        outcome = grow("eval", "r", mistake)
-        assert outcome.code == 2
-        assert mistake in outcome.err
-        assert "trained with" in outcome.err
+    outcome = grow("eval", "r", mistake)
+    assert outcome.code == 2
+    assert mistake in outcome.err
+    assert "as it was trained" in outcome.err
+    assert "dataset.path" in outcome.err
 
 
 def test_plot_draws_a_picture(grow: Callable, small: tuple[str, ...], tmp_path: Path) -> None:
