@@ -6,6 +6,7 @@ import contextlib
 from typing import Any
 
 import torch
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from grow_cli.config import Config
 from grow_cli.console import warn
@@ -106,6 +107,12 @@ def assemble(
         a_step = 3 * loop.flops * batches.batch_size
         if config.stop.flops is not None and config.stop.flops < a_step:
             raise UserError(f"stop.flops={config.stop.flops:.3g} is less than one step takes ({a_step:.3g}): give more")
+        if config.stop.parameters is not None and config.stop.parameters <= loop.parameters:
+            raise UserError(
+                f"stop.parameters={config.stop.parameters}: the net has {loop.parameters:,} before it is trained; give more"
+            )
+        if batches.batch_size == 1 and any(isinstance(module, _BatchNorm) for module in model.modules()):
+            raise UserError("batch normalisation needs two samples at least: raise batch_size, or set model.norm=none")
         run.progress.threads = choose_threads(config.threads, device, loop.flops * batches.batch_size)
         loop.watch_frontier()
     else:

@@ -36,7 +36,7 @@ def show(folder: RunFolder, summary: dict[str, Any]) -> None:
     elif summary["trigger"] != "never" and getattr(registry.groups()["method"].get(summary["method"]), "grows", True):
         console.out.print(
             "Nothing grew: the trigger never fired while growth was allowed (growth.until). Its readings are in metrics.csv; "
-            "let it ask more often (evaluate.every), train longer, or use trigger=every."
+            "let it ask more often (evaluate.every), raise growth.until, train longer, or use trigger=every."
         )
     console.out.print(_reached(summary))
     console.out.print(

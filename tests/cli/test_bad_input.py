@@ -10,6 +10,9 @@ import pytest
 # what is typed after `grow` → words that the sentence must hold
 MISTAKES = {
     "train trigger=at": ["trigger=at needs the steps", "trigger.steps=[500,1000]"],
+    "train method=static stop.parameters=10": ["stop.parameters=10", "before it is trained"],
+    "train method=static model=cnn model.norm=batch batch_size=1": ["batch_size", "model.norm=none"],
+    "train method=static model=mlp model.norm=batch subset=10 batch_size=1": ["batch_size", "model.norm=none"],
     "train trigger.steps=[80]": ["trigger.steps", "trigger=at only", "choose that"],
     "train -m trigger=at,every trigger.steps=[80]": ["trigger.steps", "trigger=at only"],
     "train trigger=at trigger.steps=80": ["must be a list", "trigger.steps=[80]"],
