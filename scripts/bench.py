@@ -109,8 +109,8 @@ BENCHES = {
         {"tiny": ("static-flops", "static-steps", "random-replay")},
         seeds=20,
         note="The best on the validation split of the configurations of 25 epochs that were tried: units every tenth of an "
-        "epoch, the present weights left to the optimizer. Twenty seeds, as the differences are of the size "
-        "of five seeds' error.",
+        "epoch, the present weights left to the optimizer. Twenty seeds: with five the difference was lost in the noise "
+        "(the notes at the end).",
     ),
     # a net of the final size is far from trained then, so that steps of a small one are worth their FLOPs
     "short_3": Bench(
