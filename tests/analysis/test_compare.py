@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -10,7 +11,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from rich.console import Console
 
+from grow_cli.analysis.comparing import _fitting, _table
 from grow_cli.analysis.comparison import compare
 from grow_cli.analysis.runs import read_records
 from grow_cli.errors import UserError
@@ -24,7 +27,7 @@ def write_run(folder: Path, *, method: str = "tiny", seed: int = 0, accuracy: fl
         "dataset": {"name": dataset, "path": more.get("path")},
         "method": {"name": method},
         "trigger": {"name": trigger},
-        "model": {"name": "mlp", "hidden": [4]},
+        "model": {"name": more.get("model", "mlp"), "hidden": more.get("hidden", [4])},
         "optimizer": {"name": more.get("optimizer", "adam"), "lr": lr},
         "seed": seed,
         "run_dir": str(folder),
@@ -35,7 +38,7 @@ def write_run(folder: Path, *, method: str = "tiny", seed: int = 0, accuracy: fl
     summary = {
         "status": more.get("status", "finished"),
         "dataset": dataset,
-        "model": "mlp",
+        "model": more.get("model", "mlp"),
         "method": method,
         "trigger": trigger,
         "seed": seed,
@@ -52,7 +55,7 @@ def write_run(folder: Path, *, method: str = "tiny", seed: int = 0, accuracy: fl
         "growth_seconds": 1.0,
         "steps": 30,
         "events": 2,
-        "undone": 0,
+        "undone": more.get("undone", 0),
         "device": more.get("device", "cpu (1 thread)"),
         "widths": "4",
     }
@@ -138,6 +141,59 @@ def test_the_same_method_with_another_trigger_is_a_way_of_its_own_with_curves_of
     n = comparison.numbers.set_index("way")
     assert set(n.index) == {"tiny, trigger=every", "tiny, trigger=plateau"}
     assert n.loc["tiny, trigger=every", "anytime_flops"] != n.loc["tiny, trigger=plateau", "anytime_flops"]
+
+
+def test_a_model_is_told_even_where_the_trigger_differs_too(tmp_path: Path) -> None:
+    for seed in (0, 1):
+        write_run(tmp_path / f"e{seed}", seed=seed)
+        write_run(tmp_path / f"p{seed}", seed=seed, trigger="plateau", model="cnn")
+    [comparison] = compare(read_records([tmp_path]))
+    assert sorted(way.label for way in comparison.ways) == [
+        "tiny, trigger=every, model=mlp",
+        "tiny, trigger=plateau, model=cnn",
+    ]
+
+
+def test_models_of_another_kind_are_said_and_their_sizes_are_not(tmp_path: Path) -> None:
+    write_run(tmp_path / "a", method="tiny", hidden=[1])
+    write_run(tmp_path / "b", method="static", hidden=[4])
+    [alike] = compare(read_records([tmp_path]))
+    assert "recipes differ" not in " ".join(alike.notes)
+    write_run(tmp_path / "c", method="copy", model="vit")
+    [apart] = compare(read_records([tmp_path]))
+    assert "The recipes differ: model.name is mlp for tiny, mlp for static, vit for copy" in " ".join(apart.notes)
+
+
+def test_events_that_were_taken_back_are_counted_and_told(tmp_path: Path) -> None:
+    write_run(tmp_path / "a", undone=1)
+    [comparison] = compare(read_records([tmp_path]))
+    assert comparison.table["events"].tolist() == ["2.0"], "as in summary.json"
+    assert "Of the growth events some were taken back (tiny: 1.0 of 2.0)." in comparison.notes
+    write_run(tmp_path / "b", seed=1)
+    write_run(tmp_path / "c", method="fold")
+    [comparison] = compare(read_records([tmp_path]))
+    assert "(tiny: 0.5 of 2.0)" in comparison.notes[0]
+
+
+@pytest.mark.parametrize("width", [40, 60, 80, 200])
+def test_no_terminal_is_too_narrow_for_names_and_figures(width: int, tmp_path: Path) -> None:
+    for seed in (0, 1, 2):
+        write_run(tmp_path / f"a{seed}", seed=seed, label="a way with a name of some length", parameters=11_234_567)
+        write_run(tmp_path / f"b{seed}", seed=seed, label="another way", accuracy=0.8 + seed / 100)
+    [comparison] = compare(read_records([tmp_path]))
+    for frame in (comparison.table, comparison.tests, comparison.anytime):
+        parts = _fitting(frame, width)
+        assert {part.columns[0] for part in parts} == {frame.columns[0]}
+        assert [name for part in parts for name in part.columns[1:]] == list(frame.columns[1:])
+        for part in parts:
+            console = Console(width=width, file=io.StringIO(), record=True)
+            console.print(_table("", part))
+            shown = console.export_text()
+            for cell in part.iloc[:, 1:].to_numpy().flatten():
+                assert cell in shown, "uncut"
+            assert "anot" in shown, "the name stands there, folded if need be"
+        if width == 200:
+            assert len(parts) == 1
 
 
 def test_a_grid_over_a_group_and_its_key_is_a_way_for_each_pair(tmp_path: Path) -> None:

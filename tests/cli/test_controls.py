@@ -211,6 +211,15 @@ def test_controls_side_by_side_stop_at_ctrl_c_and_go_on_later(grow: Callable, sp
     assert [s["status"] for s in _cells(run).values()] == ["finished"] * 3
 
 
+def test_a_run_whose_every_growth_was_taken_back_has_no_controls_and_is_told_so(grow: Callable, tmp_path: Path) -> None:
+    (tmp_path / "run" / ".hydra").mkdir(parents=True)
+    (tmp_path / "run" / ".hydra" / "config.yaml").write_text("seed: 0\n")
+    (tmp_path / "run" / "summary.json").write_text(json.dumps({"status": "finished", "events": 2, "undone": 2}))
+    outcome = grow("controls", "run")
+    assert outcome.code == 2
+    assert "every growth of the runs was taken back" in outcome.err
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
