@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 from typing import Any
 
 import torch
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from grow_cli.config import Config
 from grow_cli.console import warn
@@ -111,8 +111,8 @@ def assemble(
             raise UserError(
                 f"stop.parameters={config.stop.parameters}: the net has {loop.parameters:,} before it is trained; give more"
             )
-        if batches.batch_size == 1 and any(isinstance(module, _BatchNorm) for module in model.modules()):
-            raise UserError("batch normalisation needs two samples at least: raise batch_size, or set model.norm=none")
+        if batches.batch_size == 1:
+            _check_single_samples(model, data)
         run.progress.threads = choose_threads(config.threads, device, loop.flops * batches.batch_size)
         loop.watch_frontier()
     else:
@@ -121,6 +121,16 @@ def assemble(
         logger.resume(rows=run.progress.evaluations, events=run.progress.firings)
     torch.set_num_threads(run.progress.threads)
     return loop
+
+
+def _check_single_samples(model: GrowableModel, data: Data) -> None:
+    try:
+        with torch.no_grad():
+            copy.deepcopy(model)(data.probe(1).x)
+    except ValueError as error:  # one value per channel has no variance
+        raise UserError(
+            "batch_size=1: this model's batch normalisation needs two samples at least: raise batch_size, or set model.norm=none"
+        ) from error
 
 
 def evaluate(config: Config, folder: RunFolder, which: str) -> dict[str, Any]:
@@ -133,6 +143,11 @@ def evaluate(config: Config, folder: RunFolder, which: str) -> dict[str, Any]:
         model.load_state_dict(state["model"])
     except RuntimeError as error:
         raise UserError(f"{folder.path}: the checkpoint's weights do not fit its architecture ({error})") from error
+    if "inputs" not in state:
+        warn(
+            "this run's checkpoints, of an older grow, do not hold how inputs are normalised: the data read now decide"
+        )
+    _check_fits(model, data, state.get("inputs"))
     return {
         "run": str(folder.path),
         "checkpoint": which,
@@ -141,6 +156,19 @@ def evaluate(config: Config, folder: RunFolder, which: str) -> dict[str, Any]:
         "parameters": count_parameters(model),
         "widths": widths_text(model),
     }
+
+
+def _check_fits(model: GrowableModel, data: Data, inputs: dict[str, Any] | None) -> None:
+    """Other data than a net was trained on must have its inputs' shape and its classes."""
+    spec = data.spec
+    if spec.input_shape != tuple(model.input_shape):
+        raise UserError(
+            f"the net takes inputs of the shape {tuple(model.input_shape)}, and these have {spec.input_shape}"
+        )
+    classes = tuple(inputs["classes"]) if inputs is not None else spec.classes
+    if spec.outputs != model.outputs or spec.classes != classes:
+        told = ", ".join(classes) if classes != spec.classes else f"{model.outputs} of them"
+        raise UserError(f"the data have other classes ({', '.join(spec.classes)}) than the net was trained on ({told})")
 
 
 def _device_and_data(config: Config, state: dict[str, Any] | None) -> tuple[torch.device, Data]:

@@ -22,6 +22,8 @@ def grow(*arguments: str) -> str:
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     if done.returncode:
         raise SystemExit(f"grow {' '.join(arguments)}: {done.stderr.strip()}")
+    if done.stderr:
+        print(done.stderr.strip(), file=sys.stderr, flush=True)
     return done.stdout.strip()
 
 

@@ -63,7 +63,7 @@ def _parts(frame: pd.DataFrame) -> list[pd.DataFrame]:
 
 def _fitting(frame: pd.DataFrame, width: int) -> list[pd.DataFrame]:
     """Tables below each other that fit a narrow terminal, each with the first column: figures are never cut, it may be folded."""
-    sizes = [max([len(name.strip()), *(len(str(cell)) for cell in frame[name])]) + 2 for name in frame.columns]
+    sizes = [max([len(name.strip()), *(len(str(cell)) for cell in frame[name])]) + 3 for name in frame.columns]
     room = width - min(sizes[0], max(8, width // 5))
     parts: list[list[str]] = []
     used = 0

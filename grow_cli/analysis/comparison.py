@@ -20,7 +20,7 @@ from grow_cli.errors import UserError
 COSTS = {"steps": "step", "FLOPs": "flops", "seconds": "seconds", "parameters": "parameters"}
 """What the anytime curves are drawn against → its column of metrics.csv."""
 # a net's sizes are what is compared, what else the model is belongs to the recipe
-_SIZES = {f"model.{key}" for key in ("hidden", "channels", "width", "stream", "dim", "mlp")}
+_SIZES = {f"model.{key}" for key in ("hidden", "channels", "width", "stream", "classifier", "dim", "mlp")}
 _RECIPE = (
     "dataset",
     "model",
@@ -308,7 +308,10 @@ def _notes(ways: list[Way], tests: list[Test]) -> list[str]:
     elif len(ways) > 1:
         notes.append("No two ways share two seeds: nothing can be tested. Train each with several, seed=0,1,2,3,4.")
     recipes = {way.label: _recipe(way) for way in ways if way.records[0].control is None}
-    keys = sorted(differing(list(recipes.values())))
+    # the kind of model first, what else differs of it last
+    keys = sorted(
+        differing(list(recipes.values())), key=lambda k: (k.startswith("model.") - 2 * (k == "model.name"), k)
+    )
     if keys:
         shown = "; ".join(
             f"{key} is " + ", ".join(f"{recipe.get(key, '–')} for {label}" for label, recipe in recipes.items())

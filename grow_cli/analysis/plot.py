@@ -16,7 +16,8 @@ from grow_cli.recording.folder import RunFolder
 
 def event_costs(metrics: pd.DataFrame, events: list[dict[str, Any]], against: str) -> list[float]:
     """What each growth event's step had cost by then, before the event itself, in one of `AGAINST`."""
-    at = np.interp([e["step"] for e in events], metrics["step"], metrics[AGAINST[against]])
+    before = metrics.drop_duplicates("step")  # a growth that ends the run is followed by a row of the same step
+    at = np.interp([e["step"] for e in events], before["step"], before[AGAINST[against]])
     return [float(x) for x in at]
 
 

@@ -31,9 +31,6 @@ _NOT_THE_WAY = frozenset(
     )
 ) | {"dataset.path", "evaluate.batch_size"}
 
-# Groups whose option is part of a way's name where runs of one name have several: their keys are compared within an option.
-_TOLD_FIRST = ("trigger", "model")
-
 # Of summary.json, what every run must have to be compared.
 _NUMBERS = (
     *("seed", "parameters", "flops_per_sample", "training_flops", "growth_flops"),
@@ -112,13 +109,10 @@ def _complete(folder: RunFolder, summary: dict[str, Any]) -> bool:
 
 def _named(read: list[tuple[RunFolder, dict[str, Any], dict[str, Any]]]) -> list[Record]:
     flat = {folder.path: flatten(config) for folder, _, config in read}
-    alike = defaultdict(list)  # runs of one name, trigger, model and dataset
-    chosen: defaultdict[tuple[str, ...], set[str]] = defaultdict(set)
+    alike = defaultdict(list)  # runs of one name and dataset
     for folder, summary, config in read:
         if not summary.get("control"):
-            alike[_dataset(config), *_base(summary)].append(flat[folder.path])
-            for group in _TOLD_FIRST:
-                chosen[_dataset(config), _base(summary)[0], group].add(summary[group])
+            alike[_dataset(config), _base(summary)].append(flat[folder.path])
     records: dict[Path, Record] = {}
     # a control lies below its run: runs come before their controls
     for folder, summary, config in sorted(read, key=lambda r: len(r[0].path.resolve().parts)):
@@ -130,9 +124,8 @@ def _named(read: list[tuple[RunFolder, dict[str, Any], dict[str, Any]]]) -> list
                 continue
             record = Record(folder, summary, config, dataset, f"{parent.label} · {control}", control, parent)
         else:
-            name, *_ = base = _base(summary)
-            told = [f"{group}={summary[group]}" for group in _TOLD_FIRST if len(chosen[dataset, name, group]) > 1]
-            told += _told(flat[folder.path], alike[dataset, *base])
+            name = _base(summary)
+            told = _told(flat[folder.path], alike[dataset, name])
             record = Record(folder, summary, config, dataset, ", ".join([name, *told]))
         records[folder.path.resolve()] = record
     if not records:
@@ -140,9 +133,8 @@ def _named(read: list[tuple[RunFolder, dict[str, Any], dict[str, Any]]]) -> list
     return list(records.values())
 
 
-def _base(summary: dict[str, Any]) -> tuple[str, ...]:
-    """What runs of one way share before their keys are looked at: the name, then the options of `_TOLD_FIRST`."""
-    return str(summary.get("label") or summary["method"]), *(str(summary[group]) for group in _TOLD_FIRST)
+def _base(summary: dict[str, Any]) -> str:
+    return str(summary.get("label") or summary["method"])
 
 
 def _dataset(config: dict[str, Any]) -> str:

@@ -36,6 +36,7 @@ compdef _grow grow
 """
 _FISH = "complete -c grow -f -a '(grow completion --query (commandline -cp) 2>/dev/null)'\n"
 _SHELLS = {"bash": _BASH, "zsh": _ZSH, "fish": _FISH}
+_VALUED = (("plot", "--picture"), ("plot", "--against"), ("controls", "--only"), ("export", "--format"))
 _PLOT_OPTIONS = ("--against", "--output", "--picture")
 _COMMANDS = (
     *("compare", "completion", "controls", "eval", "explain", "export", "list", "plot", "report", "resume", "train"),
@@ -71,7 +72,7 @@ def candidates(line: str) -> list[str]:
         from grow_cli.commands.listing import GROUPS
 
         return [g for g in GROUPS if g.startswith(last)]
-    if given[-1] in ("--picture", "--against", "--only", "--format"):
+    if (command, given[-1]) in _VALUED:
         return [value for value in _values(given[-1]) if value.startswith(last)]
     if command == "plot" and last.startswith("-"):
         return [word for word in _PLOT_OPTIONS if word.startswith(last)]

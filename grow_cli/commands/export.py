@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from grow_cli.analysis.export import FORMATS, check_packages, place
-from grow_cli.commands.runs import existing, with_overrides
+from grow_cli.commands.runs import existing, only, with_overrides
 from grow_cli.console import Parser
 from grow_cli.errors import UserError
 
@@ -33,7 +33,10 @@ def main(arguments: list[str]) -> int:
     parser.add_argument(
         "-o", "--output", type=Path, metavar="PATH", help="a folder, or a file's name (default: RUN/export)"
     )
-    options = parser.parse_args(arguments)
+    parser.add_argument(
+        "overrides", nargs="*", metavar="KEY=VALUE", help="data_dir, dataset.path: for runs of older versions"
+    )
+    options = parser.parse_intermixed_args(arguments)
     if options.run is None:
         raise UserError("grow export needs a run folder: grow export RUN")
     if options.format not in FORMATS:
@@ -44,7 +47,8 @@ def main(arguments: list[str]) -> int:
     from grow_cli import config as configuration
     from grow_cli.analysis.export import export
 
-    config = configuration.build(with_overrides(folder, []))
+    only(options.overrides, ("data_dir", "dataset.path"), "a net is exported as it was trained")
+    config = configuration.build(with_overrides(folder, options.overrides))
     written = export(folder, config, options.format, "best" if options.best else "last", file)
     print(*written, sep="\n")
     print("load it:", _LOADING[options.format].format(stem=file.stem, file=str(file)))

@@ -72,8 +72,10 @@ def evaluate(options: argparse.Namespace) -> int:
     On other images, too (dataset.path=DIR), normalised as those that the net was trained with.
     """
     folder = existing(options.run)
-    _only(options.overrides, _MEASURABLE, "a trained net is measured as it was trained")
-    config = configuration.build(with_overrides(folder, options.overrides))
+    only(options.overrides, _MEASURABLE, "a trained net is measured as it was trained")
+    # of other images all are measured
+    whole = ["subset=null"] * any(override.startswith("dataset.path=") for override in options.overrides)
+    config = configuration.build(with_overrides(folder, [*options.overrides, *whole]))
     from grow_cli import run
 
     result = run.evaluate(config, folder, "best" if options.best else "last")
@@ -99,7 +101,7 @@ def resume(options: argparse.Namespace) -> int:
     status = folder.read_summary().get("status")
     if status == "finished":
         raise UserError(f"{folder.path} is finished: there is nothing to resume")
-    _only(options.overrides, _RESUMABLE, "a resumed run goes on as it was configured")
+    only(options.overrides, _RESUMABLE, "a resumed run goes on as it was configured")
     config = configuration.build(with_overrides(folder, options.overrides))
     folder.open()
     try:
@@ -115,7 +117,8 @@ def resume(options: argparse.Namespace) -> int:
     return 0
 
 
-def _only(overrides: list[str], allowed: tuple[str, ...], why: str) -> None:
+def only(overrides: list[str], allowed: tuple[str, ...], why: str) -> None:
+    """UserError for a key that may not be given."""
     for override in overrides:
         if override.lstrip("+~").split("=")[0] not in allowed:
             raise UserError(f"{override}: {why}, and only {', '.join(allowed)} can be given")

@@ -29,6 +29,7 @@ def write_run(folder: Path, *, method: str = "tiny", seed: int = 0, accuracy: fl
         "trigger": {"name": trigger},
         "model": {"name": more.get("model", "mlp"), "hidden": more.get("hidden", [4])},
         "optimizer": {"name": more.get("optimizer", "adam"), "lr": lr},
+        "growth": {"until": more.get("until", 0.5)},
         "seed": seed,
         "run_dir": str(folder),
         "subset": more.get("subset"),
@@ -151,6 +152,17 @@ def test_a_model_is_told_even_where_the_trigger_differs_too(tmp_path: Path) -> N
     assert sorted(way.label for way in comparison.ways) == [
         "tiny, trigger=every, model=mlp",
         "tiny, trigger=plateau, model=cnn",
+    ]
+
+
+def test_keys_that_differ_with_the_model_are_named_too(tmp_path: Path) -> None:
+    for seed in (0, 1):
+        write_run(tmp_path / f"m{seed}", seed=seed, until=0.5)
+        write_run(tmp_path / f"c{seed}", seed=seed, model="cnn", until=0.25)
+    [comparison] = compare(read_records([tmp_path]))
+    assert sorted(way.label for way in comparison.ways) == [
+        "tiny, model=cnn, growth.until=0.25",
+        "tiny, model=mlp, growth.until=0.5",
     ]
 
 

@@ -309,9 +309,15 @@ def test_what_an_older_checkpoint_does_not_hold_is_taken_from_the_data(run: Path
     torch.save(state, last)
     for folder, output in ((copy, "older"), (run, "newer")):
         assert grow("export", folder, "-o", tmp_path / output).code == 0
+    config = copy / ".hydra" / "config.yaml"
+    text = config.read_text(encoding="utf-8").replace("name: digits", "name: mnist")
+    config.write_text(text, encoding="utf-8")
+    lost = grow("export", copy, "data_dir=nowhere", "-o", tmp_path / "lost")
+    assert lost.code == 2, "another place of the data can be given"
+    assert "nowhere" in lost.err
+    assert "seed=1: a net is exported as it was trained" in grow("export", run, "seed=1").err
     older, newer = ((tmp_path / name / "model.py").read_text(encoding="utf-8") for name in ("older", "newer"))
     assert older == newer
-    assert grow("eval", copy).code == 0
 
 
 def test_mistakes_are_answered_in_a_sentence(run: Path, tmp_path: Path, grow: Any, monkeypatch: Any) -> None:

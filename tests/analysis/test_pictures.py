@@ -109,8 +109,8 @@ def test_runs_are_drawn_against_what_they_cost(grow: Callable, runs: Path, tmp_p
 
 
 def test_an_event_stands_where_its_evaluation_does() -> None:
-    metrics = pd.DataFrame({"step": [10, 20, 30], "epoch": [1.0, 2.0, 3.0], "seconds": [1.0, 5.0, 6.0]})
-    metrics["flops"] = [100, 200, 900]
+    metrics = pd.DataFrame({"step": [10, 20, 30, 30], "epoch": [1.0, 2.0, 3.0, 3.0], "seconds": [1.0, 5.0, 6.0, 9.0]})
+    metrics["flops"] = [100, 200, 900, 9000]  # the last event ended the run and was evaluated after
     events = [{"step": 20}, {"step": 30}]
     found = {against: event_costs(metrics, events, against) for against in AGAINST}
     assert found == {"steps": [20, 30], "epochs": [2, 3], "seconds": [5, 6], "flops": [200, 900]}
@@ -124,6 +124,7 @@ def test_help_and_completion_know_the_pictures(grow: Callable) -> None:
     assert candidates("grow plot r --p") == ["--picture"]
     assert candidates("grow plot r --against ") == list(AGAINST)
     assert candidates("grow plot r --against f") == ["flops"]
+    assert "flops" not in candidates("grow compare r --against "), "there it takes a way"
     assert "--picture" in grow("--help").out
 
 
