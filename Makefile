@@ -61,7 +61,7 @@ CIFAR = $(if $(CIFAR_IMAGES),--cifar-images $(CIFAR_IMAGES))
 BUDGET ?= gpu
 
 .PHONY: bench-mnist
-bench-mnist: install ## Every method on MNIST: five seeds, controls, comparison, report (within an hour on two cores)
+bench-mnist: install ## Every method on MNIST: five seeds or more, controls, comparison, report (an hour on two cores)
 	$(BIN)/python scripts/bench.py mnist $(DATA_DIR)
 	$(BIN)/python scripts/bench.py closest $(DATA_DIR)
 
