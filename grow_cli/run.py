@@ -112,7 +112,7 @@ def assemble(
                 f"stop.parameters={config.stop.parameters}: the net has {loop.parameters:,} before it is trained; give more"
             )
         if batches.batch_size == 1:
-            _check_single_samples(model, data)
+            _check_single_samples(run)
         run.progress.threads = choose_threads(config.threads, device, loop.flops * batches.batch_size)
         loop.watch_frontier()
     else:
@@ -123,10 +123,10 @@ def assemble(
     return loop
 
 
-def _check_single_samples(model: GrowableModel, data: Data) -> None:
+def _check_single_samples(run: Run) -> None:
     try:
-        with torch.no_grad():
-            copy.deepcopy(model)(data.probe(1).x)
+        with torch.no_grad(), run.streams.peeking("growth"):  # dropout must not move the generators of training
+            copy.deepcopy(run.model)(run.data.probe(1).x)
     except ValueError as error:  # one value per channel has no variance
         raise UserError(
             "batch_size=1: this model's batch normalisation needs two samples at least: raise batch_size, or set model.norm=none"

@@ -120,7 +120,7 @@ def resume(options: argparse.Namespace) -> int:
 def only(overrides: list[str], allowed: tuple[str, ...], why: str) -> None:
     """UserError for a key that may not be given."""
     for override in overrides:
-        if override.lstrip("+~").split("=")[0] not in allowed:
+        if override.split("=")[0] not in allowed:
             raise UserError(f"{override}: {why}, and only {', '.join(allowed)} can be given")
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -37,17 +36,12 @@ SUMMARY = (
 
 @pytest.mark.parametrize("typed", ["--help", "list", "--version"])
 def test_help_and_lists_answer_in_half_a_second(typed: str) -> None:
-    def spent() -> float:
-        """The processor's time: what waits for other processes on a shared machine does not count."""
-        return os.times().children_user + os.times().children_system
-
     taken = []
-    for _ in range(3):  # the best of three: the first may find no bytecode
-        begun, started = spent(), time.perf_counter()
+    for _ in range(3):  # the best of three: other processes share the machine
+        begun = time.perf_counter()
         subprocess.run([sys.executable, "-m", "grow_cli", typed], check=True, capture_output=True)
-        taken.append((spent() - begun, time.perf_counter() - started))
-    assert min(processor for processor, _ in taken) < 0.5
-    assert min(waited for _, waited in taken) < 2, "nor does it wait for anything"
+        taken.append(time.perf_counter() - begun)
+    assert min(taken) < 0.5
 
 
 def test_list_names_every_option_with_a_line(grow: Callable) -> None:
