@@ -31,6 +31,10 @@ class Stop:
     """Growth events that added something."""
     plateau: int | None = None
     """Evaluations without a better validation loss."""
+    val_score: float | None = None
+    """Validation accuracy, from 0 to 1 (R² for regression)."""
+    train_score: float | None = None
+    """The same of the whole training split, which is then measured at every evaluation, too: without augmentation and dropout."""
 
     def __post_init__(self) -> None:
         for f in fields(self):
@@ -39,6 +43,9 @@ class Stop:
                 value is None or value > 0,
                 f"stop.{f.name}={value}: must be above 0, or null for no such rule",
             )
+        for name in ("val_score", "train_score"):
+            value = getattr(self, name)
+            check(value is None or value <= 1, f"stop.{name}={value}: a fraction, at most 1 (0.97 for 97 %)")
         check(
             any(v is not None for v in (self.epochs, self.steps, self.seconds, self.flops)),
             "stop.epochs, stop.steps, stop.seconds and stop.flops are all null: give one of them, it is the run's budget",

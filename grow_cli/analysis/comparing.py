@@ -45,6 +45,7 @@ def _frames(comparison: Comparison) -> list[tuple[str, pd.DataFrame]]:
         (f"{comparison.title}: {kind}, mean ± standard deviation over seeds", comparison.table),
         (f"Differences of {kind}{scale}", comparison.tests),
         ("Anytime: mean of the best validation score so far, against", comparison.anytime),
+        (f"What it cost until the validation score was {comparison.to or 0:g}", comparison.reaching),
     ]
 
 

@@ -93,6 +93,8 @@ class Comparison:
     curves: dict[str, dict[str, list[tuple[list[float], list[float]]]]]
     """Cost → label → the anytime curve (xs, ys) of each run."""
     notes: list[str] = field(default_factory=list)
+    to: float | None = None
+    """The validation score that `reaching` is about."""
 
     @property
     def percent(self) -> bool:
@@ -134,6 +136,19 @@ class Comparison:
         )
 
     @property
+    def reaching(self) -> pd.DataFrame:
+        """What each way had cost when its validation score first was what was asked for; empty where nothing was."""
+        if self.to is None:
+            return pd.DataFrame()
+        return pd.DataFrame(
+            [
+                {"way": r["way"], "seeds": f"{r['reached']} of {r['seeds']}"}
+                | {cost: _cost(cost, r[f"to_{column}"], r[f"to_{column}_sd"]) for cost, column in COSTS.items()}
+                for _, r in self.numbers.iterrows()
+            ]
+        )
+
+    @property
     def tests(self) -> pd.DataFrame:
         """Mean differences with interval and p-values."""
         scale = 100 if self.percent else 1
@@ -159,8 +174,11 @@ class Comparison:
         return mean if math.isnan(row["sd"]) else f"{mean} ± {scale * row['sd']:.{digits}f}"
 
 
-def compare(records: Sequence[Record], *, split: str = "test", against: str | None = None) -> list[Comparison]:
+def compare(
+    records: Sequence[Record], *, split: str = "test", against: str | None = None, to: float | None = None
+) -> list[Comparison]:
     """A comparison for each dataset. `against`: the label of the way that all others are tested against; None: all pairs.
+    `to`: a validation score, for what it cost to reach it.
 
     UserError where a way has two runs with one seed, or `against` is none of the ways.
     """
@@ -170,10 +188,12 @@ def compare(records: Sequence[Record], *, split: str = "test", against: str | No
     known = sorted({record.label for record in records})
     if against is not None and against not in known:
         raise UserError(f"--against {against}: must be one of {'; '.join(map(repr, known))}")
-    return [_compare(name, f"{split}_{score}", of, against) for (name, score), of in by_dataset.items()]
+    if to is not None and not 0 < to <= 1:
+        raise UserError(f"--to {to:g}: a validation score above 0 and at most 1 (0.97 for 97 %)")
+    return [_compare(name, f"{split}_{score}", of, against, to) for (name, score), of in by_dataset.items()]
 
 
-def _compare(dataset: str, metric: str, records: list[Record], against: str | None) -> Comparison:
+def _compare(dataset: str, metric: str, records: list[Record], against: str | None, to: float | None) -> Comparison:
     ways = _ways(records)
     tests = _tests(ways, metric, against)
     metrics = _metrics(records)
@@ -184,7 +204,14 @@ def _compare(dataset: str, metric: str, records: list[Record], against: str | No
         for cost, column in COSTS.items()
     }
     numbers = _numbers(ways, metric, curves)
-    return Comparison(dataset, metric, ways, tests, numbers, curves, [*_taken_back(numbers), *_notes(ways, tests)])
+    if to is not None:
+        numbers = numbers.join(_reached(ways, metrics, to))
+    notes = [*_taken_back(numbers), *_notes(ways, tests)]
+    if to is not None:
+        notes.append(
+            "Cost of reaching a score: mean ± standard deviation over the seeds that did, at the first evaluation that saw it."
+        )
+    return Comparison(dataset, metric, ways, tests, numbers, curves, notes, to)
 
 
 def _ways(records: list[Record]) -> list[Way]:
@@ -273,6 +300,21 @@ def _numbers(
     return pd.DataFrame(rows)
 
 
+def _reached(ways: list[Way], metrics: dict[Path, pd.DataFrame], to: float) -> pd.DataFrame:
+    """A row per way: how many of its runs came to that validation score, and the mean and spread of what it had cost them."""
+    rows: list[dict[str, float]] = []
+    for way in ways:
+        reads = [(metrics[record.folder.path], f"val_{record.score}") for record in way.records]
+        first = pd.DataFrame([of[of[score] >= to].iloc[0] for of, score in reads if (of[score] >= to).any()])
+        row: dict[str, float] = {"reached": len(first)}
+        for column in COSTS.values():
+            costs = first[column].tolist() if len(first) else []
+            row[f"to_{column}"] = fmean(costs) if costs else math.nan
+            row[f"to_{column}_sd"] = stdev(costs) if len(costs) > 1 else math.nan
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
 def _taken_back(numbers: pd.DataFrame) -> list[str]:
     some = numbers[numbers["undone"] > 0]
     each = "; ".join(f"{row['way']}: {row['undone']:.1f} of {row['events']:.1f}" for _, row in some.iterrows())
@@ -342,6 +384,13 @@ def _short(number: float) -> str:
         if number >= 0.9995 * 10**power:
             return f"{number / 10**power:.3g}{letter}"
     return f"{number:.0f}"
+
+
+def _cost(kind: str, mean: float, spread: float) -> str:
+    def text(number: float) -> str:
+        return _short(number) if kind == "FLOPs" else f"{number:,.{kind == 'seconds':d}f}"
+
+    return " ± ".join(text(number) for number in (mean, spread) if not math.isnan(number)) or "–"
 
 
 def _p(value: float) -> str:

@@ -16,6 +16,9 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--against", metavar="WAY", help="test all ways against this one (default: all pairs)")
     parser.add_argument("--split", choices=("test", "val"), default="test", help="what is compared (default: test)")
     parser.add_argument(
+        "--to", type=float, metavar="SCORE", help="also what it cost to reach this validation score, such as 0.97"
+    )
+    parser.add_argument(
         "-o", "--output", type=Path, help="the folder that is written (default: compare in the first RUN)"
     )
     options = parser.parse_intermixed_args(arguments)
@@ -25,7 +28,7 @@ def main(arguments: list[str]) -> int:
     from grow_cli.analysis.comparison import compare
     from grow_cli.analysis.runs import read_records
 
-    comparisons = compare(read_records(options.runs), split=options.split, against=options.against)
+    comparisons = compare(read_records(options.runs), split=options.split, against=options.against, to=options.to)
     command = " ".join(["grow compare", *(shlex.quote(word) for word in arguments)])
     written = write(comparisons, options.output or options.runs[0] / "compare", command)
     show(comparisons)

@@ -84,4 +84,8 @@ class Budget:
             return f"{stop.growth_events} growth events"
         if stop.plateau is not None and progress.evaluations_without_gain >= stop.plateau:
             return f"{stop.plateau} evaluations without a better validation loss"
+        if stop.val_score is not None and progress.best_val_score >= stop.val_score:
+            return f"a validation score of {stop.val_score:g}"
+        if stop.train_score is not None and progress.train_score >= stop.train_score:
+            return f"a training score of {stop.train_score:g}"
         return None

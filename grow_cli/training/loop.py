@@ -179,6 +179,9 @@ class Loop:
                 f"checkpoint is kept"
             )
         better = self._note_best(measured)
+        if config.stop.train_score is not None:  # the row's was gathered while the net changed
+            whole = measure_split("train", run.model, run.data, config)
+            progress.train_score = whole[f"train_{score_name(run.data.spec.task)}"]
         progress.readings = verdict.readings
         if verdict.fires and run.closed and run.undo is not None and score(run) > run.undo.score:
             run.undo = None  # the last growth has helped, and nothing will be asked of it again

@@ -62,6 +62,8 @@ class Progress:
     loss_at_best: float = float("inf")
     """The validation loss where the score was best: ties are broken by it."""
     best_step: int = 0
+    train_score: float = float("-inf")
+    """Of the whole training split at the last evaluation, where `stop.train_score` asks for it."""
     evaluations_without_gain: int = 0
     growth_pending: bool = False
     """The trigger fired and the growth is not done yet: a resumed run does it first."""

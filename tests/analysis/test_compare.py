@@ -126,6 +126,30 @@ def test_two_runs_of_a_way_with_one_seed_are_refused(tmp_path: Path) -> None:
         compare(read_records([tmp_path]))
 
 
+def test_the_cost_to_a_score_is_that_of_the_first_evaluation_that_reached_it(tmp_path: Path) -> None:
+    write_run(tmp_path / "a0", seed=0, accuracy=0.95, flops=1e9)
+    write_run(tmp_path / "a1", seed=1, accuracy=0.95, flops=3e9)
+    write_run(tmp_path / "b0", seed=0, accuracy=0.85, method="static")
+    records = read_records([tmp_path])
+    [comparison] = compare(records, to=0.8)
+    n = comparison.numbers.set_index("way")
+    assert n.loc["tiny", ["reached", "to_step", "to_flops", "to_seconds", "to_parameters"]].tolist() == [
+        2,
+        20,
+        1e9,
+        2,
+        1000,
+    ]
+    assert n.loc["tiny", "to_flops_sd"] == pytest.approx(0.5e9 * 2**0.5)
+    [later] = compare(records, to=0.9)
+    shown = later.reaching.set_index("way")
+    assert shown.loc["tiny"].tolist() == ["2 of 2", "30 ± 0", "2G ± 1.41G", "3.0 ± 0.0", "1,000 ± 0"]
+    assert shown.loc["static"].tolist() == ["0 of 1", "–", "–", "–", "–"]
+    assert not len(compare(records)[0].reaching)
+    with pytest.raises(UserError, match="--to 97: a validation score"):
+        compare(records, to=97)
+
+
 def test_runs_that_differ_in_a_key_are_ways_of_their_own_named_by_it(tmp_path: Path) -> None:
     for seed in (0, 1):
         for lr in (0.01, 0.1):

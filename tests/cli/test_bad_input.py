@@ -72,6 +72,8 @@ MISTAKES = {
     "train precision=fp16": ["precision=fp16", "bf16"],
     "train stop.epochs=null": ["stop.epochs", "budget"],
     "train stop.epochs=-3": ["stop.epochs=-3"],
+    "train stop.val_score=97": ["stop.val_score=97", "0.97"],
+    "train stop.val_accuracy=0.97": ["stop has no key val_accuracy", "val_score"],
     "train dataset.validation=1.5": ["validation=1.5"],
     "train dataset.scale=0": ["dataset.scale=0", "above 0"],
     "train dataset=mnist data_dir=nowhere": ["nowhere"],

@@ -27,6 +27,8 @@ def test_used_follows_the_nearest_limit() -> None:
         (Stop(epochs=9, parameters=100), Progress(), "100 parameters"),
         (Stop(epochs=9, growth_events=3), Progress(events=3), "3 growth events"),
         (Stop(epochs=9, plateau=4), Progress(evaluations_without_gain=4), "4 evaluations"),
+        (Stop(epochs=9, val_score=0.9), Progress(best_val_score=0.9), "a validation score of 0.9"),
+        (Stop(epochs=9, train_score=1.0), Progress(train_score=1.0), "a training score of 1"),
     ],
 )
 def test_each_rule_ends_a_run(stop: Stop, progress: Progress, words: str) -> None:

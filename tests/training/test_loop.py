@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from grow_cli.training.evaluation import measure_split
 from grow_cli.training.gathering import Gathered
 from grow_cli.training.growth import grow as grow_once
 from grow_cli.training.warmup import warm_up_alone
@@ -215,6 +216,22 @@ def test_stop_rules_end_the_run(options: tuple[str, ...], make: Any) -> None:
     loop = make(*options, "optimizer.lr=0.1")
     assert str(options[0].split("=")[1])[:2] in loop.train()
     assert loop.run.progress.step < 180
+
+
+@pytest.mark.parametrize("split", ["val", "train"])
+def test_a_run_ends_at_the_first_evaluation_that_reaches_its_score(split: str, make: Any) -> None:
+    loop = make(f"stop.{split}_score=0.9", "evaluate.every=5", "evaluate.unit=steps", "stop.epochs=50")
+    reached: list[float] = []
+    evaluate = loop._evaluate
+
+    def watched() -> None:
+        evaluate()
+        reached.append(measure_split(split, loop.run.model, loop.run.data, loop.run.config)[f"{split}_accuracy"])
+
+    loop._evaluate = watched
+    assert loop.train().endswith("score of 0.9")
+    assert reached[-1] >= 0.9, "of the whole split, by the net as it is"
+    assert max(reached[:-1]) < 0.9, "not later"
 
 
 @pytest.mark.parametrize("options", [(), ("optimizer=natural", "optimizer.iterations=3")], ids=["plain", "natural"])
