@@ -104,6 +104,11 @@ def assemble(
         closed = growth_closed(run, method, 0.0, loop.parameters)
         if closed and method.kind != "none":
             warn(f"nothing will grow: {closed}")
+        if data.val is data.train:
+            warn(
+                "dataset.validation=0: nothing is held out, so that validation scores, the trigger and the best checkpoint "
+                "go by the samples that are trained on"
+            )
         a_step = 3 * loop.flops * batches.batch_size
         if config.stop.flops is not None and config.stop.flops < a_step:
             raise UserError(f"stop.flops={config.stop.flops:.3g} is less than one step takes ({a_step:.3g}): give more")

@@ -49,7 +49,7 @@ class DatasetOption(Option):
     """Base of every dataset's schema."""
 
     validation: float = 0.1
-    """Fraction of the training samples that is cut off as validation split."""
+    """Fraction of the training samples that is cut off as validation split; 0: all are trained on, and validated on, too."""
     split_seed: int = 0
     """Seed of that cut, of the subset and of the probe batch; independent of the run's seed."""
     normalize: bool = True
@@ -62,7 +62,7 @@ class DatasetOption(Option):
     """Random horizontal flip of training images."""
 
     def __post_init__(self) -> None:
-        check(0 < self.validation < 1, f"dataset.validation={self.validation}: must be above 0 and below 1")
+        check(0 <= self.validation < 1, f"dataset.validation={self.validation}: must be 0 or more and below 1")
         check(
             0 <= self.split_seed < 2**63,
             f"dataset.split_seed={self.split_seed}: must be from 0 to 2^63 - 1",

@@ -43,6 +43,7 @@ class Data:
     spec: DataSpec
     train: Split
     val: Split
+    """With `dataset.validation=0` the same as `train`."""
     test: Split
     augment: Augment | None
     normalizer: Normalizer
@@ -88,7 +89,10 @@ def load_data(
 
     classification = raw.task == "classification"
     labels = raw.train_y if classification else torch.zeros(len(raw.train_y), dtype=torch.int64)
-    train, val = splits.cut(labels, option.validation, option.split_seed)
+    train: Tensor = torch.arange(len(labels))
+    val: Tensor | None = None
+    if option.validation > 0:
+        train, val = splits.cut(labels, option.validation, option.split_seed)
     if subset is not None:
         train = train[splits.subset(labels[train], subset, option.split_seed)]
 
@@ -107,10 +111,11 @@ def load_data(
         x = x.to(device)
         return Split(x if stays_bytes else normalizer(x), y.to(device))
 
+    trained_on = placed(train_x, raw.train_y[train])
     return Data(
         spec=_spec(option.name, raw),
-        train=placed(train_x, raw.train_y[train]),
-        val=placed(raw.train_x[val], raw.train_y[val]),
+        train=trained_on,
+        val=trained_on if val is None else placed(raw.train_x[val], raw.train_y[val]),
         test=placed(raw.test_x, raw.test_y),
         augment=Augment(option.crop, option.flip) if option.crop or option.flip else None,
         normalizer=normalizer,

@@ -64,7 +64,7 @@ def test_options_are_imported_and_validated_without_torch_numpy_or_sklearn() -> 
 @pytest.mark.parametrize(
     ("name", "key", "value"),
     [
-        ("digits", "validation", 0.0),
+        ("digits", "validation", -0.1),
         ("digits", "validation", 1.0),
         ("digits", "validation", float("nan")),
         ("digits", "split_seed", -1),

@@ -82,6 +82,15 @@ def test_the_cut_is_disjoint_whole_and_stratified() -> None:
     assert data.train.y.bincount().tolist() == [90, 45, 27]
 
 
+def test_without_a_cut_all_samples_are_trained_on_and_measured() -> None:
+    data = load(numbered([100, 50, 30], validation=0))
+    assert torch.equal(data.train.x.flatten().sort().values, torch.arange(180.0))
+    assert data.val is data.train
+    few = load(numbered([100, 50, 30], validation=0), subset=30)
+    assert len(few.train) == 30
+    assert few.val is few.train, "not those that the subset leaves out"
+
+
 def test_cut_and_subset_follow_split_seed_and_neither_use_nor_move_the_global_stream() -> None:
     def load_after(seed: int, split_seed: int) -> Data:
         torch.manual_seed(seed)
