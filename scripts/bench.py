@@ -95,7 +95,7 @@ def _study(title: str, recipe: list[str], steps: int) -> Bench:
     return Bench(title, _STUDY, [*recipe, *plain, *budget, *rest], controls, 10, cifar, _STUDY_NOTE, events=True)
 
 
-# than which none is better on the validation split of MNIST beyond noise
+# none is better on the validation split of MNIST beyond noise; with best updates 0.9 points worse on that of CIFAR-10
 _TINY = ["method.significance=false", "method.best_update=false"]
 _SHORT = {
     "tiny": _TINY,
@@ -128,7 +128,7 @@ BENCHES = {
         "MNIST: every method with its paper's experiment",
         {
             "alether": ["experiment=alether_mnist", "stop.epochs=15"],
-            "tiny": ["experiment=tiny_mnist", "method.significance=false"],
+            "tiny": ["experiment=tiny_mnist", *_TINY],
             "gradmax": ["experiment=tiny_mnist", "method=gradmax"],
             "net2net": ["experiment=tiny_mnist", "method=net2net"],
             "senn": _SENN,
@@ -154,7 +154,7 @@ BENCHES = {
             "alether": ["experiment=alether_mnist", "dataset=cifar10", "stop.epochs=30", "trajectory.every=5"],
             "tiny": [
                 "experiment=tiny_mnist",
-                "method.significance=false",
+                *_TINY,
                 "dataset=cifar10",
                 "model.dropout=0.2",
                 "stop.epochs=12",
