@@ -34,7 +34,8 @@ class Stop:
     val_score: float | None = None
     """Validation accuracy, from 0 to 1 (R² for regression)."""
     train_score: float | None = None
-    """The same of the whole training split, which is then measured at every evaluation, too: without augmentation and dropout."""
+    """The same of the whole training split, which is then measured at every evaluation, too (`whole_train_accuracy`), without
+    augmentation and dropout; like all evaluation that counts in neither `seconds` nor `flops`."""
 
     def __post_init__(self) -> None:
         for f in fields(self):

@@ -51,8 +51,8 @@ def control_config(folder: RunFolder, kind: str) -> dict[str, Any]:
     limit = str(summary["ended_by"]).split()[-1]
     if limit not in _BUDGETS:
         raise NotPossible(
-            f"it was ended by {summary['ended_by']} and not by its budget, so that its schedule broke off: give it stop.steps "
-            "or stop.epochs instead"
+            f"it was ended by {summary['ended_by']} and not by its budget, so that its schedule broke off: train it without that "
+            "stop rule, for stop.epochs or stop.steps alone"
         )
     raw = deepcopy(source)
     raw |= {"control": kind, "label": None, "run_dir": None}

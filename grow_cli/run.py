@@ -106,8 +106,8 @@ def assemble(
             warn(f"nothing will grow: {closed}")
         if data.val is data.train:
             warn(
-                "dataset.validation=0: nothing is held out, so that validation scores, the trigger and the best checkpoint "
-                "go by the samples that are trained on"
+                "dataset.validation=0: nothing is held out, so that whatever goes by validation (best.pt, growth.rollback, "
+                "trigger=plateau, stop.plateau, stop.val_score, sweep=optuna) goes by the samples that are trained on"
             )
         a_step = 3 * loop.flops * batches.batch_size
         if config.stop.flops is not None and config.stop.flops < a_step:

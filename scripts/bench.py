@@ -142,7 +142,7 @@ BENCHES = {
         {
             "alether": ["experiment=alether_cifar10"],
             "alether-vit": ["experiment=alether_cifar10_vit"],
-            "tiny": ["experiment=tiny_cifar10", "stop.train_score=null"],  # controls need a whole budget
+            "tiny": ["experiment=tiny_cifar10", "subset=null", "stop.train_score=null"],  # controls need a whole budget
             "fold": ["experiment=fold_cifar10"],
         },
         controls=dict.fromkeys(("alether", "alether-vit", "tiny", "fold"), ALL),

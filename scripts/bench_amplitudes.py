@@ -32,7 +32,10 @@ from grow_cli.training.state import Run
 
 SIZES = (64, 128, 256, 500)
 DRAWS = 8
-RUN = "experiment=tiny_cifar10 subset=10000 stop.epochs=16 growth.until=0.5 trigger.every=2 progress=off"
+RUN = (
+    "experiment=tiny_cifar10 stop.epochs=16 stop.train_score=null growth.max_units=[8,10,24,24,9] growth.until=0.5 "
+    "trigger.every=2 progress=off"
+)
 
 _BEST = 0
 Gains = dict[int, float]

@@ -32,6 +32,8 @@ _RECIPE = (
     "clip_norm",
     "precision",
 )
+# what the split into training and validation follows
+_CUT = ("validation", "split_seed")
 _FEW = 10
 
 
@@ -205,11 +207,12 @@ def _compare(dataset: str, metric: str, records: list[Record], against: str | No
     }
     numbers = _numbers(ways, metric, curves)
     if to is not None:
-        numbers = numbers.join(_reached(ways, metrics, to))
+        numbers = numbers.join(_reached(ways, to))
     notes = [*_taken_back(numbers), *_notes(ways, tests)]
     if to is not None:
         notes.append(
-            "Cost of reaching a score: mean ± standard deviation over the seeds that did, at the first evaluation that saw it."
+            "Cost of reaching a score: mean ± standard deviation over the seeds that did, at the first evaluation that saw it; "
+            "more frequent ones see it sooner. Each run's rate follows its own budget: another length would give other costs."
         )
     return Comparison(dataset, metric, ways, tests, numbers, curves, notes, to)
 
@@ -300,13 +303,13 @@ def _numbers(
     return pd.DataFrame(rows)
 
 
-def _reached(ways: list[Way], metrics: dict[Path, pd.DataFrame], to: float) -> pd.DataFrame:
+def _reached(ways: list[Way], to: float) -> pd.DataFrame:
     """A row per way: how many of its runs came to that validation score, and the mean and spread of what it had cost them."""
     rows: list[dict[str, float]] = []
     for way in ways:
-        reads = [(metrics[record.folder.path], f"val_{record.score}") for record in way.records]
+        reads = [(pd.read_csv(record.folder.metrics), f"val_{record.score}") for record in way.records]
         first = pd.DataFrame([of[of[score] >= to].iloc[0] for of, score in reads if (of[score] >= to).any()])
-        row: dict[str, float] = {"reached": len(first)}
+        row: dict[str, float] = {"to": to, "reached": len(first)}
         for column in COSTS.values():
             costs = first[column].tolist() if len(first) else []
             row[f"to_{column}"] = fmean(costs) if costs else math.nan
@@ -344,8 +347,11 @@ def _notes(ways: list[Way], tests: list[Test]) -> list[str]:
                 else "."
             )
         )
+        cuts = {repr([r.config["dataset"].get(key) for key in _CUT]) for way in ways for r in way.records}
         notes.append(
             "All runs share one split into training, validation and test: what is said holds for other seeds, not for other data."
+            if len(cuts) == 1
+            else f"The runs do not share one split into training and validation ({', '.join(_CUT)}): that makes differences, too."
         )
     elif len(ways) > 1:
         notes.append("No two ways share two seeds: nothing can be tested. Train each with several, seed=0,1,2,3,4.")

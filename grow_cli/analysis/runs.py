@@ -141,7 +141,8 @@ def _dataset(config: dict[str, Any]) -> str:
     """What cannot be compared with each other has different names."""
     dataset, part = config["dataset"], config.get("subset")
     folder = f" {Path(dataset['path']).name}" if dataset.get("path") else ""
-    return str(dataset["name"]) + folder + ("" if part is None else f", subset={part}")
+    cut = "" if dataset.get("validation") != 0 else ", validation=0"  # its validation scores are those of training
+    return str(dataset["name"]) + folder + ("" if part is None else f", subset={part}") + cut
 
 
 def flatten(config: dict[str, Any]) -> dict[str, Any]:

@@ -90,7 +90,8 @@ def evaluate(options: argparse.Namespace) -> int:
         table.add_column(name, justify="right")
     for kind in reversed(kinds):
         table.add_row(kind, *(f"{result[f'{split}_{kind}']:.4f}" for split in ("train", "val", "test")))
-    table.caption = f"{result['parameters']:,} parameters, widths {result['widths']}"
+    held_out = "" if config.dataset.validation else "; nothing was held out, val is train"
+    table.caption = f"{result['parameters']:,} parameters, widths {result['widths']}{held_out}"
     console.out.print(table)
     return 0
 

@@ -150,6 +150,8 @@ class Loop:
             due = progress.evaluations % config.evaluate.test_every == 0
             nothing = {"test_loss": math.nan, f"test_{score_name(run.data.spec.task)}": math.nan}
             measured |= measure_split("test", run.model, run.data, config) if due else nothing
+        if config.stop.train_score is not None:  # train_accuracy was gathered while the net changed
+            measured |= self._whole_training_split(measured)
         run.measured = measured
         run.closed = growth_closed(run, self.method, self._used(), self.parameters)
         finite = math.isfinite(measured["val_loss"]) and (math.isfinite(measured["train_loss"]) or not trained)
@@ -179,15 +181,20 @@ class Loop:
                 f"checkpoint is kept"
             )
         better = self._note_best(measured)
-        if config.stop.train_score is not None:  # the row's was gathered while the net changed
-            whole = measure_split("train", run.model, run.data, config)
-            progress.train_score = whole[f"train_{score_name(run.data.spec.task)}"]
         progress.readings = verdict.readings
         if verdict.fires and run.closed and run.undo is not None and score(run) > run.undo.score:
             run.undo = None  # the last growth has helped, and nothing will be asked of it again
         progress.growth_pending = verdict.fires and (not run.closed or run.undo is not None)
         if better or progress.growth_pending or progress.evaluations % config.checkpoint.every == 0:
             self.save(best=better)
+
+    def _whole_training_split(self, measured: dict[str, float]) -> dict[str, float]:
+        """`whole_train_loss` and `whole_train_accuracy` (`_r2`), by the net as it is; noted for `stop.train_score`."""
+        run, scored = self.run, score_name(self.run.data.spec.task)
+        name = "val" if run.data.val is run.data.train else "train"
+        found = measured if name == "val" else measure_split(name, run.model, run.data, run.config)
+        run.progress.train_score = found[f"{name}_{scored}"]
+        return {f"whole_train_{key}": found[f"{name}_{key}"] for key in ("loss", scored)}
 
     def _note_best(self, measured: dict[str, float]) -> bool:
         """Whether this is the best validation so far: by accuracy, ties by the loss; for regression by R²."""

@@ -24,7 +24,7 @@ def write_run(folder: Path, *, method: str = "tiny", seed: int = 0, accuracy: fl
     (folder / ".hydra").mkdir(parents=True)
     dataset, trigger, lr = more.get("dataset", "mnist"), more.get("trigger", "every"), more.get("lr", 0.01)
     config = {
-        "dataset": {"name": dataset, "path": more.get("path")},
+        "dataset": {"name": dataset, "path": more.get("path"), "validation": more.get("validation", 0.1)},
         "method": {"name": method},
         "trigger": {"name": trigger},
         "model": {"name": more.get("model", "mlp"), "hidden": more.get("hidden", [4])},
@@ -148,6 +148,31 @@ def test_the_cost_to_a_score_is_that_of_the_first_evaluation_that_reached_it(tmp
     assert not len(compare(records)[0].reaching)
     with pytest.raises(UserError, match="--to 97: a validation score"):
         compare(records, to=97)
+
+
+def test_the_cost_to_a_score_does_not_depend_on_how_often_other_runs_are_measured(tmp_path: Path) -> None:
+    write_run(tmp_path / "a", seed=0, accuracy=0.95)
+    rare = write_run(tmp_path / "b", seed=0, accuracy=0.95, method="static")
+    metrics = pd.read_csv(rare / "metrics.csv")
+    metrics.tail(1).to_csv(rare / "metrics.csv", index=False)
+    [comparison] = compare(read_records([tmp_path]), to=0.7)
+    assert comparison.numbers.set_index("way")["to_step"].to_dict() == {"tiny": 20, "static": 30}
+
+
+def test_runs_without_a_validation_split_are_not_compared_with_others(tmp_path: Path) -> None:
+    for seed in (0, 1):
+        write_run(tmp_path / f"a{seed}", seed=seed)
+        write_run(tmp_path / f"b{seed}", seed=seed, validation=0)
+    assert [c.title for c in compare(read_records([tmp_path]))] == ["mnist", "mnist, validation=0"]
+
+
+def test_other_cuts_of_the_data_are_said(tmp_path: Path) -> None:
+    for seed in (0, 1):
+        write_run(tmp_path / f"a{seed}", seed=seed)
+        write_run(tmp_path / f"b{seed}", seed=seed, method="static", validation=0.2)
+    [comparison] = compare(read_records([tmp_path]))
+    assert any("do not share one split" in note for note in comparison.notes)
+    assert not any("share one split into training, validation and test" in note for note in comparison.notes)
 
 
 def test_runs_that_differ_in_a_key_are_ways_of_their_own_named_by_it(tmp_path: Path) -> None:

@@ -120,11 +120,15 @@ def test_a_run_folder_holds_what_is_promised(grow: Callable, small: tuple[str, .
 def test_without_a_validation_split_the_training_split_is_measured_and_that_is_said(
     grow: Callable, tmp_path: Path
 ) -> None:
-    outcome = grow("train", "method=static", "dataset.validation=0", "subset=100", "stop.epochs=2", "run_dir=r")
+    typed = ("method=static", "dataset.validation=0", "subset=100", "stop.epochs=2", "stop.train_score=1")
+    outcome = grow("train", *typed, "run_dir=r")
     assert outcome.code == 0
     assert "dataset.validation=0: nothing is held out" in outcome.err
     summary = json.loads((tmp_path / "r/summary.json").read_text())
     assert (summary["val_accuracy"], summary["val_loss"]) == (summary["train_accuracy"], summary["train_loss"])
+    metrics = pd.read_csv(tmp_path / "r/metrics.csv")
+    assert metrics["whole_train_loss"].tolist() == metrics["val_loss"].tolist()
+    assert "nothing was held out" in grow("eval", "r").out
 
 
 def test_eval_measures_the_grown_net_as_the_run_did(grow: Callable, small: tuple[str, ...], tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import pandas as pd
 import pytest
 import torch
 from torch import Tensor
@@ -223,6 +224,7 @@ def test_a_run_ends_at_the_first_evaluation_that_reaches_its_score(split: str, m
     loop = make(f"stop.{split}_score=0.9", "evaluate.every=5", "evaluate.unit=steps", "stop.epochs=50")
     reached: list[float] = []
     evaluate = loop._evaluate
+    columns = ("whole_train_loss", "whole_train_accuracy")
 
     def watched() -> None:
         evaluate()
@@ -232,6 +234,10 @@ def test_a_run_ends_at_the_first_evaluation_that_reaches_its_score(split: str, m
     assert loop.train().endswith("score of 0.9")
     assert reached[-1] >= 0.9, "of the whole split, by the net as it is"
     assert max(reached[:-1]) < 0.9, "not later"
+    metrics = pd.read_csv(loop.folder.metrics)
+    assert [c in metrics for c in columns] == [split == "train"] * 2, "measured where it is judged by"
+    if split == "train":
+        assert metrics["whole_train_accuracy"].tolist() == reached
 
 
 @pytest.mark.parametrize("options", [(), ("optimizer=natural", "optimizer.iterations=3")], ids=["plain", "natural"])
