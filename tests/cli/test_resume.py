@@ -60,11 +60,11 @@ def whole(grow: Callable, small: tuple[str, ...], tmp_path: Path) -> Path:
 
 # The signal is looked at once per step, a warm-up's included: 50 steps, 10 of warm-up, 50 steps, 10 of warm-up, ...
 MOMENTS = {
-    "at once": 1,
+    "at-once": 1,
     "mid-epoch": 33,
-    "in the first warm-up": 56,
-    "after growth": 75,
-    "in the second": 117,
+    "in-the-first-warm-up": 56,
+    "after-growth": 75,
+    "in-the-second": 117,
     "late": 170,
 }
 
@@ -81,18 +81,18 @@ def _after(looks: int) -> Callable[[Interrupts], int | None]:
     return arrived
 
 
-@pytest.mark.parametrize("moment", MOMENTS)
 def test_a_resumed_run_ends_as_the_whole_one(
-    moment: str, whole: Path, grow: Callable, small: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    whole: Path, grow: Callable, small: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with monkeypatch.context() as patched:
-        patched.setattr(Interrupts, "__call__", _after(MOMENTS[moment]))
-        outcome = grow("train", *small, "run_dir=cut")
-    assert outcome.code == 143
-    assert "grow resume" in outcome.err
-    assert json.loads((tmp_path / "cut/summary.json").read_text())["status"] == "interrupted"
-    assert grow("resume", "cut").code == 0
-    _same_end(whole, tmp_path / "cut")
+    for moment, looks in MOMENTS.items():
+        with monkeypatch.context() as patched:
+            patched.setattr(Interrupts, "__call__", _after(looks))
+            outcome = grow("train", *small, f"run_dir={moment}")
+        assert outcome.code == 143, moment
+        assert "grow resume" in outcome.err, moment
+        assert json.loads((tmp_path / moment / "summary.json").read_text())["status"] == "interrupted"
+        assert grow("resume", moment).code == 0, moment
+        _same_end(whole, tmp_path / moment)
 
 
 WIDTH = (
@@ -112,11 +112,9 @@ WIDTH = (
 )
 
 
-@pytest.mark.parametrize("looks", [33, 75])
 @pytest.mark.parametrize("options", WIDTH, ids=lambda options: "+".join(options[:2]))
 def test_a_resumed_width_run_ends_as_the_whole_one(
     options: tuple[str, ...],
-    looks: int,
     grow: Callable,
     wide: tuple[str, ...],
     tmp_path: Path,
@@ -125,30 +123,33 @@ def test_a_resumed_width_run_ends_as_the_whole_one(
     arguments = [f"method={options[0]}", *wide, *options[1:]]
     assert grow("train", *arguments, "run_dir=whole").code == 0
     assert sum(e["units_added"] > 0 for e in _events(tmp_path / "whole")) == 2
-    with monkeypatch.context() as patched:
-        patched.setattr(Interrupts, "__call__", _after(looks))
-        assert grow("train", *arguments, "run_dir=cut").code == 143
-    assert grow("resume", "cut", "progress=off").code == 0
-    _same_end(tmp_path / "whole", tmp_path / "cut")
+    for looks in (33, 75):
+        cut = f"cut-{looks}"
+        with monkeypatch.context() as patched:
+            patched.setattr(Interrupts, "__call__", _after(looks))
+            assert grow("train", *arguments, f"run_dir={cut}").code == 143
+        assert grow("resume", cut, "progress=off").code == 0
+        _same_end(tmp_path / "whole", tmp_path / cut)
 
 
-@pytest.mark.parametrize("looks", [40, 140, 220])
 def test_a_run_that_takes_growth_back_resumes_exactly_too(
-    looks: int, grow: Callable, wide: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    grow: Callable, wide: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rolling = ("growth.rollback=true", "optimizer.lr=1e-9", "growth.max_events=5", "stop.epochs=30", "trigger.every=25")
     arguments = ("method=fold", *wide, "model=mlp_fold", "model.hidden=[2]", *rolling)
     assert grow("train", *arguments, "run_dir=whole").code == 0
     kinds = [e["kind"] for e in _events(tmp_path / "whole")]
     assert {"width", "rollback"} <= set(kinds)
-    with monkeypatch.context() as patched:
-        patched.setattr(Interrupts, "__call__", _after(looks))
-        assert grow("train", *arguments, "run_dir=cut").code == 143
-    stale = tmp_path / "cut/mistakes/neuron-099.png"
-    stale.parent.mkdir(exist_ok=True)
-    stale.write_bytes(b"of an event that the checkpoint does not know")
-    assert grow("resume", "cut").code == 0
-    _same_end(tmp_path / "whole", tmp_path / "cut")
+    for looks in (40, 140, 220):
+        cut = f"cut-{looks}"
+        with monkeypatch.context() as patched:
+            patched.setattr(Interrupts, "__call__", _after(looks))
+            assert grow("train", *arguments, f"run_dir={cut}").code == 143
+        stale = tmp_path / cut / "mistakes/neuron-099.png"
+        stale.parent.mkdir(exist_ok=True)
+        stale.write_bytes(b"of an event that the checkpoint does not know")
+        assert grow("resume", cut).code == 0
+        _same_end(tmp_path / "whole", tmp_path / cut)
 
 
 @pytest.mark.parametrize(
@@ -185,7 +186,7 @@ def test_other_states_resume_exactly_too(
 def test_an_interrupted_growth_leaves_the_summary_of_what_was_saved(
     grow: Callable, small: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Interrupts, "__call__", _after(MOMENTS["in the second"]))
+    monkeypatch.setattr(Interrupts, "__call__", _after(MOMENTS["in-the-second"]))
     assert grow("train", *small, "run_dir=r").code == 143
     summary = json.loads((tmp_path / "r/summary.json").read_text())
     saved = torch.load(tmp_path / "r/checkpoints/last.pt", weights_only=True)
