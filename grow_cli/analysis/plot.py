@@ -37,7 +37,9 @@ def plot_runs(folders: list[RunFolder], output: Path, against: str = "steps") ->
         colour = f"C{number}"
         label = labels[number] if labels.count(labels[number]) == 1 else folder.path.name
         scores.add("R²" if score == "r2" else score)
-        above.plot(xs, metrics[f"val_{score}"], color=colour, label=f"{label}, validation")
+        held_out = folder.config()["dataset"]["validation"] != 0
+        measured = "validation" if held_out else "the training split at each evaluation"
+        above.plot(xs, metrics[f"val_{score}"], color=colour, label=f"{label}, {measured}")
         above.plot(xs, metrics[f"train_{score}"], color=colour, ls=":", lw=1, label=f"{label}, training")
         middle.plot(xs, metrics["val_loss"], color=colour)
         middle.plot(xs, metrics["train_loss"], color=colour, ls=":", lw=1)

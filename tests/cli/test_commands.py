@@ -129,6 +129,10 @@ def test_without_a_validation_split_the_training_split_is_measured_and_that_is_s
     metrics = pd.read_csv(tmp_path / "r/metrics.csv")
     assert metrics["whole_train_loss"].tolist() == metrics["val_loss"].tolist()
     assert "nothing was held out" in grow("eval", "r").out
+    assert grow("plot", "r", "-o", "r.svg").code == 0
+    assert "the training split at each evaluation" in (tmp_path / "r.svg").read_text()
+    assert grow("report", "r").code == 0
+    assert "Nothing was held out" in (tmp_path / "r/report.html").read_text()
 
 
 def test_eval_measures_the_grown_net_as_the_run_did(grow: Callable, small: tuple[str, ...], tmp_path: Path) -> None:

@@ -87,6 +87,8 @@ def _reached(page: Page, run: RunData) -> None:
             ],
         )
     )
+    if run.config["dataset"]["validation"] == 0:
+        page.note("Nothing was held out (dataset.validation=0): validation is the training split here.")
     if "val_loss" not in summary:
         page.note("The run is not finished: these are of its last evaluation.")
     if summary.get("error"):
