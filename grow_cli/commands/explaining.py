@@ -39,6 +39,9 @@ def explain(error: Exception, arguments: list[str]) -> str:
         return (
             f"{group}={name} does not exist: choose from {', '.join(_options(group))}{_nearest(name, _options(group))}"
         )
+    foreign = re.search(r"In '([\w/]+)/(\w+)': ConfigKeyError .*Key '(\w+)' not in '(\w+)'", text, re.DOTALL)
+    if foreign:
+        return _foreign_key(*foreign.groups())
     unknown = re.search(r"Could not override '([^']+)'", text)
     if unknown:
         return _unknown_key(unknown[1], arguments)
@@ -57,8 +60,8 @@ def explain(error: Exception, arguments: list[str]) -> str:
     key = re.search(r"full_key: (\S+)", text)
     if value and key:
         return f"{key[1]}: {value[1][0].lower()}{value[1][1:]}"
-    for argument in arguments:
-        if not argument.startswith("-") and not _readable(argument):
+    for before, argument in zip(["", *arguments], arguments, strict=False):
+        if not argument.startswith("-") and before not in ("--cfg", "-c") and not _readable(argument):
             return f"{argument} cannot be read: write KEY=VALUE, and quote special characters, like 'key=\"a b\"'"
     noise = ("full_key", "object_type", "reference_type", "Set the env")
     return " ".join(line for line in lines if not line.startswith(noise))
@@ -83,6 +86,21 @@ def _nearest(name: str, candidates: list[str]) -> str:
 
     near = get_close_matches(name, candidates, n=1)
     return f" (did you mean {near[0]}?)" if near else ""
+
+
+def _foreign_key(chosen: str, name: str, key: str, holder: str) -> str:
+    """An experiment sets a key of another option than the one that was asked for."""
+    found = (
+        (group, option)
+        for group, of in registry.groups().items()
+        for option, cls in of.items()
+        if cls.__name__ == holder
+    )
+    group, option = next(found, (holder, ""))
+    return (
+        f"{chosen}={name} sets {group}.{key}, which {group}={option} does not have: leave out either, and type what else you "
+        f"need of {name} by hand (`grow train --cfg job {chosen}={name}` shows it)"
+    )
 
 
 def _unknown_key(key: str, arguments: list[str]) -> str:

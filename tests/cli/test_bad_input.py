@@ -72,6 +72,8 @@ MISTAKES = {
     "train precision=fp16": ["precision=fp16", "bf16"],
     "train stop.epochs=null": ["stop.epochs", "budget"],
     "train stop.epochs=-3": ["stop.epochs=-3"],
+    "train --cfg job experiment=tiny_mnist trigger=adf": ["tiny_mnist sets trigger.every, which trigger=adf"],
+    "train experiment=tiny_mnist trigger=adf": ["experiment=tiny_mnist sets trigger.every", "trigger=adf does not"],
     "train stop.val_score=97": ["stop.val_score=97", "0.97"],
     "train stop.val_accuracy=0.97": ["stop has no key val_accuracy", "val_score"],
     "train dataset.validation=1.5": ["validation=1.5"],
