@@ -31,6 +31,22 @@ def test_an_experiment_fixes_the_method_that_it_is_named_after(path: Path) -> No
     assert compose([f"experiment={path.stem}"]).method.name == path.stem.split("_")[0]
 
 
+@pytest.mark.parametrize("trigger", ["adf", "never"])
+def test_another_trigger_than_the_experiments_can_be_asked_for(trigger: str) -> None:
+    config = compose(["experiment=tiny_mnist", f"trigger={trigger}"])
+    assert config.trigger == compose([f"trigger={trigger}"]).trigger
+    assert config.evaluate.every == 0.2, "the rest is the experiment's"
+
+
+@pytest.mark.parametrize("path", sorted((CONF / "experiment/trigger").glob("*.yaml")), ids=lambda p: p.stem)
+def test_the_keys_of_an_experiments_trigger_are_in_it(path: Path) -> None:
+    experiment, _, option = path.stem.rpartition("_")
+    trigger = compose([f"experiment={experiment}"]).trigger
+    assert trigger.name == option
+    for key, value in OmegaConf.load(path).items():
+        assert getattr(trigger, str(key)) == value
+
+
 def test_what_is_given_by_hand_wins_over_the_experiment() -> None:
     config = compose(["experiment=tiny_mnist", "method=random_width", "dataset=digits"])
     assert (config.method.name, config.method.grow, config.dataset.name) == ("random", "width", "digits")
