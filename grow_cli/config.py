@@ -60,7 +60,7 @@ class Growth:
     until: float = 0.6
     """Fraction of the budget after which nothing grows any more and the `anneal` schedule runs the rate to zero."""
     max_events: int | None = None
-    """No more growth after so many events."""
+    """No more growth after so many events that added something."""
     max_parameters: int | None = None
     """No more growth once the net has so many parameters."""
     neurons: int | None = 10

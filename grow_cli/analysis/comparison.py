@@ -209,6 +209,8 @@ def _compare(dataset: str, metric: str, records: list[Record], against: str | No
     if to is not None:
         numbers = numbers.join(_reached(ways, to))
     notes = [*_taken_back(numbers), *_notes(ways, tests)]
+    if records[0].config["dataset"].get("validation") == 0:  # of all: it is part of the dataset's name
+        notes.insert(0, "Nothing was held out (dataset.validation=0): validation scores here are those of training.")
     if to is not None:
         notes.append(
             "Cost of reaching a score: mean ± standard deviation over the seeds that did, at the first evaluation that saw it; "
@@ -362,7 +364,8 @@ def _notes(ways: list[Way], tests: list[Test]) -> list[str]:
     )
     if keys:
         shown = "; ".join(
-            f"{key} is " + ", ".join(f"{recipe.get(key, '–')} for {label}" for label, recipe in recipes.items())
+            f"{key} is "
+            + ", ".join(f"{_typed(recipe.get(key, '–'))} for {_quoted(label)}" for label, recipe in recipes.items())
             for key in keys[:4]
         )
         notes.append(f"The recipes differ: {shown}{'; …' if len(keys) > 4 else ''}.")
@@ -382,6 +385,15 @@ def _recipe(way: Way) -> dict[str, object]:
     flat = flatten(way.records[0].config)
     left_out = {"dataset.name", *_SIZES}
     return {key: value for key, value in flat.items() if key.split(".")[0] in _RECIPE and key not in left_out}
+
+
+def _typed(value: object) -> object:
+    """As it is typed."""
+    return "null" if value is None else value
+
+
+def _quoted(label: str) -> str:
+    return f"'{label}'" if "," in label else label
 
 
 def _short(number: float) -> str:

@@ -37,7 +37,16 @@ compdef _grow grow
 _FISH = "complete -c grow -f -a '(grow completion --query (commandline -cp) 2>/dev/null)'\n"
 _SHELLS = {"bash": _BASH, "zsh": _ZSH, "fish": _FISH}
 _VALUED = (("plot", "--picture"), ("plot", "--against"), ("controls", "--only"), ("export", "--format"))
-_PLOT_OPTIONS = ("--against", "--output", "--picture")
+_OPTIONS = {
+    "compare": ("--against", "--output", "--split", "--to"),
+    "controls": ("--jobs", "--only"),
+    "eval": ("--best", "--json"),
+    "explain": ("--output",),
+    "export": ("--best", "--format", "--output"),
+    "plot": ("--against", "--output", "--picture"),
+    "report": ("--output",),
+    "train": ("--cfg", "--multirun"),
+}
 _COMMANDS = (
     *("compare", "completion", "controls", "eval", "explain", "export", "list", "plot", "report", "resume", "train"),
 )
@@ -74,8 +83,8 @@ def candidates(line: str) -> list[str]:
         return [g for g in GROUPS if g.startswith(last)]
     if (command, given[-1]) in _VALUED:
         return [value for value in _values(given[-1]) if value.startswith(last)]
-    if command == "plot" and last.startswith("-"):
-        return [word for word in _PLOT_OPTIONS if word.startswith(last)]
+    if last.startswith("-"):
+        return [word for word in _OPTIONS.get(command, ()) if word.startswith(last)]
     if command in ("compare", "controls", "eval", "explain", "export", "plot", "report", "resume"):
         return _folders(last)
     return _overrides(given[1:], last) if command == "train" else []

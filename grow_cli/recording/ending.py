@@ -34,10 +34,7 @@ def show(folder: RunFolder, summary: dict[str, Any]) -> None:
             "[dim]* on a fixed batch: before, just after, and settled; Δf: relative change of the outputs[/dim]\n"
         )
     elif summary["trigger"] != "never" and getattr(registry.groups()["method"].get(summary["method"]), "grows", True):
-        console.out.print(
-            "Nothing grew: the trigger never fired while growth was allowed (growth.until). Its readings are in metrics.csv; "
-            "let it ask more often (evaluate.every), raise growth.until, train longer, or use trigger=every."
-        )
+        console.out.print(_nothing_grew(summary))
     console.out.print(_reached(summary))
     console.out.print(
         f"{summary['parameters']:,} parameters; {summary['steps']:,} steps in {summary['seconds']:.1f} s, "
@@ -55,6 +52,16 @@ def show(folder: RunFolder, summary: dict[str, Any]) -> None:
         console.out.print(f"`grow explain {escape(str(folder.path))}`", soft_wrap=True)
     console.out.print(f"ended after {summary['ended_by']}; the run folder is")
     console.out.print(f"[bold]{escape(str(folder.path))}[/bold]", soft_wrap=True)
+
+
+def _nothing_grew(summary: dict[str, Any]) -> str:
+    if " score of " in summary["ended_by"]:
+        return "Nothing grew: the run ended at its score before the trigger fired."
+    every = "set trigger.every less" if summary["trigger"] == "every" else "use trigger=every"
+    return (
+        "Nothing grew: the trigger never fired while growth was allowed (growth.until). Its readings are in metrics.csv; "
+        f"let it ask more often (evaluate.every), raise growth.until, train longer, or {every}."
+    )
 
 
 # Characters of a reason in the table.

@@ -163,7 +163,9 @@ def test_runs_without_a_validation_split_are_not_compared_with_others(tmp_path: 
     for seed in (0, 1):
         write_run(tmp_path / f"a{seed}", seed=seed)
         write_run(tmp_path / f"b{seed}", seed=seed, validation=0)
-    assert [c.title for c in compare(read_records([tmp_path]))] == ["mnist", "mnist, validation=0"]
+    comparisons = compare(read_records([tmp_path]))
+    assert [c.title for c in comparisons] == ["mnist", "mnist, validation=0"]
+    assert [any("Nothing was held out" in note for note in c.notes) for c in comparisons] == [False, True]
 
 
 def test_other_cuts_of_the_data_are_said(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from PIL import Image
 
 from grow_cli.commands.completion import candidates
 from grow_cli.commands.train import slug
+from grow_cli.recording.ending import _nothing_grew
 
 COLUMNS = (
     "step epoch samples seconds growth_seconds flops parameters widths lr batch_size "
@@ -246,6 +247,23 @@ def test_a_failed_job_does_not_end_the_sweep(grow: Callable, small: tuple[str, .
     assert len(list((tmp_path / "s").glob("*/summary.json"))) == 1
 
 
+@pytest.mark.parametrize("line", ["grow train experiment=tiny_mnist --", "grow compare r --", "grow resume r --"])
+def test_after_a_dash_nothing_but_options_is_offered(line: str) -> None:
+    assert all(word.startswith("--") for word in candidates(line))
+
+
+@pytest.mark.parametrize(
+    ("trigger", "ended", "told"),
+    [
+        ("adf", "a validation score of 0.9", "at its score before the trigger fired"),
+        ("adf", "5 epochs", "use trigger=every"),
+        ("every", "5 epochs", "trigger.every less"),
+    ],
+)
+def test_a_run_in_which_nothing_grew_says_what_would_help(trigger: str, ended: str, told: str) -> None:
+    assert told in _nothing_grew({"trigger": trigger, "ended_by": ended})
+
+
 def test_folder_names_of_sweeps_are_safe() -> None:
     assert "/" not in slug("data_dir=/a/b,seed=1")
     assert len(slug("x=" + "ü" * 400).encode()) < 255
@@ -258,6 +276,7 @@ def test_folder_names_of_sweeps_are_safe() -> None:
     ("line", "found"),
     [
         ("grow tr", "train"),
+        ("grow compare r --t", "--to"),
         ("grow train meth", "method="),
         ("grow train method=", "method=alether"),
         ("grow train method=alether model=re", "model=residual_mlp"),
