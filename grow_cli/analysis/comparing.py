@@ -41,12 +41,14 @@ def show(comparisons: list[Comparison]) -> None:
 def _frames(comparison: Comparison) -> list[tuple[str, pd.DataFrame]]:
     kind = comparison.metric.replace("_", " ")
     scale = " (percentage points)" if comparison.percent else ""
-    return [
+    frames = [
         (f"{comparison.title}: {kind}, mean ± standard deviation over seeds", comparison.table),
         (f"Differences of {kind}{scale}", comparison.tests),
         ("Anytime: mean of the best validation score so far, against", comparison.anytime),
-        (f"What it cost until the validation score was {comparison.to or 0:g}", comparison.reaching),
     ]
+    if comparison.to is not None:
+        frames.append((f"What it cost until the validation score was {comparison.to:g}", comparison.reaching))
+    return frames
 
 
 def _parts(frame: pd.DataFrame) -> list[pd.DataFrame]:

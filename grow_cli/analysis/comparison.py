@@ -14,7 +14,7 @@ from typing import Any
 import pandas as pd
 
 from grow_cli.analysis import statistics
-from grow_cli.analysis.runs import Record, differing, flatten
+from grow_cli.analysis.runs import Record, differing, flatten, nothing_held_out
 from grow_cli.errors import UserError
 
 COSTS = {"steps": "step", "FLOPs": "flops", "seconds": "seconds", "parameters": "parameters"}
@@ -198,7 +198,8 @@ def compare(
 def _compare(dataset: str, metric: str, records: list[Record], against: str | None, to: float | None) -> Comparison:
     ways = _ways(records)
     tests = _tests(ways, metric, against)
-    metrics = _metrics(records)
+    read = {record.folder.path: pd.read_csv(record.folder.metrics) for record in records}
+    metrics = _equally_often(read)
     curves = {
         cost: {
             way.label: [_curve(record, metrics[record.folder.path], column) for record in way.records] for way in ways
@@ -207,9 +208,9 @@ def _compare(dataset: str, metric: str, records: list[Record], against: str | No
     }
     numbers = _numbers(ways, metric, curves)
     if to is not None:
-        numbers = numbers.join(_reached(ways, to))
+        numbers = numbers.join(_reached(ways, read, to))
     notes = [*_taken_back(numbers), *_notes(ways, tests)]
-    if records[0].config["dataset"].get("validation") == 0:  # of all: it is part of the dataset's name
+    if nothing_held_out(records[0].config):  # nor in any other: it is part of the dataset's name
         notes.insert(0, "Nothing was held out (dataset.validation=0): validation scores here are those of training.")
     if to is not None:
         notes.append(
@@ -252,9 +253,8 @@ def _tests(ways: list[Way], metric: str, against: str | None) -> list[Test]:
     return [Test(a, b, test, t, w) for (a, b, test), t, w in zip(kept, by_t, by_rank, strict=True)]
 
 
-def _metrics(records: list[Record]) -> dict[Path, pd.DataFrame]:
+def _equally_often(read: dict[Path, pd.DataFrame]) -> dict[Path, pd.DataFrame]:
     """Of every run, the evaluations at the distance of whichever run has the fewest: more looks find a better best."""
-    read = {record.folder.path: pd.read_csv(record.folder.metrics) for record in records}
     distance = max(float(m["epoch"].iloc[-1]) / len(m) for m in read.values())
     return {path: _thinned(m, distance) for path, m in read.items()}
 
@@ -305,11 +305,11 @@ def _numbers(
     return pd.DataFrame(rows)
 
 
-def _reached(ways: list[Way], to: float) -> pd.DataFrame:
+def _reached(ways: list[Way], metrics: dict[Path, pd.DataFrame], to: float) -> pd.DataFrame:
     """A row per way: how many of its runs came to that validation score, and the mean and spread of what it had cost them."""
     rows: list[dict[str, float]] = []
     for way in ways:
-        reads = [(pd.read_csv(record.folder.metrics), f"val_{record.score}") for record in way.records]
+        reads = [(metrics[record.folder.path], f"val_{record.score}") for record in way.records]
         first = pd.DataFrame([of[of[score] >= to].iloc[0] for of, score in reads if (of[score] >= to).any()])
         row: dict[str, float] = {"to": to, "reached": len(first)}
         for column in COSTS.values():

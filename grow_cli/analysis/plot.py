@@ -10,6 +10,7 @@ import pandas as pd
 
 from grow_cli.analysis.figures import save
 from grow_cli.analysis.pictures import AGAINST
+from grow_cli.analysis.runs import nothing_held_out
 from grow_cli.recording.ending import growth_events
 from grow_cli.recording.folder import RunFolder
 
@@ -37,8 +38,7 @@ def plot_runs(folders: list[RunFolder], output: Path, against: str = "steps") ->
         colour = f"C{number}"
         label = labels[number] if labels.count(labels[number]) == 1 else folder.path.name
         scores.add("R²" if score == "r2" else score)
-        held_out = folder.config()["dataset"]["validation"] != 0
-        measured = "validation" if held_out else "the training split at each evaluation"
+        measured = "the training split at each evaluation" if nothing_held_out(folder.config()) else "validation"
         above.plot(xs, metrics[f"val_{score}"], color=colour, label=f"{label}, {measured}")
         above.plot(xs, metrics[f"train_{score}"], color=colour, ls=":", lw=1, label=f"{label}, training")
         middle.plot(xs, metrics["val_loss"], color=colour)

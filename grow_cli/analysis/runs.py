@@ -141,8 +141,13 @@ def _dataset(config: dict[str, Any]) -> str:
     """What cannot be compared with each other has different names."""
     dataset, part = config["dataset"], config.get("subset")
     folder = f" {Path(dataset['path']).name}" if dataset.get("path") else ""
-    cut = "" if dataset.get("validation") != 0 else ", validation=0"  # its validation scores are those of training
+    cut = ", validation=0" if nothing_held_out(config) else ""
     return str(dataset["name"]) + folder + ("" if part is None else f", subset={part}") + cut
+
+
+def nothing_held_out(config: dict[str, Any]) -> bool:
+    """Whether a run's validation scores are those of the samples that it was trained on."""
+    return bool(config["dataset"].get("validation") == 0)  # absent from what an older grow wrote
 
 
 def flatten(config: dict[str, Any]) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import fields, is_dataclass
+from itertools import pairwise
 from typing import Any
 
 from hydra.errors import HydraException
@@ -60,7 +61,7 @@ def explain(error: Exception, arguments: list[str]) -> str:
     key = re.search(r"full_key: (\S+)", text)
     if value and key:
         return f"{key[1]}: {value[1][0].lower()}{value[1][1:]}"
-    for before, argument in zip(["", *arguments], arguments, strict=False):
+    for before, argument in pairwise(["", *arguments]):
         if not argument.startswith("-") and before not in ("--cfg", "-c") and not _readable(argument):
             return f"{argument} cannot be read: write KEY=VALUE, and quote special characters, like 'key=\"a b\"'"
     noise = ("full_key", "object_type", "reference_type", "Set the env")

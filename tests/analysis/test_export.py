@@ -309,6 +309,7 @@ def test_what_an_older_checkpoint_does_not_hold_is_taken_from_the_data(run: Path
     torch.save(state, last)
     for folder, output in ((copy, "older"), (run, "newer")):
         assert grow("export", folder, "-o", tmp_path / output).code == 0
+    assert grow("eval", copy).code == 0
     config = copy / ".hydra" / "config.yaml"
     text = config.read_text(encoding="utf-8").replace("name: digits", "name: mnist")
     config.write_text(text, encoding="utf-8")

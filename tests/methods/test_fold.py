@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 import torch
 
-from grow_cli.commands.train import compose
 from grow_cli.methods.folding.clusters import cluster
 from grow_cli.methods.folding.mistakes import judge
 from grow_cli.methods.folding.placing import Placing
@@ -529,11 +528,10 @@ def test_a_smooth_activation_is_allowed_with_what_theorem_3_then_says(grow: Call
     assert "Theorem 3" in outcome.err
 
 
-def test_a_limit_below_the_neurons_that_are_asked_for_is_told() -> None:
-    plenty = ("method=fold", "method.neurons_per_event=12", "method.max_clusters=12", "growth.neurons=12")
+def test_a_limit_below_the_neurons_that_are_asked_for_is_told(grow: Callable) -> None:
+    plenty = ("method.neurons_per_event=12", "method.max_clusters=12", "growth.neurons=12", "stop.epochs=1")
     for limit in ("method.max_clusters=5", "growth.neurons=5"):
-        config = compose([*plenty, limit])
-        [told] = config.method.check_run(config)
-        assert f"method.neurons_per_event=12: {limit} lets an event grow 5 at most" in told
-    config = compose(list(plenty))
-    assert config.method.check_run(config) == []
+        outcome = grow("train", *RUN, *plenty, limit, f"run_dir={limit[:6]}")
+        assert outcome.code == 0
+        assert f"method.neurons_per_event=12: {limit} lets an event grow 5 at most" in " ".join(outcome.err.split())
+    assert "neurons_per_event" not in grow("train", *RUN, *plenty, "run_dir=enough").err

@@ -23,7 +23,7 @@ from grow_cli.analysis.report.events import colour, event_table, hover, stages, 
 from grow_cli.analysis.report.own import own_charts, own_html
 from grow_cli.analysis.report.page import Page, folded, pairs, table
 from grow_cli.analysis.report.reading import AXES, RunData, read_run
-from grow_cli.analysis.runs import read_records
+from grow_cli.analysis.runs import nothing_held_out, read_records
 from grow_cli.recording.folder import RunFolder
 
 _SPLITS = {"train": "training", "val": "validation", "test": "test"}
@@ -87,7 +87,7 @@ def _reached(page: Page, run: RunData) -> None:
             ],
         )
     )
-    if run.config["dataset"]["validation"] == 0:
+    if nothing_held_out(run.config):
         page.note("Nothing was held out (dataset.validation=0): validation is the training split here.")
     if "val_loss" not in summary:
         page.note("The run is not finished: these are of its last evaluation.")
