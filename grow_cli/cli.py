@@ -5,51 +5,76 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from importlib import import_module
+from types import ModuleType
 
 from grow_cli.errors import Interrupted, TrainingFailed, UserError
 
-_USAGE = """\
-grow: train neural networks that grow while they train
 
-  grow train [KEY=VALUE ...]      train one run: method=alether dataset=mnist
-  grow train -m [KEY=V1,V2 ...]   train a sweep: method=alether,copy seed=0,1,2
-  grow train --cfg job [...]      show the composed config, train nothing
-  grow resume RUN                 go on with an interrupted run
-  grow eval RUN                   measure a finished run's net again
-  grow controls RUN...            train what grown runs are held against:
-                                  equal steps, FLOPs, seconds, parameters, random
-  grow compare RUN... | SWEEP     who wins, by how much, with what p-value
-  grow report RUN | SWEEP         everything as one HTML page
-  grow plot RUN...                accuracy, loss and size; --against flops, say;
-                                  --picture for others
-  grow explain RUN                why each neuron was grown (method=fold)
-  grow export RUN                 the grown net for use without grow
-  grow list [GROUP]               every dataset, model, method, trigger, ...
-  grow completion bash|zsh|fish   tab completion: eval "$(grow completion bash)"
-  grow --version
+@dataclass(frozen=True)
+class Command:
+    """A word after `grow`."""
 
-A config group is chosen by name (method=alether), a key is set by its path
-(method.rank=8, optimizer.lr=3e-4); `grow train --cfg job` shows all keys.
-`grow COMMAND --help` says more. GROW_DATA_DIR: where datasets are. GROW_DEBUG=1:
-show an error's traceback.
-"""
+    name: str
+    uses: dict[str, str]
+    """What follows it → what that does, for the usage."""
+    module: str = ""
+    """Of grow_cli.commands, imported when it is called: `main(arguments)`, and `parser()` where it has options."""
+
+    def load(self) -> ModuleType:
+        return import_module(f"grow_cli.commands.{self.module or self.name}")
 
 
-# command → its module in grow_cli.commands
-_COMMANDS = {
-    "train": "train",
-    "eval": "runs",
-    "resume": "runs",
-    "plot": "runs",
-    "explain": "runs",
-    "compare": "compare",
-    "controls": "controls",
-    "report": "report",
-    "export": "export",
-    "list": "listing",
-    "completion": "completion",
+COMMANDS = {
+    command.name: command
+    for command in (
+        Command(
+            "train",
+            {
+                "[KEY=VALUE ...]": "train one run: method=alether dataset=mnist",
+                "-m [KEY=V1,V2 ...]": "train a sweep: method=alether,copy seed=0,1,2",
+                "--cfg job [...]": "show the composed config, train nothing",
+            },
+        ),
+        Command("resume", {"RUN": "go on with an interrupted run"}),
+        Command("eval", {"RUN": "measure a finished run's net again"}),
+        Command(
+            "controls",
+            {"RUN...": "train what grown runs are held against:\nequal steps, FLOPs, seconds, parameters, random"},
+        ),
+        Command("compare", {"RUN... | SWEEP": "who wins, by how much, with what p-value"}),
+        Command("report", {"RUN | SWEEP": "everything as one HTML page"}),
+        Command("plot", {"RUN...": "accuracy, loss and size; --against flops, say;\n--picture for others"}),
+        Command("explain", {"RUN": "why each neuron was grown (method=fold)"}),
+        Command("export", {"RUN": "the grown net for use without grow"}),
+        Command("list", {"[GROUP]": "every dataset, model, method, trigger, ..."}, "listing"),
+        Command("completion", {"bash|zsh|fish": 'tab completion: eval "$(grow completion bash)"'}),
+    )
 }
+"""All of them; usage and completion read this."""
+
+_SIDE = 34  # where the usage says what a command does
+
+
+def usage() -> str:
+    """What `grow --help` prints."""
+    lines = ["grow: train neural networks that grow while they train", ""]
+    for command in COMMANDS.values():
+        for shape, says in command.uses.items():
+            first, *more = says.splitlines()
+            lines.append(f"  grow {command.name} {shape}".ljust(_SIDE) + first)
+            lines += [" " * _SIDE + line for line in more]
+    lines += ["  grow --version", "", *_HINTS]
+    return "\n".join(lines) + "\n"
+
+
+_HINTS = (
+    "A config group is chosen by name (method=alether), a key is set by its path",
+    "(method.rank=8, optimizer.lr=3e-4); `grow train --cfg job` shows all keys.",
+    "`grow COMMAND --help` says more. GROW_DATA_DIR: where datasets are. GROW_DEBUG=1:",
+    "show an error's traceback.",
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -59,10 +84,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _run(arguments: list[str]) -> int:
     from grow_cli import console
+    from grow_cli.commands import children
 
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")  # a terminal without Δ shows ?
+    children.end_with_parent()
     try:
         return _dispatch(arguments)
     except UserError as error:
@@ -92,22 +119,21 @@ def _show_traceback_if_asked() -> None:
 def _dispatch(arguments: list[str]) -> int:
     command, rest = (arguments[0], arguments[1:]) if arguments else ("--help", [])
     if command in ("-h", "--help", "help") or (command == "train" and {"-h", "--help"} & set(rest)):
-        print(_USAGE, end="")
+        print(usage(), end="")
         return 0
     if command in ("-V", "--version"):
         from grow_cli import __version__
 
         print(f"grow {__version__}")
         return 0
-    if command not in _COMMANDS:
+    if command not in COMMANDS:
         from difflib import get_close_matches
 
         from grow_cli import registry
 
-        near = get_close_matches(command, _COMMANDS, n=1)
+        near = get_close_matches(command, COMMANDS, n=1)
         hint = f"did you mean `grow {near[0]}`?" if near else "see `grow --help`"
         if "=" in command and command.split("=")[0].lstrip("+~") in registry.groups():
             hint = f"did you mean `grow train {command}`?"
         raise UserError(f"`{command}` is not a command of grow: {hint}")
-    module = import_module(f"grow_cli.commands.{_COMMANDS[command]}")
-    return int(module.main(command, rest) if module.__name__.endswith(".runs") else module.main(rest))
+    return int(COMMANDS[command].load().main(rest))

@@ -1,123 +1,117 @@
-"""The root of a run's configuration: every key that is not in a config group, with its meaning and range."""
+"""The root of a run's configuration: every key that is not in a config group, with its meaning, range and role."""
 
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, field, fields, is_dataclass
+from dataclasses import dataclass, fields, is_dataclass
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, get_type_hints
 
 from omegaconf import MISSING, DictConfig, OmegaConf
 
 from grow_cli import registry
 from grow_cli.errors import UserError, check
+from grow_cli.keys import ROLES, Role, check_ranges, key
 
 
 @dataclass
-class Stop:
+class Section:
+    """Base of the parts of the configuration that are no options."""
+
+    prefix: ClassVar[str] = ""
+
+    def __post_init__(self) -> None:
+        check_ranges(self, self.prefix)
+
+
+_NO_RULE: dict[str, Any] = {"above": 0, "null": "for no such rule"}
+
+
+@dataclass
+class Stop(Section):
     """The run ends as soon as one of these is reached; epochs, steps, seconds or flops must be given (they are the budget)."""
 
-    epochs: int | None = None
+    prefix: ClassVar[str] = "stop."
+    BUDGETS: ClassVar[tuple[str, ...]] = ("epochs", "steps", "seconds", "flops")
+
+    epochs: int | None = key(100, **_NO_RULE)
     """Passes over the training split."""
-    steps: int | None = None
+    steps: int | None = key(None, **_NO_RULE)
     """Optimizer steps."""
-    seconds: float | None = None
+    seconds: float | None = key(None, **_NO_RULE)
     """Wall time of training and growth, evaluation left out."""
-    flops: float | None = None
+    flops: float | None = key(None, **_NO_RULE)
     """Training FLOPs, those of growth included."""
-    parameters: int | None = None
+    parameters: int | None = key(None, **_NO_RULE)
     """Trainable scalars."""
-    growth_events: int | None = None
+    growth_events: int | None = key(None, **_NO_RULE)
     """Growth events that added something."""
-    plateau: int | None = None
+    plateau: int | None = key(None, **_NO_RULE)
     """Evaluations without a better validation loss."""
-    val_score: float | None = None
+    val_score: float | None = key(None, at_most=1, why="a fraction, 0.97 for 97 %", **_NO_RULE)
     """Validation accuracy, from 0 to 1 (R² for regression)."""
-    train_score: float | None = None
+    train_score: float | None = key(None, at_most=1, why="a fraction, 0.97 for 97 %", **_NO_RULE)
     """The same of the whole training split, which is then measured at every evaluation, too (`whole_train_accuracy`), without
     augmentation and dropout; like all evaluation that counts in neither `seconds` nor `flops`."""
 
     def __post_init__(self) -> None:
-        for f in fields(self):
-            value = getattr(self, f.name)
-            check(
-                value is None or value > 0,
-                f"stop.{f.name}={value}: must be above 0, or null for no such rule",
-            )
-        for name in ("val_score", "train_score"):
-            value = getattr(self, name)
-            check(value is None or value <= 1, f"stop.{name}={value}: a fraction, at most 1 (0.97 for 97 %)")
+        super().__post_init__()
         check(
-            any(v is not None for v in (self.epochs, self.steps, self.seconds, self.flops)),
+            any(getattr(self, name) is not None for name in self.BUDGETS),
             "stop.epochs, stop.steps, stop.seconds and stop.flops are all null: give one of them, it is the run's budget",
         )
 
 
 @dataclass
-class Growth:
+class Growth(Section):
     """When growing is allowed at all, whatever trigger and method."""
 
-    until: float = 0.6
+    prefix: ClassVar[str] = "growth."
+
+    until: float = key(0.6, at_least=0, at_most=1, why="it is a fraction of the budget")
     """Fraction of the budget after which nothing grows any more and the `anneal` schedule runs the rate to zero."""
-    max_events: int | None = None
+    max_events: int | None = key(None, at_least=0, null="for no limit")
     """No more growth after so many events that added something."""
-    max_parameters: int | None = None
+    max_parameters: int | None = key(None, at_least=0, null="for no limit")
     """No more growth once the net has so many parameters."""
-    neurons: int | None = 10
+    neurons: int | None = key(10, at_least=1, null="for as many as the consumer has outputs")
     """Width: most new units per hidden layer and event; null: as many as its consumer has outputs, or the fan-in if less."""
-    max_units: list[int] | None = None
+    max_units: list[int] | None = key(
+        None, at_least=1, null="for no limit", why="one width for all, or one for each layer"
+    )
     """Width at which a hidden layer stops growing: one number for all, or one for each; null: no limit."""
-    max_total_units: int | None = None
+    max_total_units: int | None = key(None, at_least=0, null="for no limit")
     """No more hidden units than so many in the whole net, those of new layers included; null: no limit."""
     rollback: bool = False
     """Undo a growth after which validation accuracy (R²) is no better when the trigger fires again: weights and optimizer go
     back, steps and FLOPs stay spent, and it counts as an event all the same. The last one before the end of the run stays."""
-    optimizer_state: str = "carry"
+    optimizer_state: str = key("carry", one_of=("carry", "reset"))
     """`carry`: the moments of old entries survive growth, new ones start at zero; `reset`: all are forgotten."""
 
     def __post_init__(self) -> None:
-        check(0 <= self.until <= 1, f"growth.until={self.until}: a fraction of the budget, from 0 to 1")
+        super().__post_init__()
         check(
-            self.optimizer_state in ("carry", "reset"),
-            f"growth.optimizer_state={self.optimizer_state}: must be carry or reset",
+            self.max_units != [], "growth.max_units=[]: give one width for all, or one for each hidden layer, or null"
         )
-        check(
-            self.neurons is None or self.neurons >= 1,
-            f"growth.neurons={self.neurons}: must be 1 or more, or null for as many as the consumer has outputs",
-        )
-        check(
-            self.max_units is None or (len(self.max_units) > 0 and min(self.max_units) >= 1),
-            f"growth.max_units={self.max_units}: widths of 1 or more, one for all or one for each hidden layer, or null",
-        )
-        for name in ("max_events", "max_parameters", "max_total_units"):
-            value = getattr(self, name)
-            check(value is None or value >= 0, f"growth.{name}={value}: must be 0 or more, or null for no limit")
 
 
 @dataclass
-class Evaluate:
+class Evaluate(Section):
     """When the net is measured, the trigger asked and a row of metrics written."""
 
-    every: float = 1
-    """Distance between evaluations, in `unit`."""
-    unit: str = "epochs"
-    """`steps` or `epochs`."""
-    batch_size: int = 2000
-    """Samples per evaluation batch (memory, not results, depends on it)."""
-    probe: int = 512
-    """Samples in the fixed batch on which every growth event is measured."""
-    test_every: int | None = None
-    """Also read the test set at every so many evaluations; nothing may then be selected on it."""
+    prefix: ClassVar[str] = "evaluate."
 
-    def __post_init__(self) -> None:
-        check(self.every > 0, f"evaluate.every={self.every}: must be above 0")
-        check(self.unit in ("steps", "epochs"), f"evaluate.unit={self.unit}: must be steps or epochs")
-        check(self.batch_size >= 1, f"evaluate.batch_size={self.batch_size}: must be 1 or more")
-        check(self.probe >= 1, f"evaluate.probe={self.probe}: must be 1 or more")
-        check(
-            self.test_every is None or self.test_every >= 1,
-            f"evaluate.test_every={self.test_every}: must be 1 or more, or null for once at the end",
-        )
+    every: float = key(1, above=0)
+    """Distance between evaluations, in `unit`."""
+    unit: str = key("epochs", one_of=("steps", "epochs"))
+    """`steps` or `epochs`."""
+    batch_size: int = key(2000, at_least=1, role="speed")
+    """Samples per evaluation batch (memory, not results, depends on it)."""
+    probe: int = key(512, at_least=1)
+    """Samples in the fixed batch on which every growth event is measured."""
+    test_every: int | None = key(None, at_least=1, null="for once at the end")
+    """Also read the test set at every so many evaluations; nothing may then be selected on it."""
 
     def distance(self, steps_per_epoch: float) -> float:
         """Steps between evaluations as they are meant; `steps` are those that there are."""
@@ -129,54 +123,46 @@ class Evaluate:
 
 
 @dataclass
-class Trajectory:
+class Trajectory(Section):
     """The history of the frontier layer's weights (Alether, Def. 2), for triggers and methods that read it."""
 
-    window: int = 20
+    prefix: ClassVar[str] = "trajectory."
+
+    window: int = key(20, at_least=3, why="an acceleration needs 3 snapshots")
     """S: snapshots held."""
-    every: int = 10
+    every: int = key(10, at_least=1, unit="step")
     """Δ_collect: steps between snapshots."""
-    dtype: str = "float32"
+    dtype: str = key("float32", one_of=("float32", "float16", "int8"))
     """`float32`, `float16` or `int8`: how the differences between snapshots are stored."""
-    storage: str = "device"
+    storage: str = key("device", one_of=("device", "cpu", "file"))
     """`device`, `cpu`, or `file` (memory-mapped, in the run folder)."""
-    sampling: str = "uniform"
+    sampling: str = key("uniform", one_of=("uniform", "adaptive"))
     """`uniform`, or `adaptive` (Remark 20: every Δ, 4Δ and 20Δ steps for recent, medium and old snapshots)."""
-    smoothing: float = 0.0
+    smoothing: float = key(0.0, at_least=0, below=1)
     """Decay per step of a moving average of the weights, of which the snapshots are then taken; 0: of the weights."""
 
     def __post_init__(self) -> None:
-        check(self.window >= 3, f"trajectory.window={self.window}: an acceleration needs 3 snapshots or more")
-        check(self.every >= 1, f"trajectory.every={self.every}: must be 1 step or more")
-        for name, allowed in (
-            ("dtype", ("float32", "float16", "int8")),
-            ("storage", ("device", "cpu", "file")),
-            ("sampling", ("uniform", "adaptive")),
-        ):
-            value = getattr(self, name)
-            check(value in allowed, f"trajectory.{name}={value}: must be one of {', '.join(allowed)}")
+        super().__post_init__()
         check(
             self.sampling == "uniform" or self.window >= 6,
             f"trajectory.window={self.window}: trajectory.sampling=adaptive needs 6 snapshots or more",
         )
-        check(0 <= self.smoothing < 1, f"trajectory.smoothing={self.smoothing}: must be from 0 to below 1")
 
 
 @dataclass
-class Checkpoint:
+class Checkpoint(Section):
     """What survives a kill."""
 
-    every: int = 1
+    prefix: ClassVar[str] = "checkpoint."
+
+    every: int = key(1, at_least=1)
     """Evaluations between checkpoints; before growth, at the best validation and at the end there is always one."""
     events: bool = False
     """Keep the net as it was before each growth event, for pictures: checkpoints/before-<event>.pt."""
 
-    def __post_init__(self) -> None:
-        check(self.every >= 1, f"checkpoint.every={self.every}: must be 1 or more")
-
 
 @dataclass
-class Config:
+class Config(Section):
     """A run. `grow train KEY=VALUE ...` sets any of these."""
 
     dataset: Any = MISSING
@@ -185,57 +171,43 @@ class Config:
     trigger: Any = MISSING
     optimizer: Any = MISSING
     schedule: Any = MISSING
-    logger: Any = MISSING
-    seed: int = 0
+    logger: Any = key(MISSING, role="shown")
+    seed: int = key(0, at_least=0, at_most=2**63 - 1)
     """Of data order, initialization and growth, each of which has a random stream of its own."""
-    data_dir: str | None = None
+    data_dir: str | None = key(None, role="place")
     """Where datasets are looked for and downloaded to; null: $GROW_DATA_DIR, else ~/.cache/grow."""
     subset: int | float | None = None
     """Train on a class-balanced part: a count (1000) or a fraction (0.1) of the training samples."""
-    label: str | None = None
+    label: str | None = key(None, role="name")
     """What the run is called in comparisons; null: its method."""
-    control: str | None = None
+    control: str | None = key(None, role="name")
     """Which control of the run that it lies in it is (`static-flops`, ...); set by `grow controls`."""
-    run_dir: str | None = None
+    run_dir: str | None = key(None, role="folder")
     """The run's folder (the sweep's, with -m); null: outputs/<dataset>/<method>/<time>-<id>."""
-    device: str = "auto"
+    device: str = key("auto", role="place")
     """auto, cpu, cuda, cuda:1, mps."""
-    precision: str = "fp32"
+    precision: str = key("fp32", one_of=("fp32", "tf32", "bf16"))
     """fp32, tf32 (matrix products of fp32 tensors), or bf16 (autocast)."""
-    threads: int | None = None
+    threads: int | None = key(None, at_least=1, at_most=1024, null="for grow's own choice", role="speed")
     """CPU threads of torch; null: one for small nets (more slow them down on a shared machine), else torch's choice."""
-    compile: bool = False
+    compile: bool = key(False, role="speed")
     """torch.compile the training step."""
-    batch_size: int = 128
-    label_smoothing: float = 0.0
-    clip_norm: float | None = None
+    batch_size: int = key(32, at_least=1)
+    """Training samples per step."""
+    label_smoothing: float = key(0.0, at_least=0, below=1)
+    """Part of each target that is shared out among all classes."""
+    clip_norm: float | None = key(None, above=0, null="for no clipping")
     """Largest norm of the gradient, over all parameters; null: not clipped."""
-    progress: str = "auto"
+    progress: str = key("auto", one_of=("auto", "live", "lines", "off"), role="shown")
     """auto (a live display on a terminal, nothing else), live, lines, or off."""
-    stop: Stop = field(default_factory=lambda: Stop(epochs=30))
-    growth: Growth = field(default_factory=Growth)
-    evaluate: Evaluate = field(default_factory=Evaluate)
-    trajectory: Trajectory = field(default_factory=Trajectory)
-    checkpoint: Checkpoint = field(default_factory=Checkpoint)
+    stop: Stop = key(make=Stop)
+    growth: Growth = key(make=Growth)
+    evaluate: Evaluate = key(make=Evaluate)
+    trajectory: Trajectory = key(make=Trajectory)
+    checkpoint: Checkpoint = key(make=Checkpoint, role="shown")
 
     def __post_init__(self) -> None:
-        check(self.batch_size >= 1, f"batch_size={self.batch_size}: must be 1 or more")
-        check(
-            0 <= self.label_smoothing < 1,
-            f"label_smoothing={self.label_smoothing}: must be from 0 to below 1",
-        )
-        check(
-            self.clip_norm is None or self.clip_norm > 0,
-            f"clip_norm={self.clip_norm}: must be above 0, or null for no clipping",
-        )
-        check(self.threads is None or self.threads >= 1, f"threads={self.threads}: must be 1 or more, or null")
-        check(0 <= self.seed < 2**63, f"seed={self.seed}: must be from 0 to 2^63 - 1")
-        for name, allowed in (
-            ("precision", ("fp32", "tf32", "bf16")),
-            ("progress", ("auto", "live", "lines", "off")),
-        ):
-            value = getattr(self, name)
-            check(value in allowed, f"{name}={value}: must be one of {', '.join(allowed)}")
+        super().__post_init__()
         kind, _, index = self.device.partition(":")
         check(
             kind in ("auto", "cpu", "cuda", "mps") and (not index or (kind == "cuda" and index.isdigit())),
@@ -253,6 +225,47 @@ class Config:
         """Where datasets are, the default resolved."""
         chosen = self.data_dir or os.environ.get("GROW_DATA_DIR") or "~/.cache/grow"
         return Path(chosen).expanduser().absolute()
+
+    @property
+    def parts(self) -> list[registry.Option]:
+        """The chosen options, a combined one's own parts left out."""
+        return [getattr(self, group) for group in GROUP_KEYS]
+
+
+def check_run(config: Config) -> list[str]:
+    """UserError for a combination of parts that cannot be; warnings otherwise. Before any data is loaded."""
+    return [sentence for part in config.parts for sentence in part.check_run(config)]
+
+
+@cache
+def _declared() -> dict[str, Role]:
+    """Key → its role, of those that have one."""
+    found: dict[str, Role] = {}
+    hints = get_type_hints(Config)
+    for f in fields(Config):
+        own = f.metadata.get("role", "")
+        holders = [
+            *registry.groups().get(f.name, {}).values(),
+            *([hints[f.name]] if is_dataclass(hints[f.name]) else []),
+        ]
+        found[f.name] = own
+        for inner in (inner for holder in holders for inner in fields(holder)):
+            name = f"{f.name}.{inner.name}"
+            found[name] = own or inner.metadata.get("role", "") or found.get(name, "")
+    return {name: role for name, role in found.items() if role}
+
+
+def role_of(name: str) -> Role:
+    """The role of a key, as it is typed (`dataset.path`, `logger`, `trigger.of.plateau.patience`)."""
+    name = name.lstrip("+~").split("@")[0]
+    return _declared().get(name) or _declared().get(name.split(".")[0], "")
+
+
+def keys_with(*roles: Role) -> list[str]:
+    """The keys that have one of these roles; of one whose parts inherit it only itself."""
+    assert set(roles) <= set(ROLES)
+    found = [name for name, role in _declared().items() if role in roles]
+    return [name for name in found if name.split(".")[0] == name or name.split(".")[0] not in found]
 
 
 def register_schemas() -> None:
@@ -281,16 +294,16 @@ def _refuse_unknown_keys(node: DictConfig, prefix: str) -> None:
     # Hydra lets `+foo=1` through even where the node has a schema
     cls: Any = OmegaConf.get_type(node)
     known = {f.name for f in fields(cls)} if is_dataclass(cls) else None
-    for key in map(str, node):
-        if known is not None and key not in known:
+    for name in map(str, node):
+        if known is not None and name not in known:
             raise UserError(
-                f"{prefix}{key} is not a key of the configuration: see `grow train --cfg job` for those that are"
+                f"{prefix}{name} is not a key of the configuration: see `grow train --cfg job` for those that are"
             )
-        if OmegaConf.is_missing(node, key):
+        if OmegaConf.is_missing(node, name):
             continue
-        child = node._get_node(key)
+        child = node._get_node(name)
         if isinstance(child, DictConfig) and not child._is_none():
-            _refuse_unknown_keys(child, f"{prefix}{key}.")
+            _refuse_unknown_keys(child, f"{prefix}{name}.")
 
 
 GROUP_KEYS = ("dataset", "model", "method", "trigger", "optimizer", "schedule", "logger")
@@ -315,7 +328,7 @@ def _typed_option(group: str, raw: Any) -> DictConfig:
             f"{', '.join(sorted(options))}): use the version, and the plugins, that the run was made with"
         )
     values = dict(raw)
-    nested = values.pop("of", None)  # a combined trigger's parts
+    nested = values.pop("of", None)  # the parts of a combined one
     option = OmegaConf.merge(OmegaConf.structured(options[name]), values)
     assert isinstance(option, DictConfig)
     if nested is not None:

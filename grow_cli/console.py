@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterable
 from typing import NoReturn
 
 from rich.console import Console
@@ -33,5 +34,31 @@ def error(sentence: str) -> None:
 class Parser(argparse.ArgumentParser):
     """Of a command's arguments; a mistake is one sentence, as everywhere."""
 
+    def parse(self, arguments: list[str]) -> argparse.Namespace:
+        """The arguments, options and folders in any order."""
+        run = next((a for a in self._actions if not a.option_strings and str(a.metavar).startswith("RUN")), None)
+        asked = {"-h", "--help"} & set(arguments)
+        if run is not None and not asked and all(word.startswith("-") for word in arguments):
+            what, shape = (
+                ("runs", "RUN...") if run.nargs == "+" and run.metavar == "RUN" else ("a run folder", run.metavar)
+            )
+            raise UserError(f"{self.prog} needs {what}: {self.prog} {shape}")
+        return self.parse_intermixed_args(arguments)
+
     def error(self, message: str) -> NoReturn:
         raise UserError(f"{self.prog}: {message} (`{self.prog} --help` says more)")
+
+
+class OneOf:
+    """The type of an option that takes one of some names; with `several`, a list of them with commas."""
+
+    def __init__(self, option: str, choices: Iterable[str], *, several: bool = False) -> None:
+        self.option, self.choices, self.several = option, list(choices), several
+
+    def __call__(self, given: str) -> str:
+        for name in given.split(",") if self.several else [given]:
+            if name not in self.choices:
+                raise UserError(
+                    f"{self.option} {name}: must be {'among' if self.several else 'one of'} {', '.join(self.choices)}"
+                )
+        return given

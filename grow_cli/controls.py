@@ -17,7 +17,9 @@ from grow_cli import config as configuration
 from grow_cli import registry
 from grow_cli.config import Config
 from grow_cli.errors import UserError
-from grow_cli.recording.folder import RunFolder
+from grow_cli.records.events import growth_events
+from grow_cli.records.folder import RunFolder
+from grow_cli.records.metrics import read_metrics
 
 KINDS = {
     "static-steps": "the same final net from scratch for as many steps",
@@ -37,9 +39,6 @@ _ALIKE = 0.02
 # Epochs between evaluations of a static control, at least: enough for its curves.
 _EVALUATE_EVERY = 0.25
 
-# How a run that used up its budget ends: the last word of `ended_by`.
-_BUDGETS = ("epochs", "steps", "seconds", "FLOPs")
-
 
 class NotPossible(Exception):
     """This run has no such control, for a reason that its user should know."""
@@ -48,8 +47,8 @@ class NotPossible(Exception):
 def control_config(folder: RunFolder, kind: str) -> dict[str, Any]:
     """The config of a finished run's control; NotPossible where there is none."""
     summary, source = folder.read_summary(), folder.config()
-    limit = str(summary["ended_by"]).split()[-1]
-    if limit not in _BUDGETS:
+    limit = summary["ended"]["rule"]
+    if limit not in configuration.Stop.BUDGETS:
         raise NotPossible(
             f"it was ended by {summary['ended_by']} and not by its budget, so that its schedule broke off: train it without that "
             "stop rule, for stop.epochs or stop.steps alone"
@@ -84,7 +83,7 @@ def _replay(folder: RunFolder, summary: dict[str, Any], raw: dict[str, Any], lim
     events = replayed(folder)
     growth = raw["growth"] | {"max_events": None}
     stop = {"epochs": raw["stop"]["epochs"]} if limit == "epochs" else {"steps": summary["steps"]}
-    if limit in ("seconds", "FLOPs"):  # the rate must begin to fall at the same step
+    if limit in ("seconds", "flops"):  # the rate must begin to fall at the same step
         growth["until"] = _step_at(folder, growth["until"], limit) / summary["steps"]
     return {
         "method": _option("method", "replay", raw["method"]) | {"events": [added for _, added in events]},
@@ -97,10 +96,9 @@ def _replay(folder: RunFolder, summary: dict[str, Any], raw: dict[str, Any], lim
 def _step_at(folder: RunFolder, fraction: float, limit: str) -> float:
     """The step at which so much of the run's seconds or FLOPs was used."""
     import numpy as np
-    import pandas as pd
 
-    metrics = pd.read_csv(folder.metrics)
-    spent = metrics[limit.lower()].to_numpy()
+    metrics = read_metrics(folder)
+    spent = metrics[limit].to_numpy()
     return float(np.interp(fraction * spent[-1], [0, *spent], [0, *metrics["step"]]))
 
 
@@ -119,14 +117,12 @@ def _option(group: str, name: str, like: dict[str, Any]) -> dict[str, Any]:
 
 def replayed(folder: RunFolder) -> list[tuple[int, list[dict[str, Any]]]]:
     """(step, what was added) of each growth event that was not taken back."""
-    from grow_cli.recording.ending import growth_events
-
     events = growth_events(folder)
-    undone = {event["details"]["undone"] for event in events if event["kind"] == "rollback"}
-    grown = [event for event in events if event["units_added"] > 0 and event["event"] not in undone]
-    if any("added" not in event for event in grown):
+    undone = {event.details["undone"] for event in events if event.taken_back}
+    grown = [event for event in events if event.units_added > 0 and event.event not in undone]
+    if any(event.added is None for event in grown):
         raise NotPossible("its growth log was written by an earlier grow, which did not list what each event added")
-    return [(event["step"], event["added"]) for event in grown]
+    return [(event.step, event.added or []) for event in grown]
 
 
 def equal_sizes(architecture: dict[str, Any], initial: dict[str, Any]) -> dict[str, Any]:
@@ -134,7 +130,7 @@ def equal_sizes(architecture: dict[str, Any], initial: dict[str, Any]) -> dict[s
 
     NotPossible where they cannot be, or where that is the grown net itself.
     """
-    from grow_cli.training.growth import count_parameters
+    from grow_cli.training.session import count_parameters
 
     grown = _on_meta(architecture)
     keys = list(grown.sizes())
@@ -236,8 +232,7 @@ def train_control(folder: RunFolder, kind: str, settings: dict[str, Any]) -> str
     resume = (target.checkpoints / "last.pt").exists()
     raw = target.config() if resume else control_config(folder, kind) | {"threads": _threads(folder)}
     config = _built(raw, settings)
-    for part in (getattr(config, group) for group in configuration.GROUP_KEYS):
-        part.check_run(config)
+    configuration.check_run(config)
     if resume:
         target.open()
     else:

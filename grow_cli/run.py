@@ -13,12 +13,14 @@ from grow_cli.console import warn
 from grow_cli.data.batches import Batches
 from grow_cli.data.tensors import Data, load_data
 from grow_cli.errors import Interrupted, TrainingFailed, UserError
-from grow_cli.models.base import rebuild
+from grow_cli.models.base import on_paper, rebuild
 from grow_cli.models.modules.network import GrowableModel
-from grow_cli.recording import provenance
-from grow_cli.recording.display import make_display
-from grow_cli.recording.folder import RunFolder
+from grow_cli.moment import Progress
+from grow_cli.records import provenance
+from grow_cli.records.folder import RunFolder
+from grow_cli.records.words import widths_text
 from grow_cli.surgery.flops import flops_per_sample
+from grow_cli.tasks import TASKS
 from grow_cli.theory.history import History
 from grow_cli.training import checkpoint
 from grow_cli.training.device import (
@@ -29,12 +31,11 @@ from grow_cli.training.device import (
     reset_threads,
     set_precision,
 )
+from grow_cli.training.display import make_display
 from grow_cli.training.evaluation import measure_splits
-from grow_cli.training.gathering import score_name
-from grow_cli.training.growth import count_parameters, growth_closed, score_now, widths_text
+from grow_cli.training.event import growth_closed
 from grow_cli.training.loop import Loop
-from grow_cli.training.state import Progress, Run
-from grow_cli.training.step import loss_function
+from grow_cli.training.session import Session, count_parameters
 from grow_cli.training.streams import Streams
 
 
@@ -44,15 +45,19 @@ def train(config: Config, folder: RunFolder, *, resume: bool = False) -> dict[st
     Interrupted and failed runs raise; their summary has that status, and the last good checkpoint stays.
     """
     state = checkpoint.load(folder.checkpoints / "last.pt") if resume else None
+    if state is None:
+        net = on_paper(config.model)
+        if net is not None:  # before data are loaded
+            config.method.check(net)
     device, data = _device_and_data(config, state)
     provenance.reset_peak_memory(device)
     loop = assemble(config, folder, data, device, state)
-    run = loop.run
+    session = loop.session
     try:
-        with run.interrupted.watching():
-            ended_by = loop.train()
-        own = loop.method.conclude(run)
-        loop.method.keep(run, folder.path)
+        with session.interrupted.watching():
+            ended = loop.train()
+        own = session.method.conclude(session.moment())
+        session.method.keep(session.moment(), folder.path)
         loop.save(best=False)
     except (Exception, Interrupted) as error:
         _note_the_end(error, config, folder, device)
@@ -65,9 +70,10 @@ def train(config: Config, folder: RunFolder, *, resume: bool = False) -> dict[st
             ) from error
         raise
     else:
-        measured = measure_splits(run.model, data, config)  # once training is over: the only time the test set is read
-        summary = _summary(config, run.model, run.progress, folder, device, "finished")
-        summary |= {"ended_by": ended_by, "thresholds": loop.trigger.thresholds} | own | measured
+        # once training is over: the only time the test set is read
+        measured = measure_splits(session.model, data, config)
+        summary = _summary(config, session.model, session.progress, folder, device, "finished")
+        summary |= {"ended_by": str(ended), "ended": vars(ended), "thresholds": loop.thresholds} | own | measured
         folder.write_summary(summary)
         loop.logger.summary(summary)
     finally:
@@ -79,59 +85,82 @@ def assemble(
     config: Config, folder: RunFolder, data: Data, device: torch.device, state: dict[str, Any] | None = None
 ) -> Loop:
     """Every part of a run, from its config; from a checkpoint's state if there is one."""
+    session = _session(config, folder, data, device, state)
+    names = [part.name for part in (config.dataset, config.model, config.method, config.trigger)]
+    display = make_display(config.progress, " · ".join([*names, str(folder.path)]))
+    logger = config.logger.build(folder.path)
+    loop = Loop(session, folder, display, logger)
+    progress = session.progress
+    if state is None:
+        _check_start(loop)
+        progress.threads = choose_threads(config.threads, device, loop.flops * session.batches.batch_size)
+        loop.watch_frontier()
+    else:
+        loop.restore(state)
+        folder.trim(rows=progress.evaluations, lines=progress.firings)
+        logger.resume(rows=progress.evaluations, events=progress.firings)
+    torch.set_num_threads(progress.threads)
+    return loop
+
+
+def _session(
+    config: Config, folder: RunFolder, data: Data, device: torch.device, state: dict[str, Any] | None
+) -> Session:
     streams = Streams(config.seed, device)
     with streams.using("initialization"):
         model = config.model.build(data.spec) if state is None else rebuild(state["architecture"])
     model.to(device).train()
-    batches = Batches(data.train, config.batch_size, streams["data"], prepare=data.prepare, augment=data.augment)
-    if config.label_smoothing and data.spec.task != "classification":
+    task = TASKS[data.spec.task]
+    if config.label_smoothing and task.name != "classification":
         raise UserError(f"label_smoothing={config.label_smoothing} needs classes, and {config.dataset.name} has none")
-    loss = loss_function(data.spec.task, config.label_smoothing)
-    run = Run(config, device, data, model, config.optimizer.build(model), batches, streams, loss)
-    if config.method.needs_trajectory or config.trigger.uses_trajectory():
+    for sentence in config.method.check(model):
+        warn(sentence)
+    session = Session(
+        config=config,
+        device=device,
+        data=data,
+        model=model,
+        method=config.method.build(model),
+        trigger=config.trigger.begin(),
+        optimizer=config.optimizer.build(model),
+        batches=Batches(data.train, config.batch_size, streams["data"], prepare=data.prepare, augment=data.augment),
+        streams=streams,
+        loss=task.loss(config.label_smoothing),
+    )
+    if session.method.needs_trajectory or session.trigger.needs_trajectory:
         t = config.trajectory
         file = folder.path / "trajectory.bin" if t.storage == "file" else None
         storage = "cpu" if device.type == "mps" and t.storage == "device" else t.storage  # MPS has no float64
-        run.history = History(t.window, t.dtype, storage, file, sampling=t.sampling, smoothing=t.smoothing)
-    parts = [config.dataset, config.model, config.method, config.trigger]
-    display = make_display(config.progress, " · ".join([*(part.name for part in parts), str(folder.path)]))
-    method, trigger, logger = config.method.build(model), config.trigger.build(), config.logger.build(folder.path)
-    method.check(model)
-    run.regularizer = method.regularizer
-    run.scored = lambda samples: score_now(run, method, samples)
-    loop = Loop(run, method, trigger, folder, display, logger)
-    if state is None:
-        closed = growth_closed(run, method, 0.0, loop.parameters)
-        if closed and method.kind != "none":
-            warn(f"nothing will grow: {closed}")
-        if data.val is data.train:
-            warn(
-                "dataset.validation=0: nothing is held out, so that whatever goes by validation (best.pt, growth.rollback, "
-                "trigger=plateau, stop.plateau, stop.val_score, sweep=optuna) goes by the samples that are trained on"
-            )
-        a_step = 3 * loop.flops * batches.batch_size
-        if config.stop.flops is not None and config.stop.flops < a_step:
-            raise UserError(f"stop.flops={config.stop.flops:.3g} is less than one step takes ({a_step:.3g}): give more")
-        if config.stop.parameters is not None and config.stop.parameters <= loop.parameters:
-            raise UserError(
-                f"stop.parameters={config.stop.parameters}: the net has {loop.parameters:,} before it is trained; give more"
-            )
-        if batches.batch_size == 1:
-            _check_single_samples(run)
-        run.progress.threads = choose_threads(config.threads, device, loop.flops * batches.batch_size)
-        loop.watch_frontier()
-    else:
-        loop.restore(state)
-        folder.trim(rows=run.progress.evaluations, lines=run.progress.firings)
-        logger.resume(rows=run.progress.evaluations, events=run.progress.firings)
-    torch.set_num_threads(run.progress.threads)
-    return loop
+        session.history = History(t.window, t.dtype, storage, file, sampling=t.sampling, smoothing=t.smoothing)
+    return session
 
 
-def _check_single_samples(run: Run) -> None:
+def _check_start(loop: Loop) -> None:
+    """UserError where the run could not take a step as it is asked for; warnings of what will not happen."""
+    session, config = loop.session, loop.session.config
+    closed = growth_closed(session, 0.0)
+    if closed and session.method.kind != "none":
+        warn(f"nothing will grow: {closed}")
+    if session.data.val is session.data.train:
+        warn(
+            "dataset.validation=0: nothing is held out, so that whatever goes by validation (best.pt, growth.rollback, "
+            "trigger=plateau, stop.plateau, stop.val_score, sweep=optuna) goes by the samples that are trained on"
+        )
+    a_step = 3 * loop.flops * session.batches.batch_size
+    if config.stop.flops is not None and config.stop.flops < a_step:
+        raise UserError(f"stop.flops={config.stop.flops:.3g} is less than one step takes ({a_step:.3g}): give more")
+    if config.stop.parameters is not None and config.stop.parameters <= loop.parameters:
+        raise UserError(
+            f"stop.parameters={config.stop.parameters}: the net has {loop.parameters:,} before it is trained; give more"
+        )
+    if session.batches.batch_size == 1:
+        _check_single_samples(session)
+
+
+def _check_single_samples(session: Session) -> None:
     try:
-        with torch.no_grad(), run.streams.peeking("growth"):  # dropout must not move the generators of training
-            copy.deepcopy(run.model)(run.data.probe(1).x)
+        with torch.no_grad(), session.streams.peeking("growth"):  # dropout must not move the generators of training
+            copy.deepcopy(session.model)(session.data.probe(1).x)
     except ValueError as error:  # one value per channel has no variance
         raise UserError(
             "batch_size=1: this model's batch normalisation needs two samples at least: raise batch_size, or set model.norm=none"
@@ -142,7 +171,7 @@ def evaluate(config: Config, folder: RunFolder, which: str) -> dict[str, Any]:
     """Rebuild the net of a checkpoint (`last` or `best`), as far as it has grown, and measure it on every split."""
     state = checkpoint.load(folder.checkpoints / f"{which}.pt")
     device, data = _device_and_data(config, state)
-    torch.set_num_threads(state["progress"]["threads"])
+    torch.set_num_threads(config.threads or state["progress"]["threads"])
     model = rebuild(state["architecture"]).to(device)
     try:
         model.load_state_dict(state["model"])
@@ -159,7 +188,7 @@ def evaluate(config: Config, folder: RunFolder, which: str) -> dict[str, Any]:
         "step": state["progress"]["step"],
         **measure_splits(model, data, config),
         "parameters": count_parameters(model),
-        "widths": widths_text(model),
+        "widths": widths_text(model.widths()),
     }
 
 
@@ -202,7 +231,7 @@ def _note_the_end(error: BaseException, config: Config, folder: RunFolder, devic
 def _summary(
     config: Config, model: GrowableModel, progress: Progress, folder: RunFolder, device: torch.device, status: str
 ) -> dict[str, Any]:
-    scored = score_name(model.task)
+    task = TASKS[model.task]
     return {
         "status": status,
         "dataset": config.dataset.name,
@@ -213,7 +242,7 @@ def _summary(
         "label": config.label,
         "control": config.control,
         "overrides": folder.overrides(),
-        f"best_val_{scored}": progress.best_val_score,
+        f"best_{task.column('val')}": task.direction * progress.best_val_score,
         "best_step": progress.best_step,
         "steps": progress.step,
         "growth_steps": progress.growth_steps,
@@ -221,7 +250,7 @@ def _summary(
         "events": progress.events,
         "undone": progress.undone,
         "architecture": model.architecture(),
-        "widths": widths_text(model),
+        "widths": widths_text(model.widths()),
         "parameters": count_parameters(model),
         "flops_per_sample": flops_per_sample(model, model.input_shape),
         "training_flops": progress.flops,

@@ -12,13 +12,13 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 from common import ROOT, grow, train_once, write_page
@@ -27,7 +27,7 @@ from grow_cli.analysis.comparing import draw_anytime, draw_fronts, markdown
 from grow_cli.analysis.comparison import compare
 from grow_cli.analysis.runs import Record, read_records
 from grow_cli.controls import KINDS
-from grow_cli.recording.ending import growth_events
+from grow_cli.records.events import GrowthEvent, growth_events
 
 ALL = tuple(KINDS)
 
@@ -212,7 +212,7 @@ def events(records: list[Record]) -> str:
     for record in records:
         if record.control is None:
             metrics = pd.read_csv(record.folder.metrics)
-            found = [_event(e, metrics) for e in growth_events(record.folder) if e["units_added"]]
+            found = [_event(e, metrics) for e in growth_events(record.folder) if e.units_added]
             rows.setdefault(record.label, []).extend(found)
     lines = [
         "| | events | loss jump | after the warm-up | change of the outputs, % | steps to recover (median) | recovered |",
@@ -231,14 +231,16 @@ def events(records: list[Record]) -> str:
     return "\n".join(lines)
 
 
-def _event(event: dict[str, Any], metrics: pd.DataFrame) -> dict[str, float]:
-    before = metrics[metrics["step"] == event["step"]]["val_loss"].iloc[0]
-    later = metrics[(metrics["step"] > event["step"]) & (metrics["val_loss"] <= before)]
+def _event(event: GrowthEvent, metrics: pd.DataFrame) -> dict[str, float]:
+    before = metrics[metrics["step"] == event.step]["val_loss"].iloc[0]
+    later = metrics[(metrics["step"] > event.step) & (metrics["val_loss"] <= before)]
+    losses = (event.loss_before, event.loss_after, event.loss_settled, event.function_change_relative)
+    first, after, settled, change = (math.nan if value is None else value for value in losses)
     return {
-        "jump": event["loss_after"] - event["loss_before"],
-        "settled": event["loss_settled"] - event["loss_before"],
-        "change": event["function_change_relative"],
-        "recover": float(later["step"].iloc[0] - event["step"]) if len(later) else float("nan"),
+        "jump": after - first,
+        "settled": settled - first,
+        "change": change,
+        "recover": float(later["step"].iloc[0] - event.step) if len(later) else float("nan"),
     }
 
 

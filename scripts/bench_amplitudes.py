@@ -24,11 +24,11 @@ from torch import Tensor
 
 from grow_cli.commands import train
 from grow_cli.methods.tiny import Tiny
-from grow_cli.methods.widening.searching import search_batch
-from grow_cli.methods.widening.statistics import Statistics
+from grow_cli.methods.width.searching import search_batch
+from grow_cli.methods.width.statistics import Statistics
+from grow_cli.moment import Moment
 from grow_cli.surgery.apply import apply
 from grow_cli.surgery.measure import evaluation_mode
-from grow_cli.training.state import Run
 
 SIZES = (64, 128, 256, 500)
 DRAWS = 8
@@ -42,9 +42,9 @@ Gains = dict[int, float]
 """Minibatch's size → what the amplitudes that it chose were worth, summed over sites and events, mean over minibatches."""
 
 
-def loss_of(run: Run, x: Tensor, y: Tensor) -> float:
-    with torch.no_grad(), evaluation_mode(run.model):
-        parts = [run.loss(run.model(a), b) * len(b) for a, b in zip(x.split(250), y.split(250), strict=True)]
+def loss_of(now: Moment, x: Tensor, y: Tensor) -> float:
+    with torch.no_grad(), evaluation_mode(now.model):
+        parts = [now.loss(now.model(a), b) * len(b) for a, b in zip(x.split(250), y.split(250), strict=True)]
     return float(torch.stack(parts).sum()) / len(y)
 
 
@@ -53,25 +53,24 @@ def judged(gains: Gains) -> Iterator[None]:
     """Every offer of TINY's is first made many times over, on copies of the net."""
     plain = Tiny._offer
 
-    def loss_after(method: Tiny, run: Run, found: Statistics, batch: Any, judges: tuple[Tensor, Tensor]) -> float:
-        other = copy.copy(run)
-        other.model = copy.deepcopy(run.model)
+    def loss_after(method: Tiny, now: Moment, found: Statistics, batch: Any, judges: tuple[Tensor, Tensor]) -> float:
+        other = replace(now, model=copy.deepcopy(now.model))
         site = next(s for s in other.model.width_sites() if s.name == found.site.name)
         offer = plain(method, other, replace(found, site=site), batch)
         if offer.proposal is not None:
             apply(offer.proposal, other.model, None)
         return loss_of(other, *judges)
 
-    def offer(method: Tiny, run: Run, found: Statistics, batch: Any) -> Any:
+    def offer(method: Tiny, now: Moment, found: Statistics, batch: Any) -> Any:
         with torch.random.fork_rng(devices=[]):
-            judges = run.data.prepare(run.data.val.x), run.data.val.y
-            before = loss_of(run, *judges)
-            gains[_BEST] += before - loss_after(method, run, found, judges, judges)
+            judges = now.data.prepare(now.data.val.x), now.data.val.y
+            before = loss_of(now, *judges)
+            gains[_BEST] += before - loss_after(method, now, found, judges, judges)
             for n in SIZES:
                 for _ in range(DRAWS):
-                    chosen = search_batch(run, n)
-                    gains[n] += (before - loss_after(method, run, found, chosen, judges)) / DRAWS
-        return plain(method, run, found, batch)
+                    chosen = search_batch(now, n)
+                    gains[n] += (before - loss_after(method, now, found, chosen, judges)) / DRAWS
+        return plain(method, now, found, batch)
 
     Tiny._offer = offer  # type: ignore[method-assign,assignment]
     try:

@@ -40,14 +40,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from grow_cli.data.sample import Sample
-from grow_cli.methods.widening.searching import offer_of, samples_for
-from grow_cli.methods.widening.statistics import Collector, Statistics
+from grow_cli.methods.width.searching import offer_of, samples_for
+from grow_cli.methods.width.statistics import Collector, Statistics
 from grow_cli.models.modules.sites import WidthSite
 from grow_cli.surgery.apply import apply
 from grow_cli.theory.bottleneck import new_neurons_of
 
 if TYPE_CHECKING:
-    from grow_cli.training.state import Run
+    from grow_cli.moment import Moment
 
 THREADS = 2
 MOST = 16
@@ -188,7 +188,7 @@ def growth_step(
     shape = tuple(batches[0][0].shape[1:])
     data = SimpleNamespace(spec=SimpleNamespace(input_shape=shape))
     offer = offer_of(
-        cast("Run", SimpleNamespace(model=net, loss=F.cross_entropy, data=data)),
+        cast("Moment", SimpleNamespace(model=net, loss=F.cross_entropy, data=data)),
         site,
         search,
         HALVINGS,

@@ -21,11 +21,12 @@ import torch
 
 from grow_cli.commands.train import compose
 from grow_cli.data.tensors import load_data
-from grow_cli.methods.expanding.candidates import Candidates
-from grow_cli.methods.expanding.visit import Visit
-from grow_cli.recording.folder import RunFolder
+from grow_cli.methods.senn.candidates import Candidates
+from grow_cli.methods.senn.visit import Visit
+from grow_cli.records.folder import RunFolder
 from grow_cli.run import assemble
 from grow_cli.training.loop import Loop
+from grow_cli.training.step import make_step
 
 RESULT = Path("docs/results/senn_speed.md")
 SAMPLES = 1024
@@ -145,7 +146,7 @@ def natural(data_dir: Path, repetitions: int) -> list[str]:
         timings[name] = []
     for _ in range(repetitions):
         for name, loop in loops.items():
-            step, (x, y) = loop.run.train_step(), loop.run.batches.next()
+            step, (x, y) = make_step(loop.session), loop.session.batches.next()
             step(x, y)
             timings[name].append(seconds(partial(_repeat, [partial(step, x, y)], 5)) / 5)
     base = statistics.median(timings["SGD"])

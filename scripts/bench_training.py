@@ -29,7 +29,7 @@ from grow_cli.data.base import DataSpec
 from grow_cli.data.batches import Split
 from grow_cli.data.tensors import Data, Normalizer, load_data
 from grow_cli.errors import UserError
-from grow_cli.recording.folder import RunFolder
+from grow_cli.records.folder import RunFolder
 from grow_cli.run import assemble
 
 BATCH = 128
@@ -117,11 +117,11 @@ def by_grow(data: Data, folder: Path) -> Callable[[], float]:
     loop = assemble(config, target, data, torch.device("cpu"))
 
     def epoch() -> float:
-        before = loop.run.progress.seconds
+        before = loop.session.progress.seconds
         begun = time.perf_counter()
         loop.train_until_next_evaluation()
         epoch.whole = time.perf_counter() - begun  # type: ignore[attr-defined]
-        return loop.run.progress.seconds - before
+        return loop.session.progress.seconds - before
 
     return epoch
 

@@ -98,7 +98,7 @@ def make(tmp_path: Path) -> Iterator[Any]:
 
     from grow_cli.commands.train import compose
     from grow_cli.data.tensors import load_data
-    from grow_cli.recording.folder import RunFolder
+    from grow_cli.records.folder import RunFolder
     from grow_cli.run import assemble
     from grow_cli.training.loop import Loop
 

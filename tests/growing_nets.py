@@ -41,6 +41,11 @@ class Net:
     option: ModelOption
     input_shape: tuple[int, ...]
 
+    @property
+    def residual(self) -> bool:
+        """Whether its hidden layers are blocks of a stream, alike where their widths are."""
+        return isinstance(self.option, ResidualMLPOption | ResidualCNNOption | ViTOption)
+
     def build(self, *, batch: int = 12) -> tuple[GrowableModel, Tensor]:
         """The net, its norms' running statistics no longer those of the start, and a batch."""
         torch.manual_seed(3)
@@ -69,11 +74,13 @@ NETS = {
     "mlp without bias": Net(MLPOption(hidden=[4, 3], bias=False, dropout=0.3, activation="selu"), (5,)),
     "mlp identity": Net(MLPOption(hidden=[4], activation="identity"), (5,)),
     "mlp relu_right": Net(MLPOption(hidden=[5, 4], activation="relu_right"), (5,)),
-    "cnn": Net(CNNOption(channels=[[2, 3], [4]]), (1, 8, 8)),
-    "cnn gap": Net(CNNOption(channels=[[2], [3, 2]], norm="batch", pool="avg", head="gap"), (3, 6, 7)),
+    "cnn": Net(CNNOption(channels=[[2, 3], [4]], hidden=[], activation="relu"), (1, 8, 8)),
+    "cnn gap": Net(
+        CNNOption(channels=[[2], [3, 2]], norm="batch", pool="avg", head="gap", hidden=[], activation="relu"), (3, 6, 7)
+    ),
     "cnn hidden": Net(CNNOption(channels=[[3], []], hidden=[5, 4], activation="selu", kernel=1), (2, 8, 8)),
-    "cnn rational": Net(CNNOption(channels=[[2], [3]], activation="rational", norm="batch"), (1, 4, 4)),
-    "cnn without stages": Net(CNNOption(channels=[], hidden=[4]), (1, 3, 3)),
+    "cnn rational": Net(CNNOption(channels=[[2], [3]], activation="rational", norm="batch", hidden=[]), (1, 4, 4)),
+    "cnn without stages": Net(CNNOption(channels=[], hidden=[4], activation="relu"), (1, 3, 3)),
     "residual_mlp": Net(ResidualMLPOption(width=4, hidden=[5, 3]), (1, 4, 4)),
     "residual_mlp batch": Net(ResidualMLPOption(width=4, hidden=[2], norm="batch"), (5,)),
     "residual_mlp empty": Net(ResidualMLPOption(width=4, hidden=[], norm="none", activation="rational"), (5,)),

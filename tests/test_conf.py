@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
-from grow_cli.commands.explaining import PLUGINS
+from grow_cli.commands.hydra_errors import PLUGINS
 from grow_cli.commands.train import compose
 
 CONF = Path(__file__).resolve().parent.parent / "conf"

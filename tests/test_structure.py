@@ -1,69 +1,108 @@
-"""The house's rules: dependencies point one way, options import no torch, no method's name outside its own files."""
+"""The house's rules: dependencies point one way, no import circles, options import no torch, each fact is told once."""
 
 from __future__ import annotations
 
 import ast
 import subprocess
 import sys
+from dataclasses import MISSING, fields
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
 
 PACKAGE = Path(__file__).resolve().parent.parent / "grow_cli"
+CONF = PACKAGE.parent / "conf"
 
-# each room may import those below it, itself, and the ground floor (errors, files, registry, console, config)
-BELOW = {
-    "theory": set(),
-    "data": set(),
-    "models": {"data"},
-    "surgery": {"models", "data"},
-    "methods": {"surgery", "theory", "models", "data", "training"},
-    "triggers": {"surgery", "theory", "models", "data", "training"},
-    "recording": set(),
-    "training": {"methods", "triggers", "surgery", "theory", "models", "data", "recording"},
-    "analysis": {"recording", "models", "data", "theory"},
-    "controls": {"run", "training", "models", "recording"},
-    "commands": {"run", "controls", "analysis", "recording"},
-    "run": {"training", "methods", "triggers", "surgery", "theory", "models", "data", "recording"},
-    "cli": {"commands"},
+# each room may import those below it and the ground floor; type-checking imports count
+FLOORS = (
+    {"errors", "files", "keys", "tasks"},
+    {"registry", "console"},
+    {"config"},
+    {"records", "theory", "data"},
+    {"models"},
+    {"surgery"},
+    {"moment"},
+    {"scoring", "optimizers", "schedules", "loggers"},
+    {"methods", "triggers"},
+    {"training"},
+    {"run"},
+    {"controls", "analysis"},
+    {"cli"},
+    {"commands"},
+)
+FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
+# what looks upwards, and why
+UPWARDS = {
+    ("registry", "config"): "an option's check_run reads the whole config, for its type only",
+    ("methods", "training"): "",
+    ("cli", "commands"): "the table of commands loads each one when it is called",
+    ("data", "config"): "",
+    ("theory", "records"): "",
 }
-GROUND = {"errors", "files", "registry", "console", "config"}
+UPWARDS = {pair: why for pair, why in UPWARDS.items() if why}
+# modules that import each other, and why
+CIRCLES: dict[frozenset[str], str] = {
+    frozenset({"grow_cli.config", "grow_cli.registry"}): "an option's check_run is typed by the config that holds it",
+}
 
 
-def _imports(path: Path, *, top_level: bool = False) -> set[str]:
-    """The modules that a file imports, those for type checking only left out."""
-    tree = ast.parse(path.read_text(encoding="utf-8"))
-    checking = {
-        id(n)
-        for node in ast.walk(tree)
-        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
-        for n in ast.walk(node)
-    }
+def _name(path: Path) -> str:
+    parts = path.relative_to(PACKAGE.parent).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+MODULES = {_name(path): path for path in sorted(PACKAGE.rglob("*.py"))}
+
+
+@cache
+def _imports(module: str) -> frozenset[str]:
+    """The modules of the package that one imports, anywhere in it."""
     found = set()
-    for node in tree.body if top_level else ast.walk(tree):
-        if id(node) in checking:
-            continue
+    for node in ast.walk(ast.parse(MODULES[module].read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
+            names = [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom) and node.module:
-            found |= {f"{node.module}.{alias.name}" for alias in node.names}
-    return found
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+        else:
+            continue
+        for name in names:
+            while name and name not in MODULES:
+                name = name.rpartition(".")[0]
+            found |= {name} if name and name not in ("grow_cli", module) else set()
+    return frozenset(found)
 
 
-@pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda p: str(p.relative_to(PACKAGE)))
-def test_dependencies_point_one_way(path: Path) -> None:
-    room = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
-    if room in GROUND | {"__init__", "__main__"}:
-        return
-    allowed = BELOW[room] | GROUND | {room}
-    used = {name.split(".")[1] for name in _imports(path) if name.startswith("grow_cli.")} - {"__version__"}
-    assert used <= allowed
+@pytest.mark.parametrize("module", [m for m in MODULES if "." in m and m != "grow_cli.__main__"])
+def test_dependencies_point_one_way(module: str) -> None:
+    room = module.split(".")[1]
+    for other in (name.split(".")[1] for name in _imports(module)):
+        allowed = other == room or FLOOR[other] < FLOOR[room] or (room, other) in UPWARDS
+        assert allowed, f"{module} imports {other}, which is not below it"
 
 
-def test_training_is_imported_by_methods_for_the_warm_up_only() -> None:
-    for path in [*PACKAGE.glob("methods/*.py"), *PACKAGE.glob("triggers/*.py")]:
-        used = {name for name in _imports(path) if name.startswith("grow_cli.training")}
-        assert used <= {"grow_cli.training.warmup.warm_up_alone"}
+def test_no_module_of_methods_or_triggers_imports_the_loop_or_the_folder() -> None:
+    for module in MODULES:
+        if module.startswith(("grow_cli.methods", "grow_cli.triggers")):
+            used = _imports(module)
+            assert not {name for name in used if name.startswith("grow_cli.training")}, module
+            assert "grow_cli.records.folder" not in used, module
+
+
+def test_no_two_modules_import_each_other_but_those_with_a_reason() -> None:
+    found = {frozenset({a, b}) for a in MODULES for b in _imports(a) if a in _imports(b)}
+    assert found == set(CIRCLES)
+
+
+def test_no_file_and_no_function_is_too_long_to_be_read_in_one_sitting() -> None:
+    for module, path in MODULES.items():
+        text = path.read_text(encoding="utf-8")
+        assert len(text.splitlines()) <= 350, module
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, ast.FunctionDef):
+                assert (node.end_lineno or 0) - node.lineno < 60, f"{module}.{node.name}"
 
 
 def test_options_lists_and_config_errors_import_no_torch() -> None:
@@ -76,15 +115,38 @@ def test_options_lists_and_config_errors_import_no_torch() -> None:
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
+def _compared(node: ast.AST) -> set[str]:
+    return {n.value for n in ast.walk(node) if isinstance(n, ast.Constant) and isinstance(n.value, str)}
+
+
 def test_no_method_is_named_outside_its_own_file() -> None:
-    names = {p.stem for p in (PACKAGE.parent / "conf" / "method").glob("*.yaml")}
-    for path in PACKAGE.rglob("*.py"):
-        if path.parent.name == "methods":
+    names = {p.stem for p in (CONF / "method").glob("*.yaml")}
+    for module, path in MODULES.items():
+        if module.startswith("grow_cli.methods."):
             continue
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Compare):
-                words = {n.value for n in ast.walk(node) if isinstance(n, ast.Constant) and isinstance(n.value, str)}
-                assert not words & names, f"{path.name}:{node.lineno} asks which method it is"
+                assert not _compared(node) & names, f"{module}:{node.lineno} asks which method it is"
+
+
+def test_no_code_probes_a_models_option_for_a_fields_name() -> None:
+    for module, path in MODULES.items():
+        text = path.read_text(encoding="utf-8")
+        assert "getattr(config.model" not in text, module
+        assert "hasattr(model" not in text, module
+
+
+def test_a_score_is_named_in_tasks_only() -> None:
+    """Which score a task has, and how it is called: everything else asks."""
+    from grow_cli.tasks import TASKS
+
+    names = {task.score for task in TASKS.values()} | {task.label for task in TASKS.values()}
+    for module, path in MODULES.items():
+        if module in ("grow_cli.tasks", "grow_cli.training.display"):  # the display shows a column before the first row
+            continue
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Compare):
+                assert not _compared(node) & names, f"{module}:{node.lineno} asks which score it is"
 
 
 def test_every_option_has_a_yaml_file_with_a_line_of_description() -> None:
@@ -95,3 +157,55 @@ def test_every_option_has_a_yaml_file_with_a_line_of_description() -> None:
         described = describe(group)
         assert set(options) <= set(described), group
         assert all(described.values()), group
+
+
+def test_a_default_is_written_once() -> None:
+    """In the dataclass; a YAML of an option holds nothing, and one of a preset only what differs."""
+    from grow_cli import registry
+
+    # a trigger that asks the method for its thresholds, which are the trigger's own where the method has none
+    by_reference = {("eta", "tau"), ("eta", "alpha")}
+    for group, options in registry.groups().items():
+        for path in sorted((CONF / group).glob("*.yaml")):
+            raw: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
+            schema = next(d for d in raw["defaults"] if (isinstance(d, str) and "/schema/" in d) or d == "alether")
+            name = str(schema).partition("@")[0].rpartition("/")[2]
+            defaults = {
+                f.name: f.default_factory() if f.default is MISSING else f.default  # type: ignore[misc]
+                for f in fields(options[name])
+            }
+            own = raw.get(group, {}) if "@package _global_" in path.read_text(encoding="utf-8") else raw
+            for key, value in own.items():
+                if key != "defaults" and (path.stem, key) not in by_reference:
+                    assert path.stem != name, f"{path.name} sets {key}: the dataclass is the place of a default"
+                    assert defaults[key] != value, f"{path.name} repeats {key}"
+    root = yaml.safe_load((CONF / "train.yaml").read_text(encoding="utf-8"))
+    assert set(root) == {"defaults", "hydra"}
+
+
+def test_every_part_declares_one_role_for_a_key() -> None:
+    from grow_cli import config, registry
+
+    for group, options in registry.groups().items():
+        roles: dict[str, set[str]] = {}
+        for cls in options.values():
+            for f in fields(cls):
+                roles.setdefault(f.name, set()).add(f.metadata.get("role", ""))
+        assert all(len(found) == 1 for found in roles.values()), (group, roles)
+    assert config.keys_with("place") == ["data_dir", "device"]
+    assert config.keys_with("speed") == ["threads", "compile", "evaluate.batch_size"]
+    assert config.keys_with("shown") == ["logger", "progress", "checkpoint"]
+    assert config.keys_with("data") == ["dataset.path"]
+    assert config.keys_with("folder") == ["run_dir"]
+    assert config.role_of("logger.of.wandb.project") == config.role_of("checkpoint.every") == "shown"
+    assert config.role_of("+trigger@trigger.of.eta") == config.role_of("seed") == ""
+
+
+def test_usage_and_completion_read_one_table_of_commands() -> None:
+    from grow_cli.cli import COMMANDS, usage
+    from grow_cli.commands.completion import candidates
+
+    assert candidates("grow ") == sorted(COMMANDS)
+    assert all(f"grow {name} " in usage() for name in COMMANDS)
+    for name, command in COMMANDS.items():
+        assert callable(command.load().main), name

@@ -15,7 +15,7 @@ from grow_cli.analysis.phases import evenly, load_phases
 from grow_cli.config import Config
 from grow_cli.data.tensors import load_data
 from grow_cli.errors import UserError
-from grow_cli.recording.folder import RunFolder
+from grow_cli.records.folder import RunFolder
 
 _PANELS, _COLUMNS = 12, 4
 SIDE = 160  # grid points along a side

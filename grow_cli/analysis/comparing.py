@@ -12,8 +12,9 @@ from rich.markup import escape
 from rich.table import Table
 
 from grow_cli import console
-from grow_cli.analysis.comparison import COSTS, Comparison, Way
+from grow_cli.analysis.comparison import COSTS, Comparison
 from grow_cli.analysis.figures import save
+from grow_cli.analysis.ways import Way
 from grow_cli.errors import UserError
 from grow_cli.files import write_text
 
@@ -192,7 +193,7 @@ def _draw_curves(comparison: Comparison, cost: str, axes: Axes) -> None:
     seen_from = min(grid[np.argmax(mean >= low - margin)] for mean in means)
     axes.set_xlim(left=0.9 * seen_from)
     axes.set_xlabel(cost)
-    axes.set_ylabel(f"validation {'accuracy' if comparison.percent else 'R²'}")
+    axes.set_ylabel(f"validation {comparison.task.label}")
     axes.spines[["top", "right"]].set_visible(False)
 
 

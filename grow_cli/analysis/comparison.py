@@ -6,7 +6,6 @@ import math
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from itertools import combinations
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
@@ -14,72 +13,16 @@ from typing import Any
 import pandas as pd
 
 from grow_cli.analysis import statistics
-from grow_cli.analysis.runs import Record, differing, flatten, nothing_held_out
+from grow_cli.analysis.notes import notes_of, taken_back
+from grow_cli.analysis.numbers import cost_text, interval_text, p_text, short_number
+from grow_cli.analysis.runs import Record, nothing_held_out
+from grow_cli.analysis.ways import Test, Way, tests_of, ways_of
 from grow_cli.errors import UserError
+from grow_cli.records.metrics import AXES, read_metrics
+from grow_cli.tasks import Task
 
-COSTS = {"steps": "step", "FLOPs": "flops", "seconds": "seconds", "parameters": "parameters"}
+COSTS = {AXES[name].words: AXES[name].column for name in ("steps", "flops", "seconds", "parameters")}
 """What the anytime curves are drawn against → its column of metrics.csv."""
-# a net's sizes are what is compared, what else the model is belongs to the recipe
-_SIZES = {f"model.{key}" for key in ("hidden", "channels", "width", "stream", "classifier", "dim", "mlp")}
-_RECIPE = (
-    "dataset",
-    "model",
-    "optimizer",
-    "schedule",
-    "batch_size",
-    "stop",
-    "label_smoothing",
-    "clip_norm",
-    "precision",
-)
-# what the split into training and validation follows
-_CUT = ("validation", "split_seed")
-_FEW = 10
-
-
-@dataclass(frozen=True)
-class Way:
-    """The runs that differ by their seeds only."""
-
-    label: str
-    records: list[Record]
-
-    @property
-    def trigger(self) -> str:
-        """That of the run, where it is a control."""
-        first = self.records[0]
-        return str((first.of or first).summary["trigger"])
-
-    @property
-    def source(self) -> str:
-        """The label of the way that it is a control of; its own otherwise."""
-        of = self.records[0].of
-        return self.label if of is None else of.label
-
-    def values(self, key: str) -> list[float]:
-        """A field of every run's summary."""
-        return [float(r.summary[key]) for r in self.records]
-
-    def scores(self, metric: str) -> dict[int, float]:
-        """Seed → score."""
-        return {r.seed: float(r.summary[metric]) for r in self.records}
-
-
-@dataclass(frozen=True)
-class Test:
-    """One pair of ways."""
-
-    first: Way
-    second: Way
-    found: statistics.Paired
-    t_holm: float
-    wilcoxon_holm: float
-
-    @property
-    def name_of_second(self) -> str:
-        """Of a way's own control its kind."""
-        control = self.second.records[0].control
-        return control if control is not None and self.second.source == self.first.label else self.second.label
 
 
 @dataclass(frozen=True)
@@ -88,6 +31,7 @@ class Comparison:
 
     title: str
     metric: str
+    task: Task
     ways: list[Way]
     tests_made: list[Test]
     numbers: pd.DataFrame
@@ -100,7 +44,7 @@ class Comparison:
 
     @property
     def percent(self) -> bool:
-        return "accuracy" in self.metric
+        return self.task.percent
 
     @property
     def table(self) -> pd.DataFrame:
@@ -114,8 +58,8 @@ class Comparison:
                     "seeds": f"{r['seeds']}",
                     self.metric.replace("_", " ") + (", %" if self.percent else ""): self._spread(r),
                     "parameters": f"{r['parameters']:,.0f}",
-                    "FLOPs/sample": _short(r["flops_per_sample"]),
-                    "FLOPs": _short(r["training_flops"]),
+                    "FLOPs/sample": short_number(r["flops_per_sample"]),
+                    "FLOPs": short_number(r["training_flops"]),
                     "s": f"{r['seconds']:.1f}",
                     "growing, s": f"{r['growth_seconds']:.1f}",
                     "events": f"{r['events']:.1f}",
@@ -145,7 +89,7 @@ class Comparison:
         return pd.DataFrame(
             [
                 {"way": r["way"], "seeds": f"{r['reached']} of {r['seeds']}"}
-                | {cost: _cost(cost, r[f"to_{column}"], r[f"to_{column}_sd"]) for cost, column in COSTS.items()}
+                | {cost: cost_text(cost, r[f"to_{column}"], r[f"to_{column}_sd"]) for cost, column in COSTS.items()}
                 for _, r in self.numbers.iterrows()
             ]
         )
@@ -161,10 +105,10 @@ class Comparison:
                     "first − second": f"{t.first.label} − {t.name_of_second}",
                     "n": f"{t.found.n}",
                     "Δ": f"{scale * t.found.difference:+.{digits}f}",
-                    f"{statistics.LEVEL:.0%}": _interval(scale * t.found.low, scale * t.found.high, digits),
-                    "bootstrap": _interval(scale * t.found.bootstrap_low, scale * t.found.bootstrap_high, digits),
-                    "t: p (Holm)": f"{_p(t.found.t_pvalue)} ({_p(t.t_holm)})",
-                    "rank: p (Holm)": f"{_p(t.found.wilcoxon_pvalue)} ({_p(t.wilcoxon_holm)})",
+                    f"{statistics.LEVEL:.0%}": interval_text(scale * t.found.low, scale * t.found.high, digits),
+                    "bootstrap": interval_text(scale * t.found.bootstrap_low, scale * t.found.bootstrap_high, digits),
+                    "t: p (Holm)": f"{p_text(t.found.t_pvalue)} ({p_text(t.t_holm)})",
+                    "rank: p (Holm)": f"{p_text(t.found.wilcoxon_pvalue)} ({p_text(t.wilcoxon_holm)})",
                 }
                 for t in self.tests_made
             ]
@@ -186,19 +130,22 @@ def compare(
     """
     by_dataset = defaultdict(list)
     for record in records:
-        by_dataset[record.dataset, record.score].append(record)
+        by_dataset[record.dataset, record.task].append(record)
     known = sorted({record.label for record in records})
     if against is not None and against not in known:
         raise UserError(f"--against {against}: must be one of {'; '.join(map(repr, known))}")
     if to is not None and not 0 < to <= 1:
         raise UserError(f"--to {to:g}: a validation score above 0 and at most 1 (0.97 for 97 %)")
-    return [_compare(name, f"{split}_{score}", of, against, to) for (name, score), of in by_dataset.items()]
+    return [_compare(name, task, split, of, against, to) for (name, task), of in by_dataset.items()]
 
 
-def _compare(dataset: str, metric: str, records: list[Record], against: str | None, to: float | None) -> Comparison:
-    ways = _ways(records)
-    tests = _tests(ways, metric, against)
-    read = {record.folder.path: pd.read_csv(record.folder.metrics) for record in records}
+def _compare(
+    dataset: str, task: Task, split: str, records: list[Record], against: str | None, to: float | None
+) -> Comparison:
+    metric = task.column(split)
+    ways = ways_of(records)
+    tests = tests_of(ways, metric, against)
+    read = {record.folder.path: read_metrics(record.folder) for record in records}
     metrics = _equally_often(read)
     curves = {
         cost: {
@@ -209,7 +156,7 @@ def _compare(dataset: str, metric: str, records: list[Record], against: str | No
     numbers = _numbers(ways, metric, curves)
     if to is not None:
         numbers = numbers.join(_reached(ways, read, to))
-    notes = [*_taken_back(numbers), *_notes(ways, tests)]
+    notes = [*taken_back(numbers), *notes_of(ways, tests)]
     if nothing_held_out(records[0].config):  # nor in any other: it is part of the dataset's name
         notes.insert(0, "Nothing was held out (dataset.validation=0): validation scores here are those of training.")
     if to is not None:
@@ -217,40 +164,7 @@ def _compare(dataset: str, metric: str, records: list[Record], against: str | No
             "Cost of reaching a score: mean ± standard deviation over the seeds that did, at the first evaluation that saw it; "
             "more frequent ones see it sooner. Each run's rate follows its own budget: another length would give other costs."
         )
-    return Comparison(dataset, metric, ways, tests, numbers, curves, notes, to)
-
-
-def _ways(records: list[Record]) -> list[Way]:
-    """Grown ways in the order in which they were found, each followed by its controls."""
-    grouped: dict[str, list[Record]] = defaultdict(list)
-    for record in records:
-        grouped[record.label].append(record)
-    for label, runs in grouped.items():
-        seen: dict[int, Record] = {}
-        for run in runs:
-            other = seen.setdefault(run.seed, run)
-            if other is not run:
-                raise UserError(
-                    f"{label} has two runs with seed {run.seed}, {other.folder.path} and {run.folder.path}: name one of them "
-                    "only, or tell them apart with label=NAME"
-                )
-    ways = [Way(label, sorted(runs, key=lambda r: r.seed)) for label, runs in grouped.items()]
-    order = {way.label: i for i, way in enumerate(ways)}
-    return sorted(ways, key=lambda w: (order[w.source], w.records[0].control is not None, order[w.label]))
-
-
-def _tests(ways: list[Way], metric: str, against: str | None) -> list[Test]:
-    grown = [way for way in ways if way.records[0].control is None]
-    pairs = list(combinations(grown, 2))
-    controls = [way for way in ways if way.records[0].control is not None]
-    pairs += [(source, way) for source in grown for way in controls if way.source == source.label]
-    if against is not None:
-        pairs = [(way, other) for other in ways if other.label == against for way in ways if way is not other]
-    found = [(a, b, statistics.paired(a.scores(metric), b.scores(metric))) for a, b in pairs]
-    kept = [(a, b, test) for a, b, test in found if test is not None]
-    by_t = statistics.holm([test.t_pvalue for _, _, test in kept])
-    by_rank = statistics.holm([test.wilcoxon_pvalue for _, _, test in kept])
-    return [Test(a, b, test, t, w) for (a, b, test), t, w in zip(kept, by_t, by_rank, strict=True)]
+    return Comparison(dataset, metric, task, ways, tests, numbers, curves, notes, to)
 
 
 def _equally_often(read: dict[Path, pd.DataFrame]) -> dict[Path, pd.DataFrame]:
@@ -268,8 +182,8 @@ def _thinned(metrics: pd.DataFrame, distance: float) -> pd.DataFrame:
 
 def _curve(record: Record, metrics: pd.DataFrame, column: str) -> tuple[list[float], list[float]]:
     """The best validation score so far; until the first evaluation that of a guess: one class of all, or the mean."""
-    guess = 1 / int(record.summary["architecture"]["outputs"]) if record.score == "accuracy" else 0.0
-    return statistics.anytime(metrics[column].tolist(), metrics[f"val_{record.score}"].tolist(), guess)
+    guess = record.task.guess(int(record.summary["architecture"]["outputs"]))
+    return statistics.anytime(metrics[column].tolist(), metrics[record.task.column("val")].tolist(), guess)
 
 
 def _numbers(
@@ -309,7 +223,7 @@ def _reached(ways: list[Way], metrics: dict[Path, pd.DataFrame], to: float) -> p
     """A row per way: how many of its runs came to that validation score, and the mean and spread of what it had cost them."""
     rows: list[dict[str, float]] = []
     for way in ways:
-        reads = [(metrics[record.folder.path], f"val_{record.score}") for record in way.records]
+        reads = [(metrics[record.folder.path], record.task.column("val")) for record in way.records]
         first = pd.DataFrame([of[of[score] >= to].iloc[0] for of, score in reads if (of[score] >= to).any()])
         row: dict[str, float] = {"to": to, "reached": len(first)}
         for column in COSTS.values():
@@ -318,104 +232,3 @@ def _reached(ways: list[Way], metrics: dict[Path, pd.DataFrame], to: float) -> p
             row[f"to_{column}_sd"] = stdev(costs) if len(costs) > 1 else math.nan
         rows.append(row)
     return pd.DataFrame(rows)
-
-
-def _taken_back(numbers: pd.DataFrame) -> list[str]:
-    some = numbers[numbers["undone"] > 0]
-    each = "; ".join(f"{row['way']}: {row['undone']:.1f} of {row['events']:.1f}" for _, row in some.iterrows())
-    return [f"Of the growth events some were taken back ({each})."] if each else []
-
-
-def _notes(ways: list[Way], tests: list[Test]) -> list[str]:
-    """What a careful reader must know before believing the tables."""
-    notes = []
-    seeds = {way.label: [r.seed for r in way.records] for way in ways}
-    if len({tuple(s) for s in seeds.values()}) > 1:
-        unlike = "; ".join(f"{label}: {', '.join(map(str, s))}" for label, s in seeds.items())
-        notes.append(
-            f"Not all ways have the same seeds ({unlike}): tests use those that a pair shares, means all that a way has."
-        )
-    if tests:
-        fewest = min(t.found.n for t in tests)
-        least = 2.0 ** (1 - fewest)
-        notes.append(
-            f"Two-sided tests, paired by seed; Holm's correction over the {len(tests)} of this table, for each kind of test. "
-            f"The least p-value that the signed-rank test (rank) can give for {fewest} pairs is {least:.2g}, and "
-            f"{min(1.0, len(tests) * least):.2g} after Holm. Intervals belong to the t-test and are not corrected for the number "
-            "of tests"
-            + (
-                "; bootstrapped ones (BCa) are too narrow for so few seeds (of five they hold the truth in 81 % of cases)."
-                if fewest < _FEW
-                else "."
-            )
-        )
-        cuts = {repr([r.config["dataset"].get(key) for key in _CUT]) for way in ways for r in way.records}
-        notes.append(
-            "All runs share one split into training, validation and test: what is said holds for other seeds, not for other data."
-            if len(cuts) == 1
-            else f"The runs do not share one split into training and validation ({', '.join(_CUT)}): that makes differences, too."
-        )
-    elif len(ways) > 1:
-        notes.append("No two ways share two seeds: nothing can be tested. Train each with several, seed=0,1,2,3,4.")
-    recipes = {way.label: _recipe(way) for way in ways if way.records[0].control is None}
-    # the kind of model first, what else differs of it last
-    keys = sorted(
-        differing(list(recipes.values())), key=lambda k: (k.startswith("model.") - 2 * (k == "model.name"), k)
-    )
-    if keys:
-        shown = "; ".join(
-            f"{key} is "
-            + ", ".join(f"{_typed(recipe.get(key, '–'))} for {_quoted(label)}" for label, recipe in recipes.items())
-            for key in keys[:4]
-        )
-        notes.append(f"The recipes differ: {shown}{'; …' if len(keys) > 4 else ''}.")
-    devices = sorted({str(r.summary["device"]) for way in ways for r in way.records})
-    if len(devices) > 1:
-        notes.append(f"Seconds are of different machines ({', '.join(devices)}).")
-    notes.append(
-        "front: no other way has a better mean with no more parameters (P), with no more training FLOPs (F). Anytime: the best "
-        "validation score so far, averaged over costs from 0 to the largest that any of these runs spent, what a run has reached "
-        "kept; against parameters a net counts from its size on, so a static one has nothing before. All runs are read as often "
-        "as the one with the fewest evaluations. Steps leave out those in which a new block is trained alone."
-    )
-    return notes
-
-
-def _recipe(way: Way) -> dict[str, object]:
-    flat = flatten(way.records[0].config)
-    left_out = {"dataset.name", *_SIZES}
-    return {key: value for key, value in flat.items() if key.split(".")[0] in _RECIPE and key not in left_out}
-
-
-def _typed(value: object) -> object:
-    """As it is typed."""
-    return "null" if value is None else value
-
-
-def _quoted(label: str) -> str:
-    return f"'{label}'" if "," in label else label
-
-
-def _short(number: float) -> str:
-    """1234567 → 1.23M."""
-    for power, letter in ((15, "P"), (12, "T"), (9, "G"), (6, "M"), (3, "k")):
-        if number >= 0.9995 * 10**power:
-            return f"{number / 10**power:.3g}{letter}"
-    return f"{number:.0f}"
-
-
-def _cost(kind: str, mean: float, spread: float) -> str:
-    def text(number: float) -> str:
-        return _short(number) if kind == "FLOPs" else f"{number:,.{kind == 'seconds':d}f}"
-
-    return " ± ".join(text(number) for number in (mean, spread) if not math.isnan(number)) or "–"
-
-
-def _p(value: float) -> str:
-    if math.isnan(value):
-        return "–"
-    return f"{value:.3f}" if value >= 0.001 else f"{value:.0e}"
-
-
-def _interval(low: float, high: float, digits: int) -> str:
-    return "–" if math.isnan(low) else f"{low:+.{digits}f} to {high:+.{digits}f}"

@@ -13,8 +13,9 @@ import pandas as pd
 from grow_cli.analysis.folds import draw_planes
 from grow_cli.errors import UserError
 from grow_cli.files import write_text
-from grow_cli.recording.ending import growth_events
-from grow_cli.recording.folder import RunFolder
+from grow_cli.records.events import growth_events
+from grow_cli.records.folder import RunFolder
+from grow_cli.tasks import task_in
 
 if TYPE_CHECKING:
     from grow_cli.config import Config
@@ -57,10 +58,10 @@ def write_page(folder: RunFolder, config: Config, output: Path) -> Path:
     summary = folder.read_summary()
     title = f"Why each neuron exists: {config.model.name} on {config.dataset.name}, seed {config.seed}"
     facts = [str(folder.path)]
-    if "test_accuracy" in summary:
-        facts.append(f"test accuracy {100 * summary['test_accuracy']:.2f} %")
-    elif "test_r2" in summary:
-        facts.append(f"test R² {summary['test_r2']:.4f}")
+    task = task_in(summary, "test")
+    if task.column("test") in summary:
+        value = summary[task.column("test")]
+        facts.append(f"test {task.label} " + (f"{100 * value:.2f} %" if task.percent else f"{value:.4f}"))
     page = _PAGE.format(
         title=escape(title), facts=escape(" · ".join(facts)), told=escape(tell(neurons)), style=_STYLE, cards=cards
     )
@@ -76,7 +77,7 @@ def read_mistakes(folder: RunFolder) -> list[Neuron]:
     place = folder.path / "mistakes"
     table = place / "mistakes.csv"
     if not table.is_file():
-        grown = any(event["units_added"] > 0 for event in growth_events(folder))
+        grown = any(event.units_added > 0 for event in growth_events(folder))
         why = (
             "its neurons were not grown for mistakes, or the folder was not copied along"
             if grown

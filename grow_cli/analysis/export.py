@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from grow_cli.errors import UserError
 from grow_cli.files import write_atomically, write_text
-from grow_cli.recording.folder import RunFolder
+from grow_cli.records.folder import RunFolder
+from grow_cli.records.words import widths_text
 
 if TYPE_CHECKING:
     from grow_cli.config import Config
@@ -71,7 +72,7 @@ def describe(model: GrowableModel, config: Config, inputs: dict[str, Any]) -> di
         "model": config.model.name,
         "method": config.method.name,
         "dataset": config.dataset.name,
-        "widths": "-".join(map(str, model.widths())),
+        "widths": widths_text(model.widths()),
         "task": model.task,
         "input_shape": list(model.input_shape),
         "outputs": model.outputs,

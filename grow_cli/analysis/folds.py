@@ -11,12 +11,12 @@ from torch import Tensor
 from grow_cli.analysis.boundaries import COLOURS, SIDE, class_probabilities, draw_plane, grid
 from grow_cli.analysis.phases import load_phases
 from grow_cli.data.tensors import Data, load_data
-from grow_cli.recording.ending import growth_events
+from grow_cli.records.events import growth_events
 
 if TYPE_CHECKING:
     from grow_cli.config import Config
     from grow_cli.models.modules.network import GrowableModel
-    from grow_cli.recording.folder import RunFolder
+    from grow_cli.records.folder import RunFolder
 
 _POINTS = 600
 
@@ -26,7 +26,7 @@ def draw_planes(folder: RunFolder, config: Config, rows: list[dict[str, Any]]) -
 
     :param rows: of mistakes.csv
     """
-    sites = {event["event"]: event["site"] for event in growth_events(folder) if event["units_added"]}
+    sites = {event.event: event.site for event in growth_events(folder) if event.units_added}
     events = list(sites)
     if not all((folder.checkpoints / f"before-{event}.pt").is_file() for event in events):
         return {}

@@ -21,7 +21,7 @@ from grow_cli.errors import UserError
 from grow_cli.models.modules.activations import Rational
 from grow_cli.models.modules.layers import Layer
 from grow_cli.models.modules.plain import MLP
-from grow_cli.recording.folder import RunFolder
+from grow_cli.records.folder import RunFolder
 from grow_cli.theory.expansion import LayerScore
 
 if TYPE_CHECKING:

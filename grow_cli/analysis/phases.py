@@ -14,8 +14,9 @@ from grow_cli.analysis.figures import short
 from grow_cli.console import warn
 from grow_cli.errors import UserError
 from grow_cli.models.base import rebuild
-from grow_cli.recording.ending import growth_events
-from grow_cli.recording.folder import RunFolder
+from grow_cli.records.events import growth_events
+from grow_cli.records.folder import RunFolder
+from grow_cli.records.words import widths_text
 
 if TYPE_CHECKING:
     from grow_cli.models.modules.network import GrowableModel
@@ -36,13 +37,13 @@ class Phase:
     @property
     def title(self) -> str:
         """Its step and its widths."""
-        widths = "-".join(map(str, self.model.widths()))
+        widths = widths_text(self.model.widths())
         return f"step {self.step:,}, " + (f"widths {short(widths)}" if widths else "no hidden layer")
 
 
 def load_phases(folder: RunFolder) -> list[Phase]:
     """Every phase's net whose checkpoint was kept, in order, and the last net; a warning if some were not kept."""
-    grown = [event["event"] for event in growth_events(folder) if event["units_added"]]
+    grown = [event.event for event in growth_events(folder) if event.units_added]
     kept = [path for path in (folder.checkpoints / f"before-{n}.pt" for n in grown) if path.is_file()]
     if len(kept) < len(grown):
         warn(

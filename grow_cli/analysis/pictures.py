@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from grow_cli.config import Config
-from grow_cli.recording.folder import RunFolder
+from grow_cli.records.folder import RunFolder
 
 RUNS = "runs"
 """The one picture that takes several runs, and needs no config."""
@@ -18,8 +18,8 @@ PICTURES = {
 }
 """Name → what it shows."""
 
-AGAINST = {"steps": "step", "epochs": "epoch", "seconds": "seconds", "flops": "flops"}
-"""What runs are drawn against → the column of metrics.csv; seconds and FLOPs hold what growing cost."""
+AGAINST = ("steps", "epochs", "seconds", "flops")
+"""What runs are drawn against, of `records.metrics.AXES`; seconds and FLOPs hold what growing cost."""
 
 
 def draw(picture: str, folder: RunFolder, config: Config, output: Path) -> Path:

@@ -3,27 +3,27 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from grow_cli.analysis.figures import save
-from grow_cli.analysis.pictures import AGAINST
 from grow_cli.analysis.runs import nothing_held_out
-from grow_cli.recording.ending import growth_events
-from grow_cli.recording.folder import RunFolder
+from grow_cli.records.events import GrowthEvent, growth_events
+from grow_cli.records.folder import RunFolder
+from grow_cli.records.metrics import AXES, read_metrics
+from grow_cli.tasks import task_in
 
 
-def event_costs(metrics: pd.DataFrame, events: list[dict[str, Any]], against: str) -> list[float]:
-    """What each growth event's step had cost by then, before the event itself, in one of `AGAINST`."""
+def event_costs(metrics: pd.DataFrame, events: list[GrowthEvent], against: str) -> list[float]:
+    """What each growth event's step had cost by then, before the event itself, in one of `AXES`."""
     before = metrics.drop_duplicates("step")  # a growth that ends the run is followed by a row of the same step
-    at = np.interp([e["step"] for e in events], before["step"], before[AGAINST[against]])
+    at = np.interp([e.step for e in events], before["step"], before[AXES[against].column])
     return [float(x) for x in at]
 
 
 def plot_runs(folders: list[RunFolder], output: Path, against: str = "steps") -> Path:
-    """Draw the runs into one picture, against one of `AGAINST`, and return its path."""
+    """Draw the runs into one picture, against one of `AXES`, and return its path."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(8, 7.5), layout="constrained")
@@ -32,28 +32,28 @@ def plot_runs(folders: list[RunFolder], output: Path, against: str = "steps") ->
     labels = [f"{s['method']} seed {s['seed']}" if s else f.path.name for s, f in zip(summaries, folders, strict=True)]
     scores = set()
     for number, folder in enumerate(folders):
-        metrics = pd.read_csv(folder.metrics)
-        score = "accuracy" if "val_accuracy" in metrics else "r2"
-        xs = metrics[AGAINST[against]]
+        metrics = read_metrics(folder)
+        task = task_in(metrics)
+        xs = metrics[AXES[against].column]
         colour = f"C{number}"
         label = labels[number] if labels.count(labels[number]) == 1 else folder.path.name
-        scores.add("R²" if score == "r2" else score)
+        scores.add(task.label)
         measured = "the training split at each evaluation" if nothing_held_out(folder.config()) else "validation"
-        above.plot(xs, metrics[f"val_{score}"], color=colour, label=f"{label}, {measured}")
-        above.plot(xs, metrics[f"train_{score}"], color=colour, ls=":", lw=1, label=f"{label}, training")
+        above.plot(xs, metrics[task.column("val")], color=colour, label=f"{label}, {measured}")
+        above.plot(xs, metrics[task.column("train")], color=colour, ls=":", lw=1, label=f"{label}, training")
         middle.plot(xs, metrics["val_loss"], color=colour)
         middle.plot(xs, metrics["train_loss"], color=colour, ls=":", lw=1)
-        events = [e for e in growth_events(folder) if e["units_added"]]
+        events = [e for e in growth_events(folder) if e.units_added]
         # rows are written before the growth at their step: the size changes where the event says
-        sizes = [metrics["parameters"].iloc[0], *(e["parameters_after"] for e in events)]
+        sizes = [metrics["parameters"].iloc[0], *(e.parameters_after for e in events)]
         at = event_costs(metrics, events, against)
         below.step([0, *at, xs.iloc[-1]], [*sizes, sizes[-1]], color=colour, where="post")
         for event, x in zip(events, at, strict=True):
             for axes in (above, middle, below):
-                axes.axvline(x, color=colour, lw=0.8, alpha=0.5, ls="-" if event["units_added"] > 0 else ":")
+                axes.axvline(x, color=colour, lw=0.8, alpha=0.5, ls="-" if event.units_added > 0 else ":")
             below.annotate(
-                event["widths_after"],
-                (x, event["parameters_after"]),
+                event.widths_after,
+                (x, event.parameters_after),
                 xytext=(4, -12),
                 textcoords="offset points",
                 fontsize=7,

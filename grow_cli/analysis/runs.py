@@ -8,28 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from grow_cli.config import role_of
 from grow_cli.console import warn
 from grow_cli.errors import UserError
-from grow_cli.recording.ending import score_kind
-from grow_cli.recording.folder import RunFolder, runs_below
-from grow_cli.recording.loggers.base import flatten as flat_keys
-
-# What may differ between runs of one way: it is not meant to change what they reach.
-_NOT_THE_WAY = frozenset(
-    (
-        "seed",
-        "run_dir",
-        "data_dir",
-        "device",
-        "progress",
-        "threads",
-        "logger",
-        "label",
-        "control",
-        "checkpoint",
-        "compile",
-    )
-) | {"dataset.path", "evaluate.batch_size"}
+from grow_cli.keys import OF_THE_RUN
+from grow_cli.records.flat import flatten as flat_keys
+from grow_cli.records.folder import RunFolder, runs_below
+from grow_cli.tasks import Task, task_in
 
 # Of summary.json, what every run must have to be compared.
 _NUMBERS = (
@@ -60,9 +45,8 @@ class Record:
         return int(self.summary["seed"])
 
     @property
-    def score(self) -> str:
-        """`accuracy`, or `r2` for regression."""
-        return score_kind(self.summary)
+    def task(self) -> Task:
+        return task_in(self.summary, "test")
 
 
 def find_runs(paths: Iterable[Path]) -> list[RunFolder]:
@@ -99,8 +83,8 @@ def read_records(paths: Iterable[Path]) -> list[Record]:
 
 
 def _complete(folder: RunFolder, summary: dict[str, Any]) -> bool:
-    score = score_kind(summary)
-    needed = (f"test_{score}", f"val_{score}", *_NUMBERS)
+    task = task_in(summary, "test")
+    needed = (task.column("test"), task.column("val"), *_NUMBERS)
     if any(not isinstance(summary.get(key), int | float) for key in needed) or not folder.metrics.exists():
         return False
     with folder.metrics.open(encoding="utf-8") as file:
@@ -150,10 +134,14 @@ def nothing_held_out(config: dict[str, Any]) -> bool:
     return bool(config["dataset"].get("validation") == 0)  # absent from what an older grow wrote
 
 
+def tells_apart(key: str) -> bool:
+    """Whether runs that differ in a key are other ways: not by where, how fast or under what name they ran, nor by seeds."""
+    return key != "seed" and role_of(key) in OF_THE_RUN
+
+
 def flatten(config: dict[str, Any]) -> dict[str, Any]:
     """Nested keys as `optimizer.lr`, those left out that do not tell ways apart."""
-    keys = flat_keys(config).items()
-    return {key: value for key, value in keys if not {key, key.split(".")[0]} & _NOT_THE_WAY}
+    return {key: value for key, value in flat_keys(config).items() if tells_apart(key)}
 
 
 def differing(configs: list[dict[str, Any]]) -> list[str]:

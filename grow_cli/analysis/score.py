@@ -7,13 +7,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-
 from grow_cli.analysis.figures import save, short
 from grow_cli.config import Config
 from grow_cli.errors import UserError
-from grow_cli.recording.ending import growth_events
-from grow_cli.recording.folder import RunFolder
+from grow_cli.records.events import GrowthEvent, growth_events
+from grow_cli.records.folder import RunFolder
+from grow_cli.records.metrics import read_metrics
+from grow_cli.records.words import counted
 
 _CURVES = {"width": "best new unit", "depth": "best new layer"}
 _READING = "trigger/eta_ratio"
@@ -22,15 +22,15 @@ _READING = "trigger/eta_ratio"
 _LABEL = 0.022
 
 
-def best_ratios(events: list[dict[str, Any]], kind: str) -> tuple[list[int], list[float]]:
+def best_ratios(events: list[GrowthEvent], kind: str) -> tuple[list[int], list[float]]:
     """Steps, and the highest Δη'/η_c among the first proposals of a visit that are of this kind (`width` or `depth`)."""
     steps, ratios = [], []
     for event in events:
         # null stands for infinity: a layer without any score, whose proposals say nothing about the threshold
-        found = [c["ratio"] for c in event["details"].get("candidates", []) if c["kind"] == kind]
+        found = [c["ratio"] for c in event.details.get("candidates", []) if c["kind"] == kind]
         finite = [ratio for ratio in found if ratio is not None]
         if finite:
-            steps.append(event["step"])
+            steps.append(event.step)
             ratios.append(max(finite))
     return steps, ratios
 
@@ -39,7 +39,7 @@ def eta_readings(folder: RunFolder) -> tuple[list[int], list[float]]:
     """Steps and Δη'/η_c as the trigger read them; empty where it read none."""
     if not folder.metrics.exists():
         return [], []
-    metrics = pd.read_csv(folder.metrics)
+    metrics = read_metrics(folder)
     if _READING not in metrics:
         return [], []
     read = metrics[metrics[_READING].map(math.isfinite)]
@@ -58,18 +58,14 @@ def _triggers(trigger: Any) -> Iterator[Any]:
         yield from _triggers(part)
 
 
-def added(event: dict[str, Any]) -> str:
+def added(event: GrowthEvent) -> str:
     """What a growth event added, in words: `2 units`, `1 layer`, `1 layer and units`."""
-    before, after = (len(event[f"widths_{moment}"].split("-")) for moment in ("before", "after"))
-    layers = after - before if event["widths_before"] else after
+    before, after = (len(getattr(event, f"widths_{moment}").split("-")) for moment in ("before", "after"))
+    layers = after - before if event.widths_before else after
     if not layers:
-        return _counted(event["units_added"], "unit")
-    widened = any(p.get("kind") == "width" for p in event["details"].get("proposals", []))
-    return _counted(layers, "layer") + (" and units" if widened else "")
-
-
-def _counted(number: int, word: str) -> str:
-    return f"{number} {word}" if number == 1 else f"{number} {word}s"
+        return counted(event.units_added, "unit")
+    widened = any(p.get("kind") == "width" for p in event.details.get("proposals", []))
+    return counted(layers, "layer") + (" and units" if widened else "")
 
 
 def draw_score(folder: RunFolder, config: Config, output: Path) -> Path:
@@ -93,7 +89,7 @@ def draw_score(folder: RunFolder, config: Config, output: Path) -> Path:
         axes.axhline(threshold, color="black", lw=1, ls="--", label=None if number else "threshold τ − 1")
     axes.set_xlim(left=0)
     axes.set_yscale("log", nonpositive="mask")
-    _mark([e for e in events if e["units_added"]], axes)
+    _mark([e for e in events if e.units_added], axes)
     axes.set_xlabel("step (vertical lines: growth events → hidden widths)")
     axes.set_ylabel(r"$\Delta\eta'/\eta_c$ of the best proposal")
     axes.spines[["top", "right"]].set_visible(False)
@@ -102,18 +98,18 @@ def draw_score(folder: RunFolder, config: Config, output: Path) -> Path:
     return save(figure, output)
 
 
-def _mark(events: list[dict[str, Any]], axes: Any) -> None:
+def _mark(events: list[GrowthEvent], axes: Any) -> None:
     """A line for each event, and words above it where there is room."""
     low, high = axes.get_xlim()
     labelled = -math.inf
     for event in events:
-        step = event["step"]
+        step = event.step
         axes.axvline(step, color="grey", lw=0.8, alpha=0.7, zorder=0)
         if step - labelled < _LABEL * (high - low):
             continue
         labelled = step
         axes.annotate(
-            f"+{added(event)} → {short(event['widths_after'])}",
+            f"+{added(event)} → {short(event.widths_after)}",
             (step, 1),
             xycoords=("data", "axes fraction"),
             xytext=(0, 3),

@@ -6,13 +6,15 @@ import shlex
 from pathlib import Path
 
 from grow_cli.console import Parser
-from grow_cli.errors import UserError
 
 
-def main(arguments: list[str]) -> int:
-    """Tables to the terminal; compare.md, compare.csv, compare_tests.csv and pictures into a folder."""
-    parser = Parser(prog="grow compare", description=main.__doc__)
-    parser.add_argument("runs", nargs="*", type=Path, metavar="RUN", help="run folders, or folders of them")
+def parser() -> Parser:
+    """Of its arguments."""
+    parser = Parser(
+        prog="grow compare",
+        description="Tables to the terminal; compare.md, compare.csv, compare_tests.csv and pictures into a folder.",
+    )
+    parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="run folders, or folders of them")
     parser.add_argument("--against", metavar="WAY", help="test all ways against this one (default: all pairs)")
     parser.add_argument("--split", choices=("test", "val"), default="test", help="what is compared (default: test)")
     parser.add_argument(
@@ -21,9 +23,12 @@ def main(arguments: list[str]) -> int:
     parser.add_argument(
         "-o", "--output", type=Path, help="the folder that is written (default: compare in the first RUN)"
     )
-    options = parser.parse_intermixed_args(arguments)
-    if not options.runs:
-        raise UserError("grow compare needs runs: grow compare RUN..., or the folder of a sweep")
+    return parser
+
+
+def main(arguments: list[str]) -> int:
+    """Compare, and print what was written."""
+    options = parser().parse(arguments)
     from grow_cli.analysis.comparing import show, write
     from grow_cli.analysis.comparison import compare
     from grow_cli.analysis.runs import read_records

@@ -7,11 +7,12 @@ run folders are ours.
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from grow_cli import registry
+from grow_cli.cli import COMMANDS, Command
+from grow_cli.console import OneOf
 from grow_cli.errors import UserError
 
 _BASH = """\
@@ -36,20 +37,6 @@ compdef _grow grow
 """
 _FISH = "complete -c grow -f -a '(grow completion --query (commandline -cp) 2>/dev/null)'\n"
 _SHELLS = {"bash": _BASH, "zsh": _ZSH, "fish": _FISH}
-_VALUED = (("plot", "--picture"), ("plot", "--against"), ("controls", "--only"), ("export", "--format"))
-_OPTIONS = {
-    "compare": ("--against", "--output", "--split", "--to"),
-    "controls": ("--jobs", "--only"),
-    "eval": ("--best", "--json"),
-    "explain": ("--output",),
-    "export": ("--best", "--format", "--output"),
-    "plot": ("--against", "--output", "--picture"),
-    "report": ("--output",),
-    "train": ("--cfg", "--multirun"),
-}
-_COMMANDS = (
-    *("compare", "completion", "controls", "eval", "explain", "export", "list", "plot", "report", "resume", "train"),
-)
 
 
 def main(arguments: list[str]) -> int:
@@ -73,30 +60,29 @@ def candidates(line: str) -> list[str]:
     last = "" if line.endswith(" ") or not words else words[-1]
     given = words[1:] if not last else words[1:-1]
     if not given:
-        return [c for c in _COMMANDS if c.startswith(last)]
-    command = given[0]
-    if command == "completion":
+        return sorted(name for name in COMMANDS if name.startswith(last))
+    if given[0] == "completion":
         return [s for s in _SHELLS if s.startswith(last)]
-    if command == "list":
+    if given[0] == "list":
         from grow_cli.commands.listing import GROUPS
 
         return [g for g in GROUPS if g.startswith(last)]
-    if (command, given[-1]) in _VALUED:
-        return [value for value in _values(given[-1]) if value.startswith(last)]
+    if given[0] == "train":
+        options = [word for word in ("--cfg", "--multirun") if word.startswith(last)]
+        return options if last.startswith("-") else _overrides(given[1:], last)
+    return _arguments(COMMANDS[given[0]], given[-1], last) if given[0] in COMMANDS else []
+
+
+def _arguments(command: Command, before: str, last: str) -> list[str]:
+    """As the command's parser has them: an option's values, options, run folders."""
+    actions = command.load().parser()._actions
+    valued = next((a.type.choices for a in actions if before in a.option_strings and isinstance(a.type, OneOf)), None)
+    if valued is not None:
+        return [value for value in valued if value.startswith(last)]
     if last.startswith("-"):
-        return [word for word in _OPTIONS.get(command, ()) if word.startswith(last)]
-    if command in ("compare", "controls", "eval", "explain", "export", "plot", "report", "resume"):
-        return _folders(last)
-    return _overrides(given[1:], last) if command == "train" else []
-
-
-def _values(option: str) -> Iterable[str]:
-    """What can follow an option."""
-    from grow_cli.analysis.export import FORMATS
-    from grow_cli.analysis.pictures import AGAINST, PICTURES
-    from grow_cli.controls import KINDS
-
-    return {"--picture": PICTURES, "--against": AGAINST, "--only": KINDS, "--format": FORMATS}[option]
+        names = {name for action in actions for name in action.option_strings if name.startswith("--")} - {"--help"}
+        return sorted(name for name in names if name.startswith(last))
+    return _folders(last)
 
 
 def _overrides(given: list[str], last: str) -> list[str]:
@@ -104,7 +90,7 @@ def _overrides(given: list[str], last: str) -> list[str]:
     from hydra._internal.utils import create_config_search_path
     from hydra.plugins.completion_plugin import CompletionPlugin
 
-    from grow_cli.commands.train import prepare_hydra
+    from grow_cli.commands.composition import prepare_hydra
 
     class Words(CompletionPlugin):
         """Hydra's completion without a shell."""

@@ -3,51 +3,53 @@
 from __future__ import annotations
 
 import shlex
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeElapsedColumn
 
+from grow_cli import config as configuration
 from grow_cli import console
-from grow_cli.commands.runs import with_overrides
+from grow_cli.commands import children
+from grow_cli.commands.overrides import only, with_overrides
 from grow_cli.errors import Interrupted, TrainingFailed, UserError
-from grow_cli.recording.folder import RunFolder
-
-# What may differ from the run: where things are and what is shown, not what is computed.
-_SETTINGS = ("data_dir", "device", "progress", "dataset.path", "threads")
+from grow_cli.records.folder import RunFolder
 
 
-def main(arguments: list[str]) -> int:
-    """Train the controls of grown runs into their folders, RUN/controls/<kind>; those that are there already are left alone."""
+def parser() -> console.Parser:
+    """Of its arguments."""
     from grow_cli.controls import KINDS
 
     parser = console.Parser(
         prog="grow controls",
-        description=main.__doc__,
+        description="Train the controls of grown runs into their folders, RUN/controls/<kind>; those that are there already are "
+        "left alone.",
         epilog="kinds: " + "; ".join(f"{kind}: {what}" for kind, what in KINDS.items()),
     )
-    parser.add_argument("runs", nargs="*", metavar="RUN", help="run folders, or folders of them")
-    parser.add_argument("--only", metavar="KIND,...", default=",".join(KINDS), help="which controls (default: all)")
+    parser.add_argument("runs", nargs="+", metavar="RUN", help="run folders, or folders of them")
+    parser.add_argument(
+        "--only",
+        metavar="KIND,...",
+        default=",".join(KINDS),
+        type=console.OneOf("--only", KINDS, several=True),
+        help="which controls (default: all)",
+    )
     parser.add_argument("-j", "--jobs", type=int, default=1, metavar="N", help="train so many at a time (default: 1)")
-    options = parser.parse_intermixed_args(arguments)
+    return parser
+
+
+def main(arguments: list[str]) -> int:
+    """Train them."""
+    options = parser().parse(arguments)
     # a sweep's job folders have = in their names
     paths = [Path(word) for word in options.runs if "=" not in word or Path(word).is_dir()]
     overrides = [word for word in options.runs if Path(word) not in paths]
-    kinds = options.only.split(",")
-    for kind in kinds:
-        if kind not in KINDS:
-            raise UserError(f"--only {kind}: must be among {', '.join(KINDS)}")
     if options.jobs < 1:
         raise UserError(f"--jobs {options.jobs}: must be 1 or more")
-    for override in overrides:
-        if override.split("=")[0] not in _SETTINGS:
-            raise UserError(f"{override}: a control has its run's recipe, and only {', '.join(_SETTINGS)} can be given")
+    allowed = configuration.keys_with("place", "data", "speed", "shown")
+    only(overrides, allowed, "a control has its run's recipe")
     if not paths:
         raise UserError("grow controls needs runs: grow controls RUN..., or the folder of a sweep")
-    wanted = [(folder, kind) for folder in grown_runs(paths) for kind in kinds]
+    wanted = [(folder, kind) for folder in grown_runs(paths) for kind in options.only.split(",")]
     begun = "grow controls " + " ".join(shlex.quote(word) for word in arguments)
     try:
         if options.jobs > 1 and len(wanted) > 1:
@@ -111,32 +113,22 @@ def _in_processes(wanted: list[tuple[RunFolder, str]], overrides: list[str], job
 
 
 def _side_by_side(wanted: list[tuple[RunFolder, str]], overrides: list[str], jobs: int) -> int:
-    """Returns how many failed. Interrupted, it stops what is running and begins nothing more."""
-    waiting, running, failed = list(wanted), list[subprocess.Popen[str]](), 0
+    """Returns how many failed."""
     columns = ("controls", BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     bar = Progress(*columns, console=console.out, transient=True, disable=not console.out.is_terminal)
     task = bar.add_task("", total=len(wanted))
-    bar.start()
-    try:
-        while waiting or running:
-            while waiting and len(running) < jobs:
-                folder, kind = waiting.pop(0)
-                words = ["controls", str(folder.path), "--only", kind, *overrides]
-                command = [sys.executable, "-m", "grow_cli", *words]
-                running.append(subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True))
-            time.sleep(0.1)
-            for child in [child for child in running if child.poll() is not None]:
-                running.remove(child)
-                bar.advance(task)
-                out, err = child.communicate()
-                failed += child.returncode != 0
-                lines = [line for line in out.splitlines() if "controls" in line or ": no " in line]
-                words = lines[-1:] if child.returncode == 0 else [err.strip()]
-                console.out.print("\n".join(words), markup=False, highlight=False, soft_wrap=True)
-    finally:
-        bar.stop()
-        for child in running:
-            child.send_signal(signal.SIGINT)  # they save, and are resumed next time
-        for child in running:
-            child.communicate()
+    failed = 0
+
+    def done(ended: children.Ended) -> None:
+        nonlocal failed
+        bar.advance(task)
+        failed += ended.code != 0
+        lines = [line for line in ended.out.splitlines() if "controls" in line or ": no " in line]
+        words = lines[-1:] if ended.code == 0 else [ended.err.strip()]
+        console.out.print("\n".join(words), markup=False, highlight=False, soft_wrap=True)
+
+    with bar:
+        children.run(
+            [["controls", str(folder.path), "--only", kind, *overrides] for folder, kind in wanted], jobs, done
+        )
     return failed

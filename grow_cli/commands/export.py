@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from grow_cli import config as configuration
 from grow_cli.analysis.export import FORMATS, check_packages, place
-from grow_cli.commands.runs import existing, only, with_overrides
-from grow_cli.console import Parser
-from grow_cli.errors import UserError
+from grow_cli.commands.overrides import existing, only, with_overrides
+from grow_cli.console import OneOf, Parser
 
 _LOADING = {
     "state_dict": "from {stem} import load, prepare; outputs = load()(prepare(x))  # in its folder; {stem}.py says more",
@@ -16,13 +16,17 @@ _LOADING = {
 }
 
 
-def main(arguments: list[str]) -> int:
-    """Write a run's net, as far as it has grown, in a format that loads where grow is not installed."""
-    parser = Parser(prog="grow export", description=main.__doc__)
-    parser.add_argument("run", nargs="?", type=Path, metavar="RUN", help="a run folder")
+def parser() -> Parser:
+    """Of its arguments."""
+    parser = Parser(
+        prog="grow export",
+        description="Write a run's net, as far as it has grown, in a format that loads where grow is not installed.",
+    )
+    parser.add_argument("run", type=Path, metavar="RUN", help="a run folder")
     parser.add_argument(
         "--format",
         default="state_dict",
+        type=OneOf("--format", FORMATS),
         metavar="NAME",
         help="state_dict (default): weights, and a Python file with the net, which needs torch only; torch_export: "
         "a .pt2 program; onnx: for ONNX Runtime and others",
@@ -36,18 +40,20 @@ def main(arguments: list[str]) -> int:
     parser.add_argument(
         "overrides", nargs="*", metavar="KEY=VALUE", help="data_dir, dataset.path: for runs of older versions"
     )
-    options = parser.parse_intermixed_args(arguments)
-    if options.run is None:
-        raise UserError("grow export needs a run folder: grow export RUN")
-    if options.format not in FORMATS:
-        raise UserError(f"--format {options.format}: must be one of {', '.join(FORMATS)}")
+    return parser
+
+
+def main(arguments: list[str]) -> int:
+    """Write the files and print how they are loaded."""
+    options = parser().parse(arguments)
     check_packages(options.format)
     folder = existing(options.run)
     file = place(folder, options.format, options.output)
-    from grow_cli import config as configuration
     from grow_cli.analysis.export import export
 
-    only(options.overrides, ("data_dir", "dataset.path"), "a net is exported as it was trained")
+    # a net is written from the CPU, wherever it was trained
+    allowed = [key for key in configuration.keys_with("place", "data") if key != "device"]
+    only(options.overrides, allowed, "a net is exported as it was trained")
     config = configuration.build(with_overrides(folder, options.overrides))
     written = export(folder, config, options.format, "best" if options.best else "last", file)
     print(*written, sep="\n")

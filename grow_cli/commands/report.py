@@ -10,10 +10,10 @@ from grow_cli.errors import UserError
 _DESCRIPTION = "Everything about a run, or about the runs of a sweep, as one HTML page that needs no network."
 
 
-def main(arguments: list[str]) -> int:
-    """Write the page and print where it is."""
+def parser() -> Parser:
+    """Of its arguments."""
     parser = Parser(prog="grow report", description=_DESCRIPTION)
-    parser.add_argument("runs", nargs="*", type=Path, metavar="RUN|SWEEP", help="run folders, or folders of them")
+    parser.add_argument("runs", nargs="+", type=Path, metavar="RUN|SWEEP", help="run folders, or folders of them")
     parser.add_argument(
         "-o",
         "--output",
@@ -21,9 +21,12 @@ def main(arguments: list[str]) -> int:
         metavar="FILE.html",
         help="where the page is written (default: report.html in the folder; here, if several are named)",
     )
-    options = parser.parse_args(arguments)
-    if not options.runs:
-        raise UserError("grow report needs a run folder, or a folder of runs: grow report RUN")
+    return parser
+
+
+def main(arguments: list[str]) -> int:
+    """Write the page and print where it is."""
+    options = parser().parse(arguments)
     folder = options.runs[0] if len(options.runs) == 1 else Path()
     output = options.output or folder / "report.html"
     if output.suffix not in (".html", ".htm"):

@@ -7,6 +7,7 @@ import re
 import secrets
 import signal
 import sys
+from collections.abc import Iterable
 from dataclasses import fields
 from hashlib import sha256
 from pathlib import Path
@@ -21,10 +22,20 @@ from omegaconf.errors import OmegaConfBaseException
 
 from grow_cli import config as configuration
 from grow_cli import console, registry
-from grow_cli.commands.explaining import explain
-from grow_cli.commands.sweeping import Outcome, Tally, conclude, find, objective, one_at_a_time, refuse_other_config
+from grow_cli.commands.composition import composed, loggers, plugins, prepare_hydra
+from grow_cli.commands.hydra_errors import explain
+from grow_cli.commands.sweep import (
+    Outcome,
+    Tally,
+    conclude,
+    find,
+    identifying,
+    objective,
+    one_at_a_time,
+    refuse_other_config,
+)
 from grow_cli.errors import Interrupted, TrainingFailed, UserError
-from grow_cli.recording.folder import InUse, RunFolder
+from grow_cli.records.folder import InUse, RunFolder
 
 # Why the run failed, if it is no sweep (whose jobs are tallied). Not raised inside the job: Hydra would print lines of its own.
 _failed: list[UserError | TrainingFailed] = []
@@ -42,11 +53,10 @@ def main(arguments: list[str]) -> int:
             folder = Path(argument.removeprefix("run_dir=").strip("'\"")).expanduser()
             if RunFolder(folder).claimed:
                 raise UserError(f"{folder} is the folder of a run: choose another run_dir for the sweep")
+    arguments = [word for argument in arguments for word in loggers(argument)]
     prepare_hydra()
-    folders = registry.config_folders()
-    plugins = [f"hydra.searchpath=[{','.join(f'file://{folder}' for folder in folders[1:])}]"] if folders[1:] else []
-    sys.argv = ["grow train", *plugins, *arguments]
-    decorate = hydra.main(version_base="1.3", config_path=str(folders[0]), config_name="train")
+    sys.argv = ["grow train", *plugins(), *arguments]
+    decorate = hydra.main(version_base="1.3", config_path=str(registry.config_folders()[0]), config_name="train")
     terminated = signal.getsignal(signal.SIGTERM)  # a sweep has its own: see Tally
     try:
         decorate(_job)()
@@ -89,24 +99,16 @@ def main(arguments: list[str]) -> int:
 
 def compose(overrides: list[str]) -> configuration.Config:
     """The config of `grow train OVERRIDES...`, for use from Python."""
-    prepare_hydra()
-    with hydra.initialize_config_dir(version_base="1.3", config_dir=str(registry.config_folders()[0])):
-        return configuration.build(hydra.compose("train", overrides=overrides))
-
-
-def prepare_hydra() -> None:
-    """Schemas, and errors that come out as exceptions instead of Hydra's printing and exiting."""
-    os.environ["HYDRA_FULL_ERROR"] = "1"
-    configuration.register_schemas()
+    return configuration.build(composed(overrides))
 
 
 def _first(given: str | None, otherwise: str) -> str:
     return os.path.expanduser(given) if given else otherwise  # empty: an unset shell variable
 
 
-def slug(overrides: str) -> str:
+def slug(overrides: Iterable[str]) -> str:
     """A sweep's job folder from its overrides: no separators, below 255 bytes, never empty."""
-    name = re.sub(r"[^\w.=+-]+", "_", overrides) or "defaults"
+    name = re.sub(r"[^\w.=+-]+", "_", ",".join(identifying(overrides))) or "defaults"
     return name if len(name.encode()) <= 120 else f"{name[:100]}-{sha256(name.encode()).hexdigest()[:8]}"
 
 
@@ -151,7 +153,7 @@ def _sweep_job(raw: DictConfig, own: RunFolder) -> float | None:
     try:
         config = _checked(raw)
         with one_at_a_time(own.path.parent):
-            folder = find(own.path)
+            folder = find(own.path, tally.swept)
             begun = folder.checkpoints.exists()
             if folder.path != own.path:
                 own.discard_unless_trained()
@@ -193,9 +195,8 @@ def _sweep_job(raw: DictConfig, own: RunFolder) -> float | None:
 
 def _checked(raw: DictConfig) -> configuration.Config:
     config = configuration.build(raw)
-    for part in (getattr(config, group) for group in configuration.GROUP_KEYS):
-        for sentence in part.check_run(config):
-            console.warn(sentence)
+    for sentence in configuration.check_run(config):
+        console.warn(sentence)
     return config
 
 
@@ -207,7 +208,7 @@ def _hydra_files(raw: DictConfig) -> dict[str, Any]:
 
 def _train(config: configuration.Config, folder: RunFolder, *, resume: bool = False) -> dict[str, Any]:
     from grow_cli import run  # imports torch: not before the config is known to be good
-    from grow_cli.recording.ending import show
+    from grow_cli.analysis.summary import show
 
     summary = run.train(config, folder, resume=resume)
     show(folder, summary)

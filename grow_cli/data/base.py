@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
-from grow_cli.errors import check
+from grow_cli.errors import UserError
+from grow_cli.keys import key
 from grow_cli.registry import Option
+from grow_cli.tasks import TASKS
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -40,35 +42,64 @@ class RawData:
     task: str = "classification"
     """`classification` or `regression`."""
     classes: tuple[str, ...] = ()
+    """Their names; left out, classes are counted and named by their numbers."""
     white: int = 255
     """The byte of a white pixel; images that are not normalised are divided by it."""
+
+    def __post_init__(self) -> None:
+        for split, x, y in (("train", self.train_x, self.train_y), ("test", self.test_x, self.test_y)):
+            _check(len(x) == len(y), f"{split}_x has {len(x)} samples and {split}_y {len(y)}")
+            _check(len(x) > 0, f"{split}_x has no sample")
+            _check(x.shape[1:] == self.train_x.shape[1:], f"{split}_x has samples of the shape {tuple(x.shape[1:])}")
+            image = x.dim() == 4
+            dtype = "torch.uint8" if image else "torch.float32"
+            _check(image or x.dim() == 2, f"{split}_x has the shape {tuple(x.shape)}: (N, C, H, W) or (N, d) is needed")
+            _check(
+                str(x.dtype) == dtype,
+                f"{split}_x is {x.dtype}: {dtype} is needed for {'images' if image else 'vectors'}",
+            )
+            _check(image or bool(x.isfinite().all()), f"{split}_x holds numbers that are not finite")
+            self._check_targets(split, y)
+
+    def _check_targets(self, split: str, y: Tensor) -> None:
+        if self.task == "regression":
+            _check(y.dim() == 2, f"{split}_y has the shape {tuple(y.shape)}: (N, k) is needed for a regression")
+            _check(str(y.dtype) == "torch.float32", f"{split}_y is {y.dtype}: torch.float32 is needed for a regression")
+            _check(bool(y.isfinite().all()), f"{split}_y holds numbers that are not finite")
+            return
+        _check(self.task in TASKS, f"task={self.task!r}: must be one of {', '.join(TASKS)}")
+        _check(y.dim() == 1, f"{split}_y has the shape {tuple(y.shape)}: (N,) is needed for classes")
+        _check(str(y.dtype) == "torch.int64", f"{split}_y is {y.dtype}: torch.int64 is needed for classes")
+        low, high = int(y.min()), int(y.max())
+        _check(low >= 0, f"{split}_y holds the label {low}: labels are 0 and up")
+        if not self.classes:
+            self.classes = tuple(map(str, range(max(2, high + 1))))
+        _check(high < len(self.classes), f"{split}_y holds the label {high} and there are {len(self.classes)} classes")
+
+
+def _check(condition: bool, sentence: str) -> None:
+    if not condition:
+        raise UserError(f"the dataset is not as it must be: {sentence}")
 
 
 @dataclass
 class DatasetOption(Option):
-    """Base of every dataset's schema."""
+    """Base of every dataset."""
 
-    validation: float = 0.1
+    group_name: ClassVar[str] = "dataset"
+
+    validation: float = key(0.1, at_least=0, below=1, role="split")
     """Fraction of the training samples that is cut off as validation split; 0: all are trained on, and validated on, too."""
-    split_seed: int = 0
+    split_seed: int = key(0, at_least=0, at_most=2**63 - 1, role="split")
     """Seed of that cut, of the subset and of the probe batch; independent of the run's seed."""
     normalize: bool = True
     """Standardise inputs per channel (images) or per feature, with the statistics of the training split."""
-    scale: float = 1.0
+    scale: float = key(1.0, above=0)
     """Factor on the inputs after that: rational activations overfit large ones."""
-    crop: int = 0
+    crop: int = key(0, at_least=0, unit="pixels")
     """Random crop of training images after zero padding by so many pixels; 0: none."""
     flip: bool = False
     """Random horizontal flip of training images."""
-
-    def __post_init__(self) -> None:
-        check(0 <= self.validation < 1, f"dataset.validation={self.validation}: must be 0 or more and below 1")
-        check(
-            0 <= self.split_seed < 2**63,
-            f"dataset.split_seed={self.split_seed}: must be from 0 to 2^63 - 1",
-        )
-        check(self.scale > 0, f"dataset.scale={self.scale:g}: must be above 0")
-        check(self.crop >= 0, f"dataset.crop={self.crop}: must be 0 (no cropping) or more pixels")
 
     def load(self, data_dir: Path) -> RawData:
         """Read it; files are looked for in `data_dir`. UserError where they are absent or damaged."""

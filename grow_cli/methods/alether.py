@@ -8,102 +8,50 @@ stagnation. Every tensor of the layer is extrapolated by itself (Algorithm 1).
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
-from grow_cli.errors import check
-from grow_cli.methods.base import Method, Plan
-from grow_cli.methods.depth import DepthMethod, DepthOption
+from grow_cli.keys import key
+from grow_cli.methods.depth import DepthMethod
 from grow_cli.registry import option
 
 if TYPE_CHECKING:
     from grow_cli.config import Config
-    from grow_cli.models.modules.network import GrowableModel
-    from grow_cli.training.state import Run
-
-
-class Alether(DepthMethod):
-    """w_new = w_{S-1} + β V̂_U + γ Â_U + η v_escape (Def. 18), tensor by tensor."""
-
-    def __init__(self, frontier: int, warmup_steps: int, warmup_rate: float, settings: dict[str, Any]) -> None:
-        super().__init__(frontier, warmup_steps, warmup_rate)
-        self.settings = settings
-
-    def propose(self, run: Run) -> Plan:
-        from grow_cli.surgery.proposal import DepthProposal
-
-        history = run.history
-        assert history is not None, "the schema's needs_trajectory makes the run record one"
-        if len(history) < 3:
-            return Plan(
-                reason=f"the frontier has {len(history)} snapshots and an extrapolation needs 3: "
-                "lower trajectory.every or grow later"
-            )
-        block = self.frontier(run.model)
-        extrapolated = history.extrapolate(**self.settings)  # Algorithm 1
-        state = {name: t.clone() for name, t in block.state_dict().items()}  # buffers are copied
-        state |= {name: e.weights for name, e in extrapolated.items()}
-        metrics = history.metrics()
-        details = {
-            "tau": metrics.tau,
-            "kappa": metrics.kappa,
-            "rho": metrics.rho,
-            "snapshots": list(history.steps),
-            "tensors": {
-                name: {
-                    "tau": e.tau, "kappa": e.kappa, "rho": e.rho,
-                    "beta": e.beta, "gamma": e.gamma, "eta": e.eta, "escape": e.escape,
-                }
-                for name, e in extrapolated.items()
-            },
-        }  # fmt: skip
-        # the Gram matrix is kept by the history; what remains is one weighted sum of its velocities
-        flops = 2 * len(history) * sum(e.weights.numel() for e in extrapolated.values())
-        return Plan([DepthProposal(self._site(run.model), state, details)], flops=flops)
+    from grow_cli.moment import Moment
+    from grow_cli.surgery.event import Notes
+    from grow_cli.surgery.proposal import Proposal
 
 
 @option("method", "alether")
 @dataclass
-class AletherOption(DepthOption):
-    """Table 1 of the paper."""
+class Alether(DepthMethod):
+    """w_new = w_{S-1} + β V̂_U + γ Â_U + η v_escape (Def. 18), tensor by tensor. The keys are those of Table 1."""
 
-    beta0: float = 0.1
+    beta0: float = key(0.1, at_least=0)
     """Step along the mean velocity (Def. 15)."""
-    gamma0: float = 0.15
+    gamma0: float = key(0.15, at_least=0)
     """Step along the mean acceleration (Def. 16)."""
-    eta0: float = 0.03
+    eta0: float = key(0.03, at_least=0)
     """Step along the escape direction (Def. 17)."""
-    rank: int = 10
+    rank: int = key(10, at_least=1)
     """k: dimension of the dynamic subspace."""
-    escape_modes: int = 5
+    escape_modes: int = key(5, at_least=1)
     """ℓ: modes beyond the subspace in the escape direction (Def. 14)."""
-    tau_crit: float = 2.0
+    tau_crit: float = key(2.0, at_least=0)
     """Above it, and above kappa_crit, the escape term acts (Def. 17)."""
-    kappa_crit: float = 0.5
-    eta_max: float | None = None
+    kappa_crit: float = key(0.5, at_least=0)
+    eta_max: float | None = key(None, at_least=0, null="for no bound")
     """Bound on the escape gain, which is unbounded in the paper (null)."""
-    step_scale: str = "absolute"
+    step_scale: str = key("absolute", one_of=("absolute", "velocity"))
     """`absolute` (the paper's): the steps are lengths; `velocity`: they are multiples of the tensor's mean velocity."""
-    eps: float = 1e-8
+    eps: float = key(1e-8, above=0)
 
-    needs_trajectory: ClassVar[bool] = True
+    needs_trajectory = True
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        for name in ("beta0", "gamma0", "eta0", "tau_crit", "kappa_crit"):
-            value = getattr(self, name)
-            check(value >= 0, f"method.{name}={value}: must be 0 or more")
-        for name in ("rank", "escape_modes"):
-            value = getattr(self, name)
-            check(value >= 1, f"method.{name}={value}: must be 1 or more")
-        check(self.eps > 0, f"method.eps={self.eps}: must be above 0")
-        check(
-            self.eta_max is None or self.eta_max >= 0,
-            f"method.eta_max={self.eta_max}: must be 0 or more, or null for no bound",
-        )
-        check(
-            self.step_scale in ("absolute", "velocity"),
-            f"method.step_scale={self.step_scale}: must be absolute or velocity",
-        )
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What is not the protocol's is the extrapolation's, under the same names."""
+        protocol = {f.name for f in fields(DepthMethod)}
+        return {f.name: getattr(self, f.name) for f in fields(self) if f.name not in protocol}
 
     def check_run(self, config: Config) -> list[str]:
         warnings = super().check_run(config)
@@ -123,8 +71,29 @@ class AletherOption(DepthOption):
             )
         return warnings
 
-    def build(self, model: GrowableModel) -> Method:
-        # what is not the protocol's is the extrapolation's, under the same names
-        protocol = {f.name for f in fields(DepthOption)}
-        settings = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in protocol}
-        return Alether(self._frontier(model), self.warmup_steps, self.warmup_rate, settings)
+    def candidates(self, now: Moment, notes: Notes) -> list[Proposal]:
+        from grow_cli.surgery.proposal import DepthProposal
+
+        history = now.history
+        assert history is not None, "needs_trajectory makes the run record one"
+        if len(history) < 3:
+            notes.nothing(
+                f"the frontier has {len(history)} snapshots and an extrapolation needs 3: "
+                "lower trajectory.every or grow later"
+            )
+            return []
+        extrapolated = history.extrapolate(**self.settings)  # Algorithm 1
+        state = {name: t.clone() for name, t in self.frontier(now.model).state_dict().items()}  # buffers are copied
+        state |= {name: e.weights for name, e in extrapolated.items()}
+        metrics = history.metrics()
+        logged = ("tau", "kappa", "rho", "beta", "gamma", "eta", "escape")
+        details = {
+            "tau": metrics.tau,
+            "kappa": metrics.kappa,
+            "rho": metrics.rho,
+            "snapshots": list(history.steps),
+            "tensors": {name: {field: getattr(e, field) for field in logged} for name, e in extrapolated.items()},
+        }
+        # the Gram matrix is kept by the history; what remains is one weighted sum of its velocities
+        notes.flops += 2 * len(history) * sum(e.weights.numel() for e in extrapolated.values())
+        return [DepthProposal(self.site(now.model), state, details)]

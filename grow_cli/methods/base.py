@@ -2,112 +2,54 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
-from grow_cli.registry import Option
+from grow_cli.registry import Part
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from torch import Tensor, nn
 
-    from grow_cli.methods.expanding.readings import Scored
     from grow_cli.models.modules.network import GrowableModel
-    from grow_cli.surgery.proposal import DepthProposal, WidthProposal
-    from grow_cli.training.state import Run
+    from grow_cli.moment import Moment
+    from grow_cli.surgery.event import Event, Notes
+    from grow_cli.surgery.proposal import Proposal
+    from grow_cli.theory.expansion import Scored
+
+
+@dataclass(frozen=True)
+class WarmUp:
+    """New parameters are first trained alone, everything else frozen."""
+
+    steps: int
+    rate: float
+    """As a multiple of the base rate."""
+
+
+@dataclass(frozen=True)
+class Settling:
+    """What a method wants done after an event, before training goes on."""
+
+    batch_size: int | None = None
+    """The training batch from now on; None: as it is."""
+    warm_up: WarmUp | None = None
+
+
+M = TypeVar("M", bound="Method")
 
 
 @dataclass
-class Plan:
-    """What a method wants to add now; without proposals, `reason` says why not.
+class Method(Part):
+    """Base of every method. The shared code (`training.event`) measures, charges and logs what `add` adds."""
 
-    A generator of proposals may fill in the other fields while it runs.
-    """
-
-    proposals: Iterable[DepthProposal | WidthProposal] = ()
-    """Applied as they come: a generator sees the net with those before applied (sites must then be asked for anew)."""
-    reason: str = ""
-    details: dict[str, Any] = field(default_factory=dict)
-    """For the growth log, also where nothing is proposed: spectra, thresholds, amplitudes."""
-    flops: int = 0
-    """What finding the proposals cost."""
-
-
-class Method:
-    """Collect → theory → surgery. The shared code (`training.growth`) measures, applies and logs."""
+    group_name: ClassVar[str] = "method"
 
     kind: ClassVar[str] = "none"
     """`depth`, `width` or `none`."""
     preserves_function: ClassVar[bool] = False
     """Then a relative change of the outputs above 1e-4 at an event is an error."""
-    trains_by_gradient: bool = True
-    """False: no optimizer step is ever taken, only additions and best updates (TINY, D.4's last paragraph); minibatches are
-    then only measured.
-    """
-
-    def check(self, model: GrowableModel) -> None:
-        """UserError if this method cannot grow this model."""
-
-    def closed(self, run: Run) -> str:
-        """Why this method can add nothing more to the present net, whatever the trigger says; empty while it can."""
-        return ""
-
-    def frontier(self, model: GrowableModel) -> nn.Module:
-        """The layer whose trajectory is recorded (Alether's ℓ_front): the last hidden one, or all of a linear net."""
-        stacks = [site.stack for site in model.depth_sites() if len(site.stack)]
-        return stacks[-1][-1] if stacks else model
-
-    def propose(self, run: Run) -> Plan:
-        """What to add now."""
-        return Plan(reason="this method never grows")
-
-    def candidates(self, run: Run) -> Plan:
-        """What it would add to the present net, each proposal as if it were the only one; nothing is changed."""
-        return self.propose(run)
-
-    def scored(self, run: Run, samples: int) -> tuple[list[Scored], int]:
-        """`candidates` with the natural expansion score of each on so many samples, and the FLOPs of finding them."""
-        from grow_cli.methods.expanding.readings import score_proposals
-
-        plan = self.candidates(run)
-        return score_proposals(run, list(plan.proposals), samples), plan.flops
-
-    def settle(self, run: Run, new: list[nn.Parameter], flops_per_sample: int) -> list[dict[str, Any]]:
-        """After surgery, before training goes on (a warm-up, say): the phases, for the growth log.
-
-        Each phase is a dict with `phase`, `seconds` and, where it trained, `steps`, `flops`.
-        """
-        return []
-
-    def rolled_back(self, run: Run, before: dict[str, Any]) -> None:
-        """Its last growth did not help and is undone next (`growth.rollback`): `before` is its own state of before."""
-        self.load_state_dict(before)
-
-    def keep(self, run: Run, folder: Path) -> None:
-        """Bring files of its own in the run folder up to date: after an event, when a run is resumed, and at the end."""
-
-    def conclude(self, run: Run) -> dict[str, Any]:
-        """Training is over: fields of its own for summary.json."""
-        return {}
-
-    def regularizer(self, run: Run) -> Tensor | None:
-        """A term () added to the loss of every step, or None."""
-        return None
-
-    def state_dict(self) -> dict[str, Any]:
-        """Plain data that `load_state_dict` continues from."""
-        return {}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue from `state_dict`."""
-
-
-@dataclass
-class MethodOption(Option):
-    """Base of every method's schema."""
-
     needs_trajectory: ClassVar[bool] = False
     """Whether the frontier's history must be recorded."""
     grows: ClassVar[bool] = True
@@ -117,6 +59,63 @@ class MethodOption(Option):
     no_score: ClassVar[str] = ""
     """Why a natural expansion score says nothing of what is added; empty where it does."""
 
+    @property
+    def trains_by_gradient(self) -> bool:
+        """False: no optimizer step is ever taken, only additions and best updates (TINY, D.4's last paragraph); minibatches
+        are then only measured."""
+        return True
+
     def build(self, model: GrowableModel) -> Method:
-        """The method, for a model that has not grown yet."""
-        raise NotImplementedError
+        """The method of one run, for a model that has not grown yet; `check` has been asked."""
+        return self.begin()
+
+    def as_(self, kind: type[M]) -> M:
+        """Another method with the keys that it shares with this one."""
+        return kind(**{f.name: getattr(self, f.name) for f in fields(kind)})
+
+    def check(self, model: GrowableModel) -> list[str]:
+        """UserError if this method cannot grow this model, asked of the net itself; returns warnings."""
+        return []
+
+    def closed(self, now: Moment) -> str:
+        """Why this method can add nothing more to the present net, whatever the trigger says; empty while it can."""
+        return ""
+
+    def frontier(self, model: GrowableModel) -> nn.Module:
+        """The layer whose trajectory is recorded (Alether's ℓ_front): the last hidden one, or all of a linear net."""
+        stacks = [site.stack for site in model.depth_sites() if len(site.stack)]
+        return stacks[-1][-1] if stacks else model
+
+    def candidates(self, now: Moment, notes: Notes) -> list[Proposal]:
+        """What it would add to the present net, each proposal as if it were the only one; nothing is changed."""
+        return []
+
+    def add(self, now: Moment, event: Event) -> None:
+        """Add, by `event.apply`; `event.nothing` says why not."""
+        for proposal in self.candidates(now, event):
+            event.apply(proposal)
+
+    def scored(self, now: Moment, samples: int, notes: Notes) -> list[Scored]:
+        """`candidates` with the natural expansion score of each on so many samples."""
+        from grow_cli.scoring import score_proposals
+
+        return score_proposals(now, self.candidates(now, notes), samples)
+
+    def settle(self, now: Moment, flops_per_sample: int) -> Settling:
+        """After surgery: what is wanted before training goes on, the net's forward FLOPs being these now."""
+        return Settling()
+
+    def rolled_back(self, now: Moment, before: dict[str, Any]) -> None:
+        """Its last growth did not help and is undone next (`growth.rollback`): `before` is its own state of before."""
+        self.load_state_dict(before)
+
+    def keep(self, now: Moment, folder: Path) -> None:
+        """Bring files of its own in the run folder up to date: after an event, when a run is resumed, and at the end."""
+
+    def conclude(self, now: Moment) -> dict[str, Any]:
+        """Training is over: fields of its own for summary.json."""
+        return {}
+
+    def regularizer(self, now: Moment) -> Tensor | None:
+        """A term () added to the loss of every step, or None."""
+        return None

@@ -10,36 +10,43 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
-from grow_cli.errors import UserError, check
-from grow_cli.methods.base import Method
-from grow_cli.methods.width import NO_ROOM, Offer, SampledOption, WidthMethod, room
+from grow_cli.errors import UserError
+from grow_cli.keys import key
+from grow_cli.methods.width import SampledMethod, room
+from grow_cli.methods.width.offer import NO_ROOM, Offer
 from grow_cli.registry import option
 
 if TYPE_CHECKING:
-    from grow_cli.methods.widening.statistics import Statistics
+    from grow_cli.methods.width.statistics import Observer, Statistics
     from grow_cli.models.modules.network import GrowableModel
     from grow_cli.models.modules.sites import WidthSite
-    from grow_cli.training.state import Run
+    from grow_cli.moment import Moment
 
 
-class GradMax(WidthMethod):
+@option("method", "gradmax")
+@dataclass
+class GradMax(SampledMethod):
     """max ‖N Ω‖² over fan-outs Ω of a given norm, N = Σ B_in V_goalᵀ/n (unprojected)."""
+
+    scale: float = key(0.5, above=0)
+    """Norm of a new neuron's fan-out, as a fraction of the present ones' mean."""
 
     preserves_function = True
 
-    def __init__(self, option: GradMaxOption) -> None:
-        from grow_cli.methods.widening.statistics import Observer
+    @cached_property
+    def observer(self) -> Observer:
+        """It keeps what does not change from one event to the next."""
+        from grow_cli.methods.width.statistics import Observer
 
-        super().__init__(option)
-        self.scale = option.scale
-        self.observer = Observer(option.samples, option.max_samples, update=False, whiten=False, significance=False)
+        return Observer(self.samples, self.max_samples, update=False, whiten=False, significance=False)
 
-    def check(self, model: GrowableModel) -> None:
-        from grow_cli.methods.widening.activation import at_zero
+    def check(self, model: GrowableModel) -> list[str]:
+        from grow_cli.methods.width.activation import at_zero
 
-        super().check(model)
+        warnings = super().check(model)
         for found in at_zero(model):
             if found.value != 0 or found.derivative == 0:
                 what = f"is {found.value:g}" if found.value != 0 else "passes no gradient"
@@ -47,21 +54,22 @@ class GradMax(WidthMethod):
                     f"method=gradmax adds units whose fan-in is zero, and {found.kind} at {found.where!r} {what} there: "
                     "use model.activation=relu_right (ReLU with the derivative 1 at 0), selu, tanh or elu"
                 )
+        return warnings
 
-    def offers(self, run: Run, sites: list[WidthSite]) -> Iterator[Offer]:
-        statistics, flops = self.observer.observe(run, sites)
+    def offers(self, now: Moment, sites: list[WidthSite]) -> Iterator[Offer]:
+        statistics, flops = self.observer.observe(now, sites)
         for found in statistics:
-            offer = self._offer(run, found)
+            offer = self._offer(now, found)
             offer.flops += flops // len(statistics)
             yield offer
 
-    def _offer(self, run: Run, found: Statistics) -> Offer:
+    def _offer(self, now: Moment, found: Statistics) -> Offer:
         import torch
 
-        from grow_cli.methods.widening.units import make_units
+        from grow_cli.methods.width.units import make_units
 
         site = found.site
-        limit = room(run, site)
+        limit = room(now, site)
         if limit == 0:
             return Offer(site, reason=NO_ROOM)
         _, singular, right = torch.linalg.svd(found.cross, full_matrices=False)
@@ -80,19 +88,3 @@ class GradMax(WidthMethod):
         alpha = consumer.new_zeros(len(right), found.patches.fan_in)
         proposal = make_units(site, found.patches, alpha, omega.to(consumer), details=details)
         return Offer(site, proposal, gain=float((found.cross @ omega).square().sum()), details=details)
-
-
-@option("method", "gradmax")
-@dataclass
-class GradMaxOption(SampledOption):
-    """TINY's schedule; the fan-out's norm."""
-
-    scale: float = 0.5
-    """Norm of a new neuron's fan-out, as a fraction of the present ones' mean."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check(self.scale > 0, f"method.scale={self.scale}: must be above 0")
-
-    def build(self, model: GrowableModel) -> Method:
-        return GradMax(self)

@@ -10,40 +10,42 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
-from grow_cli.errors import check
-from grow_cli.methods.base import Method
-from grow_cli.methods.width import NO_ROOM, Offer, WidthMethod, WidthOption, room
+from grow_cli.keys import key
+from grow_cli.methods.width import WidthMethod, room
+from grow_cli.methods.width.offer import NO_ROOM, Offer
 from grow_cli.registry import option
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from grow_cli.models.modules.network import GrowableModel
     from grow_cli.models.modules.sites import WidthSite
-    from grow_cli.training.state import Run
+    from grow_cli.moment import Moment
 
 
+@option("method", "net2net")
+@dataclass
 class Net2Net(WidthMethod):
     """Copies of units drawn at random, each as often as any other as far as that is possible."""
 
+    noise: float = key(0.1, at_least=0)
+    """Size of the random vector by which the copies' shares differ, in units of a share."""
+
     preserves_function = True
+    measures_gain = False
+    no_score = "its copies of present units have the score 0"
 
-    def __init__(self, option: Net2NetOption) -> None:
-        super().__init__(option)
-        self.noise = option.noise
-
-    def offers(self, run: Run, sites: list[WidthSite]) -> Iterator[Offer]:
+    def offers(self, now: Moment, sites: list[WidthSite]) -> Iterator[Offer]:
         for site in sites:
-            yield self._offer(run, site)
+            yield self._offer(now, site)
 
-    def _offer(self, run: Run, site: WidthSite) -> Offer:
+    def _offer(self, now: Moment, site: WidthSite) -> Offer:
         import torch
 
         from grow_cli.surgery.proposal import WidthProposal
 
         producer, consumer = site.producer, site.consumer.weight.detach()
         weight = producer.weight.detach()
-        k, units = room(run, site), site.units
+        k, units = room(now, site), site.units
         if k == 0:
             return Offer(site, reason=NO_ROOM)
         turns = -(-k // units)
@@ -74,22 +76,3 @@ class Net2Net(WidthMethod):
             details=details,
         )
         return Offer(site, proposal, details=details)
-
-
-@option("method", "net2net")
-@dataclass
-class Net2NetOption(WidthOption):
-    """How copies come apart."""
-
-    noise: float = 0.1
-    """Size of the random vector by which the copies' shares differ, in units of a share."""
-
-    measures_gain = False
-    no_score = "its copies of present units have the score 0"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check(self.noise >= 0, f"method.noise={self.noise}: must be 0 or more")
-
-    def build(self, model: GrowableModel) -> Method:
-        return Net2Net(self)

@@ -3,21 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-from grow_cli.methods.base import Method, MethodOption
+from grow_cli.methods.base import Method
 from grow_cli.registry import option
-
-if TYPE_CHECKING:
-    from grow_cli.models.modules.network import GrowableModel
 
 
 @option("method", "static")
 @dataclass
-class StaticOption(MethodOption):
+class Static(Method):
     """No keys."""
 
     grows = False
-
-    def build(self, model: GrowableModel) -> Method:
-        return Method()

@@ -9,56 +9,88 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from grow_cli.console import warn
 from grow_cli.errors import UserError, check
-from grow_cli.methods.base import Method
-from grow_cli.methods.width import NO_ROOM, Offer, SampledOption, SearchedOption, WidthMethod, room
+from grow_cli.keys import key
+from grow_cli.methods.width import SampledMethod, SearchedMethod, room
+from grow_cli.methods.width.offer import NO_ROOM, Offer
 from grow_cli.registry import option
 
 if TYPE_CHECKING:
     from grow_cli.config import Config
-    from grow_cli.methods.widening.statistics import Statistics
+    from grow_cli.methods.width.statistics import Observer, Statistics
     from grow_cli.models.modules.network import GrowableModel
-    from grow_cli.training.state import Run
+    from grow_cli.moment import Moment
 
 
-class Tiny(WidthMethod):
+@option("method", "tiny")
+@dataclass
+class Tiny(SampledMethod, SearchedMethod):
     """Algorithm 3, or E.3 with `where=best`."""
 
-    option: TinyOption
+    significance: bool = True
+    """Only neurons above the largest eigenvalue that chance explains (D.3)."""
+    best_update: bool = True
+    """Also move the consumer's present weights by δW*, at its own best amplitude (Prop. 3.1, eq. 6)."""
+    train_by_growth: bool = False
+    """No gradient steps at all: only additions and best updates (D.4, last paragraph)."""
+    rtol: float = key(1e-3, above=0, below=1)
+    """Directions of the inputs with less than this part of the largest second moment are left out: what
+    is rare in the samples is noise."""
 
-    def __init__(self, option: TinyOption) -> None:
-        from grow_cli.methods.widening.statistics import Observer
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check(
+            self.best_update or not self.train_by_growth,
+            "method.train_by_growth=true without best updates would leave the present weights as they are for ever: "
+            "set method.best_update=true",
+        )
 
-        super().__init__(option)
-        self.trains_by_gradient = not option.train_by_growth
-        self.observer = Observer(option.samples, option.max_samples, rtol=option.rtol, significance=option.significance)
+    @property
+    def trains_by_gradient(self) -> bool:
+        return not self.train_by_growth
 
-    def check(self, model: GrowableModel) -> None:
-        super().check(model)
-        check_linear_at_zero(model, self.option.name)
+    def check_run(self, config: Config) -> list[str]:
+        warnings = super().check_run(config)
+        if self.train_by_growth and config.growth.until < 1:
+            warnings.append(
+                f"with method.train_by_growth=true nothing is learnt once growth has ended (growth.until="
+                f"{config.growth.until:g}): set growth.until=1"
+            )
+        return warnings
 
-    def offers(self, run: Run, sites: list[Any]) -> Iterator[Offer]:
-        from grow_cli.methods.widening.searching import search_batch
+    def check(self, model: GrowableModel) -> list[str]:
+        return super().check(model) + check_linear_at_zero(model, self.name)
 
-        statistics, flops = self.observer.observe(run, sites)  # δW*, S, N (Prop. 3.1, 3.2)
-        batch = search_batch(run, self.option.search_samples)
+    @cached_property
+    def observer(self) -> Observer:
+        """It keeps what does not change from one event to the next."""
+        from grow_cli.methods.width.statistics import Observer
+
+        return Observer(self.samples, self.max_samples, rtol=self.rtol, significance=self.significance)
+
+    def offers(self, now: Moment, sites: list[Any]) -> Iterator[Offer]:
+        from grow_cli.methods.width.searching import search_batch
+
+        statistics, flops = self.observer.observe(now, sites)  # δW*, S, N (Prop. 3.1, 3.2)
+        batch = search_batch(now, self.search_samples)
         for found in statistics:
-            offer = self._offer(run, found, batch)
+            offer = self._offer(now, found, batch)
             offer.flops += flops // len(statistics)
             yield offer
 
-    def _offer(self, run: Run, found: Statistics, batch: Any) -> Offer:
-        from grow_cli.methods.widening.searching import offer_of
+    def _offer(self, now: Moment, found: Statistics, batch: Any) -> Offer:
+        from grow_cli.methods.width.searching import offer_of
         from grow_cli.theory.bottleneck import new_neurons_of
 
-        option, site = self.option, found.site
+        site = found.site
         assert found.whitening is not None
         neurons = new_neurons_of(found.whitening, found.cross)
         significant = int((neurons.eigenvalues > found.threshold).sum())  # D.3
-        limit = room(run, site)
+        limit = room(now, site)
         count = min(significant, limit)
         details = {
             "site": site.name,
@@ -75,24 +107,25 @@ class Tiny(WidthMethod):
             reason = NO_ROOM
         elif count == 0:
             reason = f"no eigenvalue is above the {found.threshold:.2g} that chance explains"
-        warn_of_few(found, option.max_samples)
+        warn_of_few(found, self.max_samples)
         return offer_of(
-            run,
+            now,
             site,
             batch,
-            option.halvings,
+            self.halvings,
             alpha=neurons.alpha[:count],
             omega=neurons.omega[:, :count],
-            update=found.update if option.best_update else None,
+            update=found.update if self.best_update else None,
             details=details,
             reason=reason,
         )
 
 
-def check_linear_at_zero(model: GrowableModel, name: str) -> None:
+def check_linear_at_zero(model: GrowableModel, name: str) -> list[str]:
     """New units are found at first order around zero: their activation must vanish there and have a slope."""
-    from grow_cli.methods.widening.activation import at_zero
+    from grow_cli.methods.width.activation import at_zero
 
+    warnings = []
     for found in at_zero(model):
         if abs(found.value) > 1e-6:
             raise UserError(
@@ -101,10 +134,11 @@ def check_linear_at_zero(model: GrowableModel, name: str) -> None:
             )
         slopes = sorted((abs(found.left), abs(found.right)))
         if slopes[0] < 0.1 * slopes[1]:
-            warn(
+            warnings.append(
                 f"{found.kind} has the slope {found.right:.3g} to the right of 0 and {found.left:.3g} to the left, so that "
                 "the first-order gain of new neurons holds on one side only; model.activation=selu has a slope on both"
             )
+    return warnings
 
 
 def warn_of_few(found: Statistics, most: int) -> None:
@@ -116,40 +150,3 @@ def warn_of_few(found: Statistics, most: int) -> None:
             f"{found.samples:,} samples, which they fit by heart: "
             f"raise method.max_samples={most:,}, or method.samples where it is given"
         )
-
-
-@option("method", "tiny")
-@dataclass
-class TinyOption(SampledOption, SearchedOption):
-    """What else the paper leaves open."""
-
-    significance: bool = True
-    """Only neurons above the largest eigenvalue that chance explains (D.3)."""
-    best_update: bool = True
-    """Also move the consumer's present weights by δW*, at its own best amplitude (Prop. 3.1, eq. 6)."""
-    train_by_growth: bool = False
-    """No gradient steps at all: only additions and best updates (D.4, last paragraph)."""
-    rtol: float = 1e-3
-    """Directions of the inputs with less than this part of the largest second moment are left out: what
-    is rare in the samples is noise."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check(0 < self.rtol < 1, f"method.rtol={self.rtol}: must be above 0 and below 1")
-        check(
-            self.best_update or not self.train_by_growth,
-            "method.train_by_growth=true without best updates would leave the present weights as they are for ever: "
-            "set method.best_update=true",
-        )
-
-    def check_run(self, config: Config) -> list[str]:
-        warnings = super().check_run(config)
-        if self.train_by_growth and config.growth.until < 1:
-            warnings.append(
-                f"with method.train_by_growth=true nothing is learnt once growth has ended (growth.until="
-                f"{config.growth.until:g}): set growth.until=1"
-            )
-        return warnings
-
-    def build(self, model: GrowableModel) -> Method:
-        return Tiny(self)

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from copy import deepcopy
+from dataclasses import asdict, dataclass
 from math import prod
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from grow_cli import registry
 from grow_cli.errors import UserError, check
+from grow_cli.keys import key
+from grow_cli.models.ends import Ends
 from grow_cli.registry import Option
 
 if TYPE_CHECKING:
@@ -30,36 +33,26 @@ TORCH_ACTIVATIONS = {
 ACTIVATIONS = (*TORCH_ACTIVATIONS, "relu_right", "rational", "rational_raw")
 
 
-class Ends(Protocol):
-    """What a net must fit at both ends; `DataSpec` does."""
-
-    @property
-    def task(self) -> str:
-        """`classification` or `regression`."""
-
-    @property
-    def input_shape(self) -> tuple[int, ...]:
-        """(channels, height, width) or (numbers,)."""
-
-    @property
-    def outputs(self) -> int:
-        """Logits, or regressed numbers."""
-
-
 @dataclass
 class ModelOption(Option):
-    """Base of every model's schema: its lists of sizes can express any net that it may grow into."""
+    """Base of every model: its lists of sizes can express any net that it may grow into."""
 
-    residual: ClassVar[bool] = False
-    """Whether the hidden layers are blocks of a residual stream: alike where their widths are."""
+    group_name: ClassVar[str] = "model"
 
-    def initial_blocks(self) -> int:
-        """Blocks of the residual stream before any growth."""
-        return 0
-
-    def build(self, spec: Ends) -> GrowableModel:
+    def make(self, ends: Ends) -> GrowableModel:
         """A freshly initialized net; draws from torch's global random stream."""
         raise NotImplementedError
+
+    def build(self, ends: Ends) -> GrowableModel:
+        """`make`'s net, which knows the keys that it was made of."""
+        net = self.make(ends)
+        net.settings = asdict(self)
+        return net
+
+    @property
+    def keywords(self) -> dict[str, Any]:
+        """Its keys, as a net takes them."""
+        return {name: value for name, value in asdict(self).items() if name != "name"}
 
 
 @dataclass(frozen=True)
@@ -108,23 +101,46 @@ def image_shape(name: str, spec: Ends) -> tuple[int, int, int]:
     return channels, height, width
 
 
-def check_sizes(**sizes: int | list[int]) -> None:
-    """Each key's value, or every number of its list, is 1 or more."""
-    for key, value in sizes.items():
-        numbers = value if isinstance(value, list) else [value]
-        check(all(n >= 1 for n in numbers), f"model.{key}={value}: must be 1 or more")
+def activation_key(default: str) -> Any:
+    """The key of an activation."""
+    return key(default, one_of=ACTIVATIONS)
 
 
-def check_choice(key: str, value: str, allowed: tuple[str, ...]) -> None:
-    """The value is one of those allowed."""
-    check(value in allowed, f"model.{key}={value}: must be one of {', '.join(allowed)}")
+def size_key(default: int) -> Any:
+    """A key that is a size of the net."""
+    return key(default, at_least=1, role="size")
 
 
-def check_dropout(value: float) -> None:
-    """A probability below 1."""
-    check(0 <= value < 1, f"model.dropout={value}: must be from 0 to below 1")
+def size_keys(*default: Any) -> Any:
+    """A key that lists sizes of the net, or lists of them."""
+    return key(make=lambda: deepcopy(list(default)), at_least=1, role="size")
+
+
+def dropout_key() -> Any:
+    """The key of a probability below 1."""
+    return key(0.0, at_least=0, below=1)
 
 
 def check_kernel(value: int) -> None:
     """Odd, so that padding keeps the image's size."""
     check(value >= 1 and value % 2 == 1, f"model.kernel={value}: must be odd (1, 3, 5, ...), to keep the image's size")
+
+
+# Pixels along a side that every usual patch, pool and number of halvings divides.
+_SIDE = 840
+
+
+def on_paper(option: ModelOption) -> GrowableModel | None:
+    """A net of this kind without memory, for images or for vectors, whichever it reads; None where neither can be built.
+
+    So that a net can be asked what it is before data are loaded. Nothing is drawn.
+    """
+    import torch
+
+    for shape in ((3, _SIDE, _SIDE), (64,)):
+        try:
+            with torch.device("meta"):
+                return option.build(_Ends("classification", shape, 10))
+        except UserError:
+            continue
+    return None

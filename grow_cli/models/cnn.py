@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from grow_cli.errors import UserError
-from grow_cli.models.base import (
-    ACTIVATIONS,
-    Ends,
-    ModelOption,
-    check_choice,
-    check_kernel,
-    check_sizes,
-    image_shape,
-)
+from grow_cli.keys import key
+from grow_cli.models.base import ModelOption, activation_key, check_kernel, image_shape, size_keys
+from grow_cli.models.ends import Ends
 from grow_cli.registry import option
 
 if TYPE_CHECKING:
@@ -29,38 +23,33 @@ class CNNOption(ModelOption):
     TINY's net on CIFAR-10 (E.2): two stages of two convolutions with max-pooling, two linear layers, SELU.
     """
 
-    name: str = "cnn"
-    channels: list[list[int]] = field(default_factory=lambda: [[16, 16], [32, 32]])
+    channels: list[list[int]] = size_keys([8, 8], [16, 16])
     """Channels of each convolution, a list per stage; a stage may be empty."""
-    hidden: list[int] = field(default_factory=list)
+    hidden: list[int] = size_keys(32)
     """Units of each linear layer between the convolutions and the output."""
-    kernel: int = 3
+    kernel: int = key(3, at_least=1)
     """Height and width of the kernels; odd. The images are padded with zeros to keep their size."""
-    activation: str = "relu"
+    activation: str = activation_key("selu")
     """As in model=mlp."""
-    norm: str = "none"
+    norm: str = key("none", one_of=("none", "batch"))
     """`none` or `batch`."""
-    pool: str = "max"
+    pool: str = key("max", one_of=("max", "avg"))
     """`max` or `avg`, over 2 × 2 pixels, after each stage."""
-    head: str = "flatten"
+    head: str = key("flatten", one_of=("flatten", "gap"))
     """What the linear layers read: `flatten`, every pixel; `gap`, the mean over the pixels."""
 
     def __post_init__(self) -> None:
-        check_sizes(channels=[n for stage in self.channels for n in stage], hidden=self.hidden)
+        super().__post_init__()
         check_kernel(self.kernel)
-        check_choice("activation", self.activation, ACTIVATIONS)
-        check_choice("norm", self.norm, ("none", "batch"))
-        check_choice("pool", self.pool, ("max", "avg"))
-        check_choice("head", self.head, ("flatten", "gap"))
 
-    def build(self, spec: Ends) -> GrowableModel:
+    def make(self, ends: Ends) -> GrowableModel:
         from grow_cli.models.modules.plain import CNN
 
-        _, height, width = image_shape(self.name, spec)
+        _, height, width = image_shape(self.name, ends)
         halvings = min(height, width).bit_length() - 1
         if len(self.channels) > halvings:
             raise UserError(
                 f"model.channels={self.channels}: {len(self.channels)} stages each halve the image, and one of "
                 f"{height} x {width} pixels can be halved {halvings} times: give at most {halvings} stages"
             )
-        return CNN(self, spec)
+        return CNN(ends, **self.keywords)

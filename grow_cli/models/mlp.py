@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from grow_cli.models.base import ACTIVATIONS, Ends, ModelOption, check_choice, check_dropout, check_sizes
+from grow_cli.keys import key
+from grow_cli.models.base import ModelOption, activation_key, dropout_key, size_keys
+from grow_cli.models.ends import Ends
 from grow_cli.registry import option
 
 if TYPE_CHECKING:
@@ -17,25 +19,18 @@ if TYPE_CHECKING:
 class MLPOption(ModelOption):
     """Linear layers, each followed by norm, activation and dropout; images are flattened."""
 
-    name: str = "mlp"
-    hidden: list[int] = field(default_factory=lambda: [64])
+    hidden: list[int] = size_keys(64)
     """Units of each hidden layer; `[]` is a linear model."""
-    activation: str = "relu"
+    activation: str = activation_key("relu")
     """relu, leaky_relu, elu, gelu, selu, silu, tanh, identity; relu_right: relu with the derivative 1 at zero, as GradMax
     needs; rational: SENN's, with parameters per unit, normalised; rational_raw: as the paper writes it."""
-    norm: str = "none"
+    norm: str = key("none", one_of=("none", "batch", "layer"))
     """`none`, `batch`, or `layer`, which couples a layer's units, so that width cannot grow."""
     bias: bool = True
     """Of the hidden layers; the output layer always has one."""
-    dropout: float = 0.0
+    dropout: float = dropout_key()
 
-    def __post_init__(self) -> None:
-        check_sizes(hidden=self.hidden)
-        check_choice("activation", self.activation, ACTIVATIONS)
-        check_choice("norm", self.norm, ("none", "batch", "layer"))
-        check_dropout(self.dropout)
-
-    def build(self, spec: Ends) -> GrowableModel:
+    def make(self, ends: Ends) -> GrowableModel:
         from grow_cli.models.modules.plain import MLP
 
-        return MLP(self, spec)
+        return MLP(ends, **self.keywords)

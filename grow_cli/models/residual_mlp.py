@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, ClassVar
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from grow_cli.models.base import ACTIVATIONS, Ends, ModelOption, check_choice, check_sizes
+from grow_cli.keys import key
+from grow_cli.models.base import ModelOption, activation_key, size_key, size_keys
+from grow_cli.models.ends import Ends
 from grow_cli.registry import option
 
 if TYPE_CHECKING:
@@ -17,27 +19,16 @@ if TYPE_CHECKING:
 class ResidualMLPOption(ModelOption):
     """Blocks x + W2 act(W1 norm(x)) on a residual stream; images are flattened."""
 
-    residual: ClassVar[bool] = True
-
-    name: str = "residual_mlp"
-    width: int = 64
+    width: int = size_key(64)
     """Of the residual stream."""
-    hidden: list[int] = field(default_factory=lambda: [64, 64])
+    hidden: list[int] = size_keys(64, 64)
     """Hidden units of each block."""
-    activation: str = "relu"
+    activation: str = activation_key("relu")
     """As in model=mlp."""
-    norm: str = "layer"
+    norm: str = key("layer", one_of=("layer", "batch", "none"))
     """Of the stream, at each block's entrance and before the output: `layer`, `batch` or `none`."""
 
-    def __post_init__(self) -> None:
-        check_sizes(width=self.width, hidden=self.hidden)
-        check_choice("activation", self.activation, ACTIVATIONS)
-        check_choice("norm", self.norm, ("layer", "batch", "none"))
-
-    def initial_blocks(self) -> int:
-        return len(self.hidden)
-
-    def build(self, spec: Ends) -> GrowableModel:
+    def make(self, ends: Ends) -> GrowableModel:
         from grow_cli.models.modules.residual import ResidualMLP
 
-        return ResidualMLP(self, spec)
+        return ResidualMLP(ends, **self.keywords)

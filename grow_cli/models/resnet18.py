@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from grow_cli.errors import UserError, check
-from grow_cli.models.base import ACTIVATIONS, Ends, ModelOption, check_choice, check_sizes, image_shape
+from grow_cli.keys import key
+from grow_cli.models.base import ModelOption, activation_key, image_shape, size_keys
+from grow_cli.models.ends import Ends
 from grow_cli.registry import option
 
 if TYPE_CHECKING:
@@ -22,34 +24,30 @@ class ResNet18Option(ModelOption):
     TINY's ResNet-18 on CIFAR-100 (E.3, Table 1): two blocks in each of four stages, whose middles grow from a channel.
     """
 
-    name: str = "resnet18"
-    stream: list[int] = field(default_factory=lambda: [8, 16, 32, 64])
+    stream: list[int] = size_keys(8, 16, 32, 64)
     """Channels of the residual stream in each stage."""
-    hidden: list[list[int]] = field(default_factory=lambda: [[1, 1], [1, 1], [1, 1], [1, 1]])
+    hidden: list[list[int]] = size_keys([1, 1], [1, 1], [1, 1], [1, 1])
     """Channels between the two convolutions of each block, a list per stage."""
-    classifier: list[int] = field(default_factory=lambda: [100, 100])
+    classifier: list[int] = size_keys(100, 100)
     """Units of each linear layer between the stages and the output."""
-    activation: str = "selu"
+    activation: str = activation_key("selu")
     """As in model=mlp."""
-    norm: str = "none"
+    norm: str = key("none", one_of=("none", "batch"))
     """`none` or `batch`, of the convolutions."""
 
     def __post_init__(self) -> None:
-        blocks = [n for stage in self.hidden for n in stage]
-        check_sizes(stream=self.stream, hidden=blocks, classifier=self.classifier)
+        super().__post_init__()
         check(bool(self.stream), "model.stream=[]: must have at least one stage")
         check(
             len(self.hidden) == len(self.stream),
             f"model.hidden={self.hidden}: must have a list per stage of model.stream={self.stream}",
         )
         check(all(self.hidden), f"model.hidden={self.hidden}: each stage must have at least one block")
-        check_choice("activation", self.activation, ACTIVATIONS)
-        check_choice("norm", self.norm, ("none", "batch"))
 
-    def build(self, spec: Ends) -> GrowableModel:
+    def make(self, ends: Ends) -> GrowableModel:
         from grow_cli.models.modules.resnet import ResNet18
 
-        _, height, width = image_shape(self.name, spec)
+        _, height, width = image_shape(self.name, ends)
         halvings = min(height, width).bit_length() - 1
         if len(self.stream) > halvings:
             fewer = f"give model.stream and model.hidden at most {halvings} stages" if halvings else "use model=mlp"
@@ -57,4 +55,4 @@ class ResNet18Option(ModelOption):
                 f"model.stream={self.stream}: {len(self.stream)} stages each halve the image, and one of "
                 f"{height} x {width} pixels can be halved {halvings} times: {fewer}"
             )
-        return ResNet18(self, spec)
+        return ResNet18(ends, **self.keywords)

@@ -46,3 +46,28 @@ class Snapshot:
         optimizer.load_state_dict(deepcopy(self.optimizer))
         for group, kept in zip(optimizer.param_groups, settings, strict=True):
             group.update(kept)
+
+
+@dataclass
+class Undo:
+    """What growth may be taken back to, and what it must have bettered when the trigger fires again."""
+
+    snapshot: Snapshot
+    method: dict[str, Any]
+    """The method's state."""
+    event: int
+    """The number of the growth event that followed."""
+    units: int
+    """That it added."""
+    score: float
+    """On validation, before: accuracy, or R²."""
+    batch_size: int
+
+    def state_dict(self) -> dict[str, Any]:
+        """Plain data and tensors, for a checkpoint."""
+        return vars(self) | {"snapshot": vars(self.snapshot)}
+
+    @classmethod
+    def from_state(cls, state: dict[str, Any]) -> Undo:
+        """The inverse of `state_dict`."""
+        return cls(**(state | {"snapshot": Snapshot(**state["snapshot"])}))

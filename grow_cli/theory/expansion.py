@@ -9,6 +9,8 @@ the largest, so that neither dead inputs nor redundant units need any damping.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
@@ -183,3 +185,22 @@ def _checked(proposed: Tensor, n: int) -> Tensor:
             f"proposed activations have shape {tuple(proposed.shape)}: (n, q) or (b, n, q) with n={n} needed"
         )
     return double(proposed)
+
+
+@dataclass(frozen=True)
+class Scored:
+    """What a proposal would add to the score of its place."""
+
+    gain: float
+    """Δη', as a fraction of λ."""
+    score: float
+    """η_c, as a fraction of λ."""
+
+    @property
+    def ratio(self) -> float:
+        """Δη'/η_c."""
+        return self.gain / max(self.score, 1e-12)  # a net at rest has the score 0, and JSON no infinity
+
+    def qualifies(self, tau: float, alpha: float) -> bool:
+        """Whether it is to be added: the thresholds of SENN, section 3.4."""
+        return self.ratio > tau - 1 and self.gain > alpha

@@ -189,12 +189,7 @@ def coefficients(
     most recent velocity that moved along it. Modes below some 1e-6 of the largest drown in the round-off of K
     and do not count; float32 snapshots seldom hold any that are not rounding themselves.
     """
-    gains = {"beta0": beta0, "gamma0": gamma0, "eta0": eta0, "tau_crit": tau_crit, "kappa_crit": kappa_crit}
-    for name, value in (gains | ({} if eta_max is None else {"eta_max": eta_max})).items():
-        check(math.isfinite(value) and value >= 0, f"{name} is {value}: give a finite number, 0 or above")
-    check(rank >= 1, f"rank is {rank}: project on 1 or more singular modes")
-    check(escape_modes >= 1, f"escape_modes is {escape_modes}: escape along 1 or more singular modes")
-    check(step_scale in ("absolute", "velocity"), f"step_scale is {step_scale!r}: choose absolute or velocity")
+    _check_settings(rank, escape_modes, step_scale, beta0, gamma0, eta0, tau_crit, kappa_crit, eta_max)
     K = _checked(K)
     metrics = metrics_from_gram(K, eps)
     count = len(K)  # S - 1 velocities
@@ -236,6 +231,18 @@ def coefficients(
         escape=escape,
         singular_values=eigenvalues.sqrt(),
     )
+
+
+def _check_settings(rank: int, escape_modes: int, step_scale: str, *gains: float | None) -> None:
+    """ValueError for one that `coefficients` cannot take; the gains are β0, γ0, η0, tau_crit, kappa_crit and eta_max."""
+    names = ("beta0", "gamma0", "eta0", "tau_crit", "kappa_crit", "eta_max")
+    for name, value in zip(names, gains, strict=True):
+        unbounded = name == "eta_max" and value is None
+        fits = unbounded or (value is not None and math.isfinite(value) and value >= 0)
+        check(fits, f"{name} is {value}: give a finite number, 0 or above")
+    check(rank >= 1, f"rank is {rank}: project on 1 or more singular modes")
+    check(escape_modes >= 1, f"escape_modes is {escape_modes}: escape along 1 or more singular modes")
+    check(step_scale in ("absolute", "velocity"), f"step_scale is {step_scale!r}: choose absolute or velocity")
 
 
 def chunk_columns(matrix: Tensor) -> int:

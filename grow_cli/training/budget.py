@@ -3,17 +3,45 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from grow_cli.config import Evaluate, Stop
+from grow_cli.records.words import counted
 
 if TYPE_CHECKING:
-    from grow_cli.training.state import Progress
+    from grow_cli.moment import Progress
 
 # Steps: what the rounding of an anchor that lies between two epochs may not add to a run.
 _ROUNDING = 1e-6
+
+
+# rule → how it is told
+_TOLD: dict[str, Callable[[Any], str]] = {
+    "epochs": lambda n: counted(n, "epoch"),
+    "steps": lambda n: counted(n, "step"),
+    "seconds": lambda n: f"{n:g} seconds",
+    "flops": lambda n: f"{n:.3g} FLOPs",
+    "parameters": lambda n: counted(n, "parameter"),
+    "growth_events": lambda n: counted(n, "growth event"),
+    "plateau": lambda n: f"{counted(n, 'evaluation')} without a better validation loss",
+    "val_score": lambda n: f"a validation score of {n:g}",
+    "train_score": lambda n: f"a training score of {n:g}",
+}
+
+
+@dataclass(frozen=True)
+class Ended:
+    """Why a run ended: the key of `Stop` that held, and its value."""
+
+    rule: str
+    value: float
+
+    def __str__(self) -> str:
+        """`30 epochs`."""
+        return _TOLD[self.rule](self.value)
 
 
 @dataclass(frozen=True)
@@ -67,25 +95,23 @@ class Budget:
         by_time = 0.0 if stop.seconds is None else seconds / stop.seconds
         return min(1.0, max((step + self._offset) / self._steps_of_epochs, by_steps, by_time, by_flops))
 
-    def ended(self, progress: Progress, parameters: int) -> str | None:
+    def ended(self, progress: Progress, parameters: int) -> Ended | None:
         """The rule that ends the run now, or None."""
         stop = self.stop
-        if progress.step >= self._steps_by_epochs:
-            return f"{stop.epochs} epochs"
-        if stop.steps is not None and progress.step >= stop.steps:
-            return f"{stop.steps} steps"
-        if stop.seconds is not None and progress.seconds >= stop.seconds:
-            return f"{stop.seconds:g} seconds"
-        if stop.flops is not None and progress.flops >= stop.flops:
-            return f"{stop.flops:.3g} FLOPs"
-        if stop.parameters is not None and parameters >= stop.parameters:
-            return f"{stop.parameters} parameters"
-        if stop.growth_events is not None and progress.events >= stop.growth_events:
-            return f"{stop.growth_events} growth events"
-        if stop.plateau is not None and progress.evaluations_without_gain >= stop.plateau:
-            return f"{stop.plateau} evaluations without a better validation loss"
-        if stop.val_score is not None and progress.best_val_score >= stop.val_score:
-            return f"a validation score of {stop.val_score:g}"
-        if stop.train_score is not None and progress.train_score >= stop.train_score:
-            return f"a training score of {stop.train_score:g}"
-        return None
+        held: dict[str, bool] = {
+            "epochs": progress.step >= self._steps_by_epochs,
+            "steps": _reached(progress.step, stop.steps),
+            "seconds": _reached(progress.seconds, stop.seconds),
+            "flops": _reached(progress.flops, stop.flops),
+            "parameters": _reached(parameters, stop.parameters),
+            "growth_events": _reached(progress.events, stop.growth_events),
+            "plateau": _reached(progress.evaluations_without_gain, stop.plateau),
+            "val_score": _reached(progress.best_val_score, stop.val_score),
+            "train_score": _reached(progress.train_score, stop.train_score),
+        }
+        rule = next((rule for rule, holds in held.items() if holds), None)
+        return None if rule is None else Ended(rule, getattr(stop, rule))
+
+
+def _reached(value: float, limit: float | None) -> bool:
+    return limit is not None and value >= limit

@@ -14,67 +14,63 @@ import torch
 import grow_cli
 from grow_cli.errors import UserError
 from grow_cli.files import sync, write_atomically
-from grow_cli.training.rollback import Undo
+from grow_cli.surgery.undo import Undo
 
 if TYPE_CHECKING:
-    from grow_cli.methods.base import Method
-    from grow_cli.training.gathering import Gathered
-    from grow_cli.training.state import Run
-    from grow_cli.triggers.base import Trigger
+    from grow_cli.training.metrics import Gathered
+    from grow_cli.training.session import Session
 
 FORMAT = 1
 """Raised when what a checkpoint holds changes its meaning."""
 
 
-def capture(run: Run, method: Method, trigger: Trigger, gathered: Gathered) -> dict[str, Any]:
+def capture(session: Session, gathered: Gathered) -> dict[str, Any]:
     """Everything from which the run continues to the last bit: plain data and tensors."""
+    return _net(session) | {
+        "version": grow_cli.__version__,
+        "inputs": session.data.inputs(),
+        "measured": session.measured,
+        "undo": None if session.undo is None else session.undo.state_dict(),
+        "history": None if session.history is None else session.history.state_dict(),
+        **{name: part.state_dict() for name, part in _parts(session, gathered).items()},
+    }
+
+
+def _net(session: Session) -> dict[str, Any]:
     return {
         "format": FORMAT,
-        "version": grow_cli.__version__,
-        "architecture": run.model.architecture(),
-        "model": run.model.state_dict(),
-        "inputs": run.data.inputs(),
-        "optimizer": run.optimizer.state_dict(),
-        "method": method.state_dict(),
-        "trigger": trigger.state_dict(),
-        "batches": run.batches.state_dict(),
-        "streams": run.streams.state_dict(),
-        "gathered": gathered.state_dict(),
-        "progress": run.progress.state_dict(),
-        "measured": run.measured,
-        "undo": None if run.undo is None else run.undo.state_dict(),
-        "history": None if run.history is None else run.history.state_dict(),
+        "architecture": session.model.architecture(),
+        "model": session.model.state_dict(),
     }
 
 
-def save_net(folder: Path, run: Run, event: int) -> None:
+def _parts(session: Session, gathered: Gathered) -> dict[str, Any]:
+    """Those with a state of their own, in the order in which it is given back: nothing may draw after the streams."""
+    names = ("optimizer", "method", "trigger", "batches", "progress", "streams")
+    return {"gathered": gathered} | {name: getattr(session, name) for name in names}
+
+
+def save_net(folder: Path, session: Session, event: int) -> None:
     """The net alone, as it is before the event of this number: architecture, weights and step."""
     folder.mkdir(exist_ok=True)
-    state = {
-        "format": FORMAT,
-        "architecture": run.model.architecture(),
-        "model": run.model.state_dict(),
-        "step": run.progress.step,
-    }
+    state = _net(session) | {"step": session.progress.step}
     write_atomically(folder / f"before-{event}.pt", lambda temporary: torch.save(state, temporary))
 
 
-def restore(state: dict[str, Any], run: Run, method: Method, trigger: Trigger, gathered: Gathered) -> None:
-    """The inverse of `capture`, on a run whose model was rebuilt from the checkpoint's architecture."""
-    run.model.load_state_dict(state["model"])
-    run.optimizer.load_state_dict(state["optimizer"])
-    method.load_state_dict(state["method"])
-    trigger.load_state_dict(state["trigger"])
-    run.batches.load_state_dict(state["batches"])
-    gathered.load_state_dict(state["gathered"])
-    run.progress.load_state_dict(state["progress"])
-    run.measured = state["measured"]
+def restore(state: dict[str, Any], session: Session, gathered: Gathered) -> None:
+    """The inverse of `capture`, on a session whose model was rebuilt from the checkpoint's architecture."""
+    session.model.load_state_dict(state["model"])
+    session.measured = state["measured"]
     undo = state.get("undo")  # absent in older checkpoints
-    run.undo = None if undo is None else Undo.from_state(undo)
-    if run.history is not None:
-        run.history.watch(dict(method.frontier(run.model).named_parameters()))
-        run.history.load_state_dict(state["history"])
-    run.streams.load_state_dict(state["streams"])  # last: nothing may draw after it
+    session.undo = None if undo is None else Undo.from_state(undo)
+    parts = _parts(session, gathered)
+    streams = parts.pop("streams")
+    for name, part in parts.items():
+        part.load_state_dict(state[name])
+    if session.history is not None:
+        session.history.watch(dict(session.method.frontier(session.model).named_parameters()))
+        session.history.load_state_dict(state["history"])
+    streams.load_state_dict(state["streams"])
 
 
 def save(folder: Path, state: dict[str, Any], *, best: bool) -> None:

@@ -8,8 +8,9 @@ import torch
 from torch import nn
 
 from grow_cli.surgery.measure import evaluation_mode
-from grow_cli.training.gathering import score, score_name, score_sums
-from grow_cli.training.step import autocast, loss_function
+from grow_cli.tasks import TASKS
+from grow_cli.training.metrics import sums_dtype
+from grow_cli.training.step import autocast
 
 if TYPE_CHECKING:
     from grow_cli.config import Config
@@ -19,28 +20,28 @@ if TYPE_CHECKING:
 def evaluate(
     model: nn.Module, data: Data, split: Split, *, batch_size: int, precision: str = "fp32"
 ) -> tuple[float, float]:
-    """(mean loss without label smoothing, accuracy or R²) on a whole split; one read from the device."""
-    task = data.spec.task
-    loss_of = loss_function(task, 0.0)
+    """(mean loss without label smoothing, score) on a whole split; one read from the device."""
+    task = TASKS[data.spec.task]
+    loss_of = task.loss()
     device = split.x.device
-    dtype = torch.float32 if device.type == "mps" else torch.float64
+    dtype = sums_dtype(device)
     sums = torch.zeros(4, dtype=dtype, device=device)
     loss = torch.zeros((), dtype=dtype, device=device)
     with evaluation_mode(model), autocast(device, precision):
         for x, y in zip(split.x.split(batch_size), split.y.split(batch_size), strict=True):
             outputs = model(data.prepare(x)).float()
             loss += loss_of(outputs, y).to(dtype) * len(y)
-            sums += score_sums(outputs, y, task, dtype)
+            sums += task.sums(outputs, y, dtype)
     total, *scored = torch.cat([loss[None], sums]).tolist()
-    return total / max(1, len(split.y)), score(scored, task)
+    return total / max(1, len(split.y)), task.value(scored)
 
 
 def measure_split(name: str, model: nn.Module, data: Data, config: Config) -> dict[str, float]:
-    """`<name>_loss` and `<name>_accuracy` or `<name>_r2` of the split `train`, `val` or `test`."""
+    """`<name>_loss` and `<name>_<score>` of the split `train`, `val` or `test`."""
     loss, scored = evaluate(
         model, data, getattr(data, name), batch_size=config.evaluate.batch_size, precision=config.precision
     )
-    return {f"{name}_loss": loss, f"{name}_{score_name(data.spec.task)}": scored}
+    return {f"{name}_loss": loss, TASKS[data.spec.task].column(name): scored}
 
 
 def measure_splits(model: nn.Module, data: Data, config: Config) -> dict[str, float]:

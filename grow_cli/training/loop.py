@@ -7,53 +7,51 @@ import time
 from typing import Any
 
 from grow_cli.errors import Interrupted, TrainingFailed
-from grow_cli.methods.base import Method
-from grow_cli.recording.display import Display
-from grow_cli.recording.folder import RunFolder
-from grow_cli.recording.loggers import Logger
+from grow_cli.loggers.base import Logger
+from grow_cli.records.events import GrowthEvent
+from grow_cli.records.folder import RunFolder
+from grow_cli.records.words import widths_text
 from grow_cli.training import checkpoint
-from grow_cli.training.budget import Budget
+from grow_cli.training.budget import Budget, Ended
 from grow_cli.training.device import synchronize
+from grow_cli.training.display import Display
 from grow_cli.training.evaluation import measure_split
-from grow_cli.training.gathering import Gathered, score_name
-from grow_cli.training.growth import count_parameters, grow, growth_closed, model_flops, widths_text
-from grow_cli.training.rollback import Undo, roll_back, score
-from grow_cli.training.state import Run
-from grow_cli.training.step import make_measuring_step, products_so_far, training_passes
-from grow_cli.triggers.base import Trigger
+from grow_cli.training.event import grow, growth_closed
+from grow_cli.training.metrics import Gathered
+from grow_cli.training.rollback import roll_back, undo_of
+from grow_cli.training.session import Session, count_parameters
+from grow_cli.training.step import make_measuring_step, make_step, products_so_far, training_passes
 
 
 class Loop:
-    """Trains a run to its end. Everything that must survive a kill is in `Run` and in the parts' own states."""
+    """Trains a session to its end."""
 
-    def __init__(
-        self, run: Run, method: Method, trigger: Trigger, folder: RunFolder, display: Display, logger: Logger
-    ) -> None:
-        self.run, self.method, self.trigger = run, method, trigger
+    def __init__(self, session: Session, folder: RunFolder, display: Display, logger: Logger) -> None:
+        self.session, self.method, self.trigger = session, session.method, session.trigger
         self.folder, self.display, self.logger = folder, display, logger
-        self.gathered = Gathered(run.data.spec.task, run.device)
+        self.gathered = Gathered(session.task, session.device)
         self.grown_since_evaluation = False
         self._batch_size_changed()
         self._model_changed()
 
     def watch_frontier(self) -> None:
         """Begin an empty history of the present frontier."""
-        if self.run.history is not None:
-            self.run.history.watch(dict(self.method.frontier(self.run.model).named_parameters()))
-            self.run.progress.snapshots = 0
+        if self.session.history is not None:
+            self.session.history.watch(dict(self.method.frontier(self.session.model).named_parameters()))
+            self.session.progress.snapshots = 0
             self._snapshot()
 
     def restore(self, state: dict[str, Any]) -> None:
         """Continue from a checkpoint."""
-        checkpoint.restore(state, self.run, self.method, self.trigger, self.gathered)
-        self.method.keep(self.run, self.folder.path)
+        checkpoint.restore(state, self.session, self.gathered)
+        self.method.keep(self.session.moment(), self.folder.path)
         self._batch_size_changed()
         self._model_changed()
 
-    def train(self) -> str:
+    def train(self) -> Ended:
         """Train until a stop rule holds; says which. Interrupted and TrainingFailed come out as exceptions."""
-        progress = self.run.progress
-        self.display.start(self.budget.steps, self.trigger.thresholds)
+        progress = self.session.progress
+        self.display.start(self.budget.steps, self.thresholds)
         if progress.step == 0:
             self.save(best=False)
         while True:
@@ -69,20 +67,25 @@ class Loop:
 
     def train_until_next_evaluation(self) -> None:
         """Train up to the next evaluation, and evaluate."""
-        self._train_until(self.budget.next_evaluation(self.run.progress.step, self.run.config.evaluate))
+        self._train_until(self.budget.next_evaluation(self.session.progress.step, self.session.config.evaluate))
         self._evaluate()
 
     def _train_until(self, end: int) -> None:
-        run, progress, budget, config = self.run, self.run.progress, self.budget, self.run.config
+        session, progress, budget, config = self.session, self.session.progress, self.budget, self.session.config
         end = int(min(end, budget.steps))
-        batches, groups, history, gathered = run.batches, run.optimizer.param_groups, run.history, self.gathered
+        batches, groups, history, gathered = (
+            session.batches,
+            session.optimizer.param_groups,
+            session.history,
+            self.gathered,
+        )
         snapshot_every = config.trajectory.every if history is not None else 0
         smoothing = history is not None and config.trajectory.smoothing > 0
         factor, until, base_lr = config.schedule.factor, config.growth.until, config.optimizer.lr
-        step_once, display, interrupted = self._step, self.display, run.interrupted
+        step_once, display, interrupted = self._step, self.display, session.interrupted
         seconds_left = math.inf if config.stop.seconds is None else config.stop.seconds - progress.seconds
         flops_limit, flops = config.stop.flops, 0
-        products = products_so_far(run)
+        products = products_so_far(session)
         earlier, step, lr = progress.seconds, progress.step, -1.0
         begun = time.perf_counter()
         while step < end:
@@ -108,7 +111,7 @@ class Loop:
             if snapshot_every and step % snapshot_every == 0:
                 self._snapshot()
             display.step(step)
-        synchronize(run.device)
+        synchronize(session.device)
         taken = step - progress.step
         progress.flops += self._flops_of(taken, products)
         progress.step = step
@@ -121,42 +124,47 @@ class Loop:
             self.save(best=False)
             raise Interrupted(signal_number)
 
+    @property
+    def thresholds(self) -> dict[str, float]:
+        """The trigger's, now."""
+        return self.trigger.thresholds(self.session.moment())
+
     def _used(self) -> float:
-        progress = self.run.progress
+        progress = self.session.progress
         return self.budget.used(progress.step, progress.seconds, progress.flops)
 
     def _flops_of(self, steps: int, products: int) -> int:
         """Of so many steps on the present net, before which the optimizer had made `products`."""
-        passes = training_passes(self.run, steps, products) if self.method.trains_by_gradient else steps
-        return passes * self.flops * self.run.batches.batch_size
+        passes = training_passes(self.session, steps, products) if self.method.trains_by_gradient else steps
+        return passes * self.flops * self.session.batches.batch_size
 
     def _snapshot(self) -> None:
-        run, progress = self.run, self.run.progress
-        assert run.history is not None
-        run.history.append(progress.snapshots)
+        session, progress = self.session, self.session.progress
+        assert session.history is not None
+        session.history.append(progress.snapshots)
         progress.snapshots += 1
-        spent = 2 * len(run.history) * self.frontier_parameters
+        spent = 2 * len(session.history) * self.frontier_parameters
         progress.flops += spent
         progress.growth_flops += spent
 
     def _evaluate(self) -> None:
         """Measure, ask the trigger, write the row, decide about growth, save."""
-        run, progress, config = self.run, self.run.progress, self.run.config
+        session, progress, config = self.session, self.session.progress, self.session.config
         progress.evaluations += 1
         trained = not self.gathered.empty
         self.grown_since_evaluation = False
-        measured = self.gathered.read() | measure_split("val", run.model, run.data, config)
+        measured = self.gathered.read() | measure_split("val", session.model, session.data, config)
         if config.evaluate.test_every is not None:
             due = progress.evaluations % config.evaluate.test_every == 0
-            nothing = {"test_loss": math.nan, f"test_{score_name(run.data.spec.task)}": math.nan}
-            measured |= measure_split("test", run.model, run.data, config) if due else nothing
+            nothing = {"test_loss": math.nan, session.task.column("test"): math.nan}
+            measured |= measure_split("test", session.model, session.data, config) if due else nothing
         if config.stop.train_score is not None:  # train_accuracy was gathered while the net changed
             measured |= self._whole_training_split(measured)
-        run.measured = measured
-        run.closed = growth_closed(run, self.method, self._used(), self.parameters)
+        session.measured = measured
+        session.closed = growth_closed(session, self._used())
         finite = math.isfinite(measured["val_loss"]) and (math.isfinite(measured["train_loss"]) or not trained)
-        verdict = self.trigger.update(run) if finite else None
-        readings = dict.fromkeys(self.trigger.readings, math.nan) | (verdict.readings if verdict else {})
+        verdict = self.trigger.update(session.moment()) if finite else None
+        readings = dict.fromkeys(self.trigger.readings, math.nan) | dict(verdict.readings if verdict else {})
         row = {
             "step": progress.step,
             "epoch": round(progress.epoch, 6),
@@ -165,15 +173,15 @@ class Loop:
             "growth_seconds": progress.growth_seconds,
             "flops": progress.flops,
             "parameters": self.parameters,
-            "widths": widths_text(run.model),
-            "lr": run.optimizer.param_groups[0]["lr"],
-            "batch_size": run.batches.batch_size,
+            "widths": widths_text(session.model.widths()),
+            "lr": session.optimizer.param_groups[0]["lr"],
+            "batch_size": session.batches.batch_size,
             **measured,
             **{f"trigger/{name}": value for name, value in readings.items()},
         }
         self.folder.append_metrics(row)
         self.logger.metrics(row)
-        self.display.evaluation(row, self.trigger.thresholds, run.closed)
+        self.display.evaluation(row, self.thresholds, session.closed)
         if verdict is None:
             raise TrainingFailed(
                 f"the loss is no longer finite at step {progress.step:,} (training {measured['train_loss']}, validation "
@@ -181,25 +189,25 @@ class Loop:
                 f"checkpoint is kept"
             )
         better = self._note_best(measured)
-        progress.readings = verdict.readings
-        if verdict.fires and run.closed and run.undo is not None and score(run) > run.undo.score:
-            run.undo = None  # the last growth has helped, and nothing will be asked of it again
-        progress.growth_pending = verdict.fires and (not run.closed or run.undo is not None)
+        progress.readings = dict(verdict.readings)
+        if verdict.fires and session.closed and session.undo is not None and session.score > session.undo.score:
+            session.undo = None  # the last growth has helped, and nothing will be asked of it again
+        progress.growth_pending = verdict.fires and (not session.closed or session.undo is not None)
         if better or progress.growth_pending or progress.evaluations % config.checkpoint.every == 0:
             self.save(best=better)
 
     def _whole_training_split(self, measured: dict[str, float]) -> dict[str, float]:
-        """`whole_train_loss` and `whole_train_accuracy` (`_r2`), by the net as it is; noted for `stop.train_score`."""
-        run, scored = self.run, score_name(self.run.data.spec.task)
-        name = "val" if run.data.val is run.data.train else "train"
-        found = measured if name == "val" else measure_split(name, run.model, run.data, run.config)
-        run.progress.train_score = found[f"{name}_{scored}"]
-        return {f"whole_train_{key}": found[f"{name}_{key}"] for key in ("loss", scored)}
+        """`whole_train_loss` and `whole_train_<score>`, by the net as it is; noted for `stop.train_score`."""
+        session, task = self.session, self.session.task
+        name = "val" if session.data.val is session.data.train else "train"
+        found = measured if name == "val" else measure_split(name, session.model, session.data, session.config)
+        session.progress.train_score = task.direction * found[task.column(name)]
+        return {f"whole_train_{key}": found[f"{name}_{key}"] for key in ("loss", task.score)}
 
     def _note_best(self, measured: dict[str, float]) -> bool:
         """Whether this is the best validation so far: by accuracy, ties by the loss; for regression by R²."""
-        progress = self.run.progress
-        scored = score(self.run)
+        progress = self.session.progress
+        scored = self.session.score
         better = (scored, -measured["val_loss"]) > (progress.best_val_score, -progress.loss_at_best)
         if better:
             progress.best_val_score, progress.loss_at_best = scored, measured["val_loss"]
@@ -210,79 +218,72 @@ class Loop:
         return better
 
     def _grow(self) -> None:
-        run, progress = self.run, self.run.progress
+        session, progress = self.session, self.session.progress
         self.display.growing()
-        when = {"step": progress.step, "epoch": round(progress.epoch, 6)}
-        batch_size = run.batches.batch_size
-        if run.config.checkpoint.events:
-            checkpoint.save_net(self.folder.checkpoints, run, progress.firings + 1)
-        rolled_back = run.undo is not None and score(run) <= run.undo.score
+        batch_size = session.batches.batch_size
+        if session.config.checkpoint.events:
+            checkpoint.save_net(self.folder.checkpoints, session, progress.firings + 1)
+        rolled_back = session.undo is not None and session.score <= session.undo.score
         event = self._undone() if rolled_back else self._grown()
-        if run.batches.batch_size != batch_size:
+        event.step, event.epoch = progress.step, round(progress.epoch, 6)
+        event.method, event.trigger = session.config.method.name, session.config.trigger.name
+        event.readings = progress.readings
+        if session.batches.batch_size != batch_size:
             progress.anchor_step, progress.anchor_epoch = progress.step, progress.epoch
             self._batch_size_changed()
         progress.growth_pending = False
         progress.firings += 1
-        if event["proposals"] or rolled_back:  # a best update alone changes the net, too
+        if event.proposals or rolled_back:  # a best update alone changes the net, too
             self.grown_since_evaluation = True
             self._model_changed()
             self.watch_frontier()
-        if event["units_added"] > 0:
+        if event.units_added > 0:
             progress.events += 1
             progress.evaluations_without_gain = 0  # a grown net gets its evaluations
-            if run.config.schedule.restart:
+            if session.config.schedule.restart:
                 progress.restarted_at = self._used()
                 progress.restart_step = progress.step
-        self.trigger.reset(run)
-        event = {
-            "event": progress.firings,
-            **when,
-            "seconds": progress.seconds,
-            "method": run.config.method.name,
-            "trigger": run.config.trigger.name,
-            "readings": progress.readings,
-            **event,
-        }
-        self.method.keep(run, self.folder.path)
-        self.folder.append_growth(event)
-        self.logger.growth(event)
+        self.trigger.reset(session.moment())
+        event.event, event.seconds = progress.firings, progress.seconds
+        self.method.keep(session.moment(), self.folder.path)
+        self.folder.append_growth(event.to_json())
+        self.logger.growth(event.to_json())
         self.display.growth(event, self.budget.steps)
 
-    def _grown(self) -> dict[str, Any]:
-        run = self.run
-        undo = Undo.take(run, self.method) if run.config.growth.rollback else None
-        event = grow(run, self.method)
+    def _grown(self) -> GrowthEvent:
+        session = self.session
+        undo = undo_of(session) if session.config.growth.rollback else None
+        event = grow(session)
         if undo is not None:
-            undo.units = event["units_added"]
-            run.undo = undo if event["proposals"] else None
+            undo.units = event.units_added
+            session.undo = undo if event.proposals else None
         return event
 
-    def _undone(self) -> dict[str, Any]:
-        run = self.run
-        assert run.undo is not None
-        undo, run.undo = run.undo, None
-        return roll_back(run, self.method, undo)
+    def _undone(self) -> GrowthEvent:
+        undo, self.session.undo = self.session.undo, None
+        assert undo is not None
+        return roll_back(self.session, undo)
 
     def _batch_size_changed(self) -> None:
         """What follows from the number of steps in an epoch."""
-        run, progress = self.run, self.run.progress
-        per_epoch = run.batches.steps_per_epoch
-        self.budget = Budget(run.config.stop, per_epoch, progress.anchor_step, progress.anchor_epoch)
+        session, progress = self.session, self.session.progress
+        per_epoch = session.batches.steps_per_epoch
+        self.budget = Budget(session.config.stop, per_epoch, progress.anchor_step, progress.anchor_epoch)
 
     def _model_changed(self) -> None:
         """What is derived from the model and costs too much to derive at every step."""
-        run = self.run
-        self._step = run.train_step() if self.method.trains_by_gradient else make_measuring_step(run)
-        self.flops = model_flops(run)
-        self.parameters = count_parameters(run.model)
-        frontier = self.method.frontier(run.model) if run.history is not None else None
+        session = self.session
+        self._step = (make_step if self.method.trains_by_gradient else make_measuring_step)(session)
+        self.flops = session.flops
+        self.parameters = session.parameters
+        frontier = self.method.frontier(session.model) if session.history is not None else None
         self.frontier_parameters = 0 if frontier is None else count_parameters(frontier)
 
     def save(self, *, best: bool) -> None:
         """A checkpoint."""
         checkpoint.save(
             self.folder.checkpoints,
-            checkpoint.capture(self.run, self.method, self.trigger, self.gathered),
+            checkpoint.capture(self.session, self.gathered),
             best=best,
         )
 
@@ -290,5 +291,5 @@ class Loop:
         """Give terminal and files back."""
         self.display.stop()
         self.logger.close()
-        if self.run.history is not None:
-            self.run.history.close()
+        if self.session.history is not None:
+            self.session.history.close()

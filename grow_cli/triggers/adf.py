@@ -3,88 +3,55 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from grow_cli.errors import check
+from grow_cli.keys import key
 from grow_cli.registry import option
-from grow_cli.triggers.base import Trigger, TriggerOption, Verdict
+from grow_cli.triggers.base import Trigger, Verdict
 
 if TYPE_CHECKING:
     from grow_cli.config import Config
-    from grow_cli.training.state import Run
-
-
-class Adf(Trigger):
-    """Fires when the last `window` training losses are stationary and the last is the least of them."""
-
-    readings = ("adf_pvalue", "adf_slope_pvalue", "adf_minimum")
-
-    def __init__(self, option: AdfOption) -> None:
-        super().__init__()
-        self.option = option
-        self.thresholds = {"adf_pvalue": option.level}
-        self._losses: list[float] = []
-
-    def update(self, run: Run) -> Verdict:
-        from grow_cli.theory.stationarity import stationarity
-
-        option, loss = self.option, run.measured["train_loss"]
-        if math.isnan(loss):  # nothing was trained since the last evaluation
-            return Verdict(False, dict.fromkeys(self.readings, math.nan))
-        self._losses = [*self._losses, loss][-option.window :]
-        found = stationarity(
-            self._losses,
-            option.window,
-            level=option.level,
-            tolerance=option.tolerance,
-            require_flat=option.require_flat,
-            maxlag=option.maxlag,
-            autolag=option.autolag,
-        )
-        minimum = math.nan if math.isnan(found.pvalue) else float(found.is_minimum)
-        return Verdict(
-            found.converged, dict(zip(self.readings, (found.pvalue, found.slope_pvalue, minimum), strict=True))
-        )
-
-    def reset(self, run: Run) -> None:
-        self._losses = []
-
-    def state_dict(self) -> dict[str, Any]:
-        return {"losses": self._losses}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        self._losses = list(state["losses"])
+    from grow_cli.moment import Moment
 
 
 @option("trigger", "adf")
 @dataclass
-class AdfOption(TriggerOption):
-    """The Augmented Dickey-Fuller test on the training loss, a value per evaluation (the paper: per epoch)."""
+class Adf(Trigger):
+    """Fires when the last `window` training losses are stationary and the last is the least of them.
 
-    window: int = 20
+    The Augmented Dickey-Fuller test on the training loss, a value per evaluation (the paper: per epoch).
+    """
+
+    window: int = key(20, at_least=8, unit="evaluations", why="a test for stationarity needs them")
     """Losses tested; none is older than the last growth."""
-    level: float = 0.05
+    level: float = key(0.05, above=0, below=1)
     """p below which the loss is called stationary."""
-    tolerance: float = 1.0
+    tolerance: float = key(1.0, at_least=0)
     """How far above the window's minimum the last loss may be, in the window's standard deviations; 0: the paper's."""
     require_flat: bool = True
     """Also ask that the loss is not significantly falling, which the test does not see; false: the paper's."""
-    maxlag: int = 0
+    maxlag: int = key(0, at_least=0)
     """Lagged differences in the test; with `autolag` the most that are tried."""
-    autolag: str | None = None
+    autolag: str | None = key(None, one_of=("AIC", "BIC", "t-stat"), null="for maxlag itself")
     """Choose the number of lags by `AIC`, `BIC` or `t-stat`; null: it is `maxlag`."""
 
+    @dataclass
+    class State:
+        losses: list[float] = field(default_factory=list)
+
+    @property
+    def readings(self) -> tuple[str, ...]:
+        return ("adf_pvalue", "adf_slope_pvalue", "adf_minimum")
+
+    def thresholds(self, now: Moment) -> dict[str, float]:
+        return {"adf_pvalue": self.level}
+
     def __post_init__(self) -> None:
-        check(self.window >= 8, f"trigger.window={self.window}: a test for stationarity needs 8 evaluations or more")
-        check(0 < self.level < 1, f"trigger.level={self.level:g}: must be above 0 and below 1")
-        check(self.tolerance >= 0, f"trigger.tolerance={self.tolerance:g}: must be 0 or more")
+        super().__post_init__()
         most = self.window // 2 - 2
-        check(0 <= self.maxlag <= most, f"trigger.maxlag={self.maxlag}: must be from 0 to {most} with this window")
-        check(
-            self.autolag in (None, "AIC", "BIC", "t-stat"),
-            f"trigger.autolag={self.autolag}: must be AIC, BIC, t-stat or null",
-        )
+        check(self.maxlag <= most, f"trigger.maxlag={self.maxlag}: must be from 0 to {most} with this window")
 
     def check_run(self, config: Config) -> list[str]:
         stop, evaluate = config.stop, config.evaluate
@@ -97,5 +64,22 @@ class AdfOption(TriggerOption):
             f"{asked:.0f} (growth.until={config.growth.until:g}): evaluate more often (evaluate.every), or train longer"
         ]
 
-    def build(self) -> Trigger:
-        return Adf(self)
+    def update(self, now: Moment) -> Verdict:
+        from grow_cli.theory.stationarity import stationarity
+
+        loss = now.measured["train_loss"]
+        if math.isnan(loss):  # nothing was trained since the last evaluation
+            return Verdict(False, dict.fromkeys(self.readings, math.nan))
+        losses = self.state.losses = [*self.state.losses, loss][-self.window :]
+        found = stationarity(
+            losses,
+            self.window,
+            level=self.level,
+            tolerance=self.tolerance,
+            require_flat=self.require_flat,
+            maxlag=self.maxlag,
+            autolag=self.autolag,
+        )
+        minimum = math.nan if math.isnan(found.pvalue) else float(found.is_minimum)
+        readings = zip(self.readings, (found.pvalue, found.slope_pvalue, minimum), strict=True)
+        return Verdict(found.converged, dict(readings))

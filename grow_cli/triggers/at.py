@@ -2,57 +2,41 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from grow_cli.errors import UserError, check
+from grow_cli.keys import key
 from grow_cli.registry import option
-from grow_cli.triggers.base import Trigger, TriggerOption, Verdict
+from grow_cli.triggers.base import Trigger, Verdict
 
 if TYPE_CHECKING:
     from grow_cli.config import Config
-    from grow_cli.training.state import Run
-
-
-class At(Trigger):
-    """Fires at the first evaluation at or after each of the steps."""
-
-    readings = ("steps_until",)
-
-    def __init__(self, steps: list[int]) -> None:
-        super().__init__()
-        self.steps, self.thresholds = steps, {"steps_until": 0.0}
-        self._fired = 0
-
-    def update(self, run: Run) -> Verdict:
-        if self._fired == len(self.steps):
-            return Verdict(False)
-        until = self.steps[self._fired] - run.progress.step
-        return Verdict(until <= 0, {"steps_until": float(until)})
-
-    def reset(self, run: Run) -> None:
-        self._fired += 1
-
-    def state_dict(self) -> dict[str, Any]:
-        return {"fired": self._fired}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        self._fired = state["fired"]
+    from grow_cli.moment import Moment
 
 
 @option("trigger", "at")
 @dataclass
-class AtOption(TriggerOption):
-    """Read at evaluations: a step between two of them fires at the later one."""
+class At(Trigger):
+    """Fires at the first evaluation at or after each of the steps."""
 
-    steps: list[int] = field(default_factory=list)
+    steps: list[int] = key(make=list, at_least=1)
     """In ascending order."""
 
+    @dataclass
+    class State:
+        fired: int = 0
+
+    @property
+    def readings(self) -> tuple[str, ...]:
+        return ("steps_until",)
+
+    def thresholds(self, now: Moment) -> dict[str, float]:
+        return {"steps_until": 0.0}
+
     def __post_init__(self) -> None:
-        check(
-            all(step >= 1 for step in self.steps) and self.steps == sorted(self.steps),
-            f"trigger.steps={self.steps}: steps of 1 or more, in ascending order",
-        )
+        super().__post_init__()
+        check(self.steps == sorted(self.steps), f"trigger.steps={self.steps}: must be in ascending order")
 
     def check_run(self, config: Config) -> list[str]:
         if not self.steps:
@@ -68,5 +52,11 @@ class AtOption(TriggerOption):
             f"{config.stop.steps} steps end before: give growth.until=1, or fewer steps"
         ]
 
-    def build(self) -> Trigger:
-        return At(self.steps)
+    def update(self, now: Moment) -> Verdict:
+        if self.state.fired == len(self.steps):
+            return Verdict(False)
+        until = self.steps[self.state.fired] - now.progress.step
+        return Verdict(until <= 0, {"steps_until": float(until)})
+
+    def reset(self, now: Moment) -> None:
+        self.state.fired += 1

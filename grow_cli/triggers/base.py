@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
-from grow_cli.registry import Option
+from grow_cli.registry import Part
 
 if TYPE_CHECKING:
-    from grow_cli.training.state import Run
+    from grow_cli.moment import Moment
 
 
 @dataclass(frozen=True)
@@ -16,46 +17,34 @@ class Verdict:
     """What a trigger says at an evaluation."""
 
     fires: bool
-    readings: dict[str, float] = field(default_factory=dict)
+    readings: Mapping[str, float] = field(default_factory=dict)
     """Name → value, logged as `trigger/<name>`; NaN where there is nothing to read yet."""
 
 
-class Trigger:
-    """Asked at every evaluation; `reset` after growth."""
+@dataclass
+class Trigger(Part):
+    """Base of every trigger: asked at every evaluation; its state is a new one after growth."""
 
-    readings: tuple[str, ...] = ()
-    """The names of the readings: the columns of metrics.csv are known from the start."""
-    thresholds: dict[str, float]
-    """Reading → value at which it counts as stagnation, for the display and the growth log."""
+    group_name: ClassVar[str] = "trigger"
 
-    def __init__(self) -> None:
-        self.thresholds = {}
+    @property
+    def needs_trajectory(self) -> bool:
+        """Whether the frontier's history must be recorded."""
+        return False
 
-    def update(self, run: Run) -> Verdict:
-        """The verdict now. Called once per evaluation: may count."""
-        raise NotImplementedError
+    @property
+    def readings(self) -> tuple[str, ...]:
+        """The names of the readings: the columns of metrics.csv are known from the start."""
+        return ()
 
-    def reset(self, run: Run) -> None:
-        """Forget what was counted: the net has just grown."""
-
-    def state_dict(self) -> dict[str, Any]:
-        """Plain data that `load_state_dict` continues from."""
+    def thresholds(self, now: Moment) -> dict[str, float]:
+        """Reading → value at which it counts as stagnation, for the display and the summary."""
         return {}
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue from `state_dict`."""
-
-
-@dataclass
-class TriggerOption(Option):
-    """Base of every trigger's schema."""
-
-    needs_trajectory: ClassVar[bool] = False
-
-    def uses_trajectory(self) -> bool:
-        """Whether the frontier's history must be recorded."""
-        return self.needs_trajectory
-
-    def build(self) -> Trigger:
-        """The trigger."""
+    def update(self, now: Moment) -> Verdict:
+        """The verdict now. Called once per evaluation: may count, in `self.state`."""
         raise NotImplementedError
+
+    def reset(self, now: Moment) -> None:
+        """Forget what was counted: growth has just been tried."""
+        self.state = self.State()

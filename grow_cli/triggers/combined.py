@@ -2,85 +2,97 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+import copy
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Self
 
 from grow_cli.errors import UserError
+from grow_cli.keys import key
 from grow_cli.registry import option
-from grow_cli.triggers.base import Trigger, TriggerOption, Verdict
+from grow_cli.triggers.base import Trigger, Verdict
 
 if TYPE_CHECKING:
     from grow_cli.config import Config
-    from grow_cli.training.state import Run
-
-
-class Combined(Trigger):
-    """Asks every part at every evaluation, so that each keeps counting."""
-
-    def __init__(self, parts: dict[str, Trigger], rule: Callable[[Iterable[bool]], bool]) -> None:
-        super().__init__()
-        self.parts, self.rule = parts, rule
-        self.readings = tuple(dict.fromkeys(name for part in parts.values() for name in part.readings))
-
-    def update(self, run: Run) -> Verdict:
-        verdicts = [part.update(run) for part in self.parts.values()]
-        readings: dict[str, float] = {}
-        for part, verdict in zip(self.parts.values(), verdicts, strict=True):
-            readings |= verdict.readings
-            self.thresholds |= part.thresholds
-        return Verdict(self.rule(verdict.fires for verdict in verdicts), readings)
-
-    def reset(self, run: Run) -> None:
-        for part in self.parts.values():
-            part.reset(run)
-
-    def state_dict(self) -> dict[str, Any]:
-        return {name: part.state_dict() for name, part in self.parts.items()}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        for name, part in self.parts.items():
-            part.load_state_dict(state[name])
+    from grow_cli.moment import Moment
 
 
 @dataclass
-class CombinedOption(TriggerOption):
-    """Base of `any` and `all`."""
+class Combined(Trigger):
+    """Asks every part at every evaluation, so that each keeps counting. The parts keep the state."""
 
-    of: dict[str, Any] = field(default_factory=dict)
+    @staticmethod
+    def rule(fire: Iterable[bool]) -> bool:
+        """Whether the whole fires, from whether each part does."""
+        raise NotImplementedError
+
+    of: dict[str, Any] = key(make=dict)
     """Name → trigger; add one with `+trigger@trigger.of.NAME=OPTION`, drop one with `~trigger.of.NAME`."""
 
-    def uses_trajectory(self) -> bool:
-        return any(isinstance(part, TriggerOption) and part.uses_trajectory() for part in self.of.values())
-
-    def check_run(self, config: Config) -> list[str]:
-        return [s for part in self.of.values() if isinstance(part, TriggerOption) for s in part.check_run(config)]
-
-    def _parts(self) -> dict[str, Trigger]:
+    @property
+    def parts(self) -> list[Trigger]:
+        """UserError where there is none, or what is given is none."""
         if not self.of:
             raise UserError(f"trigger={self.name} has no triggers: add one with +trigger@trigger.of.NAME=OPTION")
         for name, part in self.of.items():
-            if not isinstance(part, TriggerOption):
+            if not isinstance(part, Trigger):
                 raise UserError(
                     f"trigger.of.{name}={part} is no trigger: add one with +trigger@trigger.of.{name}=OPTION, and drop one "
                     "with ~trigger.of.NAME"
                 )
-        return {name: part.build() for name, part in self.of.items()}
+        return list(self.of.values())
+
+    def begin(self) -> Self:
+        combined = copy.copy(self)
+        combined.of = {name: part.begin() for name, part in zip(self.of, self.parts, strict=True)}
+        return combined
+
+    @property
+    def needs_trajectory(self) -> bool:
+        return any(part.needs_trajectory for part in self.parts)
+
+    @property
+    def readings(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(name for part in self.parts for name in part.readings))
+
+    def thresholds(self, now: Moment) -> dict[str, float]:
+        return {name: value for part in self.parts for name, value in part.thresholds(now).items()}
+
+    def check_run(self, config: Config) -> list[str]:
+        return [sentence for part in self.parts for sentence in part.check_run(config)]
+
+    def update(self, now: Moment) -> Verdict:
+        verdicts = [part.update(now) for part in self.parts]
+        readings = {name: value for verdict in verdicts for name, value in verdict.readings.items()}
+        return Verdict(self.rule(verdict.fires for verdict in verdicts), readings)
+
+    def reset(self, now: Moment) -> None:
+        for part in self.parts:
+            part.reset(now)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {name: part.state_dict() for name, part in self.of.items()}
+
+    def load_state_dict(self, saved: dict[str, Any]) -> None:
+        for name, part in self.of.items():
+            part.load_state_dict(saved[name])
 
 
 @option("trigger", "any")
 @dataclass
-class AnyOption(CombinedOption):
+class Any_(Combined):
     """Fires when at least one of its triggers fires."""
 
-    def build(self) -> Trigger:
-        return Combined(self._parts(), any)
+    @staticmethod
+    def rule(fire: Iterable[bool]) -> bool:
+        return any(fire)
 
 
 @option("trigger", "all")
 @dataclass
-class AllOption(CombinedOption):
+class All(Combined):
     """Fires when all of its triggers fire at the same evaluation."""
 
-    def build(self) -> Trigger:
-        return Combined(self._parts(), all)
+    @staticmethod
+    def rule(fire: Iterable[bool]) -> bool:
+        return all(fire)

@@ -4,71 +4,42 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from grow_cli.errors import check
+from grow_cli.keys import key
 from grow_cli.registry import option
-from grow_cli.triggers.base import Trigger, TriggerOption, Verdict
+from grow_cli.triggers.base import Trigger, Verdict
 
 if TYPE_CHECKING:
     from grow_cli.config import Config
-    from grow_cli.training.state import Run
+    from grow_cli.moment import Moment
 
-
-class Every(Trigger):
-    """Fires at the first evaluation at which `every` units have passed since the start or the last firing."""
-
-    def __init__(self, every: float, unit: str) -> None:
-        super().__init__()
-        self.every, self.unit = every, unit
-        self.readings = (f"{unit}_since",)
-        self.thresholds = {f"{unit}_since": every}
-        self._last = 0.0
-
-    def update(self, run: Run) -> Verdict:
-        since = self._now(run) - self._last
-        early = self._rounded_away(run) if self.unit == "epochs" else 1e-9 * self.every
-        return Verdict(since >= self.every - early, {f"{self.unit}_since": since})
-
-    def _rounded_away(self, run: Run) -> float:
-        """Epochs by which an evaluation that is meant to come after `every` of them comes before that.
-
-        Evaluations lie on whole steps: the distance between two may be up to half a step too short.
-        """
-        evaluate, epoch = run.config.evaluate, run.batches.steps_per_epoch
-        distance = evaluate.distance(epoch)
-        lost = max(0, distance - evaluate.steps(epoch))
-        evaluations = math.ceil(self.every * epoch / distance - 1e-6)
-        return (min(evaluations * lost, distance / 2) + 1e-6) / epoch
-
-    def reset(self, run: Run) -> None:
-        self._last = self._now(run)
-
-    def _now(self, run: Run) -> float:
-        return float(getattr(run.progress, {"steps": "step", "epochs": "epoch", "seconds": "seconds"}[self.unit]))
-
-    def state_dict(self) -> dict[str, Any]:
-        return {"last": self._last}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        self._last = state["last"]
+# unit → the field of `Progress` that counts it
+_COUNTED = {"steps": "step", "epochs": "epoch", "seconds": "seconds"}
 
 
 @option("trigger", "every")
 @dataclass
-class EveryOption(TriggerOption):
-    """Read at evaluations: an interval is as long as the next multiple of the distance between them."""
+class Every(Trigger):
+    """Fires at the first evaluation at which `every` units have passed since the start or the last firing.
 
-    every: float = 10
-    unit: str = "epochs"
+    An interval is as long as the next multiple of the distance between evaluations.
+    """
+
+    every: float = key(10, above=0)
+    unit: str = key("epochs", one_of=tuple(_COUNTED))
     """`steps`, `epochs` or `seconds`."""
 
-    def __post_init__(self) -> None:
-        check(self.every > 0, f"trigger.every={self.every}: must be above 0")
-        check(
-            self.unit in ("steps", "epochs", "seconds"),
-            f"trigger.unit={self.unit}: must be steps, epochs or seconds",
-        )
+    @dataclass
+    class State:
+        last: float = 0.0
+
+    @property
+    def readings(self) -> tuple[str, ...]:
+        return (f"{self.unit}_since",)
+
+    def thresholds(self, now: Moment) -> dict[str, float]:
+        return {f"{self.unit}_since": self.every}
 
     def check_run(self, config: Config) -> list[str]:
         evaluate = config.evaluate
@@ -82,5 +53,24 @@ class EveryOption(TriggerOption):
             f"read at evaluations only (evaluate.every={evaluate.every:g})"
         ]
 
-    def build(self) -> Trigger:
-        return Every(self.every, self.unit)
+    def update(self, now: Moment) -> Verdict:
+        since = self._count(now) - self.state.last
+        early = self._rounded_away(now) if self.unit == "epochs" else 1e-9 * self.every
+        return Verdict(since >= self.every - early, {f"{self.unit}_since": since})
+
+    def _rounded_away(self, now: Moment) -> float:
+        """Epochs by which an evaluation that is meant to come after `every` of them comes before that.
+
+        Evaluations lie on whole steps: the distance between two may be up to half a step too short.
+        """
+        evaluate, epoch = now.config.evaluate, now.steps_per_epoch
+        distance = evaluate.distance(epoch)
+        lost = max(0, distance - evaluate.steps(epoch))
+        evaluations = math.ceil(self.every * epoch / distance - 1e-6)
+        return (min(evaluations * lost, distance / 2) + 1e-6) / epoch
+
+    def reset(self, now: Moment) -> None:
+        self.state.last = self._count(now)
+
+    def _count(self, now: Moment) -> float:
+        return float(getattr(now.progress, _COUNTED[self.unit]))

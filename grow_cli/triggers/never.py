@@ -6,23 +6,16 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from grow_cli.registry import option
-from grow_cli.triggers.base import Trigger, TriggerOption, Verdict
+from grow_cli.triggers.base import Trigger, Verdict
 
 if TYPE_CHECKING:
-    from grow_cli.training.state import Run
-
-
-class Never(Trigger):
-    """Never fires."""
-
-    def update(self, run: Run) -> Verdict:
-        return Verdict(False)
+    from grow_cli.moment import Moment
 
 
 @option("trigger", "never")
 @dataclass
-class NeverOption(TriggerOption):
-    """No keys."""
+class Never(Trigger):
+    """Never fires."""
 
-    def build(self) -> Trigger:
-        return Never()
+    def update(self, now: Moment) -> Verdict:
+        return Verdict(False)

@@ -18,12 +18,12 @@ from torch import nn
 
 from grow_cli.analysis.export import FORMATS, export, place, write
 from grow_cli.analysis.export_code import as_code
-from grow_cli.commands.runs import with_overrides
+from grow_cli.commands.overrides import with_overrides
 from grow_cli.config import build
 from grow_cli.errors import UserError
 from grow_cli.models.mlp import MLPOption
 from grow_cli.models.modules.network import GrowableModel
-from grow_cli.recording.folder import RunFolder
+from grow_cli.records.folder import RunFolder
 
 __all__ = ["one_thread"]
 

@@ -22,12 +22,12 @@ from grow_cli.analysis.pictures import AGAINST, PICTURES
 from grow_cli.analysis.plot import event_costs
 from grow_cli.analysis.score import added, best_ratios, eta_readings, thresholds
 from grow_cli.commands.completion import candidates
-from grow_cli.commands.runs import with_overrides
+from grow_cli.commands.overrides import with_overrides
 from grow_cli.commands.train import compose
 from grow_cli.models.base import rebuild
 from grow_cli.models.modules.plain import MLP
-from grow_cli.recording.ending import growth_events
-from grow_cli.recording.folder import RunFolder
+from grow_cli.records.events import GrowthEvent, growth_events
+from grow_cli.records.folder import RunFolder
 from grow_cli.theory.expansion import expansion_gain_bound, expansion_score
 
 SENN = (
@@ -111,7 +111,7 @@ def test_runs_are_drawn_against_what_they_cost(grow: Callable, runs: Path, tmp_p
 def test_an_event_stands_where_its_evaluation_does() -> None:
     metrics = pd.DataFrame({"step": [10, 20, 30, 30], "epoch": [1.0, 2.0, 3.0, 3.0], "seconds": [1.0, 5.0, 6.0, 9.0]})
     metrics["flops"] = [100, 200, 900, 9000]  # the last event ended the run and was evaluated after
-    events = [{"step": 20}, {"step": 30}]
+    events = [GrowthEvent(step=20), GrowthEvent(step=30)]
     found = {against: event_costs(metrics, events, against) for against in AGAINST}
     assert found == {"steps": [20, 30], "epochs": [2, 3], "seconds": [5, 6], "flops": [200, 900]}
 
@@ -133,21 +133,22 @@ def test_help_and_completion_know_the_pictures(grow: Callable) -> None:
 
 def test_the_curves_are_each_visits_best_ratio_of_a_kind(runs: Path) -> None:
     lines = [json.loads(line) for line in (runs / "moons/growth.jsonl").read_text().splitlines()]
+    events = growth_events(RunFolder(runs / "moons"))
     for kind in ("width", "depth"):
         visits = [(e["step"], [c["ratio"] for c in e["details"]["candidates"] if c["kind"] == kind]) for e in lines]
         literal = [(step, max(found)) for step, found in visits if found]
-        assert list(zip(*best_ratios(lines, kind), strict=True)) == literal
-    assert len(best_ratios(lines, "depth")[0]) == len(lines) > len(best_ratios(lines, "width")[0])
+        assert list(zip(*best_ratios(events, kind), strict=True)) == literal
+    assert len(best_ratios(events, "depth")[0]) == len(lines) > len(best_ratios(events, "width")[0])
 
 
 def test_visits_that_added_nothing_count_and_infinite_ratios_are_left_out() -> None:
-    def event(step: int, *found: tuple[str, float | None]) -> dict:
-        return {"step": step, "units_added": 0, "details": {"candidates": [{"kind": k, "ratio": r} for k, r in found]}}
+    def event(step: int, *found: tuple[str, float | None]) -> GrowthEvent:
+        return GrowthEvent(step=step, details={"candidates": [{"kind": k, "ratio": r} for k, r in found]})
 
     events = [event(1, ("width", 0.1), ("width", 0.4), ("depth", 9.0)), event(2, ("width", None)), event(3)]
     assert best_ratios(events, "width") == ([1], [0.4])
     assert best_ratios(events, "depth") == ([1], [9.0])
-    assert best_ratios([{"step": 1, "details": {"reason": "another method"}}], "width") == ([], [])
+    assert best_ratios([GrowthEvent(step=1, details={"reason": "another method"})], "width") == ([], [])
 
 
 @pytest.mark.parametrize(
@@ -162,7 +163,8 @@ def test_visits_that_added_nothing_count_and_infinite_ratios_are_left_out() -> N
 )
 def test_an_events_label_says_what_was_added(before: str, after: str, units: int, kinds: list, words: str) -> None:
     details = {"proposals": [{"kind": kind} for kind in kinds]} if kinds else {}
-    assert added({"widths_before": before, "widths_after": after, "units_added": units, "details": details}) == words
+    event = GrowthEvent(widths_before=before, widths_after=after, units_added=units, details=details)
+    assert added(event) == words
 
 
 def test_widths_that_would_not_fit_are_cut_short() -> None:
@@ -200,11 +202,11 @@ def test_the_score_of_another_method_is_what_the_trigger_read(grow: Callable, tm
 
 def test_a_phase_ends_before_each_event_that_added_something_and_with_the_run(runs: Path) -> None:
     folder = RunFolder(runs / "moons")
-    grown = [e for e in growth_events(folder) if e["units_added"]]
+    grown = [e for e in growth_events(folder) if e.units_added]
     phases = load_phases(folder)
-    assert [p.step for p in phases] == [*(e["step"] for e in grown), 140]
+    assert [p.step for p in phases] == [*(e.step for e in grown), 140]
     widths = ["-".join(map(str, p.model.widths())) for p in phases]
-    assert widths == [*(e["widths_before"] for e in grown), grown[-1]["widths_after"]]
+    assert widths == [*(e.widths_before for e in grown), grown[-1].widths_after]
     assert phases[0].title.endswith("no hidden layer")
     assert phases[-1].title == f"step 140, widths {short(widths[-1])}"
     last = torch.load(folder.checkpoints / "last.pt", weights_only=True)
@@ -358,7 +360,7 @@ def test_a_run_that_does_not_fit_is_told_why_and_nothing_is_written(grow: Callab
         assert grow("train", "method=static", "model=mlp", *asked.split(), *plain).code == 0
     damaged = tmp_path / "damaged"
     shutil.copytree(runs / "moons", damaged)
-    grown = next(e["event"] for e in growth_events(RunFolder(damaged)) if e["units_added"])
+    grown = next(e.event for e in growth_events(RunFolder(damaged)) if e.units_added)
     first = damaged / f"checkpoints/before-{grown}.pt"
     first.write_bytes(first.read_bytes()[:100])
     young = tmp_path / "young"

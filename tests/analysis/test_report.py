@@ -18,12 +18,12 @@ import pytest
 from grow_cli.analysis.report.charts import scale
 from grow_cli.analysis.report.events import hover, stages
 from grow_cli.analysis.report.own import own_charts, own_html
-from grow_cli.analysis.report.reading import AXES, read_run
+from grow_cli.analysis.report.reading import COLUMNS, read_run
 from grow_cli.analysis.report.run import architecture, curves, reading_charts, run_page
 from grow_cli.analysis.report.sweep import average, sweep_page
 from grow_cli.analysis.runs import read_records
-from grow_cli.recording.ending import growth_events
-from grow_cli.recording.folder import RunFolder
+from grow_cli.records.events import growth_events
+from grow_cli.records.folder import RunFolder
 
 QUICK = "subset=300 batch_size=32 stop.epochs=20 evaluate.every=25 evaluate.unit=steps progress=off".split()
 SOON = "trigger=every trigger.every=50 trigger.unit=steps growth.max_events=2".split()
@@ -98,7 +98,7 @@ def test_the_page_holds_metrics_csv_on_every_axis(runs: Path, grow: Callable[...
     assert len(drawn) == len(columns)
     for column in columns:
         assert any(same(trace["y"], metrics[column].tolist()) for trace in drawn), column
-    for axis in AXES:
+    for axis in COLUMNS:
         for x in chart["axes"][axis]["x"][: len(drawn)]:
             assert x == metrics[axis].tolist()
     read = [c for c in metrics if c.startswith("trigger/")]
@@ -120,24 +120,24 @@ def test_plotly_knows_every_key_of_every_chart(trained: Path) -> None:
 def test_an_event_stands_at_the_evaluation_that_it_followed_on_every_axis(trained: Path) -> None:
     run = read_run(RunFolder(trained / "width"))
     rows = run.metrics.set_index("step")
-    for axis in AXES:
-        expected = [event["step"] if axis == "step" else rows[axis][event["step"]] for event in run.events]
+    for axis in COLUMNS:
+        expected = [event.step if axis == "step" else rows[axis][event.step] for event in run.events]
         assert run.places(axis) == expected
         chart = curves(run).axes[axis]
-        grown = [x for x, event in zip(expected, run.events, strict=True) if event["units_added"]]
+        grown = [x for x, event in zip(expected, run.events, strict=True) if event.units_added]
         assert chart["x"][-1] == expected
         assert chart["lines"] == grown
     assert len(set(run.places("parameters"))) > 1
 
 
 def test_hover_text_has_widths_units_losses_and_readings(trained: Path) -> None:
-    event = next(e for e in growth_events(RunFolder(trained / "width")) if e["units_added"])
+    event = next(e for e in growth_events(RunFolder(trained / "width")) if e.units_added)
     text = hover(event)
     for part in (
-        f"widths {event['widths_before']} → {event['widths_after']}",
-        f"+{event['units_added']} units (width), hidden 1",
-        f"{event['parameters_before']:,} → {event['parameters_after']:,}",
-        f"{event['loss_before']:.4g} → {event['loss_after']:.4g} → {event['loss_settled']:.4g}",
+        f"widths {event.widths_before} → {event.widths_after}",
+        f"+{event.units_added} units (width), hidden 1",
+        f"{event.parameters_before:,} → {event.parameters_after:,}",
+        f"{event.loss_before:.4g} → {event.loss_after:.4g} → {event.loss_settled:.4g}",
         "steps_since 50",
     ):
         assert part in text
@@ -162,7 +162,7 @@ def test_rollbacks_and_firings_that_added_nothing_look_different(runs: Path) -> 
     assert "no eigenvalue" in marks["text"][1]
     first = run.events[0]
     assert [s[3] for s in stages(run)] == [
-        [int(w) for w in first[key].split("-")] for key in ("widths_before", "widths_after", "widths_before")
+        [int(w) for w in getattr(first, key).split("-")] for key in ("widths_before", "widths_after", "widths_before")
     ]
 
 
@@ -192,11 +192,11 @@ def test_what_the_method_logged_is_drawn(trained: Path) -> None:
     assert set(found["mistakes"]) == {"mistakes", "phases"}
     assert not found["linear"]
     events = growth_events(RunFolder(trained / "width"))
-    entries = [p for event in events for p in event["details"].get("proposals", [])]
+    entries = [p for event in events for p in event.details.get("proposals", [])]
     traces = {trace["name"]: trace for trace in found["width"]["spectra-eigenvalues"].data}
     assert traces["added as units"]["y"] == [v for p in entries for v in p["eigenvalues"][: p["units"]] if v > 0]
     event = growth_events(RunFolder(trained / "depth"))[0]
-    tensors = event["details"]["proposals"][0]["tensors"].values()
+    tensors = event.details["proposals"][0]["tensors"].values()
     assert found["depth"]["coefficients"].data[0]["y"][: len(tensors)] == [t["beta"] for t in tensors]
 
 

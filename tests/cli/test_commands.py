@@ -15,9 +15,9 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from grow_cli.analysis.summary import _nothing_grew
 from grow_cli.commands.completion import candidates
 from grow_cli.commands.train import slug
-from grow_cli.recording.ending import _nothing_grew
 
 COLUMNS = (
     "step epoch samples seconds growth_seconds flops parameters widths lr batch_size "
@@ -255,18 +255,18 @@ def test_after_a_dash_nothing_but_options_is_offered(line: str) -> None:
 @pytest.mark.parametrize(
     ("trigger", "ended", "told"),
     [
-        ("adf", "a validation score of 0.9", "at its score before the trigger fired"),
-        ("adf", "5 epochs", "use trigger=every"),
-        ("every", "5 epochs", "trigger.every less"),
+        ("adf", "val_score", "at its score before the trigger fired"),
+        ("adf", "epochs", "use trigger=every"),
+        ("every", "epochs", "trigger.every less"),
     ],
 )
 def test_a_run_in_which_nothing_grew_says_what_would_help(trigger: str, ended: str, told: str) -> None:
-    assert told in _nothing_grew({"trigger": trigger, "ended_by": ended})
+    assert told in _nothing_grew({"trigger": trigger, "ended": {"rule": ended, "value": 1}})
 
 
 def test_folder_names_of_sweeps_are_safe() -> None:
-    assert "/" not in slug("data_dir=/a/b,seed=1")
-    assert len(slug("x=" + "ü" * 400).encode()) < 255
+    assert "/" not in slug(["dataset.path=/a/b", "seed=1"])
+    assert len(slug(["x=" + "ü" * 400]).encode()) < 255
     assert slug("") == "defaults"
     assert slug("seed=1") != slug("seed=2")
     assert slug("x=" + "a" * 400) != slug("x=" + "a" * 401)

@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 
 from grow_cli.controls import KINDS, NotPossible, control_config, equal_sizes
-from grow_cli.recording.folder import RunFolder
+from grow_cli.records.folder import RunFolder
 
 # a run of every kind of growth, seconds each; what the folder is called → overrides
 RUNS = {

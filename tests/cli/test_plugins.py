@@ -13,22 +13,26 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 PLUGIN = '''
 from dataclasses import dataclass
 from grow_cli.registry import option
-from grow_cli.triggers.base import Trigger, TriggerOption, Verdict
-
-class Thrice(Trigger):
-    readings = ("asked",)
-    asked = 0
-    def update(self, run):
-        self.asked += 1
-        return Verdict(self.asked % 3 == 0, {"asked": self.asked})
+from grow_cli.triggers.base import Trigger, Verdict
 
 @option("trigger", "thrice")
 @dataclass
-class ThriceOption(TriggerOption):
+class Thrice(Trigger):
     """Every third evaluation."""
     loudness: int = 1
-    def build(self):
-        return Thrice()
+
+    @dataclass
+    class State:
+        asked: int = 0
+
+    readings = ("asked",)
+
+    def update(self, now):
+        self.state.asked += 1
+        return Verdict(self.state.asked % 3 == 0, {"asked": self.state.asked})
+
+    def reset(self, now):
+        pass
 '''
 YAML = "# Grow at every third evaluation\ndefaults:\n  - /schema/trigger/thrice@_here_\n  - _self_\n"
 

@@ -197,7 +197,7 @@ def test_an_interrupted_growth_leaves_the_summary_of_what_was_saved(
 def test_a_refused_second_run_takes_nothing_from_the_first(
     grow: Callable, small: tuple[str, ...], tmp_path: Path
 ) -> None:
-    from grow_cli.recording.folder import RunFolder
+    from grow_cli.records.folder import RunFolder
 
     first = RunFolder(tmp_path / "r")
     first.create({"config": {"seed": 1}})  # it is loading data now: no metrics, no checkpoint yet
@@ -275,7 +275,7 @@ def test_resume_changes_nothing_but_where_things_are(grow: Callable, small: tupl
 
 
 def test_two_processes_cannot_write_one_run(grow: Callable, small: tuple[str, ...], tmp_path: Path) -> None:
-    from grow_cli.recording.folder import RunFolder
+    from grow_cli.records.folder import RunFolder
 
     assert grow("train", *small, "run_dir=r", "stop.epochs=2").code == 0
     (tmp_path / "r/summary.json").unlink()

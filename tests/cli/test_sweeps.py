@@ -14,9 +14,9 @@ import pandas as pd
 import pytest
 import torch
 
-from grow_cli.commands import sweeping
+from grow_cli.commands import sweep as sweeping
 from grow_cli.commands.train import _job, compose
-from grow_cli.recording.folder import RunFolder
+from grow_cli.records.folder import RunFolder
 from grow_cli.training.interrupts import Interrupts
 
 REPOSITORY = Path(__file__).resolve().parents[2]

@@ -9,13 +9,13 @@ import torch
 from growing_nets import NETS, run_of, spec
 from torch import Tensor
 
-from grow_cli.methods.expanding.candidates import Candidates, NewLayer, NewUnits
-from grow_cli.methods.expanding.readings import FullReading, place_of, take_readings
-from grow_cli.methods.expanding.visit import _candidates
+from grow_cli.methods.senn.candidates import Candidates, NewLayer, NewUnits
+from grow_cli.methods.senn.visit import _candidates
 from grow_cli.models.base import ModelOption
 from grow_cli.models.cnn import CNNOption
 from grow_cli.models.mlp import MLPOption
 from grow_cli.models.modules.network import GrowableModel
+from grow_cli.scoring import FullReading, place_of, take_readings
 from grow_cli.surgery.apply import apply
 
 CHAINS: dict[str, tuple[ModelOption, tuple[int, ...]]] = {
@@ -24,7 +24,7 @@ CHAINS: dict[str, tuple[ModelOption, tuple[int, ...]]] = {
     "mlp linear": (MLPOption(hidden=[], activation="rational"), (3,)),
     "mlp without bias": (MLPOption(hidden=[4, 3], activation="rational", bias=False), (5,)),
     "cnn": (CNNOption(channels=[[2, 3], [2]], hidden=[4], activation="rational", pool="avg"), (1, 8, 8)),
-    "cnn gap": (CNNOption(channels=[[3]], activation="rational", pool="avg", head="gap"), (2, 6, 6)),
+    "cnn gap": (CNNOption(channels=[[3]], activation="rational", pool="avg", head="gap", hidden=[]), (2, 6, 6)),
 }
 
 

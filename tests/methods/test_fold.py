@@ -12,11 +12,12 @@ import numpy as np
 import pytest
 import torch
 
-from grow_cli.methods.folding.clusters import cluster
-from grow_cli.methods.folding.mistakes import judge
-from grow_cli.methods.folding.placing import Placing
+from grow_cli.methods.fold.clusters import cluster
+from grow_cli.methods.fold.mistakes import judge
+from grow_cli.methods.fold.placement import Placement
 from grow_cli.theory.folding import fold_regularization
-from grow_cli.training.growth import grow as grow_once
+from grow_cli.training.event import grow as grow_once
+from grow_cli.training.step import make_step
 
 PLANE = ("dataset=sines", "model=mlp", "model.hidden=[3]", "subset=null", "optimizer=adam", "optimizer.lr=1e-2")
 
@@ -28,14 +29,14 @@ def fold(make: Any, *overrides: str) -> Any:
 
 
 def train(loop: Any, steps: int) -> None:
-    step = loop.run.train_step()
+    step = make_step(loop.session)
     for _ in range(steps):
-        step(*loop.run.batches.next())
+        step(*loop.session.batches.next())
 
 
 def grow_one(loop: Any) -> dict[str, Any]:
-    event = grow_once(loop.run, loop.method)
-    loop.run.progress.firings += 1  # as the loop does
+    event = grow_once(loop.session).to_json()
+    loop.session.progress.firings += 1  # as the loop does
     return event
 
 
@@ -43,33 +44,33 @@ def test_a_new_neuron_folds_on_the_boundary_and_its_hyperplane_passes_through_th
     loop = fold(make, *PLANE)
     train(loop, 100)
     event = grow_one(loop)
-    known = loop.method.grown[0]
-    linear = loop.run.model.hidden[0].linear
+    known = loop.method.state.grown[0]
+    linear = loop.session.model.hidden[0].linear
     assert event["units_added"] == 1
     assert known.unit == 3
     with torch.no_grad():
-        outputs = loop.run.model(known.x_fold[None])[0]
+        outputs = loop.session.model(known.x_fold[None])[0]
         height = linear.weight[3] @ known.x_fold + linear.bias[3]
     assert abs(float(outputs[known.predicted] - outputs[known.true])) < 1e-4
     assert abs(float(height)) < 1e-5
     torch.testing.assert_close(linear.weight[3].norm(), linear.weight[:3].norm(dim=1).mean())
-    head = loop.run.model.head.weight
+    head = loop.session.model.head.weight
     torch.testing.assert_close(head[:, 3], head[:, :3].mean().expand(2))
 
 
 def test_the_mistake_is_one_and_its_cluster_holds_only_mistakes(make: Any) -> None:
     loop = fold(make, "subset=600", "model.hidden=[4]")
     train(loop, 60)
-    judged = judge(loop.run, None)
+    judged = judge(loop.session.moment(), None)
     event = grow_one(loop)
-    known = loop.method.grown[0]
+    known = loop.method.state.grown[0]
     assert event["details"]["mistakes"] == int(judged.wrong.sum()) == known.mistakes
     assert judged.wrong[known.members.long()].all()
     assert known.sample == int(known.members[0])
     assert known.predicted == int(judged.outputs[known.sample].argmax())
-    assert known.true == int(loop.run.data.train.y[known.sample])
+    assert known.true == int(loop.session.data.train.y[known.sample])
     assert known.predicted != known.true
-    torch.testing.assert_close(known.x_mistake, loop.run.data.train.x[known.sample])
+    torch.testing.assert_close(known.x_mistake, loop.session.data.train.x[known.sample])
     assert len(known.members) == max(event["details"]["clusters"])
 
 
@@ -77,8 +78,8 @@ def test_the_hyperplane_passes_through_the_mistake_too_and_the_unit_is_active_wh
     loop = fold(make, "subset=600", "model.hidden=[4]")
     train(loop, 60)
     grow_one(loop)
-    known, linear = loop.method.grown[0], loop.run.model.hidden[0].linear
-    cluster_x = loop.run.data.train.x[known.members.long()].flatten(1)
+    known, linear = loop.method.state.grown[0], loop.session.model.hidden[0].linear
+    cluster_x = loop.session.data.train.x[known.members.long()].flatten(1)
     with torch.no_grad():
         heights = torch.cat([known.x_mistake.flatten()[None], cluster_x]) @ linear.weight[-1] + linear.bias[-1]
     assert abs(float(heights[0])) < 1e-4
@@ -93,17 +94,17 @@ def test_every_choice_reaches_the_clustering(option: str, make: Any, monkeypatch
         asked.update(points=points, weights=weights, **how)
         return cluster(points, weights, **how)
 
-    monkeypatch.setattr("grow_cli.methods.folding.clusters.cluster", watched)
+    monkeypatch.setattr("grow_cli.methods.fold.clusters.cluster", watched)
     loop = fold(make, "subset=600", "model.hidden=[4]", option)
     train(loop, 60)
-    judged = judge(loop.run, None)
+    judged = judge(loop.session.moment(), None)
     wrong = judged.wrong
-    x = loop.run.data.train.x[wrong]
+    x = loop.session.data.train.x[wrong]
     assert grow_one(loop)["units_added"] == 1
     expected = x.flatten(1)
     if "feature" in option:
         with torch.no_grad():
-            expected = loop.run.model.hidden[0](expected)[:, :4]
+            expected = loop.session.model.hidden[0](expected)[:, :4]
     np.testing.assert_allclose(asked["points"], expected.numpy()[:, : asked["points"].shape[1]], atol=1e-6)
     assert asked["kind"] == ("hdbscan" if "hdbscan" in option else "kmeans")
     if "severity" in option:
@@ -116,7 +117,7 @@ def test_a_checkpoint_holds_the_mistakes_and_not_the_training_split(make: Any) -
     loop = fold(make, "subset=600", "model.hidden=[4]")
     train(loop, 60)
     grow_one(loop)
-    for known in loop.method.grown:
+    for known in loop.method.state.grown:
         for tensor in (known.x_mistake, known.x_fold, known.members):
             assert tensor.untyped_storage().nbytes() == tensor.numel() * tensor.element_size()
 
@@ -126,21 +127,21 @@ def test_holding_a_fold_leaves_batch_norms_and_random_streams_alone(make: Any) -
     loop = fold(make, *PLANE[:1], *blocks, "subset=null", "method.regularization=0.1")
     train(loop, 60)
     assert grow_one(loop)["units_added"] == 1
-    before = {name: t.clone() for name, t in loop.run.model.named_buffers()}
+    before = {name: t.clone() for name, t in loop.session.model.named_buffers()}
     state = torch.get_rng_state()
-    term = loop.method.regularizer(loop.run)
+    term = loop.method.regularizer(loop.session.moment())
     assert term.requires_grad
-    assert all(torch.equal(t, before[name]) for name, t in loop.run.model.named_buffers())
+    assert all(torch.equal(t, before[name]) for name, t in loop.session.model.named_buffers())
     assert torch.equal(torch.get_rng_state(), state)
-    assert loop.run.model.training
+    assert loop.session.model.training
 
 
 def test_with_squared_error_the_objective_is_algorithm_1s_and_the_ascent_gains(make: Any) -> None:
     loop = fold(make, "dataset=curve", "subset=null", "model=mlp", "model.hidden=[4]", "optimizer=adam")
     train(loop, 200)
-    run, (k, w) = loop.run, (5, torch.tensor([0.7], dtype=torch.float64))
+    run, (k, w) = loop.session, (5, torch.tensor([0.7], dtype=torch.float64))
     torch.manual_seed(0)
-    placing = Placing(run, 0, k)
+    placing = Placement(run.moment(), 0, k)
     x, y = run.data.train.x[:1].double(), run.data.train.y[:1].double()
     x_fold = x[0] + 0.3
     aligned, norm = placing._objective(x, y, x[0], x_fold, x_fold)(w)
@@ -168,11 +169,11 @@ def test_with_squared_error_the_objective_is_algorithm_1s_and_the_ascent_gains(m
 def test_with_cross_entropy_a_new_neuron_leaves_every_probability_as_it_was(make: Any) -> None:
     loop = fold(make, "subset=600", "model.hidden=[4]")
     train(loop, 60)
-    x = loop.run.data.probe(200).x
+    x = loop.session.data.probe(200).x
     with torch.no_grad():
-        before = loop.run.model(x).softmax(1)
+        before = loop.session.model(x).softmax(1)
         grow_one(loop)
-        after = loop.run.model(x)
+        after = loop.session.model(x)
     torch.testing.assert_close(after.softmax(1), before)
 
 
@@ -183,9 +184,9 @@ def test_descent_lowers_the_loss_at_once_and_lets_a_gradient_reach_the_incoming_
         train(loop, 60)
         event = grow_one(loop)
         falls[outgoing] = event["loss_before"] - event["loss_after"]
-        probe = loop.run.data.probe(300)
-        loop.run.loss(loop.run.model(probe.x), probe.y).backward()
-        norms[outgoing] = float(loop.run.model.hidden[0].linear.weight.grad[-1].norm())
+        probe = loop.session.data.probe(300)
+        loop.session.loss(loop.session.model(probe.x), probe.y).backward()
+        norms[outgoing] = float(loop.session.model.hidden[0].linear.weight.grad[-1].norm())
     assert falls["descent"] > 1e-3 > 1e-5 > abs(falls["uniform"])
     assert norms["descent"] > 1e-3 > 1e-6 > norms["uniform"]
 
@@ -194,7 +195,7 @@ def test_several_neurons_come_one_per_cluster_from_the_largest_down(make: Any) -
     loop = fold(make, "subset=600", "model.hidden=[4]", "method.neurons_per_event=3", "method.max_clusters=6")
     train(loop, 40)
     event = grow_one(loop)
-    grown = loop.method.grown
+    grown = loop.method.state.grown
     sizes = [len(known.members) for known in grown]
     assert event["units_added"] == len(grown) == min(3, len(event["details"]["clusters"])) >= 2
     assert sizes == sorted(sizes, reverse=True)
@@ -209,24 +210,25 @@ def test_no_instance_gets_two_neurons(make: Any) -> None:
     train(loop, 30)
     for _ in range(4):
         grow_one(loop)
-    samples = [known.sample for known in loop.method.grown]
+    samples = [known.sample for known in loop.method.state.grown]
     assert len(samples) == len(set(samples)) == 4
 
 
 @pytest.mark.parametrize("held", ["newest", "all", "none"])
 def test_the_loss_holds_the_folds_that_are_to_be_held(held: str, make: Any) -> None:
     loop = fold(make, *PLANE, f"method.regularize={held}", "method.regularization=0.5")
-    run, method = loop.run, loop.method
-    assert method.regularizer(run) is None
+    run, method = loop.session, loop.method
+    assert method.regularizer(run.moment()) is None
     train(loop, 100)
     for _ in range(2):
         grow_one(loop)
         train(loop, 20)
     linear = run.model.hidden[0].linear
     each = [
-        fold_regularization(linear.weight[k.unit], linear.bias[k.unit], k.x_mistake, k.x_fold) for k in method.grown
+        fold_regularization(linear.weight[k.unit], linear.bias[k.unit], k.x_mistake, k.x_fold)
+        for k in method.state.grown
     ]
-    term = method.regularizer(run)
+    term = method.regularizer(run.moment())
     if held == "none":
         assert term is None
     else:
@@ -241,7 +243,7 @@ def test_a_strong_regularizer_keeps_the_fold_where_it_was_put(make: Any) -> None
         train(loop, 100)
         grow_one(loop)
         train(loop, 150)
-        known, linear = loop.method.grown[0], loop.run.model.hidden[0].linear
+        known, linear = loop.method.state.grown[0], loop.session.model.hidden[0].linear
         w, b = linear.weight[known.unit].detach(), linear.bias[known.unit].detach()
         drift[alpha] = float(fold_regularization(w, b, known.x_mistake, known.x_fold))
     assert drift[1] < 0.1 * drift[0]
@@ -250,25 +252,25 @@ def test_a_strong_regularizer_keeps_the_fold_where_it_was_put(make: Any) -> None
 @pytest.mark.parametrize("layer", [1, 2])
 def test_a_deeper_layer_folds_in_its_own_features_as_they_are_now(layer: int, make: Any) -> None:
     loop = fold(make, *PLANE, "model.hidden=[6,4]", f"method.layer={layer}", "method.regularization=0.5")
-    run, method = loop.run, loop.method
+    run, method = loop.session, loop.method
     train(loop, 60)
     grow_one(loop)
     assert run.model.widths() == ([7, 4] if layer == 1 else [6, 5])
-    known = method.grown[0]
+    known = method.state.grown[0]
     train(loop, 30)
     linear = run.model.hidden[layer - 1].linear
     points = torch.stack([known.x_mistake, known.x_fold])
     phi = points if layer == 1 else run.model.hidden[0](points)
     expected = 0.5 * fold_regularization(linear.weight[-1], linear.bias[-1], phi[0], phi[1])
-    torch.testing.assert_close(method.regularizer(run), expected)
+    torch.testing.assert_close(method.regularizer(run.moment()), expected)
 
 
 def test_regression_folds_where_its_residual_is_large(make: Any) -> None:
     loop = fold(make, "dataset=curve", "subset=null", "model=mlp", "model.hidden=[4]", "optimizer=adam")
     train(loop, 200)
-    judged = judge(loop.run, None)
+    judged = judge(loop.session.moment(), None)
     event = grow_one(loop)
-    known = loop.method.grown[0]
+    known = loop.method.state.grown[0]
     assert event["units_added"] == 1
     assert judged.errors[known.sample] > judged.tolerance
     assert known.tolerance == pytest.approx(float(judged.errors.square().mean().sqrt()))
@@ -280,12 +282,12 @@ def test_regression_folds_where_its_residual_is_large(make: Any) -> None:
 def test_what_fold_adds_can_be_scored_and_scoring_leaves_no_trace(make: Any) -> None:
     loop = fold(make, "subset=600", "model.hidden=[4]", "trigger=eta", "trigger.tau=1.0001", "trigger.alpha=0")
     train(loop, 60)
-    scored = loop.run.scored(200)
+    scored = loop.session.score_proposals(200)
     assert len(scored) == 1
     assert scored[0].gain > 0
-    assert loop.method.grown == []
+    assert loop.method.state.grown == []
     grow_one(loop)
-    assert len(loop.method.grown) == 1
+    assert len(loop.method.state.grown) == 1
 
 
 # --- what the folder holds
@@ -390,7 +392,7 @@ def test_explain_says_what_is_missing(grow: Callable, wide: tuple[str, ...]) -> 
 def test_where_no_mistake_is_left_it_says_so_and_training_goes_on(make: Any) -> None:
     loop = fold(make, *PLANE, "model.hidden=[8]", "dataset.noise=0.01", "dataset.samples=60")
     train(loop, 600)
-    assert not judge(loop.run, None).wrong.any()
+    assert not judge(loop.session.moment(), None).wrong.any()
     event = grow_one(loop)
     assert event["units_added"] == 0
     assert event["details"]["reason"] == "no mistake is left on the training split"
@@ -399,7 +401,7 @@ def test_where_no_mistake_is_left_it_says_so_and_training_goes_on(make: Any) -> 
 def test_a_single_mistake_is_a_cluster(make: Any) -> None:
     loop = fold(make, *PLANE, "model.hidden=[8]", "dataset.noise=0.01", "dataset.samples=60")
     train(loop, 600)
-    loop.run.data.train.y[0] = 1 - loop.run.data.train.y[0]
+    loop.session.data.train.y[0] = 1 - loop.session.data.train.y[0]
     event = grow_one(loop)
     assert (event["details"]["mistakes"], event["details"]["clusters"]) == (1, [1])
     assert event["units_added"] == 1
@@ -411,8 +413,8 @@ def test_a_single_mistake_is_a_cluster(make: Any) -> None:
 def test_a_boundary_that_is_not_reached_is_an_ordinary_outcome(make: Any) -> None:
     loop = fold(make, *PLANE)
     with torch.no_grad():  # whatever comes in, class 0
-        loop.run.model.head.weight.zero_()
-        loop.run.model.head.bias.copy_(torch.tensor([1.0, 0.0]))
+        loop.session.model.head.weight.zero_()
+        loop.session.model.head.bias.copy_(torch.tensor([1.0, 0.0]))
     event = grow_one(loop)
     assert event["units_added"] == 0
     assert "not reached" in event["details"]["reason"]
@@ -498,11 +500,11 @@ MISTAKES = {
     "model=vit": ["vectors", "use model=mlp"],
     "model=mlp model.hidden=[]": ["no hidden layer"],
     "model=mlp model.hidden=[4,3] method.layer=3": ["method.layer=3", "1 (hidden 1), 2 (hidden 2)"],
-    "model=mlp model.activation=identity": ["model.activation=identity", "relu"],
+    "model=mlp model.activation=identity": ["Identity", "model.activation=relu"],
     "method.cluster=dbscan": ["method.cluster=dbscan", "hdbscan"],
     "method.neurons_per_event=0": ["method.neurons_per_event=0", "1 or more"],
     "method.regularization=-1": ["method.regularization=-1", "0 or more"],
-    "method.regularization=inf": ["method.regularization=inf", "a number"],
+    "method.regularization=inf": ["method.regularization=inf", "a finite number"],
 }
 
 

@@ -9,8 +9,8 @@ import torch
 from growing_nets import NETS, run_of
 from torch import Tensor, nn
 
-from grow_cli.methods.expanding.readings import FullReading, place_of, score_proposals, take_readings
 from grow_cli.models.mlp import MLPOption
+from grow_cli.scoring import FullReading, place_of, score_proposals, take_readings
 from grow_cli.surgery.proposal import WidthProposal
 from grow_cli.theory.expansion import expansion_gain_bound, expansion_score
 
@@ -79,7 +79,7 @@ def test_a_convolutional_place_sums_over_positions(name: str) -> None:
 def test_many_outputs_are_drawn_at_random_without_bias() -> None:
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(6, 5), nn.Tanh(), nn.Linear(5, 40))
-    from grow_cli.methods.expanding.readings import _directions
+    from grow_cli.scoring import _directions
 
     outputs = model(torch.randn(2000, 6))
     drawn = _directions(outputs)
@@ -104,7 +104,7 @@ def width_proposal(site: Any, incoming: Tensor, outgoing: Tensor) -> WidthPropos
 
 
 def test_a_copied_unit_scores_zero_and_a_fresh_one_does_not(make: Any) -> None:
-    run = make("method=net2net", "model=mlp", "model.hidden=[6]", "model.activation=tanh").run
+    run = make("method=net2net", "model=mlp", "model.hidden=[6]", "model.activation=tanh").session.moment()
     site = run.model.width_sites()[0]
     copied = WidthProposal(site, site.producer.weight[:1].detach(), site.producer.bias[:1].detach(), torch.zeros(10, 1))
     fresh = WidthProposal(site, torch.randn(1, 64), torch.zeros(1), torch.zeros(10, 1))
@@ -116,7 +116,7 @@ def test_a_copied_unit_scores_zero_and_a_fresh_one_does_not(make: Any) -> None:
 
 def test_units_without_incoming_weights_are_scored_by_what_these_could_move(make: Any) -> None:
     """GradMax's units: as good as units that already read one of the inputs each, in the direction of their weights."""
-    run = make("method=gradmax", "model=mlp", "model.hidden=[6]", "model.activation=identity").run
+    run = make("method=gradmax", "model=mlp", "model.hidden=[6]", "model.activation=identity").session.moment()
     site = run.model.width_sites()[0]
     outgoing = torch.randn(10, 1)
     (found,) = score_proposals(run, [width_proposal(site, torch.zeros(1, 64), outgoing)], 256)
@@ -124,7 +124,7 @@ def test_units_without_incoming_weights_are_scored_by_what_these_could_move(make
 
 
 def test_widening_further_leaves_the_score_of_gradmax_proportional(make: Any) -> None:
-    run = make("method=gradmax", "model=cnn", "model.channels=[[2],[2]]", "model.hidden=[]").run
+    run = make("method=gradmax", "model=cnn", "model.channels=[[2],[2]]", "model.hidden=[]").session.moment()
     proposals = []
     for site in run.model.width_sites():
         shape = (1, *site.producer.weight.shape[1:])
@@ -148,7 +148,7 @@ def test_the_gain_of_learnable_incoming_weights_is_that_of_the_dense_problem() -
     site = model.width_sites()[0]
     (reading,) = take_readings(run_of(model), [place_of(site)], x, y)
     outgoing = torch.randn(3, 1)
-    from grow_cli.methods.expanding.readings import _gain
+    from grow_cli.scoring import _gain
 
     found = _gain(width_proposal(site, torch.zeros(1, 5), outgoing), reading)
     unreached = reading.layer.unreached(reading.gradients)

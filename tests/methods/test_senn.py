@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from grow_cli.methods.expanding.visit import Visit
+from grow_cli.methods.senn.visit import Visit
 from grow_cli.theory.expansion import explained, explained_elsewhere
 
 # a visit that takes a fraction of a second
@@ -36,13 +36,13 @@ def events_of(folder: Path) -> list[dict[str, Any]]:
 @pytest.mark.parametrize("hidden", ["[]", "[3]", "[3,2]"])
 def test_width_and_depth_grow_from_any_depth_and_keep_the_function(search: str, hidden: str, make: Any) -> None:
     loop = senn(make, f"model.hidden={hidden}", f"method.search={search}", *EAGER, "growth.neurons=2")
-    before = loop.run.model.widths()
+    before = loop.session.model.widths()
     for _ in range(2):
-        loop._train_until(loop.run.progress.step + 10)
+        loop._train_until(loop.session.progress.step + 10)
         loop._grow()
     events = events_of(loop.folder.path)
-    assert sum(loop.run.model.widths()) > sum(before)
-    assert len(loop.run.model.widths()) > len(before)
+    assert sum(loop.session.model.widths()) > sum(before)
+    assert len(loop.session.model.widths()) > len(before)
     for event in events:
         assert event["function_change_relative"] < 1e-5
         assert event["loss_after"] == pytest.approx(event["loss_before"], rel=1e-5)
@@ -54,14 +54,14 @@ def test_a_convolutional_net_grows_channels_units_and_layers(make: Any) -> None:
         make, "model=cnn", "model.channels=[[2],[2]]", "model.hidden=[]", "model.activation=rational", "model.pool=avg",
         *EAGER, "growth.neurons=1", "method.samples=60", "method.held_out=60",
     )  # fmt: skip
-    before = loop.run.model.widths()
+    before = loop.session.model.widths()
     for _ in range(3):
-        loop._train_until(loop.run.progress.step + 5)
+        loop._train_until(loop.session.progress.step + 5)
         loop._grow()
     events = events_of(loop.folder.path)
     kinds = {p["kind"] for e in events for p in e["details"]["proposals"]}
     assert kinds == {"width", "depth"}
-    assert len(loop.run.model.widths()) > len(before)
+    assert len(loop.session.model.widths()) > len(before)
     assert all(e["function_change_relative"] < 1e-5 for e in events)
 
 
@@ -84,18 +84,18 @@ def test_a_visit_says_what_every_site_is_worth(residual: str, make: Any) -> None
 def test_nothing_is_added_below_the_thresholds_and_the_log_says_why(make: Any) -> None:
     for override, said in (("method.tau=100", "tau - 1 = 99"), ("method.alpha=0.99", "alpha = 0.99")):
         loop = senn(make, "model.hidden=[4]", override)
-        before = loop.run.model.widths()
+        before = loop.session.model.widths()
         loop._grow()
         (event,) = events_of(loop.folder.path)
         assert event["units_added"] == 0
         assert said in event["details"]["reason"]
-        assert loop.run.model.widths() == before
+        assert loop.session.model.widths() == before
 
 
 def test_growth_neurons_and_max_units_bound_a_visit(make: Any) -> None:
     loop = senn(make, "model.hidden=[3,3]", *EAGER, "method.depth=false", "growth.neurons=2", "growth.max_units=[4,9]")
     loop._grow()
-    assert loop.run.model.widths() == [4, 5]
+    assert loop.session.model.widths() == [4, 5]
 
 
 def test_layers_keep_their_distance(make: Any) -> None:
@@ -103,8 +103,8 @@ def test_layers_keep_their_distance(make: Any) -> None:
     counts = []
     for _ in range(4):
         loop._grow()
-        counts.append(len(loop.run.model.widths()))
-        loop._train_until(loop.run.progress.step + 10)
+        counts.append(len(loop.session.model.widths()))
+        loop._train_until(loop.session.progress.step + 10)
     assert counts == [2, 2, 3, 3]
     state = loop.method.state_dict()
     assert state == {"last_layer": 20}
@@ -115,18 +115,18 @@ def test_inserted_layers_respect_the_limits_on_units_and_parameters(make: Any) -
     for limit in limits:
         loop = senn(make, "model.hidden=[]", *EAGER, limit)
         loop._grow()
-        assert loop.run.model.widths() == []
+        assert loop.session.model.widths() == []
         (event,) = events_of(loop.folder.path)
         assert "no room for a layer of 64 units" in event["details"]["reason"]
     loop = senn(make, "model.hidden=[]", *EAGER, "growth.max_units=[64]")
     loop._grow()
-    assert loop.run.model.widths() == [64]
+    assert loop.session.model.widths() == [64]
 
 
 def test_the_consumer_of_a_new_layer_loses_its_moments_which_are_of_another_basis(make: Any) -> None:
     loop = make("method=senn", "optimizer=adam", "model.hidden=[3]", *QUICK, *EAGER, "method.width=false", "subset=600")
     loop._train_until(5)
-    model, state = loop.run.model, loop.run.optimizer.state
+    model, state = loop.session.model, loop.session.optimizer.state
     before = {model.hidden[0].linear.weight, model.head.weight}
     assert before <= set(state)
     loop._grow()
@@ -137,14 +137,14 @@ def test_the_consumer_of_a_new_layer_loses_its_moments_which_are_of_another_basi
 
 def test_what_was_found_above_a_new_layer_is_forgotten(make: Any) -> None:
     loop = senn(make, "model.hidden=[4,3]", *EAGER, "growth.neurons=1")
-    visit = Visit(loop.run, loop.method.option, 0, layers_allowed=True)
+    visit = Visit(loop.session.moment(), loop.method, 0, layers_allowed=True)
     found = visit.look()
     below = next(c for c in found if c.site.kind == "depth" and c.site.index == 1)
     from grow_cli.surgery.apply import apply
 
-    above = loop.run.model.width_sites()[1].producer
+    above = loop.session.model.width_sites()[1].producer
     assert any(key[1] is above for key in visit._populations)
-    apply(below.proposal(), loop.run.model, loop.run.optimizer)
+    apply(below.proposal(), loop.session.model, loop.session.optimizer)
     visit.added(below.site)
     assert not any(key[1] is above for key in visit._populations)
     assert all(c.site.kind == "width" for c in visit.look())
@@ -168,16 +168,16 @@ def test_chains_without_a_value_are_never_drawn(make: Any) -> None:
 
 def test_after_an_addition_the_same_unit_is_worth_little(make: Any) -> None:
     loop = senn(make, "model.hidden=[4]", *EAGER, "method.depth=false", "growth.neurons=3")
-    visit = Visit(loop.run, loop.method.option, 0, layers_allowed=False)
+    visit = Visit(loop.session.moment(), loop.method, 0, layers_allowed=False)
     (first,) = visit.look()
     from grow_cli.surgery.apply import apply
 
-    apply(first.proposal(), loop.run.model, loop.run.optimizer)
-    site = loop.run.model.width_sites()[0]
-    from grow_cli.methods.expanding.candidates import NewUnits
-    from grow_cli.methods.expanding.readings import FullReading, place_of, take_readings
+    apply(first.proposal(), loop.session.model, loop.session.optimizer)
+    site = loop.session.model.width_sites()[0]
+    from grow_cli.methods.senn.candidates import NewUnits
+    from grow_cli.scoring import FullReading, place_of, take_readings
 
-    (reading,) = take_readings(loop.run, [place_of(site)], visit._x, visit._y)
+    (reading,) = take_readings(loop.session.moment(), [place_of(site)], visit._x, visit._y)
     assert isinstance(reading, FullReading)
     again = NewUnits(site).gains(first.point[None], reading)
     assert float(again[0]) < 1e-6
@@ -203,19 +203,19 @@ def test_a_trigger_that_asked_already_is_not_asked_twice(make: Any, monkeypatch:
     look = Visit.look
 
     def counted(self: Visit) -> Any:
-        looks.append(self.run.progress.step)
+        looks.append(self.now.progress.step)
         return look(self)
 
     monkeypatch.setattr(Visit, "look", counted)
     loop = senn(make, "model.hidden=[3]", "trigger=eta", *EAGER, "growth.neurons=2", "method.depth=false")
     loop.train_until_next_evaluation()
-    assert loop.run.progress.growth_pending
+    assert loop.session.progress.growth_pending
     assert looks == [25]
-    spent = loop.run.progress.growth_flops
+    spent = loop.session.progress.growth_flops
     assert spent > 0
     loop._grow()
     assert looks == [25, 25, 25]  # anew after the additions only
-    assert loop.run.progress.growth_flops > spent
+    assert loop.session.progress.growth_flops > spent
 
 
 def test_a_resumed_run_grows_the_same_net(grow: Callable, tmp_path: Path) -> None:
@@ -267,26 +267,26 @@ def test_the_eta_trigger_reads_every_method_and_grows_when_the_threshold_is_pass
     parts = (f"method={method}", model, "trigger=eta", "trigger.tau=1.00001", "trigger.alpha=0", *quick)
     loop = make(*parts, "trajectory.every=2", "trigger.samples=200")
     loop.train_until_next_evaluation()
-    readings = loop.run.progress.readings
+    readings = loop.session.progress.readings
     assert readings["eta_gain"] > 0
     assert readings["eta_ratio"] == pytest.approx(readings["eta_gain"] / readings["eta_score"])
-    assert loop.run.progress.growth_pending
+    assert loop.session.progress.growth_pending
     loop = make(*parts[:-2], "trigger.alpha=0", *quick, "trajectory.every=2", "trigger.samples=200", "trigger.tau=1e6")
     loop.train_until_next_evaluation()
-    assert not loop.run.progress.growth_pending
+    assert not loop.session.progress.growth_pending
 
 
 def test_asking_moves_no_random_stream(make: Any) -> None:
     loop = make("method=tiny", "model=mlp_tiny", "trigger=eta")
-    before = loop.run.streams["growth"].get_state()
-    loop.run.scored(100)
-    assert torch.equal(loop.run.streams["growth"].get_state(), before)
+    before = loop.session.streams["growth"].get_state()
+    loop.session.score_proposals(100)
+    assert torch.equal(loop.session.streams["growth"].get_state(), before)
 
 
 def test_where_nothing_can_grow_nothing_is_scored(make: Any) -> None:
     loop = make("method=tiny", "model=mlp_tiny", "trigger=eta", "growth.until=0")
     loop.train_until_next_evaluation()
-    assert loop.run.progress.growth_flops == 0
+    assert loop.session.progress.growth_flops == 0
 
 
 MISTAKES = {
@@ -295,8 +295,8 @@ MISTAKES = {
     "method.held_out=0": ["method.held_out=0", "not optimised on"],
     "method.search=climb": ["method.search=climb", "ascent, langevin"],
     "method.width=false method.depth=false": ["method.width=false", "method.depth=false"],
-    "model=mlp model.activation=selu": ["model.activation=selu", "rational", "method.depth=false"],
-    "model=mlp model.activation=rational model.norm=batch": ["model.norm=batch", "method.depth=false"],
+    "model=mlp model.activation=selu": ["model=mlp", "model.activation=rational", "method.depth=false"],
+    "model=mlp model.activation=rational model.norm=batch": ["model.norm=none", "method.depth=false"],
     "model=residual_mlp": ["residual_mlp", "model=mlp", "method.depth=false"],
     "method.alpha=0 growth.neurons=null": ["method.alpha=0", "growth.neurons=null", "Theorem 1"],
     "growth.max_units=[4,5]": ["growth.max_units=[4, 5]", "one for all"],

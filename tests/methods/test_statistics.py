@@ -13,11 +13,10 @@ from growing_nets import NETS, Net, spec
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from grow_cli.methods.widening import amplitude, statistics
-from grow_cli.methods.widening.amplitude import Search, preactivations
-from grow_cli.methods.widening.searching import offer_of
-from grow_cli.methods.widening.statistics import Collector, Statistics
-from grow_cli.methods.width import Offer
+from grow_cli.methods.width import Offer, amplitude, statistics
+from grow_cli.methods.width.amplitude import Search, preactivations
+from grow_cli.methods.width.searching import offer_of
+from grow_cli.methods.width.statistics import Collector, Statistics
 from grow_cli.models.cnn import CNNOption
 from grow_cli.models.mlp import MLPOption
 from grow_cli.models.modules.network import GrowableModel
@@ -34,7 +33,8 @@ LINEAR = {
     "mlp batch": Net(MLPOption(hidden=[4, 3], activation="identity", norm="batch", bias=False), (5,)),
     "cnn": Net(CNNOption(channels=[[2, 3], [2]], pool="avg", activation="identity", hidden=[3]), (1, 9, 8)),
     "cnn gap": Net(
-        CNNOption(channels=[[2], [3]], pool="avg", head="gap", activation="identity", norm="batch"), (2, 6, 7)
+        CNNOption(channels=[[2], [3]], pool="avg", head="gap", activation="identity", norm="batch", hidden=[]),
+        (2, 6, 7),
     ),
 }
 LOSS = nn.CrossEntropyLoss()

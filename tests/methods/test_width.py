@@ -12,13 +12,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from grow_cli.methods.base import Plan
-from grow_cli.methods.widening import searching, statistics
-from grow_cli.methods.widening.searching import samples_for, search_batch
+from grow_cli.methods.width import searching, statistics
+from grow_cli.methods.width.searching import samples_for, search_batch
 from grow_cli.surgery.apply import apply
+from grow_cli.surgery.event import Event
 from grow_cli.surgery.measure import function_change, measure
 from grow_cli.theory.bottleneck import whitening_of
-from grow_cli.training.growth import grow as grow_once
+from grow_cli.training.event import grow as grow_once
+from grow_cli.training.step import make_step
 
 METHODS = ["tiny", "gradmax", "net2net", "random_width"]
 MODELS = {
@@ -35,12 +36,12 @@ MODELS = {
 
 
 def outputs(loop: Any) -> Tensor:
-    probe = loop.run.data.probe(64)
-    return measure(loop.run.model, probe.x, probe.y, loop.run.loss).outputs
+    probe = loop.session.data.probe(64)
+    return measure(loop.session.model, probe.x, probe.y, loop.session.loss).outputs
 
 
 def event(loop: Any) -> dict[str, Any]:
-    return grow_once(loop.run, loop.method)
+    return grow_once(loop.session).to_json()
 
 
 @pytest.mark.parametrize("model", MODELS)
@@ -49,18 +50,18 @@ def test_every_method_grows_every_model_again_and_again(method: str, model: str,
     loop = make(f"method={method}", *MODELS[model], "growth.neurons=2")
     preserves = loop.method.preserves_function
     for _ in range(3):
-        before, widths = outputs(loop), loop.run.model.widths()
+        before, widths = outputs(loop), loop.session.model.widths()
         found = event(loop)
-        after = loop.run.model.widths()
-        assert sum(after) - sum(widths) == found["units_added"] <= 2 * len(loop.run.model.width_sites())
+        after = loop.session.model.widths()
+        assert sum(after) - sum(widths) == found["units_added"] <= 2 * len(loop.session.model.width_sites())
         assert torch.isfinite(outputs(loop)).all()
         if preserves:
             assert found["units_added"] > 0
             assert function_change(before, outputs(loop)).relative < 1e-5
-        step = loop.run.train_step()
+        step = make_step(loop.session)
         for _ in range(3):
-            step(*loop.run.batches.next())
-    assert loop.run.progress.growth_flops > 0 or method == "net2net"
+            step(*loop.session.batches.next())
+    assert loop.session.progress.growth_flops > 0 or method == "net2net"
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -98,10 +99,12 @@ def test_the_growth_log_holds_the_spectrum_the_threshold_and_the_amplitudes(make
 
 def test_what_tiny_adds_lowers_the_loss_that_it_was_judged_on(make: Any) -> None:
     loop = make("method=tiny", "model=mlp", "model.hidden=[2,2]", "model.activation=selu")
-    for proposal in loop.method.propose(loop.run).proposals:
+    event = Event(model=loop.session.model, optimizer=loop.session.optimizer)
+    loop.method.add(loop.session.moment(), event)
+    assert sum(proposal.units for proposal in event.applied) > 0
+    for proposal in event.applied:
         if proposal.units:
             assert proposal.details["loss_with"] < proposal.details["loss_without"]
-        apply(proposal, loop.run.model, loop.run.optimizer)
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -109,7 +112,7 @@ def test_max_units_neurons_and_parameters_are_limits(method: str, make: Any) -> 
     base = (f"method={method}", "model=mlp", "model.hidden=[2,2]", "model.activation=selu")
     loop = make(*base, "growth.max_units=[3,2]", "growth.neurons=5")
     assert event(loop)["units_added"] <= 1
-    assert loop.run.model.widths()[1] == 2
+    assert loop.session.model.widths()[1] == 2
     loop = make(*base, "growth.neurons=1", "growth.max_units=[50]")
     assert event(loop)["units_added"] <= 2
     loop = make(*base, "growth.max_parameters=250")
@@ -121,16 +124,16 @@ def test_max_units_neurons_and_parameters_are_limits(method: str, make: Any) -> 
 
 def test_the_best_site_is_the_one_with_the_largest_gain(make: Any) -> None:
     loop = make("method=tiny", "method.where=best", *MODELS["cnn"], "method.best_update=false")
-    before = loop.run.model.widths()
+    before = loop.session.model.widths()
     found = event(loop)
     gains = found["details"]["gains"]
     assert len(gains) > 1
     assert found["site"] == max(gains, key=gains.__getitem__)
-    assert sum(a != b for a, b in zip(before, loop.run.model.widths(), strict=True)) == 1
+    assert sum(a != b for a, b in zip(before, loop.session.model.widths(), strict=True)) == 1
 
 
 def test_without_a_significant_neuron_nothing_is_added_and_the_log_says_why(make: Any, monkeypatch: Any) -> None:
-    from grow_cli.methods.widening import statistics
+    from grow_cli.methods.width import statistics
 
     monkeypatch.setattr(statistics, "spurious", lambda *_: 1e9)
     loop = make("method=tiny", "model=mlp_tiny", "method.best_update=false")
@@ -142,7 +145,7 @@ def test_without_a_significant_neuron_nothing_is_added_and_the_log_says_why(make
 
 
 def test_amplitude_zero_adds_nothing(make: Any, monkeypatch: Any) -> None:
-    from grow_cli.methods.widening.amplitude import Search
+    from grow_cli.methods.width.amplitude import Search
 
     measured = Search._measure
     monkeypatch.setattr(
@@ -159,20 +162,20 @@ def test_second_moments_of_raw_inputs_are_computed_once_on_samples_from_the_whol
 ) -> None:
     monkeypatch.setattr(statistics, "_WORTH_KEEPING", 1)
     loop = make("method=tiny", "model=mlp_tiny", "method.max_samples=100", "method.significance=false")
-    run, observer = loop.run, loop.method.observer
+    run, observer = loop.session, loop.method.observer
     event(loop)
     assert list(observer._known) == ["hidden 1"]  # what enters the second layer changes
     kept = observer._known["hidden 1"]
     split = run.data.train.x
     x = run.data.prepare(split[[i * len(split) // 100 for i in range(100)]]).flatten(1).double()
     columns = torch.cat([x, torch.ones(len(x), 1)], dim=1)
-    expected = whitening_of(columns.T @ columns / len(x), loop.method.option.rtol)
+    expected = whitening_of(columns.T @ columns / len(x), loop.method.rtol)
     torch.testing.assert_close(kept @ kept.T, expected @ expected.T, rtol=1e-3, atol=1e-3)
-    first, second = (observer.observe(run, run.model.width_sites())[1] for _ in range(2))
+    first, second = (observer.observe(run.moment(), run.model.width_sites())[1] for _ in range(2))
     assert observer._known["hidden 1"] is kept
     assert first == second
     observer._known.clear()
-    assert observer.observe(run, run.model.width_sites())[1] == first + 2 * len(x) * columns.shape[1] ** 2
+    assert observer.observe(run.moment(), run.model.width_sites())[1] == first + 2 * len(x) * columns.shape[1] ** 2
 
 
 @pytest.mark.parametrize(("numbers", "samples"), [(10, 500), (16 * 32 * 32, 500), (32 * 32 * 32, 256)])
@@ -183,14 +186,14 @@ def test_fewer_samples_judge_amplitudes_where_layers_are_large(numbers: int, sam
 def test_the_largest_layer_that_can_get_units_says_on_how_many_samples_amplitudes_are_judged(
     make: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run = make("method=tiny", "model=cnn", "model.channels=[[2,3],[2]]", "model.hidden=[5]").run
+    run = make("method=tiny", "model=cnn", "model.channels=[[2,3],[2]]", "model.hidden=[5]").session
     largest = 3 * 8 * 8  # the second convolution's, which reads the first
     asked: list[int] = []
     monkeypatch.setattr(searching, "draw", lambda run, n, batch_size: asked.append(n) or [None])
     for limit in (largest, largest - 1):
         monkeypatch.setattr(searching, "_LARGE", limit)
-        search_batch(run, None)
-    search_batch(run, 7)
+        search_batch(run.moment(), None)
+    search_batch(run.moment(), 7)
     assert asked == [500, 256, 7]
 
 
@@ -198,7 +201,7 @@ def test_the_batch_grows_with_the_root_of_the_complexity(make: Any) -> None:
     loop = make("method=net2net", "model=mlp_tiny", "method.batch_growth=true", "growth.neurons=8")
     found = event(loop)
     expected = round(32 * (found["flops_after"] / found["flops_before"]) ** 0.5)
-    assert loop.run.batches.batch_size == expected > 32
+    assert loop.session.batches.batch_size == expected > 32
 
 
 def test_training_by_growth_takes_no_gradient_step(grow: Callable, wide: tuple[str, ...], tmp_path: Path) -> None:
@@ -218,7 +221,7 @@ def test_a_conv_chain_grown_twenty_times_changes_by_no_more_than_the_amplitude_e
         "method=tiny", "model=cnn", "model.channels=[[2,2],[1,3]]", "model.hidden=[2]", "model.activation=selu",
         "growth.neurons=1", "method.search_samples=48", "method.significance=false", f"seed={seed}",
     )  # fmt: skip
-    run = loop.run
+    run = loop.session
     torch.manual_seed(seed)
     x = run.data.probe(40).x
     added = 0
@@ -229,7 +232,7 @@ def test_a_conv_chain_grown_twenty_times_changes_by_no_more_than_the_amplitude_e
         handle = site.consumer.register_forward_hook(lambda module, inputs, output, seen=seen: seen.append(output))
         with torch.no_grad():
             run.model.eval()(x)
-            (offer,) = loop.method.offers(run, [site])
+            (offer,) = loop.method.offers(run.moment(), [site])
             del seen[1:]
             if offer.proposal is not None:
                 apply(offer.proposal, run.model, run.optimizer)
@@ -247,11 +250,11 @@ def test_a_conv_chain_grown_twenty_times_changes_by_no_more_than_the_amplitude_e
 def test_copies_come_apart_and_share_their_fan_out(make: Any) -> None:
     loop = make("method=net2net", "model=mlp", "model.hidden=[4,3]", "growth.neurons=4")
     event(loop)
-    hidden = loop.run.model.hidden[0].linear
+    hidden = loop.session.model.hidden[0].linear
     assert torch.equal(hidden.weight[:4].sort(0).values, hidden.weight[4:].sort(0).values)
-    step = loop.run.train_step()
+    step = make_step(loop.session)
     for _ in range(5):
-        step(*loop.run.batches.next())
+        step(*loop.session.batches.next())
     rows = hidden.weight.detach()
     assert torch.cdist(rows, rows).fill_diagonal_(1).min() > 0
 
@@ -260,10 +263,10 @@ def test_gradmax_gives_new_units_the_largest_gradient(make: Any) -> None:
     norms = {}
     for method in ("gradmax", "zero fan-in, random fan-out"):
         loop = make("method=gradmax", "model=mlp", "model.hidden=[6,5]", "model.activation=tanh", "growth.neurons=2")
-        run = loop.run
+        run = loop.session
         site = run.model.width_sites()[0]
         with run.streams.using("growth"):
-            (offer,) = loop.method.offers(run, [site])
+            (offer,) = loop.method.offers(run.moment(), [site])
         assert offer.proposal is not None
         if method != "gradmax":
             outgoing = offer.proposal.outgoing
@@ -299,17 +302,17 @@ def test_what_cannot_be_widened_is_a_sentence(make: Any, grow: Callable) -> None
     assert outcome.code == 2
     assert "method.where=all" in outcome.err
     loop = make("method=static", "model=cnn", "model.channels=[[4,4]]", "model.activation=selu")
-    convolution = loop.run.model.stages[0][0].linear
+    convolution = loop.session.model.stages[0][0].linear
     convolution.groups = 2
     tiny = make("method=tiny", "model=mlp").method
     with pytest.raises(UserError, match="groups=2"):
-        tiny.check(loop.run.model)
+        tiny.check(loop.session.model)
     convolution.groups = 1
-    for module in loop.run.model.modules():
+    for module in loop.session.model.modules():
         if isinstance(module, nn.SELU):
             module.forward = torch.sigmoid
     with pytest.raises(UserError, match="is 0 at 0"):
-        tiny.check(loop.run.model)
+        tiny.check(loop.session.model)
 
 
 def test_a_budget_that_is_used_up_from_the_start_is_said_at_the_start(
@@ -323,7 +326,5 @@ def test_a_budget_that_is_used_up_from_the_start_is_said_at_the_start(
 
 def test_few_samples_are_a_warning_and_training_goes_on(make: Any, capsys: pytest.CaptureFixture[str]) -> None:
     loop = make("method=tiny", "model=mlp_tiny", "method.max_samples=20")
-    plan = loop.method.propose(loop.run)
-    assert isinstance(plan, Plan)
-    list(plan.proposals)
+    event(loop)
     assert "of 20 samples" in " ".join(capsys.readouterr().err.split())

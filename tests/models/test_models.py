@@ -25,7 +25,11 @@ DIGITS, MNIST, CIFAR, MOONS = (1, 8, 8), (1, 28, 28), (3, 32, 32), (2,)
     ("option", "input_shape"),
     [
         *((option, shape) for option in (MLPOption(), ResidualMLPOption()) for shape in (DIGITS, MNIST, CIFAR, MOONS)),
-        *((option, shape) for option in (CNNOption(), ResidualCNNOption()) for shape in (DIGITS, MNIST, CIFAR)),
+        *(
+            (option, shape)
+            for option in (CNNOption(hidden=[], activation="relu"), ResidualCNNOption())
+            for shape in (DIGITS, MNIST, CIFAR)
+        ),
         (ViTOption(patch=2), DIGITS),
         (ViTOption(patch=4), MNIST),
         (ViTOption(patch=7), MNIST),
@@ -70,7 +74,9 @@ def test_the_same_seed_makes_the_same_net() -> None:
 
 
 @pytest.mark.parametrize(
-    "option", [CNNOption(), ResidualCNNOption(), ResNet18Option(), ViTOption()], ids=lambda o: o.name
+    "option",
+    [CNNOption(hidden=[], activation="relu"), ResidualCNNOption(), ResNet18Option(), ViTOption()],
+    ids=lambda o: o.name,
 )
 def test_image_models_refuse_vectors_and_name_what_takes_them(option: ModelOption) -> None:
     with pytest.raises(UserError, match=rf"model={option.name} reads images .* vectors of 2 numbers: use model=mlp"):
@@ -81,7 +87,11 @@ def test_image_models_refuse_vectors_and_name_what_takes_them(option: ModelOptio
     ("option", "input_shape", "sentence"),
     [
         (ViTOption(patch=5), MNIST, r"patch=5 does not divide .* 28 x 28 pixels: use one of 1, 2, 4, 7, 14, 28"),
-        (CNNOption(channels=[[1]] * 4), DIGITS, r"8 x 8 pixels can be halved 3 times: give at most 3 stages"),
+        (
+            CNNOption(channels=[[1]] * 4, hidden=[], activation="relu"),
+            DIGITS,
+            r"8 x 8 pixels can be halved 3 times: give at most 3 stages",
+        ),
         (ResidualCNNOption(pool=9), DIGITS, r"pool=9: the images have 8 x 8 pixels; give 8 or less"),
     ],
 )

@@ -11,7 +11,7 @@ from grow_cli.methods.base import Method
 from grow_cli.models.modules.activations import Rational
 from grow_cli.models.modules.layers import Block
 
-RESIDUAL = {key: net for key, net in NETS.items() if net.option.residual}
+RESIDUAL = {key: net for key, net in NETS.items() if net.residual}
 
 
 def test_names_say_where_a_site_is() -> None:
@@ -81,10 +81,10 @@ def test_a_norm_over_the_hidden_units_leaves_no_width_site_and_says_why(key: str
 @pytest.mark.parametrize("net", NETS.values(), ids=NETS)
 def test_residual_models_say_so_and_have_one_stack_of_blocks(net: Net) -> None:
     model, _ = net.build()
-    stack = model.block_stack()
-    assert (stack is not None) == net.option.residual
-    assert all(s.residual == net.option.residual for s in model.depth_sites())
-    assert net.option.initial_blocks() == (0 if stack is None else len(stack))
+    stack = next((s.stack for s in model.depth_sites() if s.residual), None)
+    assert (stack is not None) == net.residual
+    assert all(s.residual == net.residual for s in model.depth_sites())
+    assert stack is None or len(stack) == len(model.widths())
     if stack is not None:
         assert [s.index for s in model.depth_sites()] == list(range(len(stack) + 1))
         assert all(s.stack is stack for s in model.depth_sites())
@@ -96,7 +96,7 @@ def test_residual_models_say_so_and_have_one_stack_of_blocks(net: Net) -> None:
 @pytest.mark.parametrize("net", RESIDUAL.values(), ids=RESIDUAL)
 def test_a_block_adds_its_outputs_applied_to_its_activations(net: Net) -> None:
     model, x = net.build()
-    for block in model.block_stack() or []:
+    for block in next((s.stack for s in model.depth_sites() if s.residual), []):
         assert isinstance(block, Block)
         streams: list[torch.Tensor] = []
         hook = block.register_forward_hook(lambda m, i, o, streams=streams: streams.extend((i[0], o)))

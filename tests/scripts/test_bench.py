@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
@@ -13,6 +14,7 @@ import pytest
 
 from grow_cli.analysis.runs import read_records
 from grow_cli.config import GROUP_KEYS
+from grow_cli.records.events import GrowthEvent
 
 SCRIPTS = Path(__file__).resolve().parent.parent.parent / "scripts"
 
@@ -51,11 +53,11 @@ def test_every_benchmark_is_on_a_page_that_the_makefile_makes(bench: ModuleType)
 
 def test_steps_to_recover_are_counted_from_the_event_to_the_first_loss_as_low(bench: ModuleType) -> None:
     metrics = pd.DataFrame({"step": [10, 20, 30, 40], "val_loss": [1.0, 1.2, 1.0, 0.9]})
-    event = {"step": 10, "loss_before": 1.0, "loss_after": 1.5, "loss_settled": 1.1, "function_change_relative": 0.2}
+    event = GrowthEvent(step=10, loss_before=1.0, loss_after=1.5, loss_settled=1.1, function_change_relative=0.2)
     found = bench._event(event, metrics)
     assert found["recover"] == 20
     assert (found["jump"], found["settled"]) == pytest.approx((0.5, 0.1))
-    never = bench._event(event | {"step": 40}, metrics)
+    never = bench._event(replace(event, step=40), metrics)
     assert never["recover"] != never["recover"], "no evaluation comes after it"
 
 

@@ -19,8 +19,8 @@ from grow_cli.surgery.measure import function_change
 from grow_cli.surgery.proposal import DepthProposal, WidthProposal
 
 WIDE = {key: net for key, net in NETS.items() if net.build()[0].width_sites()}
-PLAIN = {key: net for key, net in NETS.items() if not net.option.residual and net.build()[0].depth_sites()}
-RESIDUAL = {key: net for key, net in NETS.items() if net.option.residual}
+PLAIN = {key: net for key, net in NETS.items() if not net.residual and net.build()[0].depth_sites()}
+RESIDUAL = {key: net for key, net in NETS.items() if net.residual}
 
 
 @pytest.mark.parametrize("net", WIDE.values(), ids=WIDE)
@@ -144,7 +144,7 @@ def test_a_layer_that_is_the_identity_leaves_the_function_unchanged(net: Net) ->
         if site.identity:
             preserved += 1
             assert (model(x) - before).abs().max() <= 1e-6
-    if net.option.residual:
+    if net.residual:
         assert preserved == count
 
 

@@ -77,11 +77,15 @@ def _vit_by_hand(tokens: int, pixels: int, dim: int, mlp: list[int], outputs: in
         (MLPOption(hidden=[4], activation="rational"), (6,), 2 * (6 * 4 + 4 * 3)),
         (ResidualMLPOption(width=4, hidden=[5, 3]), (6,), 2 * (6 * 4 + 2 * 4 * 5 + 2 * 4 * 3 + 4 * 3)),
         (
-            CNNOption(channels=[[2, 3], [4]], hidden=[5]),
+            CNNOption(channels=[[2, 3], [4]], hidden=[5], activation="relu"),
             (1, 8, 8),
             2 * (64 * 9 * 1 * 2 + 64 * 9 * 2 * 3 + 16 * 9 * 3 * 4 + 4 * 4 * 5 + 5 * 3),
         ),
-        (CNNOption(channels=[[2]], head="gap", kernel=1), (3, 6, 7), 2 * (42 * 3 * 2 + 2 * 3)),
+        (
+            CNNOption(channels=[[2]], head="gap", kernel=1, hidden=[], activation="relu"),
+            (3, 6, 7),
+            2 * (42 * 3 * 2 + 2 * 3),
+        ),
         (
             ResidualCNNOption(width=4, hidden=[3, 2]),
             (3, 8, 8),

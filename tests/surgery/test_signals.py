@@ -16,7 +16,7 @@ from grow_cli.models.modules.network import GrowableModel
 from grow_cli.models.modules.sites import WidthSite
 from grow_cli.models.residual_cnn import ResidualCNNOption
 from grow_cli.surgery.signals import Tail, signals
-from grow_cli.training.step import loss_function
+from grow_cli.tasks import TASKS
 
 NETS = {
     **NETS,
@@ -57,7 +57,7 @@ def literal_gradient(model: GrowableModel, module: nn.Module, x: Tensor, total: 
 def test_goals_are_minus_the_gradient_of_the_summed_loss(net: Net) -> None:
     model, x = double(net)
     sites = model.width_sites()
-    found = signals(model, sites, x, CLASSES, loss_function("classification", 0.0))
+    found = signals(model, sites, x, CLASSES, TASKS["classification"].loss(0.0))
     assert len(found) == len(sites)
     for site, seen in zip(sites, found, strict=True):
         middle, _, gradient = literal_gradient(
@@ -79,7 +79,7 @@ def test_a_regressions_goals_are_of_n_times_the_mean_over_batch_and_outputs(key:
     model = net.option.build(spec(net.input_shape, task="regression")).double().eval()
     x, y = torch.randn(5, *net.input_shape).double(), torch.randn(5, 3).double()
     sites = model.width_sites()
-    for site, seen in zip(sites, signals(model, sites, x, y, loss_function("regression", 0.0)), strict=True):
+    for site, seen in zip(sites, signals(model, sites, x, y, TASKS["regression"].loss(0.0)), strict=True):
         _, _, gradient = literal_gradient(model, site.consumer, x, lambda outputs: ((outputs - y) ** 2).sum() / 3)
         torch.testing.assert_close(seen.goal, -gradient, rtol=1e-10, atol=1e-12)
 
@@ -87,7 +87,7 @@ def test_a_regressions_goals_are_of_n_times_the_mean_over_batch_and_outputs(key:
 @pytest.mark.parametrize("key", ["mlp", "mlp batch", "cnn gap", "residual_cnn", "vit"])
 def test_a_samples_goal_does_not_depend_on_the_others(key: str) -> None:
     model, x = double(NETS[key])
-    sites, loss = model.width_sites(), loss_function("classification", 0.1)
+    sites, loss = model.width_sites(), TASKS["classification"].loss(0.1)
     together = signals(model, sites, x, CLASSES, loss)
     parts = [signals(model, sites, x[part], CLASSES[part], loss) for part in (slice(0, 1), slice(1, 12))]
     for i, seen in enumerate(together):
@@ -97,7 +97,7 @@ def test_a_samples_goal_does_not_depend_on_the_others(key: str) -> None:
 @every_net
 def test_some_of_the_sites_have_the_signals_that_they_have_among_all(net: Net) -> None:
     model, x = double(net)
-    sites, loss = model.width_sites(), loss_function("classification", 0.0)
+    sites, loss = model.width_sites(), TASKS["classification"].loss(0.0)
     together = signals(model, sites, x, CLASSES, loss)
     backwards = signals(model, sites[::-1], x, CLASSES, loss)[::-1]
     for i, site in enumerate(sites):
@@ -137,7 +137,7 @@ def unsettle(model: nn.Module) -> None:
 @pytest.mark.parametrize("frozen", ["none", "some", "all"])
 def test_signals_leave_no_trace_whatever_is_frozen(net: Net, frozen: str) -> None:
     model, x = double(net)
-    sites, loss = model.width_sites(), loss_function("classification", 0.0)
+    sites, loss = model.width_sites(), TASKS["classification"].loss(0.0)
     expected = signals(model, sites, x, CLASSES, loss)
     if frozen != "none":
         unsettle(model)
@@ -289,6 +289,6 @@ def test_goals_of_consumers_that_are_added_or_summed_up_are_right(total: bool) -
     model = Branches(total=total).double()
     x, y = torch.randn(2, *[4] * total, 3).double(), torch.tensor([0, 1])
     sites = model.width_sites()
-    for site, seen in zip(sites, signals(model, sites, x, y, loss_function("classification", 0.0)), strict=True):
+    for site, seen in zip(sites, signals(model, sites, x, y, TASKS["classification"].loss(0.0)), strict=True):
         _, _, gradient = literal_gradient(model, site.consumer, x, lambda o: F.cross_entropy(o, y, reduction="sum"))
         torch.testing.assert_close(seen.goal, -gradient)

@@ -8,6 +8,7 @@ from growing_nets import NETS
 from torch import Tensor, nn
 from torch.func import functional_call, jacrev
 
+from grow_cli.optimizers.modules.natural import NaturalGradient
 from grow_cli.theory.natural import (
     Jacobian,
     conjugate_gradients,
@@ -16,7 +17,6 @@ from grow_cli.theory.natural import (
     softmax_metric,
     twice_differentiable,
 )
-from grow_cli.training.natural import NaturalGradient
 
 
 def dense_jacobian(model: nn.Module, x: Tensor) -> Tensor:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import signal
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,9 @@ import pandas as pd
 import pytest
 import torch
 
+from grow_cli.methods.base import Settling
 from grow_cli.methods.depth import DepthMethod
+from grow_cli.moment import Moment
 from grow_cli.training.interrupts import Interrupts
 
 # 300 samples: batches of 15, 30 and 60 divide them, so nothing is dropped that a test would have to count
@@ -26,10 +29,8 @@ def doubling(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each growth event doubles the batch size."""
     settle = DepthMethod.settle
 
-    def settled(self: DepthMethod, run: Any, *rest: Any) -> Any:
-        phases = settle(self, run, *rest)
-        run.batches.set_batch_size(2 * run.batches.batch_size)
-        return phases
+    def settled(self: DepthMethod, now: Moment, flops_per_sample: int) -> Settling:
+        return replace(settle(self, now, flops_per_sample), batch_size=2 * now.batch_size)
 
     monkeypatch.setattr(DepthMethod, "settle", settled)
 
@@ -42,7 +43,7 @@ def _rows(loop: Any) -> pd.DataFrame:
 def test_the_budgets_epochs_are_passes_whatever_the_batch_size(doubling: None, make: Any) -> None:
     loop = make(*WHOLE)
     rows = _rows(loop)
-    progress = loop.run.progress
+    progress = loop.session.progress
     assert rows["batch_size"].unique().tolist() == [15, 30, 60]
     assert progress.epoch == pytest.approx(10)
     assert progress.step == 20 + 10 + 8 * 5
@@ -50,7 +51,7 @@ def test_the_budgets_epochs_are_passes_whatever_the_batch_size(doubling: None, m
     assert rows["epoch"].diff().iloc[1:].tolist() == pytest.approx([0.2] * (len(rows) - 1))
     assert rows["epoch"].iloc[-1] == 10
     assert (rows["samples"] / 300).tolist() == pytest.approx(rows["epoch"].tolist())
-    lr = rows["lr"] / loop.run.config.optimizer.lr
+    lr = rows["lr"] / loop.session.config.optimizer.lr
     assert (lr[rows["epoch"] <= 5] == 1).all()
     assert lr.iloc[-1] == pytest.approx(1 / 25), "25 steps of it after growth.until, the last one a step before the end"
     assert loop.budget.used(progress.step, 0.0, 0.0) == pytest.approx(1)
@@ -62,9 +63,9 @@ def test_changes_in_the_middle_of_an_epoch_lose_no_samples(doubling: None, make:
     train = loop.train_until_next_evaluation
 
     def noted() -> None:
-        before = loop.budget.used(loop.run.progress.step, 0.0, 0.0)
+        before = loop.budget.used(loop.session.progress.step, 0.0, 0.0)
         train()
-        used.extend([before, loop.budget.used(loop.run.progress.step, 0.0, 0.0)])
+        used.extend([before, loop.budget.used(loop.session.progress.step, 0.0, 0.0)])
 
     loop.train_until_next_evaluation = noted
     rows = _rows(loop)
@@ -72,7 +73,7 @@ def test_changes_in_the_middle_of_an_epoch_lose_no_samples(doubling: None, make:
     full = {14: 294, 28: 280, 56: 280, 112: 224}  # a pass without the incomplete batch
     epochs = sum(rows["samples"].diff().fillna(rows["samples"]) / rows["batch_size"].map(full))
     assert 10 <= epochs < 10 + 112 / 224
-    assert loop.run.progress.epoch == pytest.approx(epochs)
+    assert loop.session.progress.epoch == pytest.approx(epochs)
     assert used[2::2] == pytest.approx(used[1:-1:2]), "no event moves the budget"
     assert used[-1] == 1
 
@@ -124,7 +125,7 @@ def test_a_resumed_run_ends_to_the_bit_as_the_whole_one(
 
 
 def test_a_checkpoint_from_before_batch_sizes_changed_is_read(make: Any) -> None:
-    progress = make().run.progress
+    progress = make().session.progress
     state = {k: v for k, v in progress.state_dict().items() if not k.startswith("anchor_")}
     progress.load_state_dict(state | {"step": 7})
     assert (progress.step, progress.anchor_step, progress.anchor_epoch) == (7, 0, 0.0)
@@ -133,34 +134,36 @@ def test_a_checkpoint_from_before_batch_sizes_changed_is_read(make: Any) -> None
 @pytest.mark.parametrize(
     "options", [(), ("model=residual_cnn", "precision=bf16"), ("dataset=curve", "subset=null")], ids=str
 )
-def test_without_gradients_a_step_only_measures(options: tuple[str, ...], make: Any) -> None:
+def test_without_gradients_a_step_only_measures(
+    options: tuple[str, ...], make: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     loop, trained = (
         make("method=static", *options),
         make("method=static", *options, "optimizer=sgd", "optimizer.lr=1e-30"),
     )
-    loop.method.trains_by_gradient = False
+    monkeypatch.setattr(type(loop.method), "trains_by_gradient", False)
     loop._model_changed()
-    before = {name: p.detach().clone() for name, p in loop.run.model.named_parameters()}
+    before = {name: p.detach().clone() for name, p in loop.session.model.named_parameters()}
     for each in (loop, trained):
         each.display.start(100, {})
         each.train_until_next_evaluation()
-    progress = loop.run.progress
+    progress = loop.session.progress
     assert progress.step == 25
     assert progress.flops - progress.growth_flops == loop.flops * progress.samples
-    assert all(torch.equal(p, before[name]) for name, p in loop.run.model.named_parameters())
-    assert all(p.grad is None for p in loop.run.model.parameters())
-    assert not loop.run.optimizer.state
+    assert all(torch.equal(p, before[name]) for name, p in loop.session.model.named_parameters())
+    assert all(p.grad is None for p in loop.session.model.parameters())
+    assert not loop.session.optimizer.state
     for name in ("train_loss", "val_loss"):
-        assert loop.run.measured[name] == pytest.approx(trained.run.measured[name], rel=1e-3)
+        assert loop.session.measured[name] == pytest.approx(trained.session.measured[name], rel=1e-3)
 
 
-def test_without_gradients_the_net_changes_at_growth_only(make: Any) -> None:
+def test_without_gradients_the_net_changes_at_growth_only(make: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     loop = make("method=copy", "method.warmup_steps=3")
-    loop.method.trains_by_gradient = False
+    monkeypatch.setattr(type(loop.method), "trains_by_gradient", False)
     loop._model_changed()
-    first = {name: p.detach().clone() for name, p in loop.run.model.blocks[0].named_parameters()}
+    first = {name: p.detach().clone() for name, p in loop.session.model.blocks[0].named_parameters()}
     loop.train()
-    progress = loop.run.progress
+    progress = loop.session.progress
     assert (progress.events, progress.growth_steps, progress.step) == (2, 6, 180), "warm-ups train"
-    assert all(torch.equal(p, first[name]) for name, p in loop.run.model.blocks[0].named_parameters())
+    assert all(torch.equal(p, first[name]) for name, p in loop.session.model.blocks[0].named_parameters())
     assert progress.flops - progress.growth_flops < 3 * progress.samples * loop.flops

@@ -5,15 +5,15 @@ from __future__ import annotations
 import pytest
 
 from grow_cli.config import Evaluate, Stop
-from grow_cli.training.budget import Budget
-from grow_cli.training.state import Progress
+from grow_cli.moment import Progress
+from grow_cli.training.budget import Budget, Ended
 
 
 def test_used_follows_the_nearest_limit() -> None:
     assert Budget(Stop(epochs=10), 20).used(50, 0.0, 0.0) == 0.25
     assert Budget(Stop(epochs=10, steps=100), 20).used(50, 0.0, 0.0) == 0.5
     assert Budget(Stop(epochs=10, seconds=8.0), 20).used(50, 6.0, 0.0) == 0.75
-    assert Budget(Stop(seconds=8.0), 20).used(10**9, 2.0, 0.0) == 0.25
+    assert Budget(Stop(epochs=None, seconds=8.0), 20).used(10**9, 2.0, 0.0) == 0.25
     assert Budget(Stop(epochs=10, flops=1e9), 20).used(50, 0.0, 5e8) == 0.5
 
 
@@ -22,7 +22,7 @@ def test_used_follows_the_nearest_limit() -> None:
     [
         (Stop(epochs=2), Progress(step=40), "2 epochs"),
         (Stop(epochs=9, steps=30), Progress(step=30), "30 steps"),
-        (Stop(seconds=1.5), Progress(seconds=1.6), "1.5 seconds"),
+        (Stop(epochs=None, seconds=1.5), Progress(seconds=1.6), "1.5 seconds"),
         (Stop(epochs=None, flops=1e9), Progress(flops=10**9), "1e+09 FLOPs"),
         (Stop(epochs=9, parameters=100), Progress(), "100 parameters"),
         (Stop(epochs=9, growth_events=3), Progress(events=3), "3 growth events"),
@@ -34,7 +34,7 @@ def test_used_follows_the_nearest_limit() -> None:
 def test_each_rule_ends_a_run(stop: Stop, progress: Progress, words: str) -> None:
     ended = Budget(stop, 20).ended(progress, parameters=120)
     assert ended is not None
-    assert ended.startswith(words)
+    assert str(ended).startswith(words)
     assert Budget(Stop(epochs=9), 20).ended(Progress(step=179), parameters=120) is None
 
 
@@ -64,13 +64,13 @@ def test_a_changed_batch_size_neither_jumps_nor_leaves_anything_of_the_budget(ch
     assert after.used(int(after.steps) - 1, 0.0, 0.0) < 1
     assert 10 - 1e-6 <= after.epoch(int(after.steps)) < 10 + 1 / per_epoch
     assert after.ended(Progress(step=int(after.steps) - 1), 0) is None
-    assert after.ended(Progress(step=int(after.steps)), 0) == "10 epochs"
+    assert after.ended(Progress(step=int(after.steps)), 0) == Ended("epochs", 10)
 
 
 def test_an_anchor_between_epochs_adds_no_step() -> None:
     assert Budget(Stop(epochs=20), 6, 1, 1 / 3).steps == 119  # (20 - 1/3) * 6 is 118.00000000000001
     assert Budget(Stop(epochs=20, steps=100), 6, 1, 1 / 3).steps == 100
-    assert Budget(Stop(epochs=20, steps=100), 6, 1, 1 / 3).ended(Progress(step=100), 0) == "100 steps"
+    assert Budget(Stop(epochs=20, steps=100), 6, 1, 1 / 3).ended(Progress(step=100), 0) == Ended("steps", 100)
 
 
 def test_evaluations_keep_their_distance_in_epochs_from_the_anchor_on() -> None:

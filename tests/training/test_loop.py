@@ -10,9 +10,10 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from grow_cli.tasks import TASKS
 from grow_cli.training.evaluation import measure_split
-from grow_cli.training.gathering import Gathered
-from grow_cli.training.growth import grow as grow_once
+from grow_cli.training.event import grow as grow_once
+from grow_cli.training.metrics import Gathered
 from grow_cli.training.warmup import warm_up_alone
 
 CPU = torch.device("cpu")
@@ -43,7 +44,7 @@ def test_no_step_synchronises_with_the_host(options: tuple[str, ...], make: Any)
     loop.display.start(100, {})
     with NothingReadBack():
         loop._train_until(40)  # past an epoch's end, snapshots and gathered scores
-    assert loop.run.progress.step == 40
+    assert loop.session.progress.step == 40
 
 
 def test_growing_changes_neither_data_order_nor_initialization(make: Any) -> None:
@@ -51,17 +52,17 @@ def test_growing_changes_neither_data_order_nor_initialization(make: Any) -> Non
     initial: dict[str, dict[str, Tensor]] = {}
     for method in ("static", "copy", "random", "alether"):
         loop = make(f"method={method}")
-        initial[method] = {k: v.clone() for k, v in loop.run.model.state_dict().items()}
-        draw, order = loop.run.batches.next, []
+        initial[method] = {k: v.clone() for k, v in loop.session.model.state_dict().items()}
+        draw, order = loop.session.batches.next, []
 
         def noted(draw: Any = draw, order: list[Tensor] = order) -> tuple[Tensor, Tensor]:
             x, y = draw()
             order.append(x)
             return x, y
 
-        loop.run.batches.next = noted
+        loop.session.batches.next = noted
         loop.train()
-        assert (loop.run.progress.events > 0) == (method != "static")
+        assert (loop.session.progress.events > 0) == (method != "static")
         seen[method] = order
     for method, order in seen.items():
         assert len(order) == len(seen["static"]) == 180
@@ -74,7 +75,7 @@ def test_the_same_seed_gives_the_same_run_and_another_seed_another(make: Any) ->
     for seed in (1, 1, 2):
         loop = make(f"seed={seed}", "stop.epochs=8")
         loop.train()
-        ends.append(torch.cat([p.detach().flatten() for p in loop.run.model.parameters()]))
+        ends.append(torch.cat([p.detach().flatten() for p in loop.session.model.parameters()]))
     assert torch.equal(ends[0], ends[1])
     assert not torch.equal(ends[0], ends[2])
 
@@ -83,14 +84,14 @@ def test_the_warm_up_trains_the_new_block_only(make: Any) -> None:
     loop = make()
     loop.display.start(100, {})
     loop._train_until(40)
-    run = loop.run
+    run = loop.session
     before = {name: p.detach().clone() for name, p in run.model.named_parameters()}
     moments = {p: {k: v.clone() for k, v in s.items()} for p, s in run.optimizer.state.items()}
     new = list(run.model.parameters())[-1]
     rates = []
     step = run.optimizer.step
     run.optimizer.step = lambda: (rates.append(run.optimizer.param_groups[0]["lr"]), step())[1]  # type: ignore[method-assign]
-    first, last, _ = warm_up_alone(run, [new], steps=12, rate=0.1)
+    (first, last), _ = warm_up_alone(run, [new], steps=12, rate=0.1)
     assert first > 0
     assert last > 0
     assert rates == pytest.approx([0.1 * run.config.optimizer.lr] * 12)
@@ -105,10 +106,10 @@ def test_a_copied_block_is_the_frontiers_and_goes_before_it(make: Any) -> None:
     loop = make("method=copy")
     loop.display.start(100, {})
     loop._train_until(20)
-    model, method = loop.run.model, loop.method
+    model, method = loop.session.model, loop.method
     old = method.frontier(model)
     method.warmup_steps = 0
-    event = grow_once(loop.run, method)
+    event = grow_once(loop.session).to_json()
     new = method.frontier(model)
     stack = next(s.stack for s in model.depth_sites() if s.residual)
     assert [m is old for m in stack] == [False, False, True]
@@ -123,10 +124,10 @@ def test_alether_puts_the_extrapolated_weights_into_the_new_block(make: Any) -> 
     loop = make()
     loop.display.start(100, {})
     loop._train_until(40)
-    run, method = loop.run, loop.method
+    run, method = loop.session, loop.method
     method.warmup_steps = 0
     expected = run.history.extrapolate(**method.settings)
-    event = grow_once(run, method)
+    event = grow_once(run).to_json()
     block = method.frontier(run.model)
     named = dict(block.named_parameters())
     assert set(named) == set(expected), "every tensor by itself"
@@ -138,7 +139,7 @@ def test_alether_puts_the_extrapolated_weights_into_the_new_block(make: Any) -> 
 
 def test_growth_without_enough_snapshots_says_so_and_goes_on(make: Any) -> None:
     loop = make("trajectory.every=1000")
-    event = grow_once(loop.run, loop.method)
+    event = grow_once(loop.session).to_json()
     assert event["units_added"] == 0
     assert "snapshots" in event["details"]["reason"]
     assert event["parameters_after"] == event["parameters_before"]
@@ -149,8 +150,8 @@ def test_growth_without_enough_snapshots_says_so_and_goes_on(make: Any) -> None:
 def test_every_depth_method_grows_every_block_model_and_trains_on(model: str, method: str, make: Any) -> None:
     loop = make(f"method={method}", f"model={model}", "trigger.every=30")
     loop.train()
-    assert loop.run.progress.events == 2
-    assert loop.run.measured["train_loss"] < 2.0
+    assert loop.session.progress.events == 2
+    assert loop.session.measured["train_loss"] < 2.0
 
 
 def test_a_methods_regularizer_is_part_of_every_steps_loss(make: Any) -> None:
@@ -163,35 +164,35 @@ def test_a_methods_regularizer_is_part_of_every_steps_loss(make: Any) -> None:
             return 100.0 * torch.stack([p.square().sum() for p in run.model.parameters()]).sum()
 
     plain, shrunk = make("method=static"), make("method=static")
-    shrunk.run.regularizer = Shrink().regularizer
+    shrunk.session.method = Shrink().begin()
     shrunk._model_changed()
     for loop in (plain, shrunk):
         loop.display.start(100, {})
         loop._train_until(60)
-    sizes = [sum(p.detach().square().sum().item() for p in loop.run.model.parameters()) for loop in (plain, shrunk)]
+    sizes = [sum(p.detach().square().sum().item() for p in loop.session.model.parameters()) for loop in (plain, shrunk)]
     assert sizes[1] < 0.9 * sizes[0]
 
 
 def test_the_flops_are_three_forward_passes_a_sample_and_the_growths(make: Any) -> None:
     loop = make("stop.epochs=3")
     loop.train()
-    progress = loop.run.progress
+    progress = loop.session.progress
     assert progress.events == 0
     assert progress.flops - progress.growth_flops == 3 * loop.flops * progress.samples
     loop = make()
     loop.train()
-    assert loop.run.progress.growth_flops > 2 * 3 * loop.flops * 10 * 32 * 0.5, "two warm-ups of ten steps"
+    assert loop.session.progress.growth_flops > 2 * 3 * loop.flops * 10 * 32 * 0.5, "two warm-ups of ten steps"
 
 
 def test_gathered_scores_equal_the_plain_mean() -> None:
     torch.manual_seed(0)
-    gathered, other = Gathered("classification", CPU), Gathered("classification", CPU)
+    gathered, other = Gathered(TASKS["classification"], CPU), Gathered(TASKS["classification"], CPU)
     batches = [(torch.rand(()), torch.randn(8, 5), torch.randint(5, (8,))) for _ in range(150)]
     for n, batch in enumerate(batches):
         gathered.add(*batch)
         other.add(*batch)
         if n == 70:  # a checkpoint in between
-            state, other = other.state_dict(), Gathered("classification", CPU)
+            state, other = other.state_dict(), Gathered(TASKS["classification"], CPU)
             other.load_state_dict(state)
     read = gathered.read()
     assert read == other.read()
@@ -202,7 +203,7 @@ def test_gathered_scores_equal_the_plain_mean() -> None:
 
 def test_r2_is_one_minus_the_residual_over_the_variance() -> None:
     torch.manual_seed(0)
-    gathered = Gathered("regression", CPU)
+    gathered = Gathered(TASKS["regression"], CPU)
     f, y = torch.randn(100, 1), torch.randn(100, 1)
     for a, b in zip(f.split(10), y.split(10), strict=True):
         gathered.add(torch.rand(()), a, b)
@@ -215,8 +216,8 @@ def test_r2_is_one_minus_the_residual_over_the_variance() -> None:
 )
 def test_stop_rules_end_the_run(options: tuple[str, ...], make: Any) -> None:
     loop = make(*options, "optimizer.lr=0.1")
-    assert str(options[0].split("=")[1])[:2] in loop.train()
-    assert loop.run.progress.step < 180
+    assert str(options[0].split("=")[1])[:2] in str(loop.train())
+    assert loop.session.progress.step < 180
 
 
 @pytest.mark.parametrize("split", ["val", "train"])
@@ -228,10 +229,12 @@ def test_a_run_ends_at_the_first_evaluation_that_reaches_its_score(split: str, m
 
     def watched() -> None:
         evaluate()
-        reached.append(measure_split(split, loop.run.model, loop.run.data, loop.run.config)[f"{split}_accuracy"])
+        reached.append(
+            measure_split(split, loop.session.model, loop.session.data, loop.session.config)[f"{split}_accuracy"]
+        )
 
     loop._evaluate = watched
-    assert loop.train().endswith("score of 0.9")
+    assert str(loop.train()).endswith("score of 0.9")
     assert reached[-1] >= 0.9, "of the whole split, by the net as it is"
     assert max(reached[:-1]) < 0.9, "not later"
     metrics = pd.read_csv(loop.folder.metrics)
@@ -243,11 +246,11 @@ def test_a_run_ends_at_the_first_evaluation_that_reaches_its_score(split: str, m
 @pytest.mark.parametrize("options", [(), ("optimizer=natural", "optimizer.iterations=3")], ids=["plain", "natural"])
 def test_a_budget_of_flops_is_kept_to_a_step_and_the_rate_anneals_over_it(options: tuple[str, ...], make: Any) -> None:
     loop = make("stop.epochs=null", "stop.flops=2e9", *options)
-    assert "FLOPs" in loop.train()
-    progress = loop.run.progress
+    assert "FLOPs" in str(loop.train())
+    progress = loop.session.progress
     passes = 3 if not options else 3 + 4 * 5
     assert 2e9 <= progress.flops < 2e9 + passes * loop.flops * 32
-    assert loop.run.optimizer.param_groups[0]["lr"] < 0.1 * loop.run.config.optimizer.lr, (
+    assert loop.session.optimizer.param_groups[0]["lr"] < 0.1 * loop.session.config.optimizer.lr, (
         "to nothing, as over any budget"
     )
 
@@ -260,12 +263,12 @@ def test_growth_respects_its_limits(make: Any) -> None:
     ):
         loop = make(*options)
         loop.train()
-        assert loop.run.progress.events == events, options
+        assert loop.session.progress.events == events, options
 
 
 def test_regression_and_flat_data_train_too(make: Any) -> None:
     for options in (("dataset=curve", "subset=null"), ("dataset=moons", "subset=null")):
         loop = make(*options, "stop.epochs=30")
         loop.train()
-        assert any(k in loop.run.measured for k in ("val_r2", "val_accuracy"))
-        assert loop.run.progress.events > 0
+        assert any(k in loop.session.measured for k in ("val_r2", "val_accuracy"))
+        assert loop.session.progress.events > 0

@@ -26,14 +26,14 @@ def test_it_lowers_the_loss_on_every_kind_of_model_and_through_growth(make: Any,
         *NATURAL, *overrides, "optimizer.lr=0.3", "trigger.every=20" if "static" not in overrides[0] else "seed=0"
     )
     loop.train_until_next_evaluation()
-    first = loop.run.measured["val_loss"]
+    first = loop.session.measured["val_loss"]
     for _ in range(3):
-        loop.run.progress.growth_pending = loop.method.kind != "none"
-        if loop.run.progress.growth_pending:
+        loop.session.progress.growth_pending = loop.method.kind != "none"
+        if loop.session.progress.growth_pending:
             loop._grow()
         loop.train_until_next_evaluation()
-    assert loop.run.measured["val_loss"] < first
-    assert (loop.run.progress.events > 0) == (loop.method.kind != "none")
+    assert loop.session.measured["val_loss"] < first
+    assert (loop.session.progress.events > 0) == (loop.method.kind != "none")
 
 
 def test_products_with_the_fisher_matrix_are_charged(make: Any) -> None:
@@ -41,7 +41,7 @@ def test_products_with_the_fisher_matrix_are_charged(make: Any) -> None:
         *NATURAL, "method=static", "model=mlp", "optimizer.iterations=7", "optimizer.tolerance=0", "evaluate.every=2"
     )
     loop.train_until_next_evaluation()
-    progress, batch = loop.run.progress, loop.run.batches.batch_size
+    progress, batch = loop.session.progress, loop.session.batches.batch_size
     products = 7 + 8  # the second step begins at the first one's direction
     assert progress.flops == (3 * 2 + 4 * products) * loop.flops * batch
 
@@ -49,11 +49,11 @@ def test_products_with_the_fisher_matrix_are_charged(make: Any) -> None:
 def test_the_last_direction_is_carried_through_growth_with_zeros_for_the_new(make: Any) -> None:
     loop = make(*NATURAL, "method=tiny", "evaluate.every=5")
     loop.train_until_next_evaluation()
-    weight = loop.run.model.width_sites()[0].producer.weight
-    before = loop.run.optimizer.state[weight]["direction"].clone()
+    weight = loop.session.model.width_sites()[0].producer.weight
+    before = loop.session.optimizer.state[weight]["direction"].clone()
     loop._grow()
-    grown = loop.run.model.width_sites()[0].producer.weight
-    after = loop.run.optimizer.state[grown]["direction"]
+    grown = loop.session.model.width_sites()[0].producer.weight
+    after = loop.session.optimizer.state[grown]["direction"]
     assert after.shape == grown.shape
     assert len(grown) > len(weight)
     assert torch.equal(after[: len(before)], before)

@@ -11,9 +11,9 @@ import pytest
 import torch
 from growing_nets import NETS, grow_at_random
 
-from grow_cli.surgery.undo import Snapshot
-from grow_cli.training.growth import grow as grow_once
-from grow_cli.training.rollback import Undo
+from grow_cli.surgery.undo import Snapshot, Undo
+from grow_cli.training.event import grow as grow_once
+from grow_cli.training.step import make_step
 
 GROWTHS = ["method=net2net", "method=random_width", "method=copy", "method=fold"]
 
@@ -21,9 +21,9 @@ GROWTHS = ["method=net2net", "method=random_width", "method=copy", "method=fold"
 def trained(make: Any, method: str, *overrides: str) -> Any:
     model = {"method=copy": "model=residual_mlp", "method=fold": "model=mlp_fold"}.get(method, "model=mlp_tiny")
     loop = make(method, model, *overrides)
-    step = loop.run.train_step()
+    step = make_step(loop.session)
     for _ in range(20):
-        step(*loop.run.batches.next())
+        step(*loop.session.batches.next())
     return loop
 
 
@@ -32,40 +32,40 @@ def trained(make: Any, method: str, *overrides: str) -> Any:
 def test_a_restored_net_trains_on_as_if_it_had_never_grown(method: str, optimizer: str, make: Any) -> None:
     given = (f"optimizer={optimizer}", *(("optimizer.iterations=5",) if optimizer == "natural" else ()))
     plain, back = (trained(make, method, *given) for _ in range(2))
-    snapshot = Snapshot.take(back.run.model, back.run.optimizer)
-    identity = id(back.run.model)
-    assert grow_once(back.run, back.method)["units_added"] > 0
-    place = back.run.batches.state_dict()
-    step = back.run.train_step()
+    snapshot = Snapshot.take(back.session.model, back.session.optimizer)
+    identity = id(back.session.model)
+    assert grow_once(back.session).units_added > 0
+    place = back.session.batches.state_dict()
+    step = make_step(back.session)
     for _ in range(5):
-        step(*back.run.batches.next())
-    snapshot.restore(back.run.model, back.run.optimizer)
-    back.run.batches.load_state_dict(place)
-    for group, other in zip(back.run.optimizer.param_groups, plain.run.optimizer.param_groups, strict=True):
+        step(*back.session.batches.next())
+    snapshot.restore(back.session.model, back.session.optimizer)
+    back.session.batches.load_state_dict(place)
+    for group, other in zip(back.session.optimizer.param_groups, plain.session.optimizer.param_groups, strict=True):
         group["lr"] = other["lr"]  # the loop's: a warm-up had its own
-    assert id(back.run.model) == identity
-    assert back.run.model.architecture() == plain.run.model.architecture()
+    assert id(back.session.model) == identity
+    assert back.session.model.architecture() == plain.session.model.architecture()
     torch.manual_seed(0)
-    steps = [(loop.run, loop.run.train_step()) for loop in (plain, back)]
+    steps = [(loop.session, make_step(loop.session)) for loop in (plain, back)]
     for _ in range(5):
         for run, step in steps:
             step(*run.batches.next())
-    for a, b in zip(plain.run.model.parameters(), back.run.model.parameters(), strict=True):
+    for a, b in zip(plain.session.model.parameters(), back.session.model.parameters(), strict=True):
         torch.testing.assert_close(a, b, rtol=0, atol=0)
 
 
 def test_a_snapshot_is_not_changed_by_what_comes_after(make: Any) -> None:
     loop = trained(make, "method=net2net")
-    before = {name: t.clone() for name, t in loop.run.model.state_dict().items()}
-    snapshot = Snapshot.take(loop.run.model, loop.run.optimizer)
-    step = loop.run.train_step()
+    before = {name: t.clone() for name, t in loop.session.model.state_dict().items()}
+    snapshot = Snapshot.take(loop.session.model, loop.session.optimizer)
+    step = make_step(loop.session)
     for _ in range(3):
-        step(*loop.run.batches.next())
-    assert any(not torch.equal(t, before[name]) for name, t in loop.run.model.state_dict().items())
+        step(*loop.session.batches.next())
+    assert any(not torch.equal(t, before[name]) for name, t in loop.session.model.state_dict().items())
     assert all(torch.equal(t, before[name]) for name, t in snapshot.model.items())
-    snapshot.restore(loop.run.model, loop.run.optimizer)
+    snapshot.restore(loop.session.model, loop.session.optimizer)
     for _ in range(3):
-        loop.run.train_step()(*loop.run.batches.next())
+        make_step(loop.session)(*loop.session.batches.next())
     assert all(torch.equal(t, before[name]) for name, t in snapshot.model.items())
 
 
@@ -123,9 +123,9 @@ def test_a_mistake_whose_neuron_was_taken_back_is_not_tried_again_and_is_told(gr
 def test_without_rollback_nothing_is_remembered(make: Any) -> None:
     loop = trained(make, "method=net2net")
     loop.train_until_next_evaluation()
-    loop.run.progress.growth_pending = True
+    loop.session.progress.growth_pending = True
     loop._grow()
-    assert loop.run.undo is None
+    assert loop.session.undo is None
 
 
 def test_what_can_be_undone_survives_a_checkpoint(make: Any, tmp_path: Path) -> None:
@@ -134,7 +134,7 @@ def test_what_can_be_undone_survives_a_checkpoint(make: Any, tmp_path: Path) -> 
     loop._grow()
     loop.save(best=False)
     again = Undo.from_state(torch.load(loop.folder.checkpoints / "last.pt", weights_only=True)["undo"])
-    undo = loop.run.undo
+    undo = loop.session.undo
     assert undo is not None
     assert undo.units > 0
     for name in ("event", "units", "score", "batch_size", "method"):
@@ -157,17 +157,17 @@ def test_the_last_growth_is_judged_too(limit: str, grow: Callable, tmp_path: Pat
 def test_a_growth_that_helped_stays_when_a_later_one_is_undone(make: Any) -> None:
     loop = trained(make, "method=fold", "growth.rollback=true", "method.neurons_per_event=2", "model.hidden=[3]")
     loop.train_until_next_evaluation()
-    measured = loop.run.measured
+    measured = loop.session.measured
     kinds = []
     for score in (0.5, 0.6, 0.6):  # at the first event, better at the second, no better after it
         measured["val_accuracy"] = score
         loop._grow()
-        kinds.append(loop.run.model.widths())
+        kinds.append(loop.session.model.widths())
     assert kinds == [[5], [7], [5]]
-    assert [known.rolled_back for known in loop.method.grown] == [False, False, True, True]
-    term = loop.method.regularizer(loop.run)
+    assert [known.rolled_back for known in loop.method.state.grown] == [False, False, True, True]
+    term = loop.method.regularizer(loop.session.moment())
     assert term is not None
-    linear, (_, newest) = loop.run.model.hidden[0].linear, loop.method.grown[:2]
+    linear, (_, newest) = loop.session.model.hidden[0].linear, loop.method.state.grown[:2]
     assert newest.unit == 4
     assert len(linear.weight) == 5
 
@@ -175,12 +175,12 @@ def test_a_growth_that_helped_stays_when_a_later_one_is_undone(make: Any) -> Non
 def test_the_batch_size_and_the_methods_own_state_come_back(make: Any) -> None:
     loop = trained(make, "method=tiny", "growth.rollback=true", "method.batch_growth=true", "method.significance=false")
     loop.train_until_next_evaluation()
-    state, size = loop.method.state_dict(), loop.run.batches.batch_size
+    state, size = loop.method.state_dict(), loop.session.batches.batch_size
     loop._grow()
-    assert loop.run.batches.batch_size > size
+    assert loop.session.batches.batch_size > size
     assert loop.method.state_dict() != state
     loop._grow()
-    assert loop.run.batches.batch_size == size
+    assert loop.session.batches.batch_size == size
     assert loop.method.state_dict() == state
 
 

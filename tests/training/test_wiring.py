@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from grow_cli.errors import TrainingFailed
-from grow_cli.training.growth import grow as grow_once
+from grow_cli.training.event import grow as grow_once
 
 
 def _trained(loop: Any, steps: int = 40) -> Any:
@@ -19,21 +19,21 @@ def _trained(loop: Any, steps: int = 40) -> Any:
 
 
 def _weights(loop: Any) -> Tensor:
-    return torch.cat([p.detach().flatten() for p in loop.run.model.parameters()])
+    return torch.cat([p.detach().flatten() for p in loop.session.model.parameters()])
 
 
 def test_clipping_bounds_every_steps_gradient(make: Any) -> None:
     free, clipped = make("method=static"), make("method=static", "clip_norm=1e-3")
     norms = []
     for loop in (free, clipped):
-        step, parameters = loop.run.optimizer.step, list(loop.run.model.parameters())
+        step, parameters = loop.session.optimizer.step, list(loop.session.model.parameters())
         seen: list[Tensor] = []
 
         def noted(step: Any = step, parameters: Any = parameters, seen: Any = seen) -> None:
             seen.append(torch.stack([p.grad.norm() for p in parameters]).norm())
             step()
 
-        loop.run.optimizer.step = noted
+        loop.session.optimizer.step = noted
         loop._model_changed()
         _trained(loop, 10)
         norms.append(torch.stack(seen))
@@ -53,11 +53,11 @@ def test_the_methods_regularizer_is_asked_at_every_step(make: Any, monkeypatch: 
     asked = []
     monkeypatch.setattr(Method, "regularizer", lambda self, run: asked.append(run))
     loop = _trained(make("method=static"))
-    assert asked == [loop.run] * 40
+    assert [now.progress for now in asked] == [loop.session.progress] * 40
 
 
 def test_alethers_keys_reach_the_extrapolation(make: Any) -> None:
-    plain = _trained(make()).run.history
+    plain = _trained(make()).session.history
     settings = {
         "beta0": 0.5,
         "gamma0": 0.01,
@@ -72,8 +72,8 @@ def test_alethers_keys_reach_the_extrapolation(make: Any) -> None:
     assert loop.method.settings == settings | {"step_scale": "velocity"}
     expected = plain.extrapolate(**settings, step_scale="velocity")
     loop.method.warmup_steps = 0
-    grow_once(loop.run, loop.method)
-    block = dict(loop.method.frontier(loop.run.model).named_parameters())
+    grow_once(loop.session).to_json()
+    block = dict(loop.method.frontier(loop.session.model).named_parameters())
     assert all(torch.equal(block[name], e.weights) for name, e in expected.items())
 
 
@@ -87,19 +87,19 @@ def test_growth_restarts_trigger_schedule_and_history(make: Any) -> None:
     loop.folder.append_metrics = lambda row: (rates.update({row["step"]: row["lr"]}), append(row))
     loop.train()
     assert resets == [50]
-    assert loop.run.progress.restart_step == 50
-    assert loop.run.progress.restarted_at == pytest.approx(50 / 180)
-    assert rates[50] == loop.run.config.optimizer.lr, "the first warm-up is over"
+    assert loop.session.progress.restart_step == 50
+    assert loop.session.progress.restarted_at == pytest.approx(50 / 180)
+    assert rates[50] == loop.session.config.optimizer.lr, "the first warm-up is over"
     loop = make("schedule.warmup=40", "growth.max_events=1", "schedule.restart=false")
     loop.train()
-    assert loop.run.progress.restart_step == 0
+    assert loop.session.progress.restart_step == 0
     history = make("growth.max_events=1")
     history.display.start(100, {})
     history._train_until(50)
-    assert len(history.run.history) == 6
-    history.run.progress.growth_pending = True
+    assert len(history.session.history) == 6
+    history.session.progress.growth_pending = True
     history._grow()
-    assert len(history.run.history) == 1, "the new frontier's history begins with where it starts"
+    assert len(history.session.history) == 1, "the new frontier's history begins with where it starts"
 
 
 def test_the_rate_warms_up_again_after_growth(make: Any) -> None:
@@ -108,7 +108,7 @@ def test_the_rate_warms_up_again_after_growth(make: Any) -> None:
     append = loop.folder.append_metrics
     loop.folder.append_metrics = lambda row: (rows.append(row), append(row))
     loop.train()
-    lr = {row["step"]: row["lr"] / loop.run.config.optimizer.lr for row in rows}
+    lr = {row["step"]: row["lr"] / loop.session.config.optimizer.lr for row in rows}
     assert lr[50] == 1
     assert lr[60] == pytest.approx(10 / 41)
     assert lr[100] == 1
@@ -117,22 +117,22 @@ def test_the_rate_warms_up_again_after_growth(make: Any) -> None:
 def test_smoothing_moves_the_average_at_every_step(make: Any) -> None:
     loop = make("trajectory.smoothing=0.5")
     moved = []
-    smooth = loop.run.history.smooth
-    loop.run.history.smooth = lambda: (moved.append(1), smooth())
+    smooth = loop.session.history.smooth
+    loop.session.history.smooth = lambda: (moved.append(1), smooth())
     _trained(loop)
     assert len(moved) == 40
-    frontier = dict(loop.method.frontier(loop.run.model).named_parameters())
+    frontier = dict(loop.method.frontier(loop.session.model).named_parameters())
     present = torch.cat([p.detach().flatten() for p in frontier.values()])
-    assert not torch.equal(loop.run.history._average, present)
+    assert not torch.equal(loop.session.history._average, present)
 
 
 @pytest.mark.parametrize("choice", ["carry", "reset"])
 def test_the_optimizers_memory_is_carried_or_reset(choice: str, make: Any) -> None:
     loop = _trained(make(f"growth.optimizer_state={choice}", "method.warmup_steps=0"))
-    old = {p: {k: v.clone() for k, v in s.items()} for p, s in loop.run.optimizer.state.items()}
+    old = {p: {k: v.clone() for k, v in s.items()} for p, s in loop.session.optimizer.state.items()}
     assert old
-    grow_once(loop.run, loop.method)
-    state = loop.run.optimizer.state
+    grow_once(loop.session).to_json()
+    state = loop.session.optimizer.state
     if choice == "carry":
         assert all(torch.equal(v, state[p][k]) for p, s in old.items() for k, v in s.items())
     else:
@@ -145,20 +145,20 @@ def test_a_method_that_claims_to_preserve_the_function_is_held_to_it(
     loop = _trained(make("method=copy"))
     monkeypatch.setattr(type(loop.method), "preserves_function", True)
     with pytest.raises(TrainingFailed, match="changed the function"):
-        grow_once(loop.run, loop.method)
+        grow_once(loop.session).to_json()
 
 
 def test_the_warm_up_leaves_frozen_batch_norms_alone(make: Any) -> None:
     loop = _trained(make("method=copy", "model=residual_cnn"))
-    before = {name: b.clone() for name, b in loop.run.model.named_buffers() if "running" in name}
-    grow_once(loop.run, loop.method)
-    after = dict(loop.run.model.named_buffers())
+    before = {name: b.clone() for name, b in loop.session.model.named_buffers() if "running" in name}
+    grow_once(loop.session).to_json()
+    after = dict(loop.session.model.named_buffers())
     moved = [
         name for name, b in after.items() if "running" in name and not any(torch.equal(b, o) for o in before.values())
     ]
     assert moved
     assert all(name.startswith("blocks.1.") for name in moved), "only the new block's move"
-    assert all(m.training for m in loop.run.model.modules())
+    assert all(m.training for m in loop.session.model.modules())
 
 
 def test_a_run_that_growth_ends_measures_the_grown_net(make: Any) -> None:
@@ -169,13 +169,13 @@ def test_a_run_that_growth_ends_measures_the_grown_net(make: Any) -> None:
         loop.folder.append_metrics = lambda row, rows=rows, append=append: (rows.append(row), append(row))
         loop.train()
         assert rows[-1]["parameters"] == loop.parameters > rows[0]["parameters"], option
-        assert loop.run.progress.evaluations == len(rows)
+        assert loop.session.progress.evaluations == len(rows)
 
 
 def test_a_stop_rule_comes_before_a_growth_that_nothing_would_follow(make: Any) -> None:
     loop = make("stop.steps=50", "growth.until=1.0")
     loop.train()
-    assert loop.run.progress.events == 0
+    assert loop.session.progress.events == 0
 
 
 def test_test_every_fills_the_test_columns_when_due(make: Any) -> None:
@@ -215,6 +215,6 @@ def test_a_compiled_run_grows_and_ends_like_a_plain_one(make: Any) -> None:
     for option in ("compile=false", "compile=true"):
         loop = make(option, "stop.epochs=12")
         loop.train()
-        assert loop.run.progress.events == 1
-        ends.append(loop.run.measured["val_loss"])
+        assert loop.session.progress.events == 1
+        ends.append(loop.session.measured["val_loss"])
     assert ends[0] == pytest.approx(ends[1], rel=1e-2)

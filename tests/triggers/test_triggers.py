@@ -12,15 +12,15 @@ import torch
 
 from grow_cli.commands.train import compose
 from grow_cli.config import Evaluate
+from grow_cli.moment import Progress
 from grow_cli.theory.history import History
-from grow_cli.training.state import Progress
-from grow_cli.triggers.at import AtOption
+from grow_cli.triggers.at import At
 from grow_cli.triggers.base import Trigger
-from grow_cli.triggers.combined import AllOption, AnyOption
-from grow_cli.triggers.every import EveryOption
-from grow_cli.triggers.never import NeverOption
-from grow_cli.triggers.plateau import PlateauOption
-from grow_cli.triggers.tau_kappa import TauKappaOption
+from grow_cli.triggers.combined import All, Any_
+from grow_cli.triggers.every import Every
+from grow_cli.triggers.never import Never
+from grow_cli.triggers.plateau import Plateau
+from grow_cli.triggers.tau_kappa import TauKappa
 
 
 @dataclass
@@ -30,7 +30,7 @@ class Seen:
     progress: Progress = field(default_factory=Progress)
     measured: dict[str, float] = field(default_factory=dict)
     history: History | None = None
-    batches: Any = field(default_factory=lambda: SimpleNamespace(steps_per_epoch=10))
+    steps_per_epoch: int = 10
     config: Any = field(default_factory=lambda: SimpleNamespace(evaluate=Evaluate()))
 
 
@@ -54,7 +54,7 @@ def _fires(trigger: Trigger, seen: Any, times: int) -> list[bool]:
 
 
 def test_tau_kappa_needs_patience_evaluations_in_a_row() -> None:
-    seen, trigger = Seen(history=_closed_path()), TauKappaOption(patience=3).build()
+    seen, trigger = Seen(history=_closed_path()), TauKappa(patience=3).begin()
     assert _fires(trigger, seen, 4) == [False, False, True, True]
     trigger.reset(seen)
     assert _fires(trigger, seen, 2) == [False, False]
@@ -72,26 +72,26 @@ def test_tau_kappa_waits_for_a_full_window() -> None:
         weights.copy_(torch.tensor([math.cos(index), math.sin(index)]))
         part.append(index)
     assert len(history) == 12
-    assert _fires(TauKappaOption(patience=1).build(), Seen(history=part), 3) == [False] * 3
-    verdict = TauKappaOption(patience=1).build().update(Seen(history=part))  # type: ignore[arg-type]
+    assert _fires(TauKappa(patience=1).begin(), Seen(history=part), 3) == [False] * 3
+    verdict = TauKappa(patience=1).begin().update(Seen(history=part))  # type: ignore[arg-type]
     assert verdict.readings["tau"] > 1, "it is logged before it counts"
-    empty = TauKappaOption(patience=1).build().update(Seen(history=None))  # type: ignore[arg-type]
+    empty = TauKappa(patience=1).begin().update(Seen(history=None))  # type: ignore[arg-type]
     assert math.isnan(empty.readings["tau"])
 
 
 def test_a_random_walk_reads_one_on_the_diffusion_scale() -> None:
     generator = torch.Generator().manual_seed(0)
     walk = _history(torch.randn(20, 20_000, generator=generator).cumsum(0))
-    assert _fires(TauKappaOption(patience=1).build(), Seen(history=walk), 1) == [True], "noise alone fires the paper's"
-    below = TauKappaOption(patience=1, scale="diffusion", tau_crit=1.05, kappa_crit=1.05).build()
+    assert _fires(TauKappa(patience=1).begin(), Seen(history=walk), 1) == [True], "noise alone fires the paper's"
+    below = TauKappa(patience=1, scale="diffusion", tau_crit=1.05, kappa_crit=1.05).begin()
     assert _fires(below, Seen(history=walk), 1) == [False]
-    above = TauKappaOption(patience=1, scale="diffusion", tau_crit=0.95, kappa_crit=0.95).build()
+    above = TauKappa(patience=1, scale="diffusion", tau_crit=0.95, kappa_crit=0.95).begin()
     assert _fires(above, Seen(history=walk), 1) == [True]
 
 
 @pytest.mark.parametrize("unit", ["steps", "epochs", "seconds"])
 def test_every_fires_once_per_interval(unit: str) -> None:
-    trigger, fired = EveryOption(every=3, unit=unit).build(), []
+    trigger, fired = Every(every=3, unit=unit).begin(), []
     for now in range(1, 10):
         seen: Any = Seen(Progress(step=now, epoch=float(now), seconds=float(now)))
         fired.append(trigger.update(seen).fires)
@@ -121,11 +121,11 @@ def test_an_interval_that_evaluations_change_is_said() -> None:
 def test_every_fires_at_each_evaluation_that_is_as_far_from_the_last(
     distance: float, evaluations: int, steps_per_epoch: int
 ) -> None:
-    trigger = EveryOption(every=evaluations * distance).build()
+    trigger = Every(every=evaluations * distance).begin()
     steps = round(distance * steps_per_epoch)
     for number in range(1, 300):
         seen: Any = Seen(Progress(step=number * steps, epoch=number * steps / steps_per_epoch))
-        seen.batches.steps_per_epoch, seen.config.evaluate.every = steps_per_epoch, distance
+        seen.steps_per_epoch, seen.config.evaluate.every = steps_per_epoch, distance
         fires = trigger.update(seen).fires
         assert fires == (number % evaluations == 0), number
         if fires:
@@ -148,11 +148,11 @@ def test_every_fires_at_each_evaluation_that_is_as_far_from_the_last(
 def test_an_interval_between_two_evaluations_ends_at_the_later(
     every: float, steps_per_epoch: int, distance: float, unit: str, step: int
 ) -> None:
-    trigger = EveryOption(every=every).build()
+    trigger = Every(every=every).begin()
     steps = round(distance * (steps_per_epoch if unit == "epochs" else 1))
     for now in range(steps, 1000, steps):
         seen: Any = Seen(Progress(step=now, epoch=now / steps_per_epoch))
-        seen.batches.steps_per_epoch, seen.config.evaluate = steps_per_epoch, Evaluate(every=distance, unit=unit)
+        seen.steps_per_epoch, seen.config.evaluate = steps_per_epoch, Evaluate(every=distance, unit=unit)
         if trigger.update(seen).fires:
             break
     assert now == step
@@ -160,7 +160,7 @@ def test_an_interval_between_two_evaluations_ends_at_the_later(
 
 def test_at_fires_once_at_the_first_evaluation_at_or_after_each_step() -> None:
     seen: Any = Seen()
-    trigger, fired = AtOption(steps=[25, 40, 41]).build(), []
+    trigger, fired = At(steps=[25, 40, 41]).begin(), []
     for step in range(10, 80, 10):
         seen.progress.step = step
         verdict = trigger.update(seen)
@@ -172,35 +172,35 @@ def test_at_fires_once_at_the_first_evaluation_at_or_after_each_step() -> None:
 
 
 def test_plateau_counts_evaluations_without_a_better_loss() -> None:
-    trigger = PlateauOption(patience=2, min_delta=0.1).build()
+    trigger = Plateau(patience=2, min_delta=0.1).begin()
     losses = [1.0, 0.8, 0.75, 0.72, 0.5]
     assert [trigger.update(Seen(measured={"val_loss": v})).fires for v in losses] == [False, False, False, True, False]  # type: ignore[arg-type]
 
 
 def test_any_and_all_combine_and_keep_each_part_counting() -> None:
-    parts = {"a": EveryOption(every=2, unit="steps"), "b": EveryOption(every=3, unit="epochs")}
-    either, both = AnyOption(of=parts).build(), AllOption(of=parts).build()
+    parts = {"a": Every(every=2, unit="steps"), "b": Every(every=3, unit="epochs")}
+    either, both = Any_(of=parts).begin(), All(of=parts).begin()
     moments: list[Any] = [Seen(Progress(step=n, epoch=float(n))) for n in (1, 2, 3)]
     assert [either.update(s).fires for s in moments] == [False, True, True]
     assert [both.update(s).fires for s in moments] == [False, False, True]
     assert set(either.readings) == {"steps_since", "epochs_since"}
-    assert either.thresholds == {"steps_since": 2, "epochs_since": 3}
-    assert AnyOption(of={"t": TauKappaOption()}).uses_trajectory()
-    assert not AnyOption(of=parts).uses_trajectory()
+    assert either.thresholds(Seen()) == {"steps_since": 2, "epochs_since": 3}
+    assert Any_(of={"t": TauKappa()}).needs_trajectory
+    assert not Any_(of=parts).needs_trajectory
 
 
 def test_never_never_fires() -> None:
-    assert _fires(NeverOption().build(), Seen(), 3) == [False] * 3
+    assert _fires(Never().begin(), Seen(), 3) == [False] * 3
 
 
 @pytest.mark.parametrize(
     "option",
-    [TauKappaOption(patience=3), PlateauOption(patience=3), EveryOption(every=3, unit="steps"), AtOption(steps=[1, 9])],
+    [TauKappa(patience=3), Plateau(patience=3), Every(every=3, unit="steps"), At(steps=[1, 9])],
     ids=lambda o: type(o).__name__,
 )
 def test_a_restored_trigger_goes_on_counting(option: Any) -> None:
     seen: Any = Seen(Progress(step=2), {"val_loss": 1.0}, _closed_path())
-    whole, first, second = option.build(), option.build(), option.build()
+    whole, first, second = option.begin(), option.begin(), option.begin()
     _fires(whole, seen, 2)
     _fires(first, seen, 2)
     second.load_state_dict(first.state_dict())

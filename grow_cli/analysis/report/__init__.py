@@ -10,7 +10,7 @@ from grow_cli.analysis.report.run import run_page
 from grow_cli.analysis.report.sweep import sweep_page
 from grow_cli.errors import UserError
 from grow_cli.files import write_text
-from grow_cli.recording.folder import RunFolder
+from grow_cli.records.folder import RunFolder
 
 
 def write_report(paths: Sequence[Path], output: Path) -> Path:

@@ -2,65 +2,59 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from grow_cli.analysis.figures import short
 from grow_cli.analysis.report.charts import COLOURS, GREY, RED, number, words
 from grow_cli.analysis.report.page import table
 from grow_cli.analysis.report.reading import RunData
+from grow_cli.records.events import GrowthEvent
+from grow_cli.records.words import counted, widths_of
 
 GREEN = COLOURS[2]
 
 
-def colour(event: dict[str, Any]) -> str:
+def colour(event: GrowthEvent) -> str:
     """Grown, taken back, or nothing added."""
-    units = event["units_added"]
-    return GREEN if units > 0 else RED if taken_back(event) else GREY
+    units = event.units_added
+    return GREEN if units > 0 else RED if event.taken_back else GREY
 
 
-def symbol(event: dict[str, Any]) -> str:
-    return "triangle-up" if event["units_added"] > 0 else "triangle-down" if taken_back(event) else "circle"
+def symbol(event: GrowthEvent) -> str:
+    return "triangle-up" if event.units_added > 0 else "triangle-down" if event.taken_back else "circle"
 
 
-def taken_back(event: dict[str, Any]) -> bool:
-    """Whether it is a growth step's undoing."""
-    return event["kind"] == "rollback"
-
-
-def hover(event: dict[str, Any]) -> str:
+def hover(event: GrowthEvent) -> str:
     """All that fits beside a mark."""
-    units = event["units_added"]
-    lines = [f"<b>event {event['event']}</b> at step {event['step']:,}: {words(what(event))}"]
-    reason = (event.get("details") or {}).get("reason")
-    if units <= 0 and reason:
-        lines.append(_broken(str(reason)))
+    units = event.units_added
+    lines = [f"<b>event {event.event}</b> at step {event.step:,}: {words(what(event))}"]
+    if units <= 0 and event.reason:
+        lines.append(_broken(event.reason))
     if units:
-        before, after = (words(short(event[f"widths_{m}"])) or "none" for m in ("before", "after"))
+        before, after = (words(short(getattr(event, f"widths_{m}"))) or "none" for m in ("before", "after"))
         lines.append(f"widths {before} → {after}")
-        lines.append(f"parameters {event['parameters_before']:,} → {event['parameters_after']:,}")
+        lines.append(f"parameters {event.parameters_before:,} → {event.parameters_after:,}")
         lines.append("loss " + losses(event) + " (before → after → settled)")
-    lines.append(f"{number(event['growth_seconds'], '.3g')} s of growing")
-    readings = event.get("readings") or {}
+    lines.append(f"{number(event.growth_seconds, '.3g')} s of growing")
+    readings = event.readings
     if readings:
         lines.append(", ".join(f"{words(name)} {number(value, '.3g')}" for name, value in readings.items()))
     return "<br>".join(lines)
 
 
-def what(event: dict[str, Any]) -> str:
+def what(event: GrowthEvent) -> str:
     """`+3 units (width), hidden 1`, `5 units taken back`, `nothing added`."""
-    units = event["units_added"]
-    counted = f"{abs(units):,} unit" + ("" if abs(units) == 1 else "s")
-    if taken_back(event):
-        return f"{counted} taken back"
+    units = event.units_added
+    units_text = counted(abs(units), "unit")
+    if event.taken_back:
+        return f"{units_text} taken back"
     if not units:
-        updated = event.get("updated") or []
+        updated = event.updated
         return "nothing added, updated " + "; ".join(updated) if updated else "nothing added"
-    return f"+{counted} ({event['kind']}), {event['site']}"
+    return f"+{units_text} ({event.kind}), {event.site}"
 
 
-def losses(event: dict[str, Any]) -> str:
+def losses(event: GrowthEvent) -> str:
     """Before → after → settled, on the probe batch."""
-    return " → ".join(number(event[f"loss_{moment}"], ".4g") for moment in ("before", "after", "settled"))
+    return " → ".join(number(getattr(event, f"loss_{moment}"), ".4g") for moment in ("before", "after", "settled"))
 
 
 def _broken(text: str, length: int = 70) -> str:
@@ -76,20 +70,12 @@ def _broken(text: str, length: int = 70) -> str:
 
 def stages(run: RunData) -> list[tuple[str, int, str, list[int]]]:
     """(event, step, what happened, hidden widths) at the start and after each event that changed them."""
-    changed = [event for event in run.events if event["units_added"]]
-    first = changed[0]["widths_before"] if changed else str(run.metrics["widths"].iloc[-1])
-    found = [("start", 0, "start", _widths(first))]
+    changed = [event for event in run.events if event.units_added]
+    first = changed[0].widths_before if changed else str(run.metrics["widths"].iloc[-1])
+    found = [("start", 0, "start", widths_of(first))]
     for event in changed:
-        found.append((str(event["event"]), event["step"], what(event), _widths(event["widths_after"])))
+        found.append((str(event.event), event.step, what(event), widths_of(event.widths_after)))
     return found
-
-
-def _widths(text: str) -> list[int]:
-    return [int(width) for width in text.split("-")] if text else []
-
-
-def _changed(event: dict[str, Any]) -> bool:
-    return bool(event["units_added"] or event.get("updated"))
 
 
 def _change(before: str, after: str) -> str:
@@ -100,14 +86,14 @@ def event_table(run: RunData) -> str:
     """A row per line of the growth log."""
     rows = [
         [
-            number(event["event"]),
-            number(event["step"]),
-            what(event) if event["units_added"] else str((event.get("details") or {}).get("reason") or what(event)),
-            _change(*(short(event[f"widths_{moment}"]) or "none" for moment in ("before", "after"))),
-            _change(*(number(event[f"parameters_{moment}"]) for moment in ("before", "after"))),
-            losses(event) if _changed(event) else number(event["loss_before"], ".4g"),
-            number(event.get("function_change_relative"), ".1%"),
-            number(event["growth_seconds"], ".3g"),
+            number(event.event),
+            number(event.step),
+            what(event) if event.units_added else event.reason or what(event),
+            _change(*(short(getattr(event, f"widths_{moment}")) or "none" for moment in ("before", "after"))),
+            _change(*(number(getattr(event, f"parameters_{moment}")) for moment in ("before", "after"))),
+            losses(event) if event.changed else number(event.loss_before, ".4g"),
+            number(event.function_change_relative, ".1%"),
+            number(event.growth_seconds, ".3g"),
         ]
         for event in run.events
     ]

@@ -22,6 +22,7 @@ from grow_cli.analysis.report.charts import (
 from grow_cli.analysis.report.events import colour
 from grow_cli.analysis.report.page import folded
 from grow_cli.analysis.report.reading import RunData
+from grow_cli.records.events import GrowthEvent
 
 _COEFFICIENTS = {"beta": "β, velocity", "gamma": "γ, acceleration", "eta": "η, escape"}
 _KINDS = {"width": ("a new unit", "circle"), "depth": ("a new layer", "square")}
@@ -53,7 +54,7 @@ def _spectra(run: RunData, key: str) -> Chart | None:
     left: list[tuple[str, float, str]] = []
     thresholds: list[tuple[str, float, str]] = []
     for event in run.events:
-        for entry in _found(event.get("details"), key):
+        for entry in _found(event.details, key):
             units = entry.get("units")
             if units is None or not isinstance(entry[key], list):
                 continue
@@ -79,8 +80,8 @@ def _spectra(run: RunData, key: str) -> Chart | None:
     return Chart(f"spectra-{key}", title, [trace for trace in data if trace["x"]], shape)
 
 
-def _stage(event: dict[str, Any], site: str) -> str:
-    return f"{event['event']}" + (f"<br>{words(site)}" if site else "")
+def _stage(event: GrowthEvent, site: str) -> str:
+    return f"{event.event}" + (f"<br>{words(site)}" if site else "")
 
 
 def _points(name: str, points: list[tuple[Any, float, str]], marker: dict[str, Any], **changes: Any) -> dict[str, Any]:
@@ -100,13 +101,13 @@ def _coefficients(run: RunData) -> Chart | None:
     """How far each tensor was extrapolated along its trajectory."""
     points: dict[str, list[tuple[str, float, str]]] = {name: [] for name in _COEFFICIENTS}
     for event in run.events:
-        for entry in _found(event.get("details"), "tensors"):
+        for entry in _found(event.details, "tensors"):
             tensors = entry["tensors"] if isinstance(entry["tensors"], dict) else {}
             for tensor, of in tensors.items():
                 for name in _COEFFICIENTS:
                     if of.get(name) is not None:
                         told = "".join(f"<br>{words(key)} {words(number(value))}" for key, value in of.items())
-                        points[name].append((f"event {event['event']}", of[name], f"<b>{words(tensor)}</b>{told}"))
+                        points[name].append((f"event {event.event}", of[name], f"<b>{words(tensor)}</b>{told}"))
     if not any(points.values()):
         return None
     data = [
@@ -138,14 +139,14 @@ def _candidates(run: RunData) -> Chart | None:
     points: dict[str, list[tuple[Any, float, str]]] = {}
     hidden = 0
     for event in run.events:
-        for entry in (event.get("details") or {}).get("candidates") or []:
+        for entry in event.details.get("candidates") or []:
             ratio = entry.get("ratio")
             if ratio is None or ratio <= 0:
                 hidden += 1
                 continue
             told = "<br>".join(f"{words(key)} {words(number(value))}" for key, value in entry.items())
-            text = f"<b>event {event['event']}</b>, step {event['step']:,}<br>{told}"
-            points.setdefault(str(entry.get("kind")), []).append((event["step"], ratio, text))
+            text = f"<b>event {event.event}</b>, step {event.step:,}<br>{told}"
+            points.setdefault(str(entry.get("kind")), []).append((event.step, ratio, text))
     if not points:
         return None
     data = []
@@ -155,7 +156,7 @@ def _candidates(run: RunData) -> Chart | None:
         data.append(_points(words(name), found, {"color": COLOURS[i], "symbol": symbol, "size": 8}))
     tau = (run.config.get("method") or {}).get("tau")
     if isinstance(tau, int | float) and tau > 1:
-        ends = [run.events[0]["step"], run.events[-1]["step"]]
+        ends = [run.events[0].step, run.events[-1].step]
         style = {"color": GREY, "dash": DASHES[1]}
         name = f"threshold τ − 1 = {tau - 1:g}"
         data.append({"type": "scatter", "mode": "lines", "name": name, "x": ends, "y": [tau - 1] * 2, "line": style})
@@ -166,19 +167,17 @@ def _candidates(run: RunData) -> Chart | None:
 
 def _mistakes(run: RunData) -> Chart | None:
     """How many mistakes each event found, in which clusters."""
-    found = [event for event in run.events if (event.get("details") or {}).get("clusters")]
+    found = [event for event in run.events if event.details.get("clusters")]
     if not found:
         return None
-    most = max(len(event["details"]["clusters"]) for event in found)
-    names = [f"{event['event']}<br>step {event['step']:,}" for event in found]
+    most = max(len(event.details["clusters"]) for event in found)
+    names = [f"{event.event}<br>step {event.step:,}" for event in found]
     data = [
         {
             "type": "bar",
             "name": f"cluster {i + 1}",
             "x": names,
-            "y": [
-                event["details"]["clusters"][i] if i < len(event["details"]["clusters"]) else None for event in found
-            ],
+            "y": [event.details["clusters"][i] if i < len(event.details["clusters"]) else None for event in found],
             "marker": {"color": COLOURS[i % len(COLOURS)], "line": {"color": "white", "width": 1}},
             "hovertemplate": f"cluster {i + 1}: %{{y:,}} mistakes<extra></extra>",
         }
@@ -197,14 +196,11 @@ def _mistakes(run: RunData) -> Chart | None:
 
 def _phases(run: RunData) -> Chart | None:
     """Where the time of growing went."""
-    spent = [
-        (event, {p["phase"]: p["seconds"] for p in event.get("phases") or [] if p.get("seconds")})
-        for event in run.events
-    ]
+    spent = [(event, {p["phase"]: p["seconds"] for p in event.phases if p.get("seconds")}) for event in run.events]
     names = list(dict.fromkeys(name for _, phases in spent for name in phases))
     if not names:
         return None
-    places = [str(event["event"]) for event, _ in spent]
+    places = [str(event.event) for event, _ in spent]
     alone = len(names) == 1  # then colours tell which events added something
     data = [
         {
@@ -225,7 +221,7 @@ def _phases(run: RunData) -> Chart | None:
         yaxis={"title": "seconds", "rangemode": "tozero"},
         showlegend=not alone,
     )
-    note = "Grey: nothing was added." if alone and any(not event["units_added"] for event, _ in spent) else ""
+    note = "Grey: nothing was added." if alone and any(not event.units_added for event, _ in spent) else ""
     return Chart("phases", "Seconds of growing", data, shape, note, half=True)
 
 

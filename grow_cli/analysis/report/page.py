@@ -9,8 +9,8 @@ from html import escape
 from typing import TYPE_CHECKING
 
 from grow_cli.analysis.report.charts import Chart
-from grow_cli.analysis.report.reading import AXES
-from grow_cli.recording.folder import plain
+from grow_cli.analysis.report.reading import COLUMNS
+from grow_cli.records.folder import plain
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -65,7 +65,7 @@ class Page:
         """What all curves below are drawn against."""
         buttons = "".join(
             f'<button type="button" data-axis="{key}" aria-pressed="{str(key == "step").lower()}">{escape(name)}</button>'
-            for key, name in AXES.items()
+            for key, name in COLUMNS.items()
         )
         self.add(f'<nav class="axes" aria-label="Horizontal axis"><span>against</span>{buttons}</nav>')
 

@@ -9,10 +9,12 @@ from typing import Any
 import pandas as pd
 
 from grow_cli.errors import UserError
-from grow_cli.recording.ending import growth_events
-from grow_cli.recording.folder import RunFolder, plain
+from grow_cli.records.events import GrowthEvent, growth_events
+from grow_cli.records.folder import RunFolder, plain
+from grow_cli.records.metrics import AXES, read_metrics
+from grow_cli.tasks import Task, task_in
 
-AXES = {"step": "steps", "seconds": "seconds", "flops": "FLOPs", "parameters": "parameters"}
+COLUMNS = {AXES[name].column: AXES[name].words for name in ("steps", "seconds", "flops", "parameters")}
 """What curves can be drawn against: column of metrics.csv → words."""
 
 
@@ -26,12 +28,11 @@ class RunData:
     """Empty for a run that was killed, or that goes on."""
     metrics: pd.DataFrame
     """At least one row."""
-    events: list[dict[str, Any]]
+    events: list[GrowthEvent]
 
     @property
-    def score(self) -> str:
-        """`accuracy`, or `r2` for regression."""
-        return "accuracy" if "val_accuracy" in self.metrics else "r2"
+    def task(self) -> Task:
+        return task_in(self.metrics)
 
     @property
     def status(self) -> str:
@@ -61,38 +62,18 @@ class RunData:
     def places(self, axis: str) -> list[float]:
         """Where each growth event stands on this axis: at the evaluation that it followed."""
         if axis == "step":
-            return [event["step"] for event in self.events]
+            return [event.step for event in self.events]
         if axis == "parameters":
-            return [event["parameters_before"] for event in self.events]
+            return [event.parameters_before for event in self.events]
         steps, values = self.metrics["step"], self.metrics[axis].tolist()
-        return [values[max(int(steps.searchsorted(event["step"], side="right")) - 1, 0)] for event in self.events]
+        return [values[max(int(steps.searchsorted(event.step, side="right")) - 1, 0)] for event in self.events]
 
 
 def read_run(folder: RunFolder) -> RunData:
     """Read it; UserError where there is nothing to show yet, or a file is damaged."""
-    metrics = read_metrics(folder)
+    metrics = read_metrics(folder, (*COLUMNS, "val_loss"))
     try:
         events = growth_events(folder)
     except ValueError as error:
         raise UserError(f"{folder.growth} is damaged ({error}): restore it from a copy") from error
     return RunData(folder, folder.config(), folder.read_summary(), metrics, events)
-
-
-def read_metrics(folder: RunFolder) -> pd.DataFrame:
-    """metrics.csv, `widths` as text; UserError where it holds no evaluation."""
-    if not folder.metrics.is_file():
-        raise UserError(
-            f"{folder.path} has no metrics.csv yet: wait for the run's first evaluation, or name another run"
-        )
-    try:
-        metrics = pd.read_csv(folder.metrics, dtype={"widths": str}).fillna({"widths": ""})
-    except pd.errors.EmptyDataError:
-        metrics = pd.DataFrame()
-    except ValueError as error:  # pandas' ParserError, too
-        raise UserError(f"{folder.metrics} is damaged ({error}): restore it from a copy") from error
-    if metrics.empty:
-        raise UserError(f"{folder.metrics} is empty: wait for the run's first evaluation, or name another run")
-    missing = [name for name in (*AXES, "val_loss") if name not in metrics]
-    if missing:
-        raise UserError(f"{folder.metrics} is damaged: it has no column {missing[0]}; restore it from a copy")
-    return metrics

@@ -22,9 +22,9 @@ from grow_cli.analysis.report.charts import (
 from grow_cli.analysis.report.events import colour, event_table, hover, stages, symbol
 from grow_cli.analysis.report.own import own_charts, own_html
 from grow_cli.analysis.report.page import Page, folded, pairs, table
-from grow_cli.analysis.report.reading import AXES, RunData, read_run
+from grow_cli.analysis.report.reading import COLUMNS, RunData, read_run
 from grow_cli.analysis.runs import nothing_held_out, read_records
-from grow_cli.recording.folder import RunFolder
+from grow_cli.records.folder import RunFolder
 
 _SPLITS = {"train": "training", "val": "validation", "test": "test"}
 _LOOKS = {"train": ("dot", COLOURS[5]), "val": ("solid", COLOURS[0]), "test": ("dash", COLOURS[1])}
@@ -75,15 +75,15 @@ def _against_controls(page: Page, folder: RunFolder) -> None:
 
 
 def _reached(page: Page, run: RunData) -> None:
-    summary, score = run.summary, run.score
+    summary, task = run.summary, run.task
     splits = [split for split in _SPLITS if run.latest(f"{split}_loss") is not None]
-    name = "accuracy" if score == "accuracy" else "R²"
+    name = task.label
     page.add(
         table(
             ["", *(_SPLITS[split] for split in splits)],
             [
                 [word, *(number(run.latest(f"{split}_{key}"), ".4f") for split in splits)]
-                for word, key in ((name, score), ("loss", "loss"))
+                for word, key in ((name, task.score), ("loss", "loss"))
             ],
         )
     )
@@ -96,11 +96,11 @@ def _reached(page: Page, run: RunData) -> None:
     facts: list[tuple[str, Any]] = [
         ("hidden widths", run.latest("widths") or "none"),
         ("parameters", run.latest("parameters")),
-        (f"best validation {name}", summary.get(f"best_val_{score}")),
+        (f"best validation {name}", summary.get(f"best_{task.column('val')}")),
         ("at step", summary.get("best_step")),
         ("steps", summary.get("steps") or int(run.metrics["step"].iloc[-1])),
         ("epochs", run.latest("epochs")),
-        ("growth events", summary.get("events", sum(event["units_added"] > 0 for event in run.events))),
+        ("growth events", summary.get("events", sum(event.units_added > 0 for event in run.events))),
         ("taken back", summary.get("undone") or None),
         ("seconds", run.latest("seconds")),
         ("seconds of growing", run.latest("growth_seconds")),
@@ -124,9 +124,28 @@ def _fact(value: Any) -> str:
     return f"{value:.3g}" if isinstance(value, int) and value >= 10**9 else number(value, ".4g")
 
 
+def _marks(run: RunData) -> dict[str, Any]:
+    """One for each growth event, above the curves."""
+    return {
+        "type": "scatter",
+        "mode": "markers",
+        "name": "growth event",
+        "showlegend": False,
+        "yaxis": "y3",
+        "y": [0] * len(run.events),
+        "text": [hover(event) for event in run.events],
+        "hoverinfo": "text",
+        "marker": {
+            "color": [colour(event) for event in run.events],
+            "symbol": [symbol(event) for event in run.events],
+            "size": [11 if event.units_added else 6 for event in run.events],
+        },
+    }
+
+
 def curves(run: RunData) -> Chart:
     """Score and loss on every split, and above them a mark for each growth event."""
-    score = run.score
+    score = run.task.score
     data = []
     for split, word in _SPLITS.items():
         dash, hue = _LOOKS[split]
@@ -139,28 +158,12 @@ def curves(run: RunData) -> Chart:
     rows = len(data)
     losses = [value for trace in data if trace["yaxis"] == "y2" for value in trace["y"]]
     if run.events:
-        data.append(
-            {
-                "type": "scatter",
-                "mode": "markers",
-                "name": "growth event",
-                "showlegend": False,
-                "yaxis": "y3",
-                "y": [0] * len(run.events),
-                "text": [hover(event) for event in run.events],
-                "hoverinfo": "text",
-                "marker": {
-                    "color": [colour(event) for event in run.events],
-                    "symbol": [symbol(event) for event in run.events],
-                    "size": [11 if event["units_added"] else 6 for event in run.events],
-                },
-            }
-        )
-    lines = [event for event in run.events if event["units_added"]]
+        data.append(_marks(run))
+    lines = [event for event in run.events if event.units_added]
     axes: dict[str, dict[str, Any]] = {}
-    for axis, title in AXES.items():
+    for axis, title in COLUMNS.items():
         column, places = run.column(axis), run.places(axis)
-        marked = [x for x, event in zip(places, run.events, strict=True) if event["units_added"]]
+        marked = [x for x, event in zip(places, run.events, strict=True) if event.units_added]
         axes[axis] = {
             "title": title,
             "x": [column] * rows + ([places] if run.events else []),
@@ -168,10 +171,10 @@ def curves(run: RunData) -> Chart:
         }
     for trace, x in zip(data, axes["step"]["x"], strict=True):
         trace["x"] = x
-    name = "accuracy" if score == "accuracy" else "R²"
+    name = run.task.label
     shape = layout(
         560,
-        xaxis={"title": AXES["step"], "anchor": "y2"},
+        xaxis={"title": COLUMNS["step"], "anchor": "y2"},
         yaxis={"title": name, "domain": [0.5, 0.93]},
         yaxis2={"title": "loss", "domain": [0, 0.44], **scale(losses)},
         yaxis3={
@@ -228,8 +231,8 @@ def architecture(run: RunData) -> Chart:
 
 
 def _stage_table(run: RunData) -> str:
-    sizes = [event["parameters_after"] for event in run.events if event["units_added"]]
-    first = next((event["parameters_before"] for event in run.events if event["units_added"]), run.latest("parameters"))
+    sizes = [event.parameters_after for event in run.events if event.units_added]
+    first = next((event.parameters_before for event in run.events if event.units_added), run.latest("parameters"))
     rows = [
         [event, number(step), what, "-".join(map(str, widths)) or "none", number(size)]
         for (event, step, what, widths), size in zip(stages(run), [first, *sizes], strict=True)
@@ -252,17 +255,17 @@ def _reading(run: RunData, name: str, index: int, *, half: bool) -> Chart:
         style = {"color": COLOURS[1], "dash": DASHES[1], "width": 1.5}
         text = f"threshold {threshold:g}"
         data.append({"type": "scatter", "mode": "lines", "name": text, "y": [threshold] * 2, "line": style})
-    grown = [event for event in run.events if event["units_added"]]
+    grown = [event for event in run.events if event.units_added]
     axes: dict[str, dict[str, Any]] = {}
-    for axis, title in AXES.items():
+    for axis, title in COLUMNS.items():
         x = run.column(axis)
-        marked = [at for at, event in zip(run.places(axis), run.events, strict=True) if event["units_added"]]
+        marked = [at for at, event in zip(run.places(axis), run.events, strict=True) if event.units_added]
         axes[axis] = {"title": title, "x": [x, [x[0], x[-1]]][: len(data)], "lines": marked}
     for trace, x in zip(data, axes["step"]["x"], strict=True):
         trace["x"] = x
     shape = layout(
         240,
-        xaxis={"title": AXES["step"]},
+        xaxis={"title": COLUMNS["step"]},
         yaxis={"title": "", **scale([*values, threshold], decades=2.5)},
         shapes=vertical(axes["step"]["lines"], [colour(event) for event in grown]),
         showlegend=threshold is not None,

@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from html import escape
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import quote
 
 import numpy as np
@@ -16,12 +16,12 @@ from grow_cli.analysis.comparison import compare
 from grow_cli.analysis.figures import short
 from grow_cli.analysis.report.charts import COLOURS, DASHES, Chart, layout, number, scale, words, wrapped
 from grow_cli.analysis.report.page import Page, table
-from grow_cli.analysis.report.reading import AXES, read_metrics
+from grow_cli.analysis.report.reading import COLUMNS
 from grow_cli.analysis.runs import Record, read_records
-from grow_cli.recording.folder import plain
-
-if TYPE_CHECKING:
-    pass
+from grow_cli.records.folder import plain
+from grow_cli.records.metrics import read_metrics
+from grow_cli.records.words import counted
+from grow_cli.tasks import Task
 
 # Places at which the curves of a way are averaged, at most.
 _PLACES = 200
@@ -35,12 +35,11 @@ def sweep_page(paths: Sequence[Path], output: Path) -> Page:
     :param output: where the page will stand: links are relative to it
     """
     records = read_records(paths)
-    groups: dict[tuple[str, str], list[Record]] = defaultdict(list)
+    groups: dict[tuple[str, Task], list[Record]] = defaultdict(list)
     for record in records:
-        groups[record.dataset, record.score].append(record)
+        groups[record.dataset, record.task].append(record)
     datasets = list(dict.fromkeys(dataset for dataset, _ in groups))
-    counted = f"{len(records)} run" + ("" if len(records) == 1 else "s")
-    page = Page(f"{counted} on {', '.join(datasets)}", " · ".join(str(path) for path in paths))
+    page = Page(f"{counted(len(records), 'run')} on {', '.join(datasets)}", " · ".join(str(path) for path in paths))
     for index, of in enumerate(groups.values()):
         for found in compare(of):
             page.heading(found.title)
@@ -63,7 +62,7 @@ def _ways(records: list[Record]) -> dict[str, list[Record]]:
 
 
 def _name(record: Record) -> str:
-    return "accuracy" if record.score == "accuracy" else "R²"
+    return record.task.label
 
 
 def _style(i: int) -> dict[str, Any]:
@@ -100,10 +99,10 @@ def average(runs: Sequence[tuple[Sequence[float], Sequence[float]]]) -> tuple[li
 
 def _curves(ways: dict[str, list[Record]], index: int) -> Chart:
     """The mean of each way's validation score, and a band of a standard deviation."""
-    score = f"val_{next(iter(ways.values()))[0].score}"
+    score = next(iter(ways.values()))[0].task.column("val")
     metrics = {way: [read_metrics(record.folder) for record in runs] for way, runs in ways.items()}
     axes: dict[str, dict[str, Any]] = {}
-    for axis, title in AXES.items():
+    for axis, title in COLUMNS.items():
         xs: list[list[float]] = []
         ys: list[list[float]] = []
         for frames in metrics.values():
@@ -116,7 +115,7 @@ def _curves(ways: dict[str, list[Record]], index: int) -> Chart:
     data: list[dict[str, Any]] = []
     for i, (way, runs) in enumerate(ways.items()):
         colour = _style(i)["color"]
-        name, seeds = wrapped(way, _NAME), f"{len(runs)} seed" + ("" if len(runs) == 1 else "s")
+        name, seeds = wrapped(way, _NAME), counted(len(runs), "seed")
         data.append(
             {
                 "type": "scatter",
@@ -147,7 +146,7 @@ def _curves(ways: dict[str, list[Record]], index: int) -> Chart:
     title = f"Validation {_name(next(iter(ways.values()))[0])}, mean over seeds"
     shape = layout(
         400 + 16 * len(ways),
-        xaxis={"title": AXES["step"]},
+        xaxis={"title": COLUMNS["step"]},
         yaxis={"title": title.split(",")[0].lower().replace("r²", "R²"), "range": _end_of(axes["step"]["y"][::2])},
     )
     note = "The band is a standard deviation over seeds. A curve goes as far as all runs of its way do."
@@ -165,7 +164,8 @@ def _end_of(curves: Sequence[Sequence[float]]) -> list[float]:
 def _told(way: str, record: Record) -> str:
     summary = record.summary
     return (
-        f"<b>{words(way)}</b>, seed {record.seed}<br>test {_name(record)} {number(summary.get(f'test_{record.score}'), '.4f')}"
+        f"<b>{words(way)}</b>, seed {record.seed}"
+        f"<br>test {_name(record)} {number(summary.get(record.task.column('test')), '.4f')}"
         f"<br>widths {words(short(str(summary.get('widths', ''))) or 'none')}<br>{number(summary.get('parameters'))} parameters"
         f"<br>{number(summary.get('training_flops'), '.3g')} training FLOPs<br>{words(record.folder.path.name)}"
     )
@@ -176,7 +176,7 @@ def _final(ways: dict[str, list[Record]], index: int) -> Chart:
     data: list[dict[str, Any]] = []
     for i, (way, runs) in enumerate(ways.items()):
         name = wrapped(way, _NAME)
-        values = plain([r.summary.get(f"test_{r.score}") for r in runs])
+        values = plain([r.summary.get(r.task.column("test")) for r in runs])
         known = [value for value in values if value is not None]
         data.append(
             {
@@ -221,7 +221,7 @@ def _costs(ways: dict[str, list[Record]], index: int) -> list[Chart]:
                 "type": "scatter",
                 "mode": "markers",
                 "x": plain([r.summary.get(key) for r in runs]),
-                "y": plain([r.summary.get(f"test_{r.score}") for r in runs]),
+                "y": plain([r.summary.get(r.task.column("test")) for r in runs]),
                 "name": wrapped(way, _NAME),
                 "text": [_told(way, r) for r in runs],
                 "hovertemplate": "%{text}<extra></extra>",
@@ -254,8 +254,8 @@ def _runs(records: list[Record], output: Path) -> str:
                 r.label,
                 str(summary.get("trigger", "–")),
                 number(summary.get("seed")),
-                number(summary.get(f"val_{r.score}"), ".4f"),
-                number(summary.get(f"test_{r.score}"), ".4f"),
+                number(summary.get(r.task.column("val")), ".4f"),
+                number(summary.get(r.task.column("test")), ".4f"),
                 number(summary.get("parameters")),
                 short(str(summary.get("widths", ""))) or "none",
                 number(summary.get("steps")),

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from grow_cli.data.base import DatasetOption, RawData
 from grow_cli.errors import UserError
+from grow_cli.keys import key
 from grow_cli.registry import option
 
 if TYPE_CHECKING:
@@ -143,6 +144,9 @@ class CIFAR10(Downloaded):
     """50,000 + 10,000 photographs, (3, 32, 32), ten classes."""
 
     source: ClassVar[str] = "CIFAR10"
+
+    crop: int = key(4, at_least=0, unit="pixels")
+    flip: bool = True
 
     def _files(self, source: Any) -> list[str]:
         listed = [name for name, _ in source.train_list + source.test_list]

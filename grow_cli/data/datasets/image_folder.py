@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from grow_cli.data.base import DatasetOption, RawData
-from grow_cli.errors import check
+from grow_cli.keys import key
 from grow_cli.registry import option
 
 
@@ -19,17 +19,10 @@ class ImageFolder(DatasetOption):
     beside the two folders.
     """
 
-    path: str | None = None
+    path: str | None = key(None, role="data")
     """The folder that holds train/ and test/; null: data_dir itself."""
-    size: int | None = None
+    size: int | None = key(None, at_least=1, unit="pixel", null="to leave the images as they are")
     """Scale and centre-crop every image to so many pixels a side; null: they are of one size already."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check(
-            self.size is None or self.size >= 1,
-            f"dataset.size={self.size}: must be 1 pixel or more, or null to leave the images as they are",
-        )
 
     def load(self, data_dir: Path) -> RawData:
         from grow_cli.data.images import read_tree

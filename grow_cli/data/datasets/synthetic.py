@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from grow_cli.data.base import DatasetOption, RawData
 from grow_cli.errors import check
+from grow_cli.keys import key
 from grow_cli.registry import option
 
 if TYPE_CHECKING:
@@ -19,20 +20,17 @@ if TYPE_CHECKING:
 class Synthetic(DatasetOption):
     """Points from a formula and Gaussian noise; a subclass says which."""
 
-    samples: int = 1000
+    validation: float = key(0.2, at_least=0, below=1, role="split")
+    samples: int = key(1000, at_least=10)
     """Training samples, before the validation cut."""
-    test_samples: int = 1000
-    noise: float = 0.1
+    test_samples: int = key(1000, at_least=2)
+    noise: float = key(0.1, at_least=0)
     """Standard deviation of the Gaussian noise."""
-    draw_seed: int = 0
+    draw_seed: int = key(0, at_least=0, at_most=2**31 - 1)
     """Seed of the draw, independent of the run's seed; training and test samples are drawn separately."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check(self.samples >= 10, f"dataset.samples={self.samples}: must be 10 or more")
-        check(self.test_samples >= 2, f"dataset.test_samples={self.test_samples}: must be 2 or more")
-        check(self.noise >= 0, f"dataset.noise={self.noise}: must be 0 or more")
-        check(0 <= self.draw_seed < 2**31, f"dataset.draw_seed={self.draw_seed}: must be from 0 to 2^31 - 1")
         check(
             self.crop == 0 and not self.flip,
             f"dataset.crop={self.crop} and dataset.flip={self.flip}: only images can be cropped and flipped; "
@@ -53,9 +51,8 @@ class Synthetic(DatasetOption):
 
         train_x, train_y = draw(self.samples, 2 * self.draw_seed)
         test_x, test_y = draw(self.test_samples, 2 * self.draw_seed + 1)
-        if train_y.ndim == 1:
-            return RawData(train_x, train_y, test_x, test_y, classes=("0", "1"))
-        return RawData(train_x, train_y, test_x, test_y, task="regression")
+        task = "classification" if train_y.ndim == 1 else "regression"
+        return RawData(train_x, train_y, test_x, test_y, task)
 
     def _two_curves(
         self, n: int, seed: int, width: float, curves: tuple[Callable[[Any], Any], Callable[[Any], Any]]
@@ -80,7 +77,7 @@ class Moons(Synthetic):
     0.3; `draw_seed=0` uses these seeds too, and `samples=250 validation=0.2` leaves 200 to train on.
     """
 
-    noise: float = 0.3
+    noise: float = key(0.3, at_least=0)
 
     def points(self, n: int, seed: int) -> tuple[ndarray, ndarray]:
         from sklearn.datasets import make_moons
@@ -126,8 +123,8 @@ class Curve(Synthetic):
     is the same for everyone and has detail everywhere.
     """
 
-    samples: int = 200
-    noise: float = 0.05
+    samples: int = key(200, at_least=10)
+    noise: float = key(0.05, at_least=0)
 
     def points(self, n: int, seed: int) -> tuple[ndarray, ndarray]:
         import numpy as np

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import asdict
 from typing import Any
 
 from torch import nn
 
-from grow_cli.models.base import Ends, ModelOption
+from grow_cli.models.ends import Ends
 from grow_cli.models.modules.sites import DepthSite, WidthSite
 
 
@@ -18,12 +17,19 @@ class GrowableModel(nn.Module, ABC):
     no_width: str = ""
     """Why there is no width site, and what to use instead; empty where there are some."""
 
-    def __init__(self, option: ModelOption, spec: Ends) -> None:
+    settings: dict[str, Any]
+    """The option that it was made of, as plain data; the initial sizes among them."""
+
+    def __init__(self, ends: Ends) -> None:
         super().__init__()
-        self.option = option
-        self.task = spec.task
-        self.input_shape = tuple(spec.input_shape)
-        self.outputs = spec.outputs
+        self.task = ends.task
+        self.input_shape = tuple(ends.input_shape)
+        self.outputs = ends.outputs
+
+    @property
+    def name(self) -> str:
+        """What the user typed after `model=`."""
+        return str(self.settings["name"])
 
     @abstractmethod
     def width_sites(self) -> list[WidthSite]:
@@ -41,17 +47,13 @@ class GrowableModel(nn.Module, ABC):
     def widths(self) -> list[int]:
         """The hidden widths in order; of a residual net, that of each block."""
 
-    def block_stack(self) -> nn.ModuleList | None:
-        """The blocks of the residual stream; None where there is no stream."""
-        return None
-
     def architecture(self) -> dict[str, Any]:
         """Plain data from which `models.base.rebuild` makes this net, grown as it is.
 
         The entry `model` is the configuration of the same net: it can be trained from scratch.
         """
         return {
-            "model": asdict(self.option) | self.sizes(),
+            "model": self.settings | self.sizes(),
             "input_shape": list(self.input_shape),
             "outputs": self.outputs,
             "task": self.task,

@@ -7,19 +7,15 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
 from math import prod
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 from torch import Tensor, nn
 
-from grow_cli.models.base import Ends
+from grow_cli.models.ends import Ends
 from grow_cli.models.modules.activations import can_be_identity
 from grow_cli.models.modules.layers import Layer, LinearMap, conv_layer, linear_layer
 from grow_cli.models.modules.network import GrowableModel
 from grow_cli.models.modules.sites import DepthSite, WidthSite
-
-if TYPE_CHECKING:
-    from grow_cli.models.cnn import CNNOption
-    from grow_cli.models.mlp import MLPOption
 
 
 @dataclass(frozen=True)
@@ -118,16 +114,17 @@ class PlainNet(GrowableModel):
 class MLP(PlainNet):
     """`model=mlp`."""
 
-    def __init__(self, option: MLPOption, spec: Ends) -> None:
-        super().__init__(option, spec)
-        self.activation, self.norm = option.activation, option.norm
-        self._bias, self._dropout = option.bias, option.dropout
+    def __init__(
+        self, ends: Ends, *, hidden: list[int], activation: str, norm: str, bias: bool, dropout: float
+    ) -> None:
+        super().__init__(ends)
+        self.activation, self.norm, self._bias, self._dropout = activation, norm, bias, dropout
         if self.norm == "layer":
             self.no_width = (
                 "model.norm=layer normalises over a layer's units, so that a new one would change the old ones: "
                 "use model.norm=batch or model.norm=none"
             )
-        sizes = [prod(self.input_shape), *option.hidden]
+        sizes = [prod(self.input_shape), *hidden]
         self.hidden = nn.ModuleList(self._layer(a, b) for a, b in pairwise(sizes))
         self.head = nn.Linear(sizes[-1], self.outputs)
 
@@ -155,22 +152,32 @@ class MLP(PlainNet):
 class CNN(PlainNet):
     """`model=cnn`."""
 
-    def __init__(self, option: CNNOption, spec: Ends) -> None:
-        super().__init__(option, spec)
-        self.activation, self.norm = option.activation, option.norm
-        self._kernel = option.kernel
-        self.pool: nn.Module = nn.MaxPool2d(2) if option.pool == "max" else nn.AvgPool2d(2)
+    def __init__(
+        self,
+        ends: Ends,
+        *,
+        channels: list[list[int]],
+        hidden: list[int],
+        kernel: int,
+        activation: str,
+        norm: str,
+        pool: str,
+        head: str,
+    ) -> None:
+        super().__init__(ends)
+        self.activation, self.norm, self._kernel = activation, norm, kernel
+        self.pool: nn.Module = nn.MaxPool2d(2) if pool == "max" else nn.AvgPool2d(2)
         self.flatten: nn.Module = nn.Flatten()
-        if option.head == "gap":
+        if head == "gap":
             self.flatten = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
-        channels, height, width = self.input_shape
+        read, height, width = self.input_shape
         stages = []
-        for stage in option.channels:
-            sizes = [channels, *stage]
+        for stage in channels:
+            sizes = [read, *stage]
             stages.append(nn.ModuleList(self._conv(a, b) for a, b in pairwise(sizes)))
-            channels, height, width = sizes[-1], height // 2, width // 2
+            read, height, width = sizes[-1], height // 2, width // 2
         self.stages = nn.ModuleList(stages)
-        sizes = [channels if option.head == "gap" else channels * height * width, *option.hidden]
+        sizes = [read if head == "gap" else read * height * width, *hidden]
         self.hidden = nn.ModuleList(self._linear(a, b) for a, b in pairwise(sizes))
         self.head = nn.Linear(sizes[-1], self.outputs)
 

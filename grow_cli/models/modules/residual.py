@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 from math import prod
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
-from grow_cli.models.base import Ends, ModelOption
+from grow_cli.models.ends import Ends
 from grow_cli.models.modules.activations import make_activation
 from grow_cli.models.modules.layers import (
     Block,
@@ -23,26 +23,18 @@ from grow_cli.models.modules.layers import (
 from grow_cli.models.modules.network import GrowableModel
 from grow_cli.models.modules.sites import DepthSite, WidthSite
 
-if TYPE_CHECKING:
-    from grow_cli.models.residual_cnn import ResidualCNNOption
-    from grow_cli.models.residual_mlp import ResidualMLPOption
-    from grow_cli.models.vit import ViTOption
-
 
 class ResidualNet(GrowableModel):
     """The sites of a stack of blocks that may have different hidden widths."""
 
     blocks: nn.ModuleList
 
-    def __init__(self, option: ModelOption, spec: Ends, *, width: int, key: str, make: Callable[[int], Block]) -> None:
-        super().__init__(option, spec)
+    def __init__(self, ends: Ends, *, width: int, key: str, make: Callable[[int], Block]) -> None:
+        super().__init__(ends)
         self.width, self._key, self._make = width, key, make
 
     def _stack(self, widths: list[int]) -> nn.ModuleList:
         return nn.ModuleList(self._make(hidden) for hidden in widths)
-
-    def block_stack(self) -> nn.ModuleList:
-        return self.blocks
 
     def widths(self) -> list[int]:
         return [cast(Block, block).units for block in self.blocks]
@@ -75,13 +67,13 @@ class ResidualNet(GrowableModel):
 class ResidualMLP(ResidualNet):
     """`model=residual_mlp`."""
 
-    def __init__(self, option: ResidualMLPOption, spec: Ends) -> None:
-        make = partial(MLPBlock, option.width, activation=option.activation, norm=option.norm)
-        super().__init__(option, spec, width=option.width, key="hidden", make=make)
-        self.stem = nn.Linear(prod(self.input_shape), option.width)
-        self.blocks = self._stack(option.hidden)
-        self.norm = make_norm(option.norm, option.width)
-        self.head = nn.Linear(option.width, self.outputs)
+    def __init__(self, ends: Ends, *, width: int, hidden: list[int], activation: str, norm: str) -> None:
+        make = partial(MLPBlock, width, activation=activation, norm=norm)
+        super().__init__(ends, width=width, key="hidden", make=make)
+        self.stem = nn.Linear(prod(self.input_shape), width)
+        self.blocks = self._stack(hidden)
+        self.norm = make_norm(norm, width)
+        self.head = nn.Linear(width, self.outputs)
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.stem(x.flatten(1))
@@ -93,20 +85,22 @@ class ResidualMLP(ResidualNet):
 class ResidualCNN(ResidualNet):
     """`model=residual_cnn`."""
 
-    def __init__(self, option: ResidualCNNOption, spec: Ends) -> None:
-        make = partial(ConvBlock, option.width, kernel=option.kernel, activation=option.activation, norm=option.norm)
-        super().__init__(option, spec, width=option.width, key="hidden", make=make)
-        if option.norm == "group":
+    def __init__(
+        self, ends: Ends, *, width: int, hidden: list[int], kernel: int, activation: str, norm: str, pool: int
+    ) -> None:
+        make = partial(ConvBlock, width, kernel=kernel, activation=activation, norm=norm)
+        super().__init__(ends, width=width, key="hidden", make=make)
+        if norm == "group":
             self.no_width = (
                 "model.norm=group normalises over groups of a block's channels, so that a new one would change "
                 "the old ones: use model.norm=batch or model.norm=none"
             )
-        self.stem = same_conv(self.input_shape[0], option.width, option.kernel)
-        self.pool = nn.AvgPool2d(option.pool) if option.pool > 1 else nn.Identity()
-        self.blocks = self._stack(option.hidden)
-        self.norm = make_norm(option.norm, option.width, spatial_dims=2)
-        self.activation = make_activation(option.activation, option.width, spatial_dims=2)
-        self.head = nn.Linear(option.width, self.outputs)
+        self.stem = same_conv(self.input_shape[0], width, kernel)
+        self.pool = nn.AvgPool2d(pool) if pool > 1 else nn.Identity()
+        self.blocks = self._stack(hidden)
+        self.norm = make_norm(norm, width, spatial_dims=2)
+        self.activation = make_activation(activation, width, spatial_dims=2)
+        self.head = nn.Linear(width, self.outputs)
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.pool(self.stem(x))
@@ -118,17 +112,19 @@ class ResidualCNN(ResidualNet):
 class ViT(ResidualNet):
     """`model=vit`."""
 
-    def __init__(self, option: ViTOption, spec: Ends) -> None:
-        make = partial(TransformerBlock, option.dim, option.heads, activation=option.activation, dropout=option.dropout)
-        super().__init__(option, spec, width=option.dim, key="mlp", make=make)
+    def __init__(
+        self, ends: Ends, *, patch: int, dim: int, heads: int, mlp: list[int], activation: str, dropout: float
+    ) -> None:
+        make = partial(TransformerBlock, dim, heads, activation=activation, dropout=dropout)
+        super().__init__(ends, width=dim, key="mlp", make=make)
         channels, height, width = self.input_shape
-        tokens = (height // option.patch) * (width // option.patch)
-        self.stem = nn.Conv2d(channels, option.dim, option.patch, stride=option.patch)
+        tokens = (height // patch) * (width // patch)
+        self.stem = nn.Conv2d(channels, dim, patch, stride=patch)
         # the usual start of learned positions: small beside the patches, unequal so that tokens can be told apart
-        self.positions = nn.Parameter(0.02 * torch.randn(tokens, option.dim))
-        self.blocks = self._stack(option.mlp)
-        self.norm = nn.LayerNorm(option.dim)
-        self.head = nn.Linear(option.dim, self.outputs)
+        self.positions = nn.Parameter(0.02 * torch.randn(tokens, dim))
+        self.blocks = self._stack(mlp)
+        self.norm = nn.LayerNorm(dim)
+        self.head = nn.Linear(dim, self.outputs)
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.stem(x).flatten(2).transpose(1, 2) + self.positions

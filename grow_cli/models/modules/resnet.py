@@ -4,18 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 from torch import Tensor, nn
 
-from grow_cli.models.base import Ends
+from grow_cli.models.ends import Ends
 from grow_cli.models.modules.activations import make_activation
 from grow_cli.models.modules.layers import Layer, conv_layer, linear_layer, make_norm, same_conv
 from grow_cli.models.modules.network import GrowableModel
 from grow_cli.models.modules.sites import DepthSite, WidthSite
-
-if TYPE_CHECKING:
-    from grow_cli.models.resnet18 import ResNet18Option
 
 
 class ResNetBlock(nn.Module):
@@ -59,18 +56,27 @@ class Stage(nn.Module):
 class ResNet18(GrowableModel):
     """`model=resnet18`."""
 
-    def __init__(self, option: ResNet18Option, spec: Ends) -> None:
-        super().__init__(option, spec)
+    def __init__(
+        self,
+        ends: Ends,
+        *,
+        stream: list[int],
+        hidden: list[list[int]],
+        classifier: list[int],
+        activation: str,
+        norm: str,
+    ) -> None:
+        super().__init__(ends)
         channels, height, width = self.input_shape
-        streams = pairwise([channels, *option.stream])
+        streams = pairwise([channels, *stream])
         self.stages = nn.ModuleList(
-            Stage(a, b, hidden, activation=option.activation, norm=option.norm)
-            for (a, b), hidden in zip(streams, option.hidden, strict=True)
+            Stage(a, b, middles, activation=activation, norm=norm)
+            for (a, b), middles in zip(streams, hidden, strict=True)
         )
-        for _ in option.stream:
+        for _ in stream:
             height, width = (height + 1) // 2, (width + 1) // 2
-        sizes = [option.stream[-1] * height * width, *option.classifier]
-        self.classifier = nn.ModuleList(linear_layer(a, b, activation=option.activation) for a, b in pairwise(sizes))
+        sizes = [stream[-1] * height * width, *classifier]
+        self.classifier = nn.ModuleList(linear_layer(a, b, activation=activation) for a, b in pairwise(sizes))
         self.head = nn.Linear(sizes[-1], self.outputs)
 
     def _blocks(self) -> Iterator[tuple[str, ResNetBlock]]:

@@ -1,0 +1,109 @@
+"""Commands of grow in processes of their own, which end with the one that began them."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from queue import SimpleQueue
+
+_WATCH = "GROW_ENDS_WITH_STDIN"
+
+
+@dataclass(frozen=True)
+class Ended:
+    """A child that is over."""
+
+    arguments: list[str]
+    code: int
+    out: str
+    err: str
+
+
+def run(commands: Sequence[list[str]], at_once: int, done: Callable[[Ended], None]) -> None:
+    """`grow ARGUMENTS` for each, so many at a time; `done` is called here, as each ends.
+
+    A thread each waits for a child and reads what it prints, so that none blocks on a full pipe. Interrupted (Ctrl-C, or
+    SIGTERM, which raises here), the children are interrupted, too: they save, and all are waited for.
+    """
+    waiting, ended = list(commands), SimpleQueue[Ended]()
+    running: dict[int, subprocess.Popen[str]] = {}
+
+    def wait(child: subprocess.Popen[str], arguments: list[str]) -> None:
+        # not communicate(): it would close the child's stdin, whose end tells the child that its parent is gone
+        assert child.stdout is not None
+        errors: list[str] = []
+        reader = threading.Thread(
+            target=lambda: errors.append(child.stderr.read() if child.stderr else ""), daemon=True
+        )
+        reader.start()
+        out = child.stdout.read()
+        reader.join()
+        ended.put(Ended(arguments, child.wait(), out, errors[0]))
+
+    try:
+        with _sigterm_raises():
+            while waiting or running:
+                while waiting and len(running) < at_once:
+                    arguments = waiting.pop(0)
+                    running[id(arguments)] = child = _begin(arguments)
+                    threading.Thread(target=wait, args=(child, arguments), daemon=True).start()
+                one = ended.get()
+                _close(running.pop(id(one.arguments)))
+                done(one)
+    finally:
+        for child in running.values():
+            child.send_signal(signal.SIGINT)
+        for child in running.values():
+            child.wait()
+            _close(child)
+
+
+def _begin(arguments: list[str]) -> subprocess.Popen[str]:
+    pipe = subprocess.PIPE
+    command = [sys.executable, "-m", "grow_cli", *arguments]
+    return subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True, env=os.environ | {_WATCH: "1"})
+
+
+def _close(child: subprocess.Popen[str]) -> None:
+    for stream in (child.stdin, child.stdout, child.stderr):
+        if stream is not None:
+            with contextlib.suppress(OSError):
+                stream.close()
+
+
+@contextlib.contextmanager
+def _sigterm_raises() -> Iterator[None]:
+    """As Ctrl-C does, in the main thread; elsewhere signals do not arrive."""
+    from grow_cli.errors import Interrupted
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def stop(number: int, frame: object) -> None:
+        raise Interrupted(number)
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def end_with_parent() -> None:
+    """In a child that `run` began: stop as on SIGTERM when the parent is gone, however it ended."""
+    if os.environ.pop(_WATCH, None) is None:
+        return
+
+    def watch() -> None:
+        while os.read(0, 1024):
+            pass
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=watch, daemon=True).start()

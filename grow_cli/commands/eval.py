@@ -1,0 +1,60 @@
+"""`grow eval`: measure a run's net again."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from grow_cli import config as configuration
+from grow_cli import console
+from grow_cli.commands.overrides import existing, only, with_overrides
+from grow_cli.tasks import task_in
+
+
+def parser() -> console.Parser:
+    """Of its arguments."""
+    parser = console.Parser(
+        prog="grow eval",
+        description="Rebuild the net of a run from its checkpoint, grown architecture included, and measure it on every split. "
+        "On other images, too (dataset.path=DIR), normalised as those that the net was trained with.",
+    )
+    parser.add_argument("run", type=Path, metavar="RUN", help="a run folder")
+    parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE")
+    parser.add_argument(
+        "--best", action="store_true", help="the checkpoint with the best validation instead of the last"
+    )
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    return parser
+
+
+def _measurable() -> list[str]:
+    """What may differ when a net is measured; another cut of the data would call training samples validation."""
+    return [*configuration.keys_with("place", "data", "speed", "shown"), "precision"]
+
+
+def main(arguments: list[str]) -> int:
+    """Print a table, or JSON."""
+    options = parser().parse(arguments)
+    folder = existing(options.run)
+    only(options.overrides, _measurable(), "a trained net is measured as it was trained")
+    # of other images all are measured
+    whole = ["subset=null"] * any(override.startswith("dataset.path=") for override in options.overrides)
+    config = configuration.build(with_overrides(folder, [*options.overrides, *whole]))
+    from grow_cli import run
+
+    result = run.evaluate(config, folder, "best" if options.best else "last")
+    if options.json:
+        print(json.dumps(result))
+        return 0
+    from rich.table import Table
+
+    table = Table(title=f"{folder.path} · {result['checkpoint']}.pt · step {result['step']:,}", title_justify="left")
+    kinds = (task_in(result, "test").score, "loss")
+    for name in ("", "train", "val", "test"):
+        table.add_column(name, justify="right")
+    for kind in kinds:
+        table.add_row(kind, *(f"{result[f'{split}_{kind}']:.4f}" for split in ("train", "val", "test")))
+    held_out = "" if config.dataset.validation else "; nothing was held out, val is train"
+    table.caption = f"{result['parameters']:,} parameters, widths {result['widths']}{held_out}"
+    console.out.print(table)
+    return 0

@@ -1,0 +1,40 @@
+"""`grow explain`: why each neuron exists."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from grow_cli import config as configuration
+from grow_cli.commands.overrides import existing, with_overrides
+from grow_cli.console import Parser
+from grow_cli.errors import UserError
+
+
+def parser() -> Parser:
+    """Of its arguments."""
+    parser = Parser(
+        prog="grow explain",
+        description="Show why each neuron exists: the mistake that it was grown for, before and after, as one HTML page.",
+    )
+    parser.add_argument("run", type=Path, metavar="RUN", help="a run folder")
+    parser.add_argument(
+        "-o",
+        "--output",
+        type=Path,
+        metavar="FILE.html",
+        help="where the page is written (default: explain.html in RUN)",
+    )
+    return parser
+
+
+def main(arguments: list[str]) -> int:
+    """Write the page and print where it is."""
+    options = parser().parse(arguments)
+    folder = existing(options.run)
+    output = options.output or folder.path / "explain.html"
+    if output.suffix not in (".html", ".htm"):
+        raise UserError(f"{output}: the page's name ends in .html")
+    from grow_cli.analysis.explain import write_page
+
+    print(write_page(folder, configuration.build(with_overrides(folder, [])), output))
+    return 0

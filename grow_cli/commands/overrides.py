@@ -1,0 +1,59 @@
+"""What the commands that take a run folder share: the folder, and its config with what was typed after it."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from pathlib import Path
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from grow_cli import config as configuration
+from grow_cli.errors import UserError
+from grow_cli.records.folder import RunFolder, runs_below
+
+
+def existing(path: Path) -> RunFolder:
+    """The run folder; UserError that names those below where it is none."""
+    folder = RunFolder(path)
+    if not folder.claimed:
+        runs = runs_below(path)
+        hint = f"did you mean {runs[-1]}?" if runs else "name a folder that `grow train` wrote"
+        if len(runs) > 1:
+            hint = f"it holds {len(runs)} runs: name one of them, like {runs[0]}"
+        raise UserError(f"{path} is not a run folder (it has no .hydra/config.yaml): {hint}")
+    return folder
+
+
+def only(overrides: Collection[str], allowed: list[str], why: str) -> None:
+    """UserError for a key that may not be given; one that holds others allows these, too."""
+    for override in overrides:
+        key = override.split("=")[0]
+        if key not in allowed and key.split(".")[0] not in allowed:
+            raise UserError(f"{override}: {why}, and only {', '.join(allowed)} can be given")
+
+
+def with_overrides(folder: RunFolder, overrides: Collection[str]) -> DictConfig:
+    """The run's config, typed by the schemas again, with KEY=VALUE overrides."""
+    raw = folder.config()
+    try:
+        typed = configuration.typed(raw)
+        for override in overrides:
+            key, equals, value = override.partition("=")
+            if not equals:
+                raise UserError(f"{override}: write KEY=VALUE")
+            if key in configuration.GROUP_KEYS:
+                raise UserError(f"{override}: a group cannot be exchanged in a trained run; set one of its keys")
+            read = (
+                OverridesParser.create().parse_override(f"{key}={value}").value()
+            )  # as `grow train` does: off is a word
+            OmegaConf.update(typed, key, read, force_add=False)
+    except HydraException as error:
+        raise UserError(
+            f"{override} cannot be read: write KEY=VALUE, and quote special characters, like 'key=\"a b\"'"
+        ) from error
+    except OmegaConfBaseException as error:
+        raise UserError(f"{folder.path}: {str(error).splitlines()[0]}") from error
+    return typed

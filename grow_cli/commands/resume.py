@@ -1,0 +1,44 @@
+"""`grow resume`: go on with an interrupted run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from grow_cli import config as configuration
+from grow_cli import console
+from grow_cli.commands.overrides import existing, only, with_overrides
+from grow_cli.errors import Interrupted, UserError
+
+
+def parser() -> console.Parser:
+    """Of its arguments."""
+    parser = console.Parser(
+        prog="grow resume",
+        description="Go on with an interrupted run, across growth events, as if it had not been interrupted.",
+    )
+    parser.add_argument("run", type=Path, metavar="RUN", help="a run folder")
+    parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="where things are, and what is shown")
+    return parser
+
+
+def main(arguments: list[str]) -> int:
+    """Train to the end."""
+    options = parser().parse(arguments)
+    folder = existing(options.run)
+    if folder.read_summary().get("status") == "finished":
+        raise UserError(f"{folder.path} is finished: there is nothing to resume")
+    allowed = configuration.keys_with("place", "data", "shown")
+    only(options.overrides, allowed, "a resumed run goes on as it was configured")
+    config = configuration.build(with_overrides(folder, options.overrides))
+    folder.open()
+    try:
+        from grow_cli import run
+        from grow_cli.analysis.summary import show
+
+        show(folder, run.train(config, folder, resume=True))
+    except Interrupted:
+        console.err.print(f"interrupted: go on with `grow resume {folder.path}`")
+        raise
+    finally:
+        folder.close()
+    return 0

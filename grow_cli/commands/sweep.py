@@ -1,0 +1,216 @@
+"""What a sweep needs beyond its runs: to find the jobs it has done, and to count them wherever they ran.
+
+A sweep into a fixed folder (`run_dir=PATH`) can be repeated and extended. A job is identified by its overrides, less those
+whose role says that they do not make it another run (`keys.Role`), not by its number, which shifts when a sweep is extended.
+A key that is swept over counts in any case: whoever sweeps over devices wants a run on each.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import glob
+import json
+import logging
+import math
+import os
+import secrets
+import shutil
+import signal
+import time
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Any, ClassVar
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.experimental.callback import Callback
+from omegaconf import DictConfig, OmegaConf
+
+from grow_cli import config as configuration
+from grow_cli import console
+from grow_cli.config import role_of
+from grow_cli.errors import Interrupted, TrainingFailed, UserError
+from grow_cli.files import write_text
+from grow_cli.keys import OF_THE_RUN
+from grow_cli.records.flat import flatten
+from grow_cli.records.folder import RunFolder
+from grow_cli.tasks import task_in
+
+# became → how the closing line of a sweep says it
+COUNTED = {
+    "trained": "trained",
+    "resumed": "resumed and finished",
+    "skipped": "finished already",
+    "busy": "left to another process, which is at it",
+    "interrupted": "interrupted",
+    "failed": "failed",
+}
+# of the keys that a job is identified by, and of those in which two runs of one job may not differ
+_IDENTIFYING = (*OF_THE_RUN, "name", "data")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a job (a key of COUNTED), and why where that is not plain."""
+
+    job: str
+    became: str
+    sentence: str = ""
+    here: bool = True
+    """Its words were printed by the process that began the sweep."""
+
+
+class Tally(Callback):
+    """The outcomes of a sweep's jobs, left as files in the sweep's folder by whichever process ran them.
+
+    Hydra hands a launcher's worker a copy of its callbacks, and gives the process that began the sweep no results.
+    """
+
+    current: ClassVar[Tally | None] = None
+
+    sweep: Path
+    """Its folder; set when a sweep begins, so that a single run has none."""
+    swept: frozenset[str]
+    """The keys that it has several values of."""
+
+    def __init__(self) -> None:
+        self.pid = os.getpid()
+        self.begun = 0.0
+        self._id = secrets.token_hex(3)
+
+    def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
+        self.sweep = Path(str(config.hydra.sweep.dir)).absolute()
+        self.begun = time.time()
+        typed = OverridesParser.create().parse_overrides(list(config.hydra.overrides.task))
+        self.swept = frozenset(o.key_or_group for o in typed if o.is_sweep_override())
+        # it would add to each failed job that None is no float
+        logging.getLogger("hydra_plugins.hydra_optuna_sweeper").setLevel(logging.ERROR)
+        Tally.current = self
+        signal.signal(signal.SIGTERM, _stop)  # left to itself it would end this process and leave the workers training
+
+    def on_job_start(self, config: DictConfig, **kwargs: Any) -> None:
+        if hasattr(self, "sweep"):
+            Tally.current = self
+
+    @property
+    def here(self) -> bool:
+        """This is the process that began the sweep, not a launcher's worker."""
+        return os.getpid() == self.pid
+
+    def note(self, job: str, became: str, sentence: str = "") -> None:
+        """Called once per job, in the job's process."""
+        outcome = Outcome(job, became, sentence, self.here)
+        spool = self._spool()
+        spool.mkdir(parents=True, exist_ok=True)
+        write_text(spool / f"{HydraConfig.get().job.num}.json", json.dumps(asdict(outcome)))
+
+    def collect(self) -> list[Outcome]:
+        """All that was noted, in the jobs' order; the files are taken away."""
+        files = sorted(self._spool().glob("*.json"), key=lambda path: int(path.stem))
+        outcomes = [Outcome(**json.loads(path.read_text(encoding="utf-8"))) for path in files]
+        shutil.rmtree(self._spool(), ignore_errors=True)
+        return outcomes
+
+    def _spool(self) -> Path:
+        return self.sweep / f".jobs-{self._id}"
+
+
+def _stop(number: int, frame: FrameType | None) -> None:
+    raise Interrupted(number)
+
+
+def describe(outcomes: list[Outcome]) -> str:
+    """`6 jobs: 2 trained, 4 finished already`."""
+    counts = Counter(outcome.became for outcome in outcomes)
+    if set(counts) == {"skipped"}:
+        return f"{len(outcomes)} of {len(outcomes)} jobs were finished already"
+    return f"{len(outcomes)} jobs: " + ", ".join(f"{counts[k]} {words}" for k, words in COUNTED.items() if counts[k])
+
+
+def conclude(tally: Tally, outcomes: list[Outcome]) -> None:
+    """Print what a sweep came to; TrainingFailed if a job of it did not end well."""
+    console.out.print(f"{describe(outcomes)}; the sweep is in", markup=False)
+    console.out.print(str(tally.sweep), markup=False, style="bold", soft_wrap=True)
+    found = tally.sweep / "optimization_results.yaml"
+    if found.is_file() and found.stat().st_mtime >= tally.begun - 1:  # not one of an earlier search in this folder
+        console.out.print(f"what the search found is in {found}:", markup=False, soft_wrap=True)
+        console.out.print(found.read_text(encoding="utf-8").rstrip(), markup=False, soft_wrap=True)
+    bad = [outcome for outcome in outcomes if outcome.became in ("failed", "interrupted")]
+    for outcome in bad:
+        if not outcome.here:  # its words went to wherever the job ran
+            console.err.print(f"{outcome.job}: {outcome.sentence}", markup=False)
+    if bad:
+        names = ", ".join([outcome.job for outcome in bad[:5]] + [f"and {len(bad) - 5} more"] * (len(bad) > 5))
+        raise TrainingFailed(f"{len(bad)} runs of the sweep failed or were interrupted: {names}")
+
+
+@contextlib.contextmanager
+def one_at_a_time(sweep: Path) -> Iterator[None]:
+    """While a job looks for its folder and claims it: two sweeps at once must not begin a job twice."""
+    with (sweep / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def identifying(overrides: Iterable[str], swept: Collection[str] = ()) -> list[str]:
+    """The overrides that make a job what it is, in order."""
+
+    def counts(override: str) -> bool:
+        name = override.split("=")[0].lstrip("+~").split("@")[0]
+        return name != "sweep" and (name in swept or role_of(name) in _IDENTIFYING)
+
+    return sorted(filter(counts, overrides))
+
+
+def find(own: Path, swept: Collection[str]) -> RunFolder:
+    """The folder in which this job was begun before, whatever its number was then; else `own`, the one Hydra made."""
+    wanted = identifying(HydraConfig.get().overrides.task, swept)
+    name = own.name.partition("-")[2]
+    earlier = sorted(own.parent.glob(f"*-{glob.escape(name)}")) if name else []
+    for path in (own, *earlier):
+        of_ours = path == own or (path.name.partition("-")[0].isdigit() and path.name.partition("-")[2] == name)
+        folder = RunFolder(path)
+        known = of_ours and (path / ".hydra" / "overrides.yaml").is_file()
+        if known and identifying(folder.overrides(), swept) == wanted:
+            return folder
+    return RunFolder(own)
+
+
+def refuse_other_config(folder: RunFolder, raw: DictConfig) -> None:
+    """UserError where what was typed is the same and what it means is not: a YAML file or a default has changed."""
+    remedy = "choose another run_dir, or remove that folder to train the job anew"
+    try:
+        there = _flat(configuration.typed(folder.config()))
+    except UserError as error:
+        raise UserError(f"{error}; {remedy}") from error
+    except Exception as error:
+        if type(error).__module__.split(".")[0] != "omegaconf":
+            raise
+        raise UserError(f"{folder.path} holds this job as another grow knew it ({error}): {remedy}") from error
+    here = _flat(raw)
+    for key in sorted(there.keys() | here.keys()):
+        if role_of(key) in _IDENTIFYING and there.get(key) != here.get(key):
+            raise UserError(
+                f"{folder.path} holds this job with another configuration "
+                f"({key} is {there.get(key)} there, {here.get(key)} here) and is not overwritten: {remedy}"
+            )
+
+
+def _flat(config: DictConfig) -> dict[str, Any]:
+    plain = OmegaConf.to_container(config, resolve=True)
+    assert isinstance(plain, dict)
+    return flatten({str(key): value for key, value in plain.items()})
+
+
+def objective(summary: dict[str, Any]) -> float | None:
+    """What a sweeper maximizes: the validation score at the end of the run, never the test's.
+
+    None, not NaN, where there is none: hydra-optuna-sweeper ends the whole search over a NaN.
+    """
+    task = task_in(summary)
+    value = summary.get(task.column("val"))
+    return task.direction * float(value) if value is not None and math.isfinite(value) else None

@@ -1,0 +1,125 @@
+"""The keys of the configuration: which values each takes and what it is for, declared on its field and nowhere else.
+
+    patience: int = key(5, at_least=1)
+    norm: str = key("none", one_of=("none", "batch"))
+    path: str | None = key(None, role="data")
+
+Roles say who may change a key without making another run of it:
+
+    ""       part of what a run is
+    name     what it is called                 (label, control)
+    folder   the run's own folder              (run_dir)
+    data     where its own dataset lies        (dataset.path): two places are two jobs of a sweep
+    place    where things are, or it runs      (data_dir, device)
+    speed    how fast, or in how much memory   (threads, compile, evaluate.batch_size)
+    shown    what is shown or kept of it       (progress, logger, checkpoint)
+    size     a size of the net                 (model.hidden)
+    split    what the validation cut follows   (dataset.validation, dataset.split_seed)
+
+`size` and `split` are part of what a run is, too. A key that holds others hands its role on to them.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable, Iterator
+from typing import Any, Literal, get_args
+
+Role = Literal["", "name", "folder", "data", "place", "speed", "shown", "size", "split"]
+ROLES: tuple[Role, ...] = get_args(Role)
+OF_THE_RUN: tuple[Role, ...] = ("", "size", "split")
+"""Roles of the keys that make a run what it is."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Range:
+    """The values that a key takes; those of a list hold for each number in it."""
+
+    at_least: float | None = None
+    above: float | None = None
+    at_most: float | None = None
+    below: float | None = None
+    one_of: tuple[str, ...] = ()
+    unit: str = ""
+    """What numbers count: `steps`."""
+    null: str = ""
+    """What null means, after "or null "."""
+    why: str = ""
+    """Follows the range after a colon."""
+
+    def holds(self, value: Any) -> bool:
+        """Whether a single value lies in it."""
+        if self.one_of:
+            return value in self.one_of
+        if isinstance(value, float) and not math.isfinite(value):
+            return False
+        return (
+            (self.at_least is None or value >= self.at_least)
+            and (self.above is None or value > self.above)
+            and (self.at_most is None or value <= self.at_most)
+            and (self.below is None or value < self.below)
+        )
+
+    @property
+    def words(self) -> str:
+        """`1 step or more, or null for no limit`."""
+        told = f"must be {self._interval()}" + (f", or null {self.null}" if self.null else "")
+        return told + (f": {self.why}" if self.why else "")
+
+    def _interval(self) -> str:
+        unit = f" {self.unit}" if self.unit else ""
+        low = "" if self.at_least is None else _number(self.at_least)
+        upper = f"below {_number(self.below)}" if self.below is not None else ""
+        if self.one_of:
+            return f"one of {', '.join(self.one_of)}"
+        if self.above is not None:
+            upper = f"at most {_number(self.at_most)}" if self.at_most is not None else upper
+            return f"above {_number(self.above)}{unit}" + (f" and {upper}" if upper else "")
+        if low and (upper or self.at_most is not None):
+            return f"from {low} to {upper or _number(self.at_most)}{unit}"
+        return f"{low}{unit} or more" if low else "a finite number"
+
+
+def key(
+    default: Any = dataclasses.MISSING, *, make: Callable[[], Any] | None = None, role: Role = "", **within: Any
+) -> Any:
+    """A field of an option or a section.
+
+    :param make: makes the default, where that is a list or another part
+    :param within: of `Range`; without any, numbers must still be finite
+    """
+    metadata = {"role": role, "range": Range(**within)}
+    if make is not None:
+        return dataclasses.field(default_factory=make, metadata=metadata)
+    return dataclasses.field(default=default, metadata=metadata)
+
+
+def check_ranges(part: Any, prefix: str) -> None:
+    """ValueError, in one sentence, for the first key of a part whose value is out of its range."""
+    for field in dataclasses.fields(part):
+        value, allowed = getattr(part, field.name), field.metadata.get("range", _ANY)
+        if any(not allowed.holds(number) for number in _numbers(value)):
+            endless = isinstance(value, float) and not math.isfinite(value)
+            told = f"must be a finite number; it {allowed.words}" if endless else allowed.words
+            raise ValueError(f"{prefix}{field.name}={value}: {told}")
+
+
+_ANY = Range()
+
+
+def _numbers(value: Any) -> Iterator[Any]:
+    """A value, or those of a list of lists; none where there is nothing to check."""
+    if isinstance(value, list):
+        for one in value:
+            yield from _numbers(one)
+    elif isinstance(value, str | int | float) and not isinstance(value, bool):
+        yield value
+
+
+def _number(value: float | None) -> str:
+    """2^63 - 1 is shown so: nobody reads its digits."""
+    if isinstance(value, int) and value > 2**30:
+        power = (value + 1).bit_length() - 1
+        return f"2^{power} - 1" if value == 2**power - 1 else f"2^{power}"
+    return f"{value:g}"

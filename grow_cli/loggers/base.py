@@ -1,0 +1,162 @@
+"""What a logger is, and what those of other programs share. No torch and no logger's package at the top."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from grow_cli.console import warn
+from grow_cli.errors import UserError
+from grow_cli.files import write_text
+from grow_cli.records.folder import plain
+from grow_cli.registry import Option
+
+if TYPE_CHECKING:
+    from grow_cli.config import Config
+
+
+class Logger:
+    """Is told every row of metrics.csv, every line of growth.jsonl, and summary.json."""
+
+    def resume(self, rows: int, events: int) -> None:
+        """The run goes on from a checkpoint that knows so many rows and events: later ones are told again."""
+
+    def metrics(self, row: dict[str, Any]) -> None:
+        """A row of metrics.csv."""
+
+    def growth(self, event: dict[str, Any]) -> None:
+        """A line of growth.jsonl."""
+
+    def summary(self, summary: dict[str, Any]) -> None:
+        """summary.json, of a run that finished."""
+
+    def close(self) -> None:
+        """Flush and release."""
+
+
+class Remote(Logger):
+    """Passes on to another program, each row and event once.
+
+    A resumed run repeats what came after its checkpoint, to the last bit, so what was passed on before the kill is left
+    out. How far that was stands in `sent.json`, in the logger's own folder. Where passing on fails (a server went away),
+    the run goes on without it: metrics.csv has every row.
+    """
+
+    name: str
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self._file = folder / "sent.json"
+        known = json.loads(self._file.read_text(encoding="utf-8")) if self._file.exists() else {}
+        self.sent: dict[str, Any] = {"rows": 0, "events": 0} | known
+        self._rows = self._events = 0
+        self._lost = False
+        self.finished = False
+
+    def send_row(self, numbers: dict[str, float], step: int) -> None:
+        raise NotImplementedError
+
+    def send_event(self, event: dict[str, Any], step: int) -> None:
+        raise NotImplementedError
+
+    def send_summary(self, summary: dict[str, Any], step: int) -> None:
+        raise NotImplementedError
+
+    def finish(self) -> None:
+        """Flush and release; `self.finished` says whether the run came to its end."""
+        raise NotImplementedError
+
+    def note(self, **known: Any) -> None:
+        """Remember across a resume."""
+        self.sent |= known
+        write_text(self._file, json.dumps(self.sent) + "\n")
+
+    def resume(self, rows: int, events: int) -> None:
+        self._rows, self._events = rows, events
+
+    def metrics(self, row: dict[str, Any]) -> None:
+        self._rows += 1
+        if self._rows > self.sent["rows"]:
+            self._try(lambda: self.send_row(numbers(row), int(row["step"])), rows=self._rows)
+
+    def growth(self, event: dict[str, Any]) -> None:
+        self._events += 1
+        if self._events > self.sent["events"]:
+            self._try(lambda: self.send_event(plain(event), int(event["step"])), events=self._events)
+
+    def summary(self, summary: dict[str, Any]) -> None:
+        self._try(lambda: self.send_summary(plain(summary), int(summary["steps"])))
+        self.finished = True
+
+    def close(self) -> None:
+        self._try(self.finish)
+
+    def _try(self, send: Callable[[], None], **known: int) -> None:
+        if self._lost:
+            return
+        try:
+            send()
+            if known:
+                self.note(**known)
+        except Exception as error:  # whatever their network or disk runs into must not end a training
+            self._lost = True
+            warn(f"logger={self.name} has failed and is told no more ({_first_line(error)}); metrics.csv has every row")
+
+
+def numbers(row: dict[str, Any]) -> dict[str, float]:
+    """Its finite numbers: the others are words, or were not measured."""
+    return {
+        name: value
+        for name, value in row.items()
+        if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    }
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).splitlines()), type(error).__name__)
+
+
+@dataclass
+class LoggerOption(Option):
+    """Base of every logger."""
+
+    group_name: ClassVar[str] = "logger"
+
+    def build(self, run_folder: Path) -> Logger:
+        """The logger of one run."""
+        raise NotImplementedError
+
+
+@dataclass
+class Packaged(LoggerOption):
+    """One whose package, of the same name, is an extra of the same name."""
+
+    def check_run(self, config: Config) -> list[str]:
+        self._check_package()
+        return []
+
+    def _check_package(self) -> None:
+        if find_spec(self.name) is None:
+            raise UserError(
+                f"logger={self.name} needs a package that is not installed: pip install 'grow-cli[{self.name}]'"
+            )
+
+    def build(self, run_folder: Path) -> Logger:
+        self._check_package()  # `grow resume` asks no `check_run`
+        try:
+            return self.start(run_folder)
+        except UserError:
+            raise
+        except Exception as error:
+            raise UserError(
+                f"logger={self.name} cannot start ({_first_line(error)}): check its settings, or use logger=csv"
+            ) from error
+
+    def start(self, run_folder: Path) -> Logger:
+        """`build`, the package being there."""
+        raise NotImplementedError

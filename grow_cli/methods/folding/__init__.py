@@ -1,1 +1,0 @@
-"""What Fold grows by: the mistakes, their clusters, a neuron at each, and what is told of them."""

@@ -1,0 +1,21 @@
+"""What a net must fit at both ends."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+
+class Ends(Protocol):
+    """What a net must fit at both ends; `DataSpec` does."""
+
+    @property
+    def task(self) -> str:
+        """`classification` or `regression`."""
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """(channels, height, width) or (numbers,)."""
+
+    @property
+    def outputs(self) -> int:
+        """Logits, or regressed numbers."""

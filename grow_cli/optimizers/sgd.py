@@ -1,0 +1,38 @@
+"""Stochastic gradient descent."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from grow_cli.errors import check
+from grow_cli.keys import key
+from grow_cli.optimizers.base import OptimizerOption, fused
+from grow_cli.registry import option
+
+if TYPE_CHECKING:
+    from torch import nn
+    from torch.optim import Optimizer
+
+
+@option("optimizer", "sgd")
+@dataclass
+class SGD(OptimizerOption):
+    """Stochastic gradient descent with momentum."""
+
+    lr: float = key(0.05, above=0)
+    weight_decay: float = key(5e-4, at_least=0)
+    momentum: float = key(0.9, at_least=0, below=1)
+    nesterov: bool = True
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check(
+            self.momentum > 0 or not self.nesterov,
+            "optimizer.nesterov=true needs a momentum above 0: set optimizer.nesterov=false or optimizer.momentum=0.9",
+        )
+
+    def make(self, groups: list[dict[str, Any]], model: nn.Module) -> Optimizer:
+        from torch import optim
+
+        return optim.SGD(groups, lr=self.lr, momentum=self.momentum, nesterov=self.nesterov, fused=fused(model))

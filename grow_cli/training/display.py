@@ -1,0 +1,214 @@
+"""What a person sees while a run trains: a live display on a terminal, lines elsewhere if asked for."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import time
+from collections import deque
+from typing import Any
+
+from rich.console import Group
+from rich.live import Live
+from rich.markup import escape
+from rich.panel import Panel
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table
+from rich.text import Text
+
+from grow_cli import console
+from grow_cli.records.events import GrowthEvent
+from grow_cli.tasks import task_in
+
+_REFRESH_SECONDS = 0.25
+
+
+def _finite(total_steps: float) -> float | None:
+    """As rich wants it."""
+    return None if math.isinf(total_steps) else total_steps
+
+
+def make_display(mode: str, title: str) -> Display:
+    """`auto` is live on a terminal and silent elsewhere."""
+    live = mode == "live" or (mode == "auto" and console.out.is_terminal)
+    if live:
+        return LiveDisplay(title)
+    return LineDisplay(title) if mode == "lines" else Display()
+
+
+class Display:
+    """Shows nothing; the base of those that do."""
+
+    def start(self, total_steps: float, thresholds: dict[str, float]) -> None:
+        """Before the first step; the total is infinite where only seconds are limited."""
+
+    def step(self, step: int) -> None:
+        """After a step: must cost next to nothing."""
+
+    def evaluation(self, row: dict[str, Any], thresholds: dict[str, float], closed: str) -> None:
+        """After a row of metrics.csv; `closed` says why the net cannot grow any more, if it cannot."""
+
+    def growing(self) -> None:
+        """Before a growth event."""
+
+    def growth(self, event: GrowthEvent, total_steps: float) -> None:
+        """After a growth event; larger batches may have changed the number of steps."""
+
+    def stop(self) -> None:
+        """Give the terminal back."""
+
+
+def growth_line(event: GrowthEvent) -> str:
+    """One line, rich markup, that says what a growth event did."""
+    when = f"epoch {event.epoch:.1f}, step {event.step:,}"
+    if event.taken_back:
+        return f"[yellow]took back[/yellow] {when}: {escape(event.reason)}, widths {event.widths_after}"
+    if not event.changed:
+        return f"[dim]{when}: nothing added: {escape(event.reason)}[/dim]"
+    losses = f"probe loss {_loss(event.loss_before)} → {_loss(event.loss_after)}"
+    if not event.units_added:
+        return (
+            f"[green]updated[/green] {when}: no new units, best updates at {escape('; '.join(event.updated))}, {losses}"
+        )
+    return (
+        f"[bold green]grew[/bold green] {when}: {escape(event.site)}, "
+        f"{event.parameters_before:,} → {event.parameters_after:,} parameters, widths {event.widths_after}, "
+        f"{losses} → {_loss(event.loss_settled)} settled"
+    )
+
+
+def _loss(value: float | None) -> str:
+    return "–" if value is None else f"{value:.3f}"
+
+
+class LineDisplay(Display):
+    """A line per evaluation and per event, for logs."""
+
+    def __init__(self, title: str) -> None:
+        self._print(title)
+
+    def evaluation(self, row: dict[str, Any], thresholds: dict[str, float], closed: str) -> None:
+        words = [f"epoch {row['epoch']:.1f}", f"step {row['step']}", f"lr {row['lr']:.2g}"]
+        words += [f"{k} {v:.4f}" for k, v in row.items() if k.startswith(("train_", "val_")) and _shown(v)]
+        words += [
+            f"{k.removeprefix('trigger/')} {v:.3g}" for k, v in row.items() if k.startswith("trigger/") and _shown(v)
+        ]
+        self._print(escape("  ".join(words)))
+
+    def growth(self, event: GrowthEvent, total_steps: float) -> None:
+        self._print(growth_line(event))
+
+    def _print(self, line: str) -> None:
+        with contextlib.suppress(BrokenPipeError):  # `| head` has read enough; the training goes on
+            console.out.print(line, soft_wrap=True)
+
+
+class LiveDisplay(Display):
+    """Progress bar, the last evaluations, the trigger's readings against their thresholds, the growth events."""
+
+    def __init__(self, title: str) -> None:
+        self.title = title
+        self._rows: deque[dict[str, Any]] = deque(maxlen=6)
+        self._events: list[str] = []
+        self._thresholds: dict[str, float] = {}
+        self._closed = ""
+        self._shown_at = 0.0
+
+    def start(self, total_steps: float, thresholds: dict[str, float]) -> None:
+        self._thresholds = thresholds
+        self._bar = Progress(
+            TextColumn("[bold]{task.description}"),
+            BarColumn(bar_width=None),
+            MofNCompleteColumn(),
+            TextColumn("steps"),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            auto_refresh=False,
+            expand=True,
+        )
+        self._task = self._bar.add_task("training", total=_finite(total_steps))
+        # refreshed by hand: a refreshing thread would take turns with the training step
+        self._live = Live(self._render(), console=console.out, auto_refresh=False, transient=True)
+        self._live.start()
+
+    def step(self, step: int) -> None:
+        if step % 16 == 0 and time.monotonic() - self._shown_at > _REFRESH_SECONDS:
+            self._bar.update(self._task, completed=step)
+            self._refresh()
+
+    def evaluation(self, row: dict[str, Any], thresholds: dict[str, float], closed: str) -> None:
+        self._thresholds, self._closed = thresholds, closed
+        self._rows.append(row)
+        self._bar.update(self._task, completed=row["step"])
+        if time.monotonic() - self._shown_at > _REFRESH_SECONDS:
+            self._refresh()
+
+    def growing(self) -> None:
+        self._bar.update(self._task, description="growing")
+        self._refresh()
+
+    def growth(self, event: GrowthEvent, total_steps: float) -> None:
+        self._bar.update(self._task, description="training", total=_finite(total_steps))
+        self._events.append(growth_line(event))
+        self._refresh()
+
+    def stop(self) -> None:
+        self._live.stop()
+
+    def _refresh(self) -> None:
+        self._shown_at = time.monotonic()
+        self._live.update(self._render(), refresh=True)
+
+    def _render(self) -> Panel:
+        parts: list[Any] = [self._evaluations(), self._readings()]
+        parts += [Text.from_markup(line) for line in self._events[-5:]]
+        parts.append(self._bar)
+        return Panel(Group(*parts), title=escape(self.title), border_style="cyan")
+
+    def _evaluations(self) -> Table:
+        score = task_in(self._rows[-1]).score if self._rows else "accuracy"
+        table = Table(box=None, pad_edge=False, expand=True)
+        names = ["epoch", "train_loss", f"train_{score}", "val_loss", f"val_{score}", "parameters", "widths", "lr"]
+        if console.out.width < 90:
+            names = ["epoch", "val_loss", f"val_{score}", "widths"]
+        for name in names:
+            table.add_column(name.replace("_", " "), justify="right")
+        for row in self._rows:
+            table.add_row(*(_cell(name, row[name]) for name in names))
+        return table
+
+    def _readings(self) -> Text:
+        text = Text()
+        row = self._rows[-1] if self._rows else {}
+        for key, value in row.items():
+            if not key.startswith("trigger/") or not _shown(value):
+                continue
+            name = key.removeprefix("trigger/")
+            limit = self._thresholds.get(name)
+            reached = limit is not None and value >= limit
+            text.append(f"{name.replace('_', ' ')} ")
+            text.append(f"{value:.3g}", style="bold yellow" if reached else "bold")
+            text.append(f" / {limit:g}   " if limit is not None else "   ", style="dim")
+        if text and self._closed:
+            text.append(f"no more growth: {self._closed}", style="dim")
+        return text
+
+
+def _shown(value: Any) -> bool:
+    return isinstance(value, int | float) and not math.isnan(value)
+
+
+def _cell(name: str, value: Any) -> str:
+    if not isinstance(value, int | float):
+        return escape(str(value))
+    if name.startswith(("train_", "val_")):
+        return f"{value:.4f}"
+    return {"epoch": f"{value:.1f}", "lr": f"{value:.2g}"}.get(name, f"{value:,}")

@@ -1,0 +1,350 @@
+"""Loggers: what each is told, once, across a resume too; and what is said where its package is missing."""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+from importlib.machinery import ModuleSpec
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import pytest
+
+from grow_cli.commands.train import compose
+from grow_cli.errors import UserError
+from grow_cli.loggers.base import Logger, Remote, numbers
+from grow_cli.records.flat import flatten
+from grow_cli.records.folder import RunFolder
+
+CONFIG = {"seed": 3, "method": {"name": "tiny", "of": {}}, "optimizer": {"lr": 0.1}, "path": None}
+ROWS = [
+    {"step": step, "val_loss": 1 / (i + 1), "widths": "1-2", "test_loss": math.nan}
+    for i, step in enumerate([10, 20, 20, 30])
+]
+EVENT = {"event": 1, "step": 20, "units_added": 4, "site": "hidden 1", "details": {"x": math.inf}}
+SUMMARY = {"steps": 30, "status": "finished", "test_accuracy": 0.5, "architecture": {"hidden": [1]}, "nan": math.nan}
+
+
+class Calls(list[tuple[Any, ...]]):
+    """What a fake package was told, in order."""
+
+    def of(self, name: str) -> list[tuple[Any, ...]]:
+        return [call[1:] for call in self if call[0] == name]
+
+
+def inject(monkeypatch: pytest.MonkeyPatch, name: str, **contents: Any) -> None:
+    module = ModuleType(name)
+    module.__spec__ = ModuleSpec(name, None)
+    module.__dict__.update(contents)
+    monkeypatch.setitem(sys.modules, name, module)
+
+
+@pytest.fixture
+def wandb(monkeypatch: pytest.MonkeyPatch) -> Calls:
+    """A fake of the package."""
+    calls = Calls()
+
+    class Run:
+        summary = SimpleNamespace(update=lambda values: calls.append(("summary", values)))
+
+        def log(self, values: dict[str, Any], step: int) -> None:
+            calls.append(("log", step, values))
+
+        def finish(self, exit_code: int) -> None:
+            calls.append(("finish", exit_code))
+
+    def init(**settings: Any) -> Run:
+        calls.append(("init", settings))
+        return Run()
+
+    inject(monkeypatch, "wandb", init=init, Settings=SimpleNamespace)
+    return calls
+
+
+@pytest.fixture
+def mlflow(monkeypatch: pytest.MonkeyPatch) -> Calls:
+    """A fake of the package."""
+    calls = Calls()
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.setenv("MLFLOW_DISABLE_TELEMETRY", "true")
+
+    class Client:
+        def __init__(self, tracking_uri: str) -> None:
+            calls.append(("uri", tracking_uri))
+
+        def get_experiment_by_name(self, name: str) -> None:
+            return None
+
+        def create_experiment(self, name: str, artifact_location: str | None) -> str:
+            calls.append(("experiment", name))
+            return "7"
+
+        def create_run(self, experiment: str, run_name: str) -> Any:
+            calls.append(("run", experiment, run_name))
+            return SimpleNamespace(info=SimpleNamespace(run_id="r1"))
+
+        def update_run(self, run: str, status: str) -> None:
+            calls.append(("again", run, status))
+
+        def log_batch(self, run: str, metrics: Any = (), params: Any = ()) -> None:
+            calls.extend(("metric", run, name, value, step) for name, value, _, step in metrics)
+            calls.extend(("param", *param) for param in params)
+
+        def log_text(self, run: str, text: str, path: str) -> None:
+            calls.append(("text", path, json.loads(text)))
+
+        def set_terminated(self, run: str, status: str) -> None:
+            calls.append(("end", run, status))
+
+    inject(monkeypatch, "mlflow", MlflowClient=Client)
+    inject(monkeypatch, "mlflow.entities", Metric=lambda *a: a, Param=lambda *a: a)
+    return calls
+
+
+@pytest.fixture
+def run_folder(tmp_path: Path) -> Path:
+    """A run folder that has a config."""
+    folder = RunFolder(tmp_path / "run")
+    folder.create({"config": CONFIG})
+    folder.close()
+    return folder.path
+
+
+def start(folder: Path, *overrides: str) -> Logger:
+    """The logger of these overrides."""
+    logger: Logger = compose(list(overrides)).logger.build(folder)
+    return logger
+
+
+def tell(logger: Logger, rows: list[dict[str, Any]], *events: dict[str, Any]) -> None:
+    for row in rows:
+        logger.metrics(row)
+    for event in events:
+        logger.growth(event)
+
+
+def test_numbers_are_those_that_were_measured() -> None:
+    assert numbers({"a": 1, "b": 0.5, "c": math.nan, "d": math.inf, "e": "1-2", "f": True, "g": None}) == {
+        "a": 1,
+        "b": 0.5,
+    }
+
+
+def test_a_config_is_flattened_to_the_keys_that_a_user_types() -> None:
+    assert flatten(CONFIG) == {"seed": 3, "method.name": "tiny", "method.of": {}, "optimizer.lr": 0.1, "path": None}
+
+
+def test_wandb_is_told_config_rows_growth_and_summary(wandb: Calls, run_folder: Path) -> None:
+    logger = start(run_folder, "logger=wandb", "logger.project=p", "logger.group=g")
+    tell(logger, ROWS[:2], EVENT)
+    logger.summary(SUMMARY)
+    logger.close()
+    (settings,) = wandb.of("init")[0]
+    assert (settings["project"], settings["group"], settings["entity"]) == ("p", "g", None)
+    assert (settings["mode"], settings["resume"], settings["dir"]) == ("offline", None, str(run_folder))
+    assert settings["config"] == CONFIG
+    rows = [(10, {"step": 10, "val_loss": 1.0}), (20, {"step": 20, "val_loss": 0.5})]
+    assert wandb.of("log")[:2] == rows
+    step, growth = wandb.of("log")[2]
+    assert (step, growth["growth/units_added"]) == (20, 4)
+    assert json.loads(growth["growth/event"]) == EVENT | {"details": {"x": None}}
+    assert wandb.of("summary")[0][0] == SUMMARY | {"nan": None}
+    assert wandb[-1] == ("finish", 0)
+
+
+def test_mlflow_is_told_config_rows_growth_and_summary(mlflow: Calls, run_folder: Path) -> None:
+    logger = start(run_folder, "logger=mlflow", "logger.experiment=e")
+    tell(logger, ROWS[:1], EVENT)
+    logger.summary(SUMMARY)
+    logger.close()
+    assert mlflow.of("uri") == [(f"sqlite:///{run_folder / 'mlflow' / 'mlflow.db'}",)]
+    assert mlflow.of("experiment") == [("e",)]
+    assert mlflow.of("run") == [("7", "run")]
+    assert ("optimizer.lr", "0.1") in mlflow.of("param")
+    assert mlflow.of("metric") == [
+        ("r1", "step", 10, 10),
+        ("r1", "val_loss", 1.0, 10),
+        ("r1", "growth/units_added", 4, 20),
+        ("r1", "final/steps", 30, 30),
+        ("r1", "final/test_accuracy", 0.5, 30),
+    ]
+    assert [path for path, _ in mlflow.of("text")] == ["growth/1.json", "summary.json"]
+    assert mlflow[-1] == ("end", "r1", "FINISHED")
+
+
+def test_mlflow_goes_where_it_is_told(mlflow: Calls, run_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://a")
+    start(run_folder, "logger=mlflow").close()
+    start(run_folder, "logger=mlflow", "logger.tracking_uri='http://b'").close()
+    assert mlflow.of("uri") == [("http://a",), ("http://b",)]
+
+
+def test_a_run_that_did_not_finish_is_marked_so(wandb: Calls, mlflow: Calls, run_folder: Path) -> None:
+    for name in ("wandb", "mlflow"):
+        start(run_folder, f"logger={name}").close()
+    assert wandb[-1] == ("finish", 1)
+    assert mlflow[-1] == ("end", "r1", "FAILED")
+
+
+def test_a_resumed_run_goes_on_under_its_id_and_tells_nothing_twice(
+    wandb: Calls, mlflow: Calls, run_folder: Path
+) -> None:
+    for name in ("wandb", "mlflow"):
+        tell(start(run_folder, f"logger={name}"), ROWS[:3], EVENT)  # killed: never closed
+        again = start(run_folder, f"logger={name}")
+        again.resume(rows=1, events=0)
+        tell(again, ROWS[1:], EVENT, EVENT | {"event": 2})
+    ids = [settings["id"] for (settings,) in wandb.of("init")]
+    assert len(ids) == 2
+    assert ids[0] == ids[1]
+    assert mlflow.of("again") == [("r1", "RUNNING")]
+    assert len(mlflow.of("run")) == 1
+    told = [values["val_loss"] for _, values in wandb.of("log") if "val_loss" in values]
+    assert told == [row["val_loss"] for row in ROWS]
+    assert [value for _, name, value, _ in mlflow.of("metric") if name == "val_loss"] == told
+    assert [json.loads(v["growth/event"])["event"] for _, v in wandb.of("log") if "growth/event" in v] == [1, 2]
+
+
+def test_wandb_online_joins_its_earlier_part(wandb: Calls, run_folder: Path) -> None:
+    start(run_folder, "logger=wandb", "logger.mode=online")
+    assert wandb.of("init")[0][0]["resume"] == "allow"
+
+
+def test_a_logger_that_fails_does_not_end_the_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    class Broken(Remote):
+        name = "broken"
+
+        def send_row(self, numbers: dict[str, float], step: int) -> None:
+            raise OSError("the server is gone")
+
+    logger = Broken(tmp_path)
+    tell(logger, ROWS)
+    logger.close()
+    said = capsys.readouterr().err
+    assert "logger=broken has failed and is told no more (the server is gone); metrics.csv has every row" in said
+    assert len(said.splitlines()) == 1
+
+
+@pytest.mark.parametrize("name", ["tensorboard", "wandb", "mlflow"])
+def test_a_missing_package_is_named_before_anything_is_read(
+    name: str, grow: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("grow_cli.loggers.base.find_spec", lambda package: None)
+    done = grow("train", f"logger={name}", "dataset=image_folder", "dataset.path=nowhere")
+    assert done.code == 2
+    assert f"logger={name} needs a package that is not installed: pip install 'grow-cli[{name}]'" in done.err
+
+
+def test_a_logger_that_cannot_start_is_told_in_a_sentence(
+    wandb: Calls, run_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(**_: Any) -> None:
+        raise RuntimeError("no account\nand much more")
+
+    monkeypatch.setattr(sys.modules["wandb"], "init", refuse)
+    with pytest.raises(UserError, match=r"logger=wandb cannot start \(no account\): check its settings"):
+        start(run_folder, "logger=wandb")
+
+
+def test_an_unknown_mode_is_refused() -> None:
+    with pytest.raises(UserError, match=r"logger\.mode=on: must be one of offline, online, disabled"):
+        compose(["logger=wandb", "logger.mode='on'"])
+
+
+def test_a_run_tells_every_row_event_and_its_summary(
+    wandb: Calls, grow: Any, small: tuple[str, ...], tmp_path: Path
+) -> None:
+    done = grow("train", *small, "logger=wandb", f"run_dir={tmp_path / 'run'}")
+    assert done.code == 0, done.err
+    folder = RunFolder(tmp_path / "run")
+    rows = folder.metrics.read_text(encoding="utf-8").splitlines()[1:]
+    events = folder.growth.read_text(encoding="utf-8").splitlines()
+    told = [values for _, values in wandb.of("log")]
+    assert sum("val_loss" in values for values in told) == len(rows)
+    assert [json.loads(v["growth/event"]) for v in told if "growth/event" in v] == [json.loads(e) for e in events]
+    assert json.loads(json.dumps(wandb.of("summary")[0][0])) == folder.read_summary()
+    assert wandb[-1] == ("finish", 0)
+
+
+def test_a_resumed_run_tells_what_an_unbroken_one_would(
+    wandb: Calls, grow: Any, small: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from grow_cli.training.loop import Loop
+
+    assert grow("train", *small, "logger=wandb", f"run_dir={tmp_path / 'whole'}").code == 0
+    whole = wandb.of("log")
+    wandb.clear()
+
+    save = Loop.save
+
+    def killed(self: Loop, *, best: bool) -> None:
+        if self.session.progress.step >= 100:  # its row is told, its checkpoint is not written
+            raise KeyboardInterrupt
+        save(self, best=best)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Loop, "save", killed)
+        assert grow("train", *small, "logger=wandb", f"run_dir={tmp_path / 'run'}").code == 130
+    assert grow("resume", tmp_path / "run").code == 0
+    timed = ("seconds", "growth_seconds", "growth/event")
+    steps, rows = zip(*wandb.of("log"), strict=True)
+    known, expected = zip(*whole, strict=True)
+    assert steps == known
+    assert [{k: v for k, v in row.items() if k not in timed} for row in rows] == [
+        {k: v for k, v in row.items() if k not in timed} for row in expected
+    ]
+    ids = [settings["id"] for (settings,) in wandb.of("init")]
+    assert len(ids) == 2
+    assert ids[0] == ids[1]
+
+
+@pytest.mark.filterwarnings("ignore")  # the packages warn as they please
+def test_tensorboard_reads_back_what_it_was_told(run_folder: Path) -> None:
+    pytest.importorskip("tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    tell(start(run_folder, "logger=tensorboard"), ROWS[:2], EVENT)  # killed: never closed
+    again = start(run_folder, "logger=tensorboard")
+    again.resume(rows=1, events=0)
+    tell(again, ROWS[1:], EVENT)
+    again.summary(SUMMARY)
+    again.close()
+    read = EventAccumulator(str(run_folder / "tensorboard")).Reload()
+    assert [(e.step, e.value) for e in read.Scalars("val_loss")] == [
+        (row["step"], pytest.approx(row["val_loss"])) for row in ROWS
+    ]
+    assert [(e.step, e.value) for e in read.Scalars("growth/units_added")] == [(20, 4)]
+    assert read.Scalars("final/test_accuracy")[0].value == 0.5
+    assert set(read.Tags()["tensors"]) == {f"{name}/text_summary" for name in ("config", "growth", "summary")}
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_wandb_offline_writes_files_and_needs_no_account(run_folder: Path) -> None:
+    pytest.importorskip("wandb")
+    logger = start(run_folder, "logger=wandb")
+    tell(logger, ROWS, EVENT)
+    logger.summary(SUMMARY)
+    logger.close()
+    assert [path.stat().st_size > 0 for path in (run_folder / "wandb").glob("offline-run-*/run-*.wandb")] == [True]
+    assert json.loads((run_folder / "wandb" / "sent.json").read_text())["rows"] == len(ROWS)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_mlflow_keeps_a_database_in_the_run_folder(run_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    package = pytest.importorskip("mlflow")
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    tell(start(run_folder, "logger=mlflow"), ROWS[:2], EVENT)  # killed: never closed
+    again = start(run_folder, "logger=mlflow")
+    again.resume(rows=1, events=0)
+    tell(again, ROWS[1:], EVENT)
+    again.summary(SUMMARY)
+    again.close()
+    client = package.MlflowClient(tracking_uri=f"sqlite:///{run_folder / 'mlflow' / 'mlflow.db'}")
+    (run,) = client.search_runs([client.get_experiment_by_name("grow").experiment_id])
+    assert run.info.status == "FINISHED"
+    assert run.data.params["optimizer.lr"] == "0.1"
+    assert run.data.metrics["final/test_accuracy"] == 0.5
+    assert len(client.get_metric_history(run.info.run_id, "val_loss")) == len(ROWS)
+    assert [path.name for path in (run_folder / "mlflow").glob("artifacts/*/artifacts/*.json")] == ["summary.json"]
