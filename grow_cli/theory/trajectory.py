@@ -192,7 +192,6 @@ def coefficients(
     _check_settings(rank, escape_modes, step_scale, beta0, gamma0, eta0, tau_crit, kappa_crit, eta_max)
     K = _checked(K)
     metrics = metrics_from_gram(K, eps)
-    count = len(K)  # S - 1 velocities
     eigenvalues, U = _modes(K)  # Def. 11
 
     # Coordinates b stand for the vector Σ b_i σ_i q_i = Vᵀ U b, of squared length Σ λ_i b_i².
@@ -205,14 +204,11 @@ def coefficients(
     mode = torch.arange(len(eigenvalues))
     inside = mode < rank
     mean_velocity = U.mean(dim=0)  # Def. 3: Vᵀ1 / (S-1)
-    mean_acceleration = (U[-1] - U[0]) / (count - 1)  # Def. 4, telescoped: (V_{S-1} - V_1) / (S-2)
-    escape: Escape
-    if len(eigenvalues) <= rank:  # P_k is the identity on the velocities' span: nothing is left to escape along
-        escape, direction = "none", torch.zeros_like(mean_velocity)
-    elif length(mean_velocity * ~inside) < max(eps, 1e-10 * length(mean_velocity).item()):  # ε, or round-off
-        escape, direction = "modes", (~inside & (mode < rank + escape_modes)).double()  # Def. 14
-    else:
-        escape, direction = "orthogonal", mean_velocity * ~inside  # Eq. 5
+    mean_acceleration = (U[-1] - U[0]) / (len(K) - 1)  # Def. 4, telescoped: (V_{S-1} - V_1) / (S-2)
+    left = mean_velocity * ~inside
+    too_short = length(left) < max(eps, 1e-10 * length(mean_velocity).item())  # ε, or round-off
+    next_modes = (~inside & (mode < rank + escape_modes)).double()
+    escape, direction = _escape(left, bool(too_short), next_modes, spanned=len(eigenvalues) <= rank)
 
     beta = beta0 / (metrics.tau + eps)  # Def. 15
     gamma = gamma0 / (1 + metrics.kappa)  # Def. 16
@@ -222,15 +218,16 @@ def coefficients(
     beta, gamma, eta = scale * beta, scale * gamma, scale * eta
 
     step = beta * unit(mean_velocity * inside) + gamma * unit(mean_acceleration * inside) + eta * unit(direction)
-    return Coefficients(
-        **vars(metrics),
-        c=U @ step,  # Def. 18
-        beta=beta,
-        gamma=gamma,
-        eta=eta,
-        escape=escape,
-        singular_values=eigenvalues.sqrt(),
-    )
+    steps = {"beta": beta, "gamma": gamma, "eta": eta}
+    c = U @ step  # Def. 18
+    return Coefficients(**vars(metrics), **steps, c=c, escape=escape, singular_values=eigenvalues.sqrt())
+
+
+def _escape(left: Tensor, too_short: bool, next_modes: Tensor, *, spanned: bool) -> tuple[Escape, Tensor]:
+    """Which direction η multiplies, in coordinates: what of the mean velocity is left outside the subspace, or modes."""
+    if spanned:  # P_k is the identity on the velocities' span: nothing is left to escape along
+        return "none", torch.zeros_like(left)
+    return ("modes", next_modes) if too_short else ("orthogonal", left)  # Def. 14, Eq. 5
 
 
 def _check_settings(rank: int, escape_modes: int, step_scale: str, *gains: float | None) -> None:

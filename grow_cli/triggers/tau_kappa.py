@@ -46,7 +46,7 @@ class TauKappa(Trigger):
 
     def thresholds(self, now: Moment) -> dict[str, float]:
         limits = self._limits(now)
-        counted = {"stagnant_evaluations": float(self.patience)}
+        counted: dict[str, float] = {"stagnant_evaluations": self.patience}
         return counted if limits is None else counted | dict(zip(("tau", "kappa"), limits, strict=True))
 
     def _limits(self, now: Moment) -> tuple[float, float] | None:

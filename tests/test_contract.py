@@ -1,0 +1,73 @@
+"""Every option of every group keeps the contract of `grow_cli.testing`: a new file is tested by existing.
+
+What a part needs beside its name stands in PROBLEMS; those that need a package or files that may be absent are skipped there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+from grow_cli import registry, testing
+
+_MLP = ("model=mlp_tiny", "model.hidden=[2,2]")
+_BLOCKS = ("model=residual_mlp", "model.width=8", "model.hidden=[6,6]", "method.warmup_steps=2")
+_SENN = ("method.proposals=6", "method.layer_proposals=3", "method.steps=6", "method.samples=96", "method.held_out=64")
+
+PROBLEMS: dict[str, tuple[str, ...]] = {
+    "method=alether": (*_BLOCKS, "method.rank=1"),
+    "method=copy": _BLOCKS,
+    "method=random": _BLOCKS,
+    "method=tiny": (*_MLP, "method.significance=false"),
+    "method=gradmax": _MLP,
+    "method=net2net": _MLP,
+    "method=fold": ("model=mlp_fold", "model.hidden=[4]", "method.samples=100"),
+    "method=senn": ("model=mlp_senn", "model.hidden=[3]", *_SENN, "method.tau=1.001", "method.alpha=0"),
+    "method=replay": (
+        *_MLP,
+        "trigger=at",
+        "trigger.steps=[5,10]",
+        "+method.events=[[{kind: width, site: hidden 1, units: 1}], [{kind: width, site: hidden 2, units: 2}]]",
+    ),
+    "method=static": _MLP,
+    "model=residual_mlp": ("model.width=8", "model.hidden=[6,6]"),
+    "model=residual_cnn": ("model.width=4", "model.hidden=[3,3]"),
+    "model=vit": ("model.dim=8", "model.heads=2", "model.mlp=[6,6]", "model.patch=4"),
+    "model=cnn": ("model.channels=[[2],[2]]", "model.hidden=[3]"),
+    "model=resnet18": ("model.stream=[3,3]", "model.hidden=[[1],[1]]", "model.classifier=[4]"),
+    "model=mlp": ("model.hidden=[3,3]",),
+    "trigger=at": ("trigger.steps=[5,11]",),
+    "trigger=adf": ("trigger.window=8", "evaluate.every=0.25"),
+    "trigger=every": ("trigger.every=1",),
+    "trigger=tau_kappa": ("trigger.patience=1", "trigger.tau_crit=0", "trigger.kappa_crit=0"),
+    "trigger=any": ("trigger.of.plateau.patience=1",),
+    "trigger=all": ("trigger.of.plateau.patience=1", "trigger.of.tau_kappa.patience=1"),
+    "trigger=eta": ("method=gradmax", *_MLP, "trigger.samples=64"),
+    "optimizer=natural": ("optimizer.iterations=5",),
+    "optimizer=sgd": ("optimizer.lr=0.01",),
+    "dataset=curve": (),
+}
+CHECKS: dict[str, Callable[..., object]] = {
+    group: getattr(testing, f"check_{group}")
+    for group in ("method", "trigger", "model", "dataset", "logger", "optimizer", "schedule")
+}
+# they read files that may not be there; tests/data has files of their format
+_FILES = {"mnist", "fashion_mnist", "cifar10", "cifar100", "image_folder"}
+OPTIONS = [f"{group}={name}" for group, options in registry.groups().items() for name in options]
+
+
+@pytest.mark.parametrize("option", OPTIONS)
+def test_every_option_keeps_its_groups_contract(option: str, tmp_path: Path) -> None:
+    group, _, name = option.partition("=")
+    if group == "logger" and name not in ("csv", "several") and find_spec(name) is None:
+        pytest.skip(f"the package {name} is not installed")
+    if group == "dataset" and name in _FILES:
+        pytest.skip("its files may not be there")
+    CHECKS[group](name, tmp_path, *PROBLEMS.get(option, ()))
+
+
+def test_every_group_has_a_check() -> None:
+    assert set(CHECKS) == set(registry.groups())
