@@ -123,7 +123,7 @@ def load() -> None:
                 f"the plugin {plugin.name} ({plugin.value}) cannot be loaded ({type(error).__name__}: {error}): mend it, or "
                 "uninstall it"
             ) from error
-        if folder.is_dir():
+        if folder.is_dir() and folder not in _plugin_folders:
             _plugin_folders.append(folder)
     _loaded = True
 

@@ -32,17 +32,14 @@ FLOORS = (
     {"controls", "analysis"},
     {"cli"},
     {"commands"},
+    {"testing"},
 )
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
 # what looks upwards, and why
 UPWARDS = {
     ("registry", "config"): "an option's check_run reads the whole config, for its type only",
-    ("methods", "training"): "",
     ("cli", "commands"): "the table of commands loads each one when it is called",
-    ("data", "config"): "",
-    ("theory", "records"): "",
 }
-UPWARDS = {pair: why for pair, why in UPWARDS.items() if why}
 # modules that import each other, and why
 CIRCLES: dict[frozenset[str], str] = {
     frozenset({"grow_cli.config", "grow_cli.registry"}): "an option's check_run is typed by the config that holds it",

@@ -110,7 +110,11 @@ def _overrides(given: list[str], last: str) -> list[str]:
             return ""
 
     prepare_hydra()
-    loader: Any = ConfigLoaderImpl(config_search_path=create_config_search_path(str(registry.config_folders()[0])))
+    own, *plugins = map(str, registry.config_folders())
+    search = create_config_search_path(own)
+    for folder in plugins:
+        search.append("plugin", f"file://{folder}")
+    loader: Any = ConfigLoaderImpl(config_search_path=search)
     found = Words(loader)._query("train", " ".join([*given, last]) if last else " ".join(given) + " ")
     hidden = ("schema", "--") if last.startswith("hydra") else ("schema", "--", "hydra")
     return sorted(word for word in found if not word.startswith(hidden))

@@ -104,10 +104,7 @@ WIDTH = (
         "growth.max_units=[9,5]",
         "model.norm=batch",
     ),
-    ("gradmax", "growth.neurons=2"),
-    ("net2net", "growth.neurons=3", "model.dropout=0.2"),
-    ("random_width", "growth.neurons=3", "growth.optimizer_state=reset"),
-    ("fold", "model=mlp_fold", "model.hidden=[2]", "method.regularization=0.1", "method.regularize=all"),
+    ("random_width", "growth.neurons=3", "growth.optimizer_state=reset", "model.dropout=0.2"),
     ("fold", "model=mlp", "model.hidden=[6,4]", "model.dropout=0.2", "method.layer=2", "method.regularization=0.1"),
 )
 

@@ -47,6 +47,30 @@ def test_a_repeated_sweep_trains_nothing(grow: Callable, sweep: tuple[str, ...],
     assert not list((tmp_path / "s").glob(".jobs*"))
 
 
+@pytest.mark.parametrize(
+    "more",
+    [("threads=2", "device=cpu"), ("evaluate.batch_size=50", "checkpoint.every=3"), ("logger=[csv]", "progress=lines")],
+    ids=str,
+)
+def test_a_sweep_typed_again_with_what_does_not_make_another_run_trains_nothing(
+    more: tuple[str, ...], grow: Callable, sweep: tuple[str, ...], tmp_path: Path
+) -> None:
+    assert grow(*sweep).code == 0
+    before = sorted(path.name for path in (tmp_path / "s").iterdir() if path.is_dir())
+    again = grow(*sweep, *more)
+    assert again.code == 0, again.err
+    assert "jobs were finished already" in " ".join(again.out.split())
+    assert sorted(path.name for path in (tmp_path / "s").iterdir() if path.is_dir()) == before
+    assert grow("compare", "s").code == 0
+
+
+def test_a_key_that_is_swept_over_makes_jobs_whatever_its_role(
+    grow: Callable, small: tuple[str, ...], tmp_path: Path
+) -> None:
+    assert grow("train", "-m", *small, "threads=1,2", "run_dir=s").code == 0
+    assert len(list((tmp_path / "s").glob("*/summary.json"))) == 2
+
+
 def test_an_extended_sweep_finds_its_jobs_whatever_their_number(
     grow: Callable, sweep: tuple[str, ...], tmp_path: Path
 ) -> None:

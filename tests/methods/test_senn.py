@@ -218,30 +218,6 @@ def test_a_trigger_that_asked_already_is_not_asked_twice(make: Any, monkeypatch:
     assert loop.session.progress.growth_flops > spent
 
 
-def test_a_resumed_run_grows_the_same_net(grow: Callable, tmp_path: Path) -> None:
-    run = (
-        "method=senn", "optimizer=natural", "optimizer.iterations=10", "subset=400", "batch_size=64", "model.hidden=[2]",
-        "trigger=eta", "stop.epochs=8", "evaluate.every=2", *QUICK, *EAGER, "growth.neurons=1", "progress=off",
-    )  # fmt: skip
-    assert grow("train", *run, "run_dir=whole").code == 0
-    from grow_cli.errors import Interrupted
-    from grow_cli.training.loop import Loop
-
-    with pytest.MonkeyPatch.context() as patch:
-
-        def interrupted(self: Loop) -> None:
-            raise Interrupted(2)
-
-        patch.setattr(Loop, "_grow", interrupted)
-        assert grow("train", *run, "run_dir=cut").code != 0
-    assert grow("resume", "cut").code == 0
-    a, b = (torch.load(tmp_path / name / "checkpoints/last.pt", weights_only=True) for name in ("whole", "cut"))
-    assert a["architecture"] == b["architecture"]
-    assert a["architecture"]["model"]["hidden"] != [2]
-    for name, tensor in a["model"].items():
-        assert torch.equal(tensor, b["model"][name]), name
-
-
 def test_a_run_ends_and_its_grown_net_is_evaluated_and_drawn(grow: Callable, tmp_path: Path) -> None:
     run = (
         "dataset=moons",

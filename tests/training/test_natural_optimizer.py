@@ -15,8 +15,13 @@ NATURAL = ("optimizer=natural", "batch_size=64", "evaluate.every=20", "optimizer
     [
         ("method=alether", "optimizer.lr=0.1"),
         ("method=static", "model=mlp", "model.activation=rational"),
-        ("method=static", "model=residual_cnn", "model.width=4", "model.hidden=[3]"),
-        ("method=static", "model=vit", "model.dim=8", "model.heads=2", "model.mlp=[6]", "model.patch=4"),
+        pytest.param(
+            ("method=static", "model=residual_cnn", "model.width=4", "model.hidden=[3]"), marks=pytest.mark.slow
+        ),
+        pytest.param(
+            ("method=static", "model=vit", "model.dim=8", "model.heads=2", "model.mlp=[6]", "model.patch=4"),
+            marks=pytest.mark.slow,
+        ),
         ("method=tiny",),
     ],
     ids=lambda o: " ".join(o[:2]),
