@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterable
+from pathlib import Path
 from typing import NoReturn
 
 from rich.console import Console
@@ -45,6 +46,16 @@ class Parser(argparse.ArgumentParser):
             raise UserError(f"{self.prog} needs {what}: {self.prog} {shape}")
         return self.parse_intermixed_args(arguments)
 
+    def add_run(self) -> None:
+        """The run folder that a command is about."""
+        self.add_argument("run", type=Path, metavar="RUN", help="a run folder")
+
+    def add_best(self) -> None:
+        """Which of its two checkpoints."""
+        self.add_argument(
+            "--best", action="store_true", help="the checkpoint with the best validation instead of the last"
+        )
+
     def error(self, message: str) -> NoReturn:
         raise UserError(f"{self.prog}: {message} (`{self.prog} --help` says more)")
 
@@ -62,3 +73,10 @@ class OneOf:
                     f"{self.option} {name}: must be {'among' if self.several else 'one of'} {', '.join(self.choices)}"
                 )
         return given
+
+
+def page_name(output: Path) -> Path:
+    """The same; UserError where it is no name of an HTML page."""
+    if output.suffix not in (".html", ".htm"):
+        raise UserError(f"{output}: the page's name ends in .html")
+    return output

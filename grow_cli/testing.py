@@ -11,10 +11,12 @@ exported, and its log is complete. AssertionError says what does not hold. Keys 
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import math
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -45,10 +47,9 @@ def check_method(name: str, folder: Path, *overrides: str) -> list[GrowthEvent]:
     """Of `method=name`: it grows, or says why it does not, and all that holds for every run; returns its growth events."""
     trigger = () if any(o.startswith("trigger=") for o in overrides) else _TRIGGER
     typed = [f"method={name}", *_DATA, *trigger, *overrides]
-    _check_option("method", name, typed)
+    method = _check_option("method", name, typed)
     whole = _check_run(folder, typed)
     events = growth_events(whole)
-    method = compose(typed).method
     assert not method.grows or events, f"method={name} had its trigger fire and wrote no line into growth.jsonl"
     for event in events:
         assert event.units_added > 0 or event.updated or event.reason, (
@@ -65,12 +66,11 @@ def check_method(name: str, folder: Path, *overrides: str) -> list[GrowthEvent]:
 def check_trigger(name: str, folder: Path, *overrides: str) -> None:
     """Of `trigger=name`: its readings stand in metrics.csv, and a resumed run fires as the whole one does."""
     typed = ["method=net2net", "model.hidden=[2,2]", *_DATA, f"trigger={name}", *overrides]
-    _check_option("trigger", name, typed)
+    trigger = _check_option("trigger", name, typed)
     whole = _check_run(folder, typed)
     header = whole.metrics.read_text(encoding="utf-8").splitlines()[0].split(",")
-    part = compose(typed).trigger.begin()
+    part, again = trigger.begin(), trigger.begin()
     assert all(f"trigger/{reading}" in header for reading in part.readings), f"trigger={name}: a reading has no column"
-    again = compose(typed).trigger.begin()
     again.load_state_dict(part.state_dict())
     assert again.state_dict() == part.state_dict(), f"trigger={name}: its state does not come back"
 
@@ -78,9 +78,7 @@ def check_trigger(name: str, folder: Path, *overrides: str) -> None:
 def check_model(name: str, folder: Path, *overrides: str, dataset: Sequence[str] = _DATA) -> None:
     """Of `model=name`: it describes itself, is rebuilt as it is, and whatever sites it declares can grow."""
     typed = ["method=random", f"model={name}", *dataset, *_TRIGGER, "method.warmup_steps=2", *overrides]
-    _check_option("model", name, typed)
-    config = compose(typed)
-    net = on_paper(config.model)
+    net = on_paper(_check_option("model", name, typed))
     if net is not None:
         sizes, settings = net.sizes(), net.settings
         assert {k: settings[k] for k in sizes} == sizes, (
@@ -134,13 +132,13 @@ def check_schedule(name: str, folder: Path, *overrides: str) -> None:
     _check_run(folder, typed)
 
 
-def _check_option(group: str, name: str, typed: list[str]) -> None:
-    """It is listed with a line of description, composes, and refuses a wrong type in one sentence."""
+def _check_option(group: str, name: str, typed: list[str]) -> Any:
+    """It is listed with a line of description, composes, and refuses a wrong type in one sentence; the option."""
     assert describe(group).get(name), f"{group}={name} has no YAML file with a line of description"
     config = compose([*_SMALL, *typed])
-    assert getattr(config, group).name == name
-    check_run(config)
     part = getattr(config, group)
+    assert part.name == name
+    check_run(config)
     for f in fields(part):
         allowed, value = f.metadata.get("range"), getattr(part, f.name)
         lowest = allowed and (allowed.above if allowed.at_least is None else allowed.at_least)
@@ -149,6 +147,7 @@ def _check_option(group: str, name: str, typed: list[str]) -> None:
     numbers = [f.name for f in fields(part) if isinstance(getattr(part, f.name), int | float)]
     if numbers:
         _check_refused([*_SMALL, *typed, f"{group}.{numbers[-1]}=nonsense"], numbers[-1])
+    return part
 
 
 def _check_out_of_range(part: registry.Option, key: str, value: float) -> None:
@@ -264,8 +263,6 @@ def _check_rollback(path: Path, typed: list[str]) -> None:
 
 
 def _rows(folder: RunFolder) -> list[dict[str, str]]:
-    import csv
-
     with folder.metrics.open(encoding="utf-8", newline="") as file:
         return list(csv.DictReader(file))
 
@@ -288,10 +285,7 @@ def _numbers(folder: RunFolder) -> dict[str, Any]:
 
 
 def _run_command(*arguments: str) -> None:
-    import contextlib
-    import io
-
-    said, wrong = io.StringIO(), io.StringIO()
-    with contextlib.redirect_stdout(said), contextlib.redirect_stderr(wrong):
+    wrong = io.StringIO()
+    with redirect_stdout(io.StringIO()), redirect_stderr(wrong):
         code = cli._run(list(arguments))
     assert code == 0, f"grow {' '.join(arguments)} ended with {code}: {wrong.getvalue()}"

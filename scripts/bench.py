@@ -28,6 +28,7 @@ from grow_cli.analysis.comparison import compare
 from grow_cli.analysis.runs import Record, read_records
 from grow_cli.controls import KINDS
 from grow_cli.records.events import GrowthEvent, growth_events
+from grow_cli.records.metrics import read_metrics
 
 ALL = tuple(KINDS)
 
@@ -211,7 +212,7 @@ def events(records: list[Record]) -> str:
     rows: dict[str, list[dict[str, float]]] = {}
     for record in records:
         if record.control is None:
-            metrics = pd.read_csv(record.folder.metrics)
+            metrics = read_metrics(record.folder)
             found = [_event(e, metrics) for e in growth_events(record.folder) if e.units_added]
             rows.setdefault(record.label, []).extend(found)
     lines = [

@@ -13,7 +13,7 @@ from grow_cli.errors import UserError
 from grow_cli.records.events import GrowthEvent, growth_events
 from grow_cli.records.folder import RunFolder
 from grow_cli.records.metrics import read_metrics
-from grow_cli.records.words import counted
+from grow_cli.records.words import counted, widths_of
 
 _CURVES = {"width": "best new unit", "depth": "best new layer"}
 _READING = "trigger/eta_ratio"
@@ -60,8 +60,7 @@ def _triggers(trigger: Any) -> Iterator[Any]:
 
 def added(event: GrowthEvent) -> str:
     """What a growth event added, in words: `2 units`, `1 layer`, `1 layer and units`."""
-    before, after = (len(getattr(event, f"widths_{moment}").split("-")) for moment in ("before", "after"))
-    layers = after - before if event.widths_before else after
+    layers = len(widths_of(event.widths_after)) - len(widths_of(event.widths_before))
     if not layers:
         return counted(event.units_added, "unit")
     widened = any(p.get("kind") == "width" for p in event.details.get("proposals", []))

@@ -34,7 +34,7 @@ def loggers(argument: str) -> list[str]:
 
 
 def composed(overrides: list[str]) -> DictConfig:
-    """The same as Hydra composes it."""
+    """What `grow train OVERRIDES` composes, lists of loggers among them."""
     prepare_hydra()
     words = [word for override in overrides for word in loggers(override)]
     GlobalHydra.instance().clear()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 from grow_cli import config as configuration
 from grow_cli import console
@@ -18,11 +17,9 @@ def parser() -> console.Parser:
         description="Rebuild the net of a run from its checkpoint, grown architecture included, and measure it on every split. "
         "On other images, too (dataset.path=DIR), normalised as those that the net was trained with.",
     )
-    parser.add_argument("run", type=Path, metavar="RUN", help="a run folder")
+    parser.add_run()
     parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE")
-    parser.add_argument(
-        "--best", action="store_true", help="the checkpoint with the best validation instead of the last"
-    )
+    parser.add_best()
     parser.add_argument("--json", action="store_true", help="print JSON")
     return parser
 

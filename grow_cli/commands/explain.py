@@ -6,8 +6,7 @@ from pathlib import Path
 
 from grow_cli import config as configuration
 from grow_cli.commands.overrides import existing, with_overrides
-from grow_cli.console import Parser
-from grow_cli.errors import UserError
+from grow_cli.console import Parser, page_name
 
 
 def parser() -> Parser:
@@ -16,7 +15,7 @@ def parser() -> Parser:
         prog="grow explain",
         description="Show why each neuron exists: the mistake that it was grown for, before and after, as one HTML page.",
     )
-    parser.add_argument("run", type=Path, metavar="RUN", help="a run folder")
+    parser.add_run()
     parser.add_argument(
         "-o",
         "--output",
@@ -31,9 +30,7 @@ def main(arguments: list[str]) -> int:
     """Write the page and print where it is."""
     options = parser().parse(arguments)
     folder = existing(options.run)
-    output = options.output or folder.path / "explain.html"
-    if output.suffix not in (".html", ".htm"):
-        raise UserError(f"{output}: the page's name ends in .html")
+    output = page_name(options.output or folder.path / "explain.html")
     from grow_cli.analysis.explain import write_page
 
     print(write_page(folder, configuration.build(with_overrides(folder, [])), output))

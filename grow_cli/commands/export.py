@@ -22,7 +22,7 @@ def parser() -> Parser:
         prog="grow export",
         description="Write a run's net, as far as it has grown, in a format that loads where grow is not installed.",
     )
-    parser.add_argument("run", type=Path, metavar="RUN", help="a run folder")
+    parser.add_run()
     parser.add_argument(
         "--format",
         default="state_dict",
@@ -31,9 +31,7 @@ def parser() -> Parser:
         help="state_dict (default): weights, and a Python file with the net, which needs torch only; torch_export: "
         "a .pt2 program; onnx: for ONNX Runtime and others",
     )
-    parser.add_argument(
-        "--best", action="store_true", help="the checkpoint with the best validation instead of the last"
-    )
+    parser.add_best()
     parser.add_argument(
         "-o", "--output", type=Path, metavar="PATH", help="a folder, or a file's name (default: RUN/export)"
     )

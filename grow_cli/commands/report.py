@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from grow_cli.console import Parser
-from grow_cli.errors import UserError
+from grow_cli.console import Parser, page_name
 
 _DESCRIPTION = "Everything about a run, or about the runs of a sweep, as one HTML page that needs no network."
 
@@ -28,9 +27,7 @@ def main(arguments: list[str]) -> int:
     """Write the page and print where it is."""
     options = parser().parse(arguments)
     folder = options.runs[0] if len(options.runs) == 1 else Path()
-    output = options.output or folder / "report.html"
-    if output.suffix not in (".html", ".htm"):
-        raise UserError(f"{output}: the page's name ends in .html")
+    output = page_name(options.output or folder / "report.html")
     from grow_cli.analysis.report import write_report
 
     print(write_report(options.runs, output))

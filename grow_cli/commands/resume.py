@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from grow_cli import config as configuration
 from grow_cli import console
 from grow_cli.commands.overrides import existing, only, with_overrides
@@ -16,7 +14,7 @@ def parser() -> console.Parser:
         prog="grow resume",
         description="Go on with an interrupted run, across growth events, as if it had not been interrupted.",
     )
-    parser.add_argument("run", type=Path, metavar="RUN", help="a run folder")
+    parser.add_run()
     parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="where things are, and what is shown")
     return parser
 

@@ -22,7 +22,6 @@ from grow_cli.registry import option
 if TYPE_CHECKING:
     from grow_cli.methods.width.statistics import Observer, Statistics
     from grow_cli.models.modules.network import GrowableModel
-    from grow_cli.models.modules.sites import WidthSite
     from grow_cli.moment import Moment
 
 
@@ -56,12 +55,9 @@ class GradMax(SampledMethod):
                 )
         return warnings
 
-    def offers(self, now: Moment, sites: list[WidthSite]) -> Iterator[Offer]:
-        statistics, flops = self.observer.observe(now, sites)
+    def judged(self, now: Moment, statistics: list[Statistics]) -> Iterator[Offer]:
         for found in statistics:
-            offer = self._offer(now, found)
-            offer.flops += flops // len(statistics)
-            yield offer
+            yield self._offer(now, found)
 
     def _offer(self, now: Moment, found: Statistics) -> Offer:
         import torch

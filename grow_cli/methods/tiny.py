@@ -72,15 +72,13 @@ class Tiny(SampledMethod, SearchedMethod):
 
         return Observer(self.samples, self.max_samples, rtol=self.rtol, significance=self.significance)
 
-    def offers(self, now: Moment, sites: list[Any]) -> Iterator[Offer]:
+    def judged(self, now: Moment, statistics: list[Statistics]) -> Iterator[Offer]:
+        """From δW*, S and N (Prop. 3.1, 3.2)."""
         from grow_cli.methods.width.searching import search_batch
 
-        statistics, flops = self.observer.observe(now, sites)  # δW*, S, N (Prop. 3.1, 3.2)
         batch = search_batch(now, self.search_samples)
         for found in statistics:
-            offer = self._offer(now, found, batch)
-            offer.flops += flops // len(statistics)
-            yield offer
+            yield self._offer(now, found, batch)
 
     def _offer(self, now: Moment, found: Statistics, batch: Any) -> Offer:
         from grow_cli.methods.width.searching import offer_of

@@ -25,6 +25,7 @@ from grow_cli.analysis.report.page import Page, folded, pairs, table
 from grow_cli.analysis.report.reading import COLUMNS, RunData, read_run
 from grow_cli.analysis.runs import nothing_held_out, read_records
 from grow_cli.records.folder import RunFolder
+from grow_cli.records.words import widths_text
 
 _SPLITS = {"train": "training", "val": "validation", "test": "test"}
 _LOOKS = {"train": ("dot", COLOURS[5]), "val": ("solid", COLOURS[0]), "test": ("dash", COLOURS[1])}
@@ -234,7 +235,7 @@ def _stage_table(run: RunData) -> str:
     sizes = [event.parameters_after for event in run.events if event.units_added]
     first = next((event.parameters_before for event in run.events if event.units_added), run.latest("parameters"))
     rows = [
-        [event, number(step), what, "-".join(map(str, widths)) or "none", number(size)]
+        [event, number(step), what, widths_text(widths) or "none", number(size)]
         for (event, step, what, widths), size in zip(stages(run), [first, *sizes], strict=True)
     ]
     html = table(["event", "step", "what", "hidden widths", "parameters"], rows, text=(2, 3))

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from grow_cli.config import Config
+    from grow_cli.methods.width.statistics import Observer, Statistics
     from grow_cli.models.modules.network import GrowableModel
     from grow_cli.models.modules.sites import WidthSite
     from grow_cli.moment import Moment
@@ -187,6 +188,21 @@ class SampledMethod(WidthMethod):
     """Of the statistics; null: as many as keep their variance where it is, side² / positions (TINY, D.1), or 1,000."""
     max_samples: int = key(10000, at_least=2)
     """No more than so many, whatever D.1 asks for."""
+
+    @property
+    def observer(self) -> Observer:
+        """What gathers the statistics."""
+        raise NotImplementedError
+
+    def judged(self, now: Moment, statistics: list[Statistics]) -> Iterator[Offer]:
+        """An offer from each site's statistics."""
+        raise NotImplementedError
+
+    def offers(self, now: Moment, sites: list[WidthSite]) -> Iterator[Offer]:
+        statistics, flops = self.observer.observe(now, sites)
+        for offer in self.judged(now, statistics):
+            offer.flops += flops // len(statistics)
+            yield offer
 
 
 @dataclass
