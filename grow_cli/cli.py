@@ -83,7 +83,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _run(arguments: list[str]) -> int:
-    from grow_cli import console
+    from grow_cli import console, signals
     from grow_cli.commands import children
 
     for stream in (sys.stdout, sys.stderr):
@@ -91,7 +91,15 @@ def _run(arguments: list[str]) -> int:
             stream.reconfigure(errors="replace")  # a terminal without Δ shows ?
     children.end_with_parent()
     try:
-        return _dispatch(arguments)
+        os.getcwd()
+    except OSError:
+        console.error("the working directory is gone: cd to one that exists")
+        return 2
+    try:
+        with signals.handled(signals.interrupt, *signals.TERMINATING):
+            code = _dispatch(arguments)
+            sys.stdout.flush()
+        return code
     except UserError as error:
         _show_traceback_if_asked()
         console.error(str(error))
@@ -104,9 +112,20 @@ def _run(arguments: list[str]) -> int:
         return 128 + error.signal_number
     except KeyboardInterrupt:
         return 130
-    except BrokenPipeError:  # `grow list | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+    except OSError as error:
+        if error.filename is not None:
+            raise
+        _give_up_on_stdout()
+        if isinstance(error, BrokenPipeError):  # `grow list | head`
+            return 0
+        _show_traceback_if_asked()
+        console.error(f"nothing more can be written ({error.strerror or error}): make room, and type it again")
+        return 2
+
+
+def _give_up_on_stdout() -> None:
+    """What still waits to be written would fail again when Python ends, with words of its own."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _show_traceback_if_asked() -> None:

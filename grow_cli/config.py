@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, fields, is_dataclass
-from functools import cache
 from pathlib import Path
-from typing import Any, ClassVar, get_type_hints
+from typing import Any, ClassVar
 
 from omegaconf import MISSING, DictConfig, OmegaConf
 
 from grow_cli import registry
 from grow_cli.errors import UserError, check
-from grow_cli.keys import ROLES, Role, check_ranges, key
+from grow_cli.files import cache_folder, expanded
+from grow_cli.keys import check_ranges, key
 
 
 @dataclass
@@ -174,7 +174,7 @@ class Config(Section):
     logger: Any = key(MISSING, role="shown")
     seed: int = key(0, at_least=0, at_most=2**63 - 1)
     """Of data order, initialization and growth, each of which has a random stream of its own."""
-    data_dir: str | None = key(None, role="place")
+    data_dir: str | None = key(None, role="place", path=True)
     """Where datasets are looked for and downloaded to; null: $GROW_DATA_DIR, else ~/.cache/grow."""
     subset: int | float | None = None
     """Train on a class-balanced part: a count (1000) or a fraction (0.1) of the training samples."""
@@ -223,8 +223,7 @@ class Config(Section):
     @property
     def data_folder(self) -> Path:
         """Where datasets are, the default resolved."""
-        chosen = self.data_dir or os.environ.get("GROW_DATA_DIR") or "~/.cache/grow"
-        return Path(chosen).expanduser().absolute()
+        return expanded(self.data_dir or os.environ.get("GROW_DATA_DIR") or cache_folder() / "grow")
 
     @property
     def parts(self) -> list[registry.Option]:
@@ -235,37 +234,6 @@ class Config(Section):
 def check_run(config: Config) -> list[str]:
     """UserError for a combination of parts that cannot be; warnings otherwise. Before any data is loaded."""
     return [sentence for part in config.parts for sentence in part.check_run(config)]
-
-
-@cache
-def _declared() -> dict[str, Role]:
-    """Key → its role, of those that have one."""
-    found: dict[str, Role] = {}
-    hints = get_type_hints(Config)
-    for f in fields(Config):
-        own = f.metadata.get("role", "")
-        holders = [
-            *registry.groups().get(f.name, {}).values(),
-            *([hints[f.name]] if is_dataclass(hints[f.name]) else []),
-        ]
-        found[f.name] = own
-        for inner in (inner for holder in holders for inner in fields(holder)):
-            name = f"{f.name}.{inner.name}"
-            found[name] = own or inner.metadata.get("role", "") or found.get(name, "")
-    return {name: role for name, role in found.items() if role}
-
-
-def role_of(name: str) -> Role:
-    """The role of a key, as it is typed (`dataset.path`, `logger`, `trigger.of.plateau.patience`)."""
-    name = name.lstrip("+~").split("@")[0]
-    return _declared().get(name) or _declared().get(name.split(".")[0], "")
-
-
-def keys_with(*roles: Role) -> list[str]:
-    """The keys that have one of these roles; of one whose parts inherit it only itself."""
-    assert set(roles) <= set(ROLES)
-    found = [name for name, role in _declared().items() if role in roles]
-    return [name for name in found if name.split(".")[0] == name or name.split(".")[0] not in found]
 
 
 def register_schemas() -> None:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterable
+import contextlib
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from rich.console import Console
 from rich.markup import escape
@@ -18,8 +19,23 @@ class _Console(Console):
         raise BrokenPipeError  # rich would end the process, and a training with it
 
 
+class _LastResort(_Console):
+    """Words that cannot be written here can be written nowhere: they are lost, and nothing else is."""
+
+    def print(self, *objects: Any, **options: Any) -> None:
+        with contextlib.suppress(OSError):
+            super().print(*objects, **options)
+
+
 out = _Console(highlight=False)
-err = Console(stderr=True, highlight=False, soft_wrap=True)
+err = _LastResort(stderr=True, highlight=False, soft_wrap=True)
+
+
+@contextlib.contextmanager
+def whatever_happens_to_the_terminal() -> Iterator[None]:
+    """What is done is done, though nobody can read of it: a closed pipe, a full disk behind `>`, a terminal that is gone."""
+    with contextlib.suppress(OSError):
+        yield
 
 
 def warn(sentence: str) -> None:

@@ -229,7 +229,7 @@ def train_control(folder: RunFolder, kind: str, settings: dict[str, Any]) -> str
         raise UserError(
             f"{target.path} has failed before: see its summary.json, and remove the folder to train it anew"
         )
-    resume = (target.checkpoints / "last.pt").exists()
+    resume = target.begun
     raw = target.config() if resume else control_config(folder, kind) | {"threads": _threads(folder)}
     config = _built(raw, settings)
     configuration.check_run(config)

@@ -8,11 +8,18 @@ class UserError(Exception):
 
 
 class TrainingFailed(Exception):
-    """Training went wrong by itself (the loss is NaN, say): status `failed`, exit code 1."""
+    """Training went wrong by itself (the loss is NaN, say) and would again: status `failed`, exit code 1."""
+
+
+class Crashed(TrainingFailed):
+    """The machine ended the run (a full disk, no memory left): status `crashed`, exit code 1.
+
+    Not the run's fault: it can be resumed, and a sweep typed again tries it again.
+    """
 
 
 class Interrupted(BaseException):
-    """Ctrl-C or SIGTERM arrived; the run can be resumed. `signal_number` decides the exit code.
+    """Ctrl-C, SIGTERM or SIGHUP arrived; the run can be resumed. `signal_number` decides the exit code.
 
     Like KeyboardInterrupt no `Exception`: whoever runs jobs one after another must stop, not go on with the next.
     """

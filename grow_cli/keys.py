@@ -82,14 +82,20 @@ class Range:
 
 
 def key(
-    default: Any = dataclasses.MISSING, *, make: Callable[[], Any] | None = None, role: Role = "", **within: Any
+    default: Any = dataclasses.MISSING,
+    *,
+    make: Callable[[], Any] | None = None,
+    role: Role = "",
+    path: bool = False,
+    **within: Any,
 ) -> Any:
     """A field of an option or a section.
 
     :param make: makes the default, where that is a list or another part
+    :param path: it names a file or a folder, which is recorded from the root on: it may be read from elsewhere
     :param within: of `Range`; without any, numbers must still be finite
     """
-    metadata = {"role": role, "range": Range(**within)}
+    metadata = {"role": role, "path": path, "range": Range(**within)}
     if make is not None:
         return dataclasses.field(default_factory=make, metadata=metadata)
     return dataclasses.field(default=default, metadata=metadata)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -12,7 +13,7 @@ from grow_cli.config import Config
 from grow_cli.console import warn
 from grow_cli.data.batches import Batches
 from grow_cli.data.tensors import Data, load_data
-from grow_cli.errors import Interrupted, TrainingFailed, UserError
+from grow_cli.errors import Crashed, Interrupted, TrainingFailed, UserError
 from grow_cli.models.base import on_paper, rebuild
 from grow_cli.models.modules.network import GrowableModel
 from grow_cli.moment import Progress
@@ -35,6 +36,7 @@ from grow_cli.training.display import make_display
 from grow_cli.training.evaluation import measure_splits
 from grow_cli.training.event import growth_closed
 from grow_cli.training.loop import Loop
+from grow_cli.training.memory import enough_memory, refuse_too_large
 from grow_cli.training.session import Session, count_parameters
 from grow_cli.training.streams import Streams
 
@@ -42,7 +44,7 @@ from grow_cli.training.streams import Streams
 def train(config: Config, folder: RunFolder, *, resume: bool = False) -> dict[str, Any]:
     """Train into a claimed folder (from its checkpoint if `resume`) and return the summary, which is written there too.
 
-    Interrupted and failed runs raise; their summary has that status, and the last good checkpoint stays.
+    Interrupted, crashed and failed runs raise; their summary has that status, and the last good checkpoint stays.
     """
     state = checkpoint.load(folder.checkpoints / "last.pt") if resume else None
     if state is None:
@@ -51,33 +53,35 @@ def train(config: Config, folder: RunFolder, *, resume: bool = False) -> dict[st
             config.method.check(net)
     device, data = _device_and_data(config, state)
     provenance.reset_peak_memory(device)
-    loop = assemble(config, folder, data, device, state)
-    session = loop.session
-    try:
-        with session.interrupted.watching():
-            ended = loop.train()
-        own = session.method.conclude(session.moment())
-        session.method.keep(session.moment(), folder.path)
-        loop.save(best=False)
-    except (Exception, Interrupted) as error:
-        _note_the_end(error, config, folder, device)
-        if isinstance(error, torch.OutOfMemoryError):
-            raise TrainingFailed("out of memory: lower batch_size or the model's size") from error
-        if isinstance(error, OSError):
-            raise TrainingFailed(
-                f"{folder.path} cannot be written ({error.strerror or error}): make room, and go on with "
-                f"`grow resume {folder.path}`"
-            ) from error
-        raise
-    else:
-        # once training is over: the only time the test set is read
+    with _writing(folder):
+        with enough_memory("the net was built", "lower the model's size"):
+            loop = assemble(config, folder, data, device, state)
+        try:
+            with _end_noted(config, folder, device):
+                summary = _trained(loop, data)
+            loop.logger.summary(summary)
+        finally:
+            loop.close()
+    return summary
+
+
+def _trained(loop: Loop, data: Data) -> dict[str, Any]:
+    """Train to the end, measure, and write the summary."""
+    session, folder, config = loop.session, loop.folder, loop.session.config
+    with session.interrupted.watching(), enough_memory("it trained", "lower batch_size or the model's size"):
+        ended = loop.train()
+    own = session.method.conclude(session.moment())
+    session.method.keep(session.moment(), folder.path)
+    loop.save(best=False)
+    # once training is over: the only time the test set is read
+    with enough_memory(
+        "the trained net was measured",
+        f"`grow resume {folder.path} evaluate.batch_size={max(1, config.evaluate.batch_size // 4)}` measures it again",
+    ):
         measured = measure_splits(session.model, data, config)
-        summary = _summary(config, session.model, session.progress, folder, device, "finished")
-        summary |= {"ended_by": str(ended), "ended": vars(ended), "thresholds": loop.thresholds} | own | measured
-        folder.write_summary(summary)
-        loop.logger.summary(summary)
-    finally:
-        loop.close()
+    summary = _summary(config, session.model, session.progress, folder, session.device, "finished")
+    summary |= {"ended_by": str(ended), "ended": vars(ended), "thresholds": loop.thresholds} | own | measured
+    folder.write_summary(summary)
     return summary
 
 
@@ -107,6 +111,9 @@ def _session(
     config: Config, folder: RunFolder, data: Data, device: torch.device, state: dict[str, Any] | None
 ) -> Session:
     streams = Streams(config.seed, device)
+    if state is None:
+        with torch.device("meta"):
+            refuse_too_large(config.model.build(data.spec), device)
     with streams.using("initialization"):
         model = config.model.build(data.spec) if state is None else rebuild(state["architecture"])
     model.to(device).train()
@@ -213,19 +220,42 @@ def _device_and_data(config: Config, state: dict[str, Any] | None) -> tuple[torc
     flush_denormals()
     reset_threads()
     inputs = None if state is None else state.get("inputs")  # absent in older checkpoints
-    data = load_data(config.dataset, data_dir=config.data_folder, subset=config.subset, device=device, inputs=inputs)
+    with enough_memory("the data were read", "choose less of them (subset=10000), or a device with more memory"):
+        data = load_data(
+            config.dataset, data_dir=config.data_folder, subset=config.subset, device=device, inputs=inputs
+        )
     return device, data
 
 
-def _note_the_end(error: BaseException, config: Config, folder: RunFolder, device: torch.device) -> None:
-    """The summary of a run that did not finish: of what its last checkpoint holds, for the net may be half-grown."""
-    with contextlib.suppress(OSError, UserError):  # what ended the run may be that nothing can be written
-        state = checkpoint.load(folder.checkpoints / "last.pt")
-        progress = Progress()
-        progress.load_state_dict(state["progress"])
-        status = "interrupted" if isinstance(error, Interrupted) else "failed"
-        summary = _summary(config, rebuild(state["architecture"]), progress, folder, device, status)
-        folder.write_summary(summary | {"error": str(error)})
+@contextlib.contextmanager
+def _writing(folder: RunFolder) -> Iterator[None]:
+    """Crashed where the run folder cannot be written."""
+    try:
+        yield
+    except OSError as error:
+        go_on = f"go on with `grow resume {folder.path}`" if folder.begun else "train again"
+        raise Crashed(f"{folder.path} cannot be written ({error.strerror or error}): make room, and {go_on}") from error
+
+
+@contextlib.contextmanager
+def _end_noted(config: Config, folder: RunFolder, device: torch.device) -> Iterator[None]:
+    """Where training did not finish, a summary of what its last checkpoint holds, for the net may be half-grown."""
+    try:
+        yield
+    except (Exception, Interrupted, KeyboardInterrupt) as error:
+        with contextlib.suppress(Exception):  # what ended the run may be that nothing can be written, or built
+            state = checkpoint.load(folder.checkpoints / "last.pt")
+            progress = Progress()
+            progress.load_state_dict(state["progress"])
+            summary = _summary(config, rebuild(state["architecture"]), progress, folder, device, _status_after(error))
+            folder.write_summary(summary | {"error": str(error)})
+        raise
+
+
+def _status_after(error: BaseException) -> str:
+    if isinstance(error, Interrupted | KeyboardInterrupt):
+        return "interrupted"
+    return "failed" if isinstance(error, TrainingFailed) and not isinstance(error, Crashed) else "crashed"
 
 
 def _summary(

@@ -19,8 +19,9 @@ CONF = PACKAGE.parent / "conf"
 # each room may import those below it and the ground floor; type-checking imports count
 FLOORS = (
     {"errors", "files", "keys", "tasks"},
-    {"registry", "console"},
+    {"registry", "console", "signals"},
     {"config"},
+    {"schema"},
     {"records", "theory", "data"},
     {"models"},
     {"surgery"},
@@ -181,7 +182,7 @@ def test_a_default_is_written_once() -> None:
 
 
 def test_every_part_declares_one_role_for_a_key() -> None:
-    from grow_cli import config, registry
+    from grow_cli import registry, schema
 
     for group, options in registry.groups().items():
         roles: dict[str, set[str]] = {}
@@ -189,13 +190,13 @@ def test_every_part_declares_one_role_for_a_key() -> None:
             for f in fields(cls):
                 roles.setdefault(f.name, set()).add(f.metadata.get("role", ""))
         assert all(len(found) == 1 for found in roles.values()), (group, roles)
-    assert config.keys_with("place") == ["data_dir", "device"]
-    assert config.keys_with("speed") == ["threads", "compile", "evaluate.batch_size"]
-    assert config.keys_with("shown") == ["logger", "progress", "checkpoint"]
-    assert config.keys_with("data") == ["dataset.path"]
-    assert config.keys_with("folder") == ["run_dir"]
-    assert config.role_of("logger.of.wandb.project") == config.role_of("checkpoint.every") == "shown"
-    assert config.role_of("+trigger@trigger.of.eta") == config.role_of("seed") == ""
+    assert schema.keys_with("place") == ["data_dir", "device"]
+    assert schema.keys_with("speed") == ["threads", "compile", "evaluate.batch_size"]
+    assert schema.keys_with("shown") == ["logger", "progress", "checkpoint"]
+    assert schema.keys_with("data") == ["dataset.path"]
+    assert schema.keys_with("folder") == ["run_dir"]
+    assert schema.role_of("logger.of.wandb.project") == schema.role_of("checkpoint.every") == "shown"
+    assert schema.role_of("+trigger@trigger.of.eta") == schema.role_of("seed") == ""
 
 
 def test_usage_and_completion_read_one_table_of_commands() -> None:

@@ -6,7 +6,7 @@ import pandas as pd
 
 from grow_cli.analysis.runs import differing, flatten
 from grow_cli.analysis.ways import Test, Way
-from grow_cli.config import keys_with, role_of
+from grow_cli.schema import keys_with, role_of
 
 # what is compared is the way of growing; the recipe is what remains, the net's sizes left out
 _GROWING = ("method", "trigger", "growth", "trajectory", "evaluate", "subset")

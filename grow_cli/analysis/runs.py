@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from grow_cli.config import role_of
 from grow_cli.console import warn
 from grow_cli.errors import UserError
 from grow_cli.keys import OF_THE_RUN
 from grow_cli.records.flat import flatten as flat_keys
 from grow_cli.records.folder import RunFolder, runs_below
+from grow_cli.schema import role_of
 from grow_cli.tasks import Task, task_in
 
 # Of summary.json, what every run must have to be compared.

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from queue import SimpleQueue
 
@@ -28,8 +28,8 @@ class Ended:
 def run(commands: Sequence[list[str]], at_once: int, done: Callable[[Ended], None]) -> None:
     """`grow ARGUMENTS` for each, so many at a time; `done` is called here, as each ends.
 
-    A thread each waits for a child and reads what it prints, so that none blocks on a full pipe. Interrupted (Ctrl-C, or
-    SIGTERM, which raises here), the children are interrupted, too: they save, and all are waited for.
+    A thread each waits for a child and reads what it prints, so that none blocks on a full pipe. Interrupted (by what
+    Ctrl-C, SIGTERM and SIGHUP raise), the children are interrupted, too: they save, and all are waited for.
     """
     waiting, ended = list(commands), SimpleQueue[Ended]()
     running: dict[int, subprocess.Popen[str]] = {}
@@ -47,15 +47,14 @@ def run(commands: Sequence[list[str]], at_once: int, done: Callable[[Ended], Non
         ended.put(Ended(arguments, child.wait(), out, errors[0]))
 
     try:
-        with _sigterm_raises():
-            while waiting or running:
-                while waiting and len(running) < at_once:
-                    arguments = waiting.pop(0)
-                    running[id(arguments)] = child = _begin(arguments)
-                    threading.Thread(target=wait, args=(child, arguments), daemon=True).start()
-                one = ended.get()
-                _close(running.pop(id(one.arguments)))
-                done(one)
+        while waiting or running:
+            while waiting and len(running) < at_once:
+                arguments = waiting.pop(0)
+                running[id(arguments)] = child = _begin(arguments)
+                threading.Thread(target=wait, args=(child, arguments), daemon=True).start()
+            one = ended.get()
+            _close(running.pop(id(one.arguments)))
+            done(one)
     finally:
         for child in running.values():
             child.send_signal(signal.SIGINT)
@@ -75,25 +74,6 @@ def _close(child: subprocess.Popen[str]) -> None:
         if stream is not None:
             with contextlib.suppress(OSError):
                 stream.close()
-
-
-@contextlib.contextmanager
-def _sigterm_raises() -> Iterator[None]:
-    """As Ctrl-C does, in the main thread; elsewhere signals do not arrive."""
-    from grow_cli.errors import Interrupted
-
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def stop(number: int, frame: object) -> None:
-        raise Interrupted(number)
-
-    before = signal.signal(signal.SIGTERM, stop)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def end_with_parent() -> None:

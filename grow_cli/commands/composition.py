@@ -7,11 +7,14 @@ import re
 
 import hydra
 from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
 from omegaconf import DictConfig
 
 from grow_cli import config as configuration
 from grow_cli import registry
 from grow_cli.errors import UserError
+from grow_cli.schema import is_text
 
 
 def plugins() -> list[str]:
@@ -33,13 +36,36 @@ def loggers(argument: str) -> list[str]:
     return ["logger=several", *(f"+logger@logger.of.{name}={name}" for name in dict.fromkeys(names))]
 
 
+def literal(argument: str) -> str:
+    """An override whose key takes text, quoted where Hydra would take the text for a number or a truth value.
+
+    `run_dir=2024_11_25` is a folder of that name, and not 20241125; `label=1_0,10` are two labels.
+    """
+    name, equals, value = argument.partition("=")
+    if not equals or set(value) & set("'\"[]{}()$\\") or not is_text(name):
+        return argument
+    return f"{name}={','.join(map(_quoted, value.split(',')))}"
+
+
+def _quoted(word: str) -> str:
+    try:
+        read = OverridesParser.create().parse_override(f"key={word}").value()
+    except HydraException:  # said where it is read
+        return word
+    return f"'{word.strip()}'" if isinstance(read, bool | int | float) else word
+
+
+def words(overrides: list[str]) -> list[str]:
+    """What was typed, as Hydra is to read it."""
+    return [literal(word) for override in overrides for word in loggers(override)]
+
+
 def composed(overrides: list[str]) -> DictConfig:
     """What `grow train OVERRIDES` composes, lists of loggers among them."""
     prepare_hydra()
-    words = [word for override in overrides for word in loggers(override)]
     GlobalHydra.instance().clear()
     with hydra.initialize_config_dir(version_base="1.3", config_dir=str(registry.config_folders()[0])):
-        return hydra.compose("train", overrides=[*plugins(), *words])
+        return hydra.compose("train", overrides=[*plugins(), *words(overrides)])
 
 
 def prepare_hydra() -> None:

@@ -7,12 +7,12 @@ from pathlib import Path
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeElapsedColumn
 
-from grow_cli import config as configuration
 from grow_cli import console
 from grow_cli.commands import children
 from grow_cli.commands.overrides import only, with_overrides
 from grow_cli.errors import Interrupted, TrainingFailed, UserError
 from grow_cli.records.folder import RunFolder
+from grow_cli.schema import keys_with
 
 
 def parser() -> console.Parser:
@@ -45,7 +45,7 @@ def main(arguments: list[str]) -> int:
     overrides = [word for word in options.runs if Path(word) not in paths]
     if options.jobs < 1:
         raise UserError(f"--jobs {options.jobs}: must be 1 or more")
-    allowed = configuration.keys_with("place", "data", "speed", "shown")
+    allowed = keys_with("place", "data", "speed", "shown")
     only(overrides, allowed, "a control has its run's recipe")
     if not paths:
         raise UserError("grow controls needs runs: grow controls RUN..., or the folder of a sweep")

@@ -7,6 +7,7 @@ import json
 from grow_cli import config as configuration
 from grow_cli import console
 from grow_cli.commands.overrides import existing, only, with_overrides
+from grow_cli.schema import keys_with
 from grow_cli.tasks import task_in
 
 
@@ -26,7 +27,7 @@ def parser() -> console.Parser:
 
 def _measurable() -> list[str]:
     """What may differ when a net is measured; another cut of the data would call training samples validation."""
-    return [*configuration.keys_with("place", "data", "speed", "shown"), "precision"]
+    return [*keys_with("place", "data", "speed", "shown"), "precision"]
 
 
 def main(arguments: list[str]) -> int:

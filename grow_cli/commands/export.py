@@ -8,6 +8,7 @@ from grow_cli import config as configuration
 from grow_cli.analysis.export import FORMATS, check_packages, place
 from grow_cli.commands.overrides import existing, only, with_overrides
 from grow_cli.console import OneOf, Parser
+from grow_cli.schema import keys_with
 
 _LOADING = {
     "state_dict": "from {stem} import load, prepare; outputs = load()(prepare(x))  # in its folder; {stem}.py says more",
@@ -50,7 +51,7 @@ def main(arguments: list[str]) -> int:
     from grow_cli.analysis.export import export
 
     # a net is written from the CPU, wherever it was trained
-    allowed = [key for key in configuration.keys_with("place", "data") if key != "device"]
+    allowed = [key for key in keys_with("place", "data") if key != "device"]
     only(options.overrides, allowed, "a net is exported as it was trained")
     config = configuration.build(with_overrides(folder, options.overrides))
     written = export(folder, config, options.format, "best" if options.best else "last", file)

@@ -11,6 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from grow_cli import config as configuration
+from grow_cli.commands.composition import literal
 from grow_cli.errors import UserError
 from grow_cli.records.folder import RunFolder, runs_below
 
@@ -41,13 +42,13 @@ def with_overrides(folder: RunFolder, overrides: Collection[str]) -> DictConfig:
     try:
         typed = configuration.typed(raw)
         for override in overrides:
-            key, equals, value = override.partition("=")
+            key, equals, _ = override.partition("=")
             if not equals:
                 raise UserError(f"{override}: write KEY=VALUE")
             if key in configuration.GROUP_KEYS:
                 raise UserError(f"{override}: a group cannot be exchanged in a trained run; set one of its keys")
             read = (
-                OverridesParser.create().parse_override(f"{key}={value}").value()
+                OverridesParser.create().parse_override(literal(override)).value()
             )  # as `grow train` does: off is a word
             OmegaConf.update(typed, key, read, force_add=False)
     except HydraException as error:

@@ -6,6 +6,7 @@ from grow_cli import config as configuration
 from grow_cli import console
 from grow_cli.commands.overrides import existing, only, with_overrides
 from grow_cli.errors import Interrupted, UserError
+from grow_cli.schema import keys_with
 
 
 def parser() -> console.Parser:
@@ -25,7 +26,7 @@ def main(arguments: list[str]) -> int:
     folder = existing(options.run)
     if folder.read_summary().get("status") == "finished":
         raise UserError(f"{folder.path} is finished: there is nothing to resume")
-    allowed = configuration.keys_with("place", "data", "shown")
+    allowed = [*keys_with("place", "data", "shown"), "evaluate.batch_size"]
     only(options.overrides, allowed, "a resumed run goes on as it was configured")
     config = configuration.build(with_overrides(folder, options.overrides))
     folder.open()
@@ -33,8 +34,10 @@ def main(arguments: list[str]) -> int:
         from grow_cli import run
         from grow_cli.analysis.summary import show
 
-        show(folder, run.train(config, folder, resume=True))
-    except Interrupted:
+        summary = run.train(config, folder, resume=folder.holds_a_run)
+        with console.whatever_happens_to_the_terminal():
+            show(folder, summary)
+    except (Interrupted, KeyboardInterrupt):
         console.err.print(f"interrupted: go on with `grow resume {folder.path}`")
         raise
     finally:

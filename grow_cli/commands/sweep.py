@@ -14,15 +14,14 @@ import json
 import logging
 import math
 import os
+import re
 import secrets
 import shutil
-import signal
 import time
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from types import FrameType
 from typing import Any, ClassVar
 
 from hydra.core.hydra_config import HydraConfig
@@ -32,12 +31,12 @@ from omegaconf import DictConfig, OmegaConf
 
 from grow_cli import config as configuration
 from grow_cli import console
-from grow_cli.config import role_of
-from grow_cli.errors import Interrupted, TrainingFailed, UserError
+from grow_cli.errors import TrainingFailed, UserError
 from grow_cli.files import write_text
 from grow_cli.keys import OF_THE_RUN
 from grow_cli.records.flat import flatten
 from grow_cli.records.folder import RunFolder
+from grow_cli.schema import make_absolute, role_of
 from grow_cli.tasks import task_in
 
 # became → how the closing line of a sweep says it
@@ -47,6 +46,7 @@ COUNTED = {
     "skipped": "finished already",
     "busy": "left to another process, which is at it",
     "interrupted": "interrupted",
+    "crashed": "crashed, and are tried again when the same is typed again",
     "failed": "failed",
 }
 # of the keys that a job is identified by, and of those in which two runs of one job may not differ
@@ -81,6 +81,7 @@ class Tally(Callback):
         self.pid = os.getpid()
         self.begun = 0.0
         self._id = secrets.token_hex(3)
+        self._unwritten: list[Outcome] = []
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         self.sweep = Path(str(config.hydra.sweep.dir)).absolute()
@@ -90,7 +91,6 @@ class Tally(Callback):
         # it would add to each failed job that None is no float
         logging.getLogger("hydra_plugins.hydra_optuna_sweeper").setLevel(logging.ERROR)
         Tally.current = self
-        signal.signal(signal.SIGTERM, _stop)  # left to itself it would end this process and leave the workers training
 
     def on_job_start(self, config: DictConfig, **kwargs: Any) -> None:
         if hasattr(self, "sweep"):
@@ -105,22 +105,22 @@ class Tally(Callback):
         """Called once per job, in the job's process."""
         outcome = Outcome(job, became, sentence, self.here)
         spool = self._spool()
-        spool.mkdir(parents=True, exist_ok=True)
-        write_text(spool / f"{HydraConfig.get().job.num}.json", json.dumps(asdict(outcome)))
+        try:
+            spool.mkdir(parents=True, exist_ok=True)
+            write_text(spool / f"{HydraConfig.get().job.num}.json", json.dumps(asdict(outcome)))
+        except OSError as error:  # the job is what it is, though it cannot be counted
+            console.warn(f"{job}: that it {became} cannot be noted ({error.strerror})")
+            self._unwritten.append(outcome)
 
     def collect(self) -> list[Outcome]:
         """All that was noted, in the jobs' order; the files are taken away."""
         files = sorted(self._spool().glob("*.json"), key=lambda path: int(path.stem))
         outcomes = [Outcome(**json.loads(path.read_text(encoding="utf-8"))) for path in files]
         shutil.rmtree(self._spool(), ignore_errors=True)
-        return outcomes
+        return outcomes + self._unwritten
 
     def _spool(self) -> Path:
         return self.sweep / f".jobs-{self._id}"
-
-
-def _stop(number: int, frame: FrameType | None) -> None:
-    raise Interrupted(number)
 
 
 def describe(outcomes: list[Outcome]) -> str:
@@ -133,19 +133,20 @@ def describe(outcomes: list[Outcome]) -> str:
 
 def conclude(tally: Tally, outcomes: list[Outcome]) -> None:
     """Print what a sweep came to; TrainingFailed if a job of it did not end well."""
-    console.out.print(f"{describe(outcomes)}; the sweep is in", markup=False)
-    console.out.print(str(tally.sweep), markup=False, style="bold", soft_wrap=True)
-    found = tally.sweep / "optimization_results.yaml"
-    if found.is_file() and found.stat().st_mtime >= tally.begun - 1:  # not one of an earlier search in this folder
-        console.out.print(f"what the search found is in {found}:", markup=False, soft_wrap=True)
-        console.out.print(found.read_text(encoding="utf-8").rstrip(), markup=False, soft_wrap=True)
-    bad = [outcome for outcome in outcomes if outcome.became in ("failed", "interrupted")]
+    with console.whatever_happens_to_the_terminal():
+        console.out.print(f"{describe(outcomes)}; the sweep is in", markup=False)
+        console.out.print(str(tally.sweep), markup=False, style="bold", soft_wrap=True)
+        found = tally.sweep / "optimization_results.yaml"
+        if found.is_file() and found.stat().st_mtime >= tally.begun - 1:  # not one of an earlier search in this folder
+            console.out.print(f"what the search found is in {found}:", markup=False, soft_wrap=True)
+            console.out.print(found.read_text(encoding="utf-8").rstrip(), markup=False, soft_wrap=True)
+    bad = [outcome for outcome in outcomes if outcome.became in ("failed", "crashed", "interrupted")]
     for outcome in bad:
         if not outcome.here:  # its words went to wherever the job ran
             console.err.print(f"{outcome.job}: {outcome.sentence}", markup=False)
     if bad:
         names = ", ".join([outcome.job for outcome in bad[:5]] + [f"and {len(bad) - 5} more"] * (len(bad) > 5))
-        raise TrainingFailed(f"{len(bad)} runs of the sweep failed or were interrupted: {names}")
+        raise TrainingFailed(f"{len(bad)} runs of the sweep did not finish: {names}")
 
 
 @contextlib.contextmanager
@@ -163,7 +164,12 @@ def identifying(overrides: Iterable[str], swept: Collection[str] = ()) -> list[s
         name = override.split("=")[0].lstrip("+~").split("@")[0]
         return name != "sweep" and (name in swept or role_of(name) in _IDENTIFYING)
 
-    return sorted(filter(counts, overrides))
+    return sorted(_unquoted(override) for override in overrides if counts(override))
+
+
+def _unquoted(override: str) -> str:
+    """`label='10'` is what `label=10` becomes where a key takes text."""
+    return re.sub(r"^([^=]+)='([^'\\]*)'$", r"\1=\2", override)
 
 
 def find(own: Path, swept: Collection[str]) -> RunFolder:
@@ -201,6 +207,7 @@ def refuse_other_config(folder: RunFolder, raw: DictConfig) -> None:
 
 
 def _flat(config: DictConfig) -> dict[str, Any]:
+    make_absolute(config)
     plain = OmegaConf.to_container(config, resolve=True)
     assert isinstance(plain, dict)
     return flatten({str(key): value for key, value in plain.items()})

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import secrets
-import signal
 import sys
 from collections.abc import Iterable
 from dataclasses import fields
@@ -22,7 +21,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from grow_cli import config as configuration
 from grow_cli import console, registry
-from grow_cli.commands.composition import composed, loggers, plugins, prepare_hydra
+from grow_cli.commands.composition import composed, plugins, prepare_hydra, words
 from grow_cli.commands.hydra_errors import explain
 from grow_cli.commands.sweep import (
     Outcome,
@@ -34,8 +33,9 @@ from grow_cli.commands.sweep import (
     one_at_a_time,
     refuse_other_config,
 )
-from grow_cli.errors import Interrupted, TrainingFailed, UserError
+from grow_cli.errors import Crashed, Interrupted, TrainingFailed, UserError
 from grow_cli.records.folder import InUse, RunFolder
+from grow_cli.schema import make_absolute
 
 # Why the run failed, if it is no sweep (whose jobs are tallied). Not raised inside the job: Hydra would print lines of its own.
 _failed: list[UserError | TrainingFailed] = []
@@ -53,11 +53,10 @@ def main(arguments: list[str]) -> int:
             folder = Path(argument.removeprefix("run_dir=").strip("'\"")).expanduser()
             if RunFolder(folder).claimed:
                 raise UserError(f"{folder} is the folder of a run: choose another run_dir for the sweep")
-    arguments = [word for argument in arguments for word in loggers(argument)]
+    arguments = words(arguments)
     prepare_hydra()
     sys.argv = ["grow train", *plugins(), *arguments]
     decorate = hydra.main(version_base="1.3", config_path=str(registry.config_folders()[0]), config_name="train")
-    terminated = signal.getsignal(signal.SIGTERM)  # a sweep has its own: see Tally
     try:
         decorate(_job)()
     except (HydraException, OmegaConfBaseException) as error:
@@ -88,7 +87,6 @@ def main(arguments: list[str]) -> int:
             "go on, and with fewer jobs at once if memory was short"
         ) from error
     finally:
-        signal.signal(signal.SIGTERM, terminated)
         outcomes: list[Outcome] = Tally.current.collect() if Tally.current else []
     if _failed:
         raise _failed[0]
@@ -130,12 +128,9 @@ def _job(raw: DictConfig) -> float | None:
     except (UserError, TrainingFailed) as error:
         own.discard_unless_trained()
         _failed.append(type(error)(str(error)))
-    except Interrupted:
-        console.err.print(f"interrupted: go on with `grow resume {own.path}`", markup=False)
-        raise
-    except KeyboardInterrupt:
+    except (Interrupted, KeyboardInterrupt):
         own.discard_unless_trained()
-        where = f": go on with `grow resume {own.path}`" if own.checkpoints.exists() else " before training began"
+        where = f": go on with `grow resume {own.path}`" if own.begun else " before training began"
         console.err.print(f"interrupted{where}", markup=False)
         raise
     finally:
@@ -154,7 +149,7 @@ def _sweep_job(raw: DictConfig, own: RunFolder) -> float | None:
         config = _checked(raw)
         with one_at_a_time(own.path.parent):
             folder = find(own.path, tally.swept)
-            begun = folder.checkpoints.exists()
+            begun = folder.begun
             if folder.path != own.path:
                 own.discard_unless_trained()
             if begun:
@@ -181,7 +176,7 @@ def _sweep_job(raw: DictConfig, own: RunFolder) -> float | None:
         folder.discard_unless_trained()
         console.error(f"{folder.path.name}: {error}")
         # its words only: the traceback would keep the run, and its memory, alive for the rest of the sweep
-        tally.note(folder.path.name, "failed", str(error))
+        tally.note(folder.path.name, "crashed" if isinstance(error, Crashed) else "failed", str(error))
     except (Interrupted, KeyboardInterrupt):
         folder.discard_unless_trained()
         if tally.here:
@@ -194,6 +189,7 @@ def _sweep_job(raw: DictConfig, own: RunFolder) -> float | None:
 
 
 def _checked(raw: DictConfig) -> configuration.Config:
+    make_absolute(raw)
     config = configuration.build(raw)
     for sentence in configuration.check_run(config):
         console.warn(sentence)
@@ -211,5 +207,6 @@ def _train(config: configuration.Config, folder: RunFolder, *, resume: bool = Fa
     from grow_cli.analysis.summary import show
 
     summary = run.train(config, folder, resume=resume)
-    show(folder, summary)
+    with console.whatever_happens_to_the_terminal():
+        show(folder, summary)
     return summary

@@ -48,6 +48,7 @@ class RunFolder:
             (self.path / ".hydra").mkdir(parents=True, exist_ok=True)
             self._acquire()
             self._refuse_a_run()
+            self._remove_leftovers()
             for name, content in hydra_files.items():
                 write_text(self.path / ".hydra" / f"{name}.yaml", OmegaConf.to_yaml(content))
         except OSError as error:
@@ -55,14 +56,21 @@ class RunFolder:
                 f"the run folder {self.path} cannot be written ({error.strerror}): choose another with run_dir=PATH"
             ) from error
 
-    def _holds_a_run(self) -> bool:
-        return self.metrics.exists() or (self.path / "summary.json").exists() or self.checkpoints.exists()
+    @property
+    def begun(self) -> bool:
+        """Whether there is a run to go on with: a whole `last.pt`, which is renamed to its name when it is written."""
+        return (self.checkpoints / "last.pt").is_file()
+
+    @property
+    def holds_a_run(self) -> bool:
+        """Whether it is begun, or what a run has left whose checkpoints were removed."""
+        return self.begun or self.metrics.exists() or (self.path / "summary.json").exists()
 
     def _refuse_a_run(self) -> None:
-        if not self._holds_a_run():
+        if not self.holds_a_run:
             return
         status = self.read_summary().get("status", "interrupted")
-        go_on = "" if status == "finished" else f"go on with `grow resume {self.path}` or "
+        go_on = f"go on with `grow resume {self.path}` or " if self.begun and status != "finished" else ""
         raise UserError(
             f"{self.path} already holds a run ({status}) and is not overwritten: {go_on}choose another run_dir"
         )
@@ -82,8 +90,13 @@ class RunFolder:
             self._acquire()
         except OSError as error:
             raise UserError(f"the run folder {self.path} cannot be written ({error.strerror})") from error
-        for stale in (*self.path.glob(".*.tmp"), *self.checkpoints.glob(".*.tmp")):
-            stale.unlink()  # a kill left it
+        self._remove_leftovers()
+
+    def _remove_leftovers(self) -> None:
+        """Files that a kill left half-written."""
+        for folder in (self.path, self.path / ".hydra", self.checkpoints):
+            for stale in folder.glob(".*.tmp"):
+                stale.unlink(missing_ok=True)
 
     def _acquire(self) -> None:
         self._lock = (self.path / ".lock").open("w")
@@ -102,10 +115,12 @@ class RunFolder:
 
     def discard_unless_trained(self) -> None:
         """Take back what `create` wrote, where nothing was trained: another try may then have the same name."""
-        if self._lock is not None and not self._holds_a_run():
+        if self._lock is not None and not self.holds_a_run:
+            self._remove_leftovers()
             for path in (*(self.path / ".hydra").glob("*.yaml"), self.path / ".lock"):
                 path.unlink(missing_ok=True)
             _remove_if_empty(self.path / ".hydra")
+            _remove_if_empty(self.checkpoints)
         self.close()
         _remove_if_empty(self.path)
 

@@ -6,6 +6,7 @@ import contextlib
 import math
 import time
 from collections import deque
+from collections.abc import Callable
 from typing import Any
 
 from rich.console import Group
@@ -38,9 +39,7 @@ def _finite(total_steps: float) -> float | None:
 def make_display(mode: str, title: str) -> Display:
     """`auto` is live on a terminal and silent elsewhere."""
     live = mode == "live" or (mode == "auto" and console.out.is_terminal)
-    if live:
-        return LiveDisplay(title)
-    return LineDisplay(title) if mode == "lines" else Display()
+    return Display() if not live and mode != "lines" else WhileItLasts(LiveDisplay if live else LineDisplay, title)
 
 
 class Display:
@@ -88,6 +87,42 @@ def _loss(value: float | None) -> str:
     return "–" if value is None else f"{value:.3f}"
 
 
+class WhileItLasts(Display):
+    """Another display, given up for good when it cannot be written any more (`| head`, a full disk, a terminal that is gone):
+    the training goes on.
+    """
+
+    def __init__(self, kind: type[LineDisplay | LiveDisplay], title: str) -> None:
+        self.shown = Display()
+        self._try(lambda: setattr(self, "shown", kind(title)))
+
+    def start(self, total_steps: float, thresholds: dict[str, float]) -> None:
+        self._try(lambda: self.shown.start(total_steps, thresholds))
+
+    def step(self, step: int) -> None:
+        self._try(lambda: self.shown.step(step))
+
+    def evaluation(self, row: dict[str, Any], thresholds: dict[str, float], closed: str) -> None:
+        self._try(lambda: self.shown.evaluation(row, thresholds, closed))
+
+    def growing(self) -> None:
+        self._try(self.shown.growing)
+
+    def growth(self, event: GrowthEvent, total_steps: float) -> None:
+        self._try(lambda: self.shown.growth(event, total_steps))
+
+    def stop(self) -> None:
+        self._try(self.shown.stop)
+
+    def _try(self, show: Callable[[], None]) -> None:
+        try:
+            show()
+        except OSError:
+            shown, self.shown = self.shown, Display()
+            with contextlib.suppress(OSError):
+                shown.stop()
+
+
 class LineDisplay(Display):
     """A line per evaluation and per event, for logs."""
 
@@ -106,8 +141,7 @@ class LineDisplay(Display):
         self._print(growth_line(event))
 
     def _print(self, line: str) -> None:
-        with contextlib.suppress(BrokenPipeError):  # `| head` has read enough; the training goes on
-            console.out.print(line, soft_wrap=True)
+        console.out.print(line, soft_wrap=True)
 
 
 class LiveDisplay(Display):
@@ -119,7 +153,7 @@ class LiveDisplay(Display):
         self._events: list[str] = []
         self._thresholds: dict[str, float] = {}
         self._closed = ""
-        self._shown_at = 0.0
+        self.shown_at = 0.0
 
     def start(self, total_steps: float, thresholds: dict[str, float]) -> None:
         self._thresholds = thresholds
@@ -140,7 +174,7 @@ class LiveDisplay(Display):
         self._live.start()
 
     def step(self, step: int) -> None:
-        if step % 16 == 0 and time.monotonic() - self._shown_at > _REFRESH_SECONDS:
+        if step % 16 == 0 and time.monotonic() - self.shown_at > _REFRESH_SECONDS:
             self._bar.update(self._task, completed=step)
             self._refresh()
 
@@ -148,7 +182,7 @@ class LiveDisplay(Display):
         self._thresholds, self._closed = thresholds, closed
         self._rows.append(row)
         self._bar.update(self._task, completed=row["step"])
-        if time.monotonic() - self._shown_at > _REFRESH_SECONDS:
+        if time.monotonic() - self.shown_at > _REFRESH_SECONDS:
             self._refresh()
 
     def growing(self) -> None:
@@ -164,7 +198,7 @@ class LiveDisplay(Display):
         self._live.stop()
 
     def _refresh(self) -> None:
-        self._shown_at = time.monotonic()
+        self.shown_at = time.monotonic()
         self._live.update(self._render(), refresh=True)
 
     def _render(self) -> Panel:

@@ -1,15 +1,14 @@
-"""Ctrl-C and SIGTERM: noted, and acted on between steps; a second one acts at once."""
+"""Ctrl-C, SIGTERM and SIGHUP: noted, and acted on between steps; a second one acts at once."""
 
 from __future__ import annotations
 
 import signal
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
-from typing import Any
 
-_WATCHED = (signal.SIGINT, signal.SIGTERM)
+from grow_cli.errors import Interrupted
+from grow_cli.signals import handled
 
 
 class Interrupts:
@@ -17,25 +16,22 @@ class Interrupts:
 
     def __init__(self) -> None:
         self._arrived: int | None = None
+        self._hurried = False
 
     def __call__(self) -> int | None:
         return self._arrived
 
     @contextmanager
     def watching(self) -> Iterator[None]:
-        """Handle the signals inside the block; elsewhere than in the main thread they cannot be, and are not."""
-        if threading.current_thread() is not threading.main_thread():
+        """Handle the signals inside the block."""
+        with handled(self._note, signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             yield
-            return
-        earlier: dict[int, Any] = {number: signal.signal(number, self._note) for number in _WATCHED}
-        try:
-            yield
-        finally:
-            for number, handler in earlier.items():
-                signal.signal(number, handler)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        if self._arrived is not None:
+        if self._hurried:  # a third: whatever the second one has to put in order takes too long
             signal.signal(number, signal.SIG_DFL)
             signal.raise_signal(number)
+        if self._arrived is not None:
+            self._hurried = True
+            raise Interrupted(number)
         self._arrived = number

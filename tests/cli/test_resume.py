@@ -297,12 +297,17 @@ def test_a_half_written_row_is_cut_off(grow: Callable, small: tuple[str, ...], t
     _same_end(tmp_path / "whole", cut)
 
 
-def test_the_second_ctrl_c_acts_at_once() -> None:
+def test_the_second_ctrl_c_acts_at_once_and_the_third_whatever_happens() -> None:
     code = (
         "import os, signal, time\n"
+        "from grow_cli.errors import Interrupted\n"
         "from grow_cli.training.interrupts import Interrupts\n"
         "with Interrupts().watching():\n"
-        "    os.kill(os.getpid(), signal.SIGTERM); os.kill(os.getpid(), signal.SIGTERM); time.sleep(30)\n"
+        "    try:\n"
+        "        os.kill(os.getpid(), signal.SIGTERM); os.kill(os.getpid(), signal.SIGTERM); time.sleep(30)\n"
+        "    except Interrupted:\n"
+        "        print('put in order', flush=True)\n"
+        "        os.kill(os.getpid(), signal.SIGTERM); time.sleep(30)\n"
     )
-    done = subprocess.run([sys.executable, "-c", code], env=os.environ, timeout=20)
-    assert done.returncode == -signal.SIGTERM
+    done = subprocess.run([sys.executable, "-c", code], env=os.environ, timeout=20, stdout=subprocess.PIPE)
+    assert (done.stdout, done.returncode) == (b"put in order\n", -signal.SIGTERM)

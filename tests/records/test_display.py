@@ -12,7 +12,7 @@ from grow_cli import console
 from grow_cli.analysis.summary import show
 from grow_cli.records.events import GrowthEvent
 from grow_cli.records.folder import RunFolder
-from grow_cli.training.display import Display, LineDisplay, LiveDisplay, make_display
+from grow_cli.training.display import Display, LineDisplay, LiveDisplay, WhileItLasts, make_display
 
 ROW = {
     "step": 40, "epoch": 1.0, "parameters": 21834, "widths": "64-64", "lr": 2e-3, "train_loss": 0.5, "train_accuracy": 0.8,
@@ -65,11 +65,15 @@ def test_lines_are_a_line_each(screen: Console) -> None:
 
 
 def test_auto_is_live_on_a_terminal_only(screen: Console, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert isinstance(make_display("auto", ""), LiveDisplay)
+    live = make_display("auto", "")
+    assert isinstance(live, WhileItLasts)
+    assert isinstance(live.shown, LiveDisplay)
     monkeypatch.setattr(console, "out", Console(file=io.StringIO()))
     assert type(make_display("auto", "")) is Display
     assert type(make_display("off", "")) is Display
-    assert isinstance(make_display("lines", ""), LineDisplay)
+    lines = make_display("lines", "")
+    assert isinstance(lines, WhileItLasts)
+    assert isinstance(lines.shown, LineDisplay)
 
 
 def test_the_ending_says_what_grew_and_where_it_is(screen: Console, tmp_path: pytest.TempPathFactory) -> None:

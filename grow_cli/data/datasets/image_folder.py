@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from grow_cli.data.base import DatasetOption, RawData
+from grow_cli.files import expanded
 from grow_cli.keys import key
 from grow_cli.registry import option
 
@@ -19,7 +20,7 @@ class ImageFolder(DatasetOption):
     beside the two folders.
     """
 
-    path: str | None = key(None, role="data")
+    path: str | None = key(None, role="data", path=True)
     """The folder that holds train/ and test/; null: data_dir itself."""
     size: int | None = key(None, at_least=1, unit="pixel", null="to leave the images as they are")
     """Scale and centre-crop every image to so many pixels a side; null: they are of one size already."""
@@ -27,4 +28,4 @@ class ImageFolder(DatasetOption):
     def load(self, data_dir: Path) -> RawData:
         from grow_cli.data.images import read_tree
 
-        return read_tree(Path(self.path).expanduser() if self.path else data_dir, self.size)
+        return read_tree(expanded(self.path) if self.path else data_dir, self.size)

@@ -1,0 +1,78 @@
+"""What is declared about the keys of the configuration: role, type, whether one is a path."""
+
+from __future__ import annotations
+
+from dataclasses import fields, is_dataclass
+from functools import cache
+from typing import Any, get_type_hints
+
+from omegaconf import DictConfig, OmegaConf
+
+from grow_cli import registry
+from grow_cli.config import Config
+from grow_cli.files import expanded
+from grow_cli.keys import ROLES, Role
+
+
+@cache
+def _declared() -> dict[str, Role]:
+    """Key → its role, of those that have one."""
+    found: dict[str, Role] = {}
+    hints = get_type_hints(Config)
+    for f in fields(Config):
+        own = f.metadata.get("role", "")
+        holders = [
+            *registry.groups().get(f.name, {}).values(),
+            *([hints[f.name]] if is_dataclass(hints[f.name]) else []),
+        ]
+        found[f.name] = own
+        for inner in (inner for holder in holders for inner in fields(holder)):
+            name = f"{f.name}.{inner.name}"
+            found[name] = own or inner.metadata.get("role", "") or found.get(name, "")
+    return {name: role for name, role in found.items() if role}
+
+
+def role_of(name: str) -> Role:
+    """The role of a key, as it is typed (`dataset.path`, `logger`, `trigger.of.plateau.patience`)."""
+    name = name.lstrip("+~").split("@")[0]
+    return _declared().get(name) or _declared().get(name.split(".")[0], "")
+
+
+def keys_with(*roles: Role) -> list[str]:
+    """The keys that have one of these roles; of one whose parts inherit it only itself."""
+    assert set(roles) <= set(ROLES)
+    found = [name for name, role in _declared().items() if role in roles]
+    return [name for name in found if name.split(".")[0] == name or name.split(".")[0] not in found]
+
+
+def is_text(name: str) -> bool:
+    """Whether a key's value is text, as it is typed."""
+    hint = _hints().get(name.lstrip("+~").split("@")[0])
+    return hint in (str, str | None)
+
+
+@cache
+def _hints() -> dict[str, Any]:
+    """Key → type, of the root's and of every option's."""
+    found = dict(get_type_hints(Config))
+    for f in fields(Config):
+        own = found[f.name]
+        for holder in [*registry.groups().get(f.name, {}).values(), *([own] if is_dataclass(own) else [])]:
+            found |= {f"{f.name}.{name}": hint for name, hint in get_type_hints(holder).items()}
+    return found
+
+
+def make_absolute(raw: DictConfig) -> None:
+    """Record the paths of a config from the root on: a run is resumed and compared from other folders, too."""
+    for f in fields(Config):
+        node = OmegaConf.select(raw, f.name)
+        parts = [(raw, f)] if not isinstance(node, DictConfig) else [(node, g) for g in fields(_type_of(node))]
+        for holder, g in parts:
+            if g.metadata.get("path") and holder[g.name]:
+                holder[g.name] = str(expanded(holder[g.name]))
+
+
+def _type_of(node: DictConfig) -> Any:
+    cls: Any = OmegaConf.get_type(node)
+    assert is_dataclass(cls)
+    return cls
