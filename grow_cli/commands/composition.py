@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import re
+from typing import NoReturn
 
 import hydra
+from hydra._internal.utils import get_args_parser
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
@@ -53,6 +55,19 @@ def _quoted(word: str) -> str:
     except HydraException:  # said where it is read
         return word
     return f"'{word.strip()}'" if isinstance(read, bool | int | float) else word
+
+
+def flags_first(arguments: list[str]) -> list[str]:
+    """The same with -m before the overrides, where Hydra reads it; UserError for a flag that there is not."""
+
+    def refuse(message: str) -> NoReturn:
+        raise UserError(f"grow train: {message} (`grow train --help` says more)")
+
+    parser = get_args_parser()
+    parser.error = refuse  # type: ignore[method-assign]
+    parser.parse_intermixed_args(arguments)
+    multirun = [argument for argument in arguments if argument in ("-m", "--multirun")]
+    return multirun[:1] + [argument for argument in arguments if argument not in multirun]
 
 
 def words(overrides: list[str]) -> list[str]:

@@ -21,7 +21,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from grow_cli import config as configuration
 from grow_cli import console, registry
-from grow_cli.commands.composition import composed, plugins, prepare_hydra, words
+from grow_cli.commands.composition import composed, flags_first, plugins, prepare_hydra, words
 from grow_cli.commands.hydra_errors import explain
 from grow_cli.commands.sweep import (
     Outcome,
@@ -53,7 +53,7 @@ def main(arguments: list[str]) -> int:
             folder = Path(argument.removeprefix("run_dir=").strip("'\"")).expanduser()
             if RunFolder(folder).claimed:
                 raise UserError(f"{folder} is the folder of a run: choose another run_dir for the sweep")
-    arguments = words(arguments)
+    arguments = words(flags_first(arguments))
     prepare_hydra()
     sys.argv = ["grow train", *plugins(), *arguments]
     decorate = hydra.main(version_base="1.3", config_path=str(registry.config_folders()[0]), config_name="train")
