@@ -52,7 +52,7 @@ class Range:
         """Whether a single value lies in it."""
         if self.one_of:
             return value in self.one_of
-        if isinstance(value, float) and not math.isfinite(value):
+        if self.limit_missed(value):
             return False
         return (
             (self.at_least is None or value >= self.at_least)
@@ -60,6 +60,12 @@ class Range:
             and (self.at_most is None or value <= self.at_most)
             and (self.below is None or value < self.below)
         )
+
+    def limit_missed(self, value: Any) -> str:
+        """`a finite number`, where a number is not; nothing to count here comes to 2^53, from which on floats have gaps."""
+        if isinstance(value, float) and not math.isfinite(value):
+            return "a finite number"
+        return "a number below 2^53" if isinstance(value, int) and self.at_most is None and abs(value) >= 2**53 else ""
 
     @property
     def words(self) -> str:
@@ -106,9 +112,8 @@ def check_ranges(part: Any, prefix: str) -> None:
     for field in dataclasses.fields(part):
         value, allowed = getattr(part, field.name), field.metadata.get("range", _ANY)
         if any(not allowed.holds(number) for number in _numbers(value)):
-            endless = isinstance(value, float) and not math.isfinite(value)
-            told = f"must be a finite number; it {allowed.words}" if endless else allowed.words
-            raise ValueError(f"{prefix}{field.name}={value}: {told}")
+            missed = next(filter(None, map(allowed.limit_missed, _numbers(value))), "")
+            raise ValueError(f"{prefix}{field.name}={value}: {f'must be {missed}; it ' * bool(missed)}{allowed.words}")
 
 
 _ANY = Range()

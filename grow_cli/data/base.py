@@ -94,7 +94,7 @@ class DatasetOption(Option):
     """Seed of that cut, of the subset and of the probe batch; independent of the run's seed."""
     normalize: bool = True
     """Standardise inputs per channel (images) or per feature, with the statistics of the training split."""
-    scale: float = key(1.0, above=0)
+    scale: float = key(1.0, above=0, at_most=10**6)
     """Factor on the inputs after that: rational activations overfit large ones."""
     crop: int = key(0, at_least=0, unit="pixels")
     """Random crop of training images after zero padding by so many pixels; 0: none."""

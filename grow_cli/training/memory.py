@@ -12,9 +12,11 @@ from torch import nn
 
 from grow_cli.errors import Crashed, UserError
 
-# What torch says, under the type RuntimeError, where it has no type for it.
+# What torch and numpy say, under the types RuntimeError and ValueError, where they have no type for it.
 _WORDS = (
-    "out of memory",
+    "cuda out of memory",
+    "array is too big",
+    "maximum allowed size exceeded",
     "can't allocate memory",
     "cannot allocate memory",
     "alloc_failed",
@@ -30,7 +32,7 @@ def out_of_memory(error: BaseException) -> bool:
         return error.errno == errno.ENOMEM
     told = str(error).lower()
     return isinstance(error, MemoryError | torch.OutOfMemoryError) or (
-        isinstance(error, RuntimeError) and any(words in told for words in _WORDS)
+        isinstance(error, RuntimeError | ValueError) and any(words in told for words in _WORDS)
     )
 
 

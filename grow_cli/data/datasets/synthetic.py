@@ -21,10 +21,10 @@ class Synthetic(DatasetOption):
     """Points from a formula and Gaussian noise; a subclass says which."""
 
     validation: float = key(0.2, at_least=0, below=1, role="split")
-    samples: int = key(1000, at_least=10)
+    samples: int = key(1000, at_least=10, at_most=10**7)
     """Training samples, before the validation cut."""
-    test_samples: int = key(1000, at_least=2)
-    noise: float = key(0.1, at_least=0)
+    test_samples: int = key(1000, at_least=2, at_most=10**7)
+    noise: float = key(0.1, at_least=0, at_most=10**6)
     """Standard deviation of the Gaussian noise."""
     draw_seed: int = key(0, at_least=0, at_most=2**31 - 1)
     """Seed of the draw, independent of the run's seed; training and test samples are drawn separately."""
@@ -77,7 +77,7 @@ class Moons(Synthetic):
     0.3; `draw_seed=0` uses these seeds too, and `samples=250 validation=0.2` leaves 200 to train on.
     """
 
-    noise: float = key(0.3, at_least=0)
+    noise: float = key(0.3, at_least=0, at_most=10**6)
 
     def points(self, n: int, seed: int) -> tuple[ndarray, ndarray]:
         from sklearn.datasets import make_moons
@@ -123,8 +123,8 @@ class Curve(Synthetic):
     is the same for everyone and has detail everywhere.
     """
 
-    samples: int = key(200, at_least=10)
-    noise: float = key(0.05, at_least=0)
+    samples: int = key(200, at_least=10, at_most=10**7)
+    noise: float = key(0.05, at_least=0, at_most=10**6)
 
     def points(self, n: int, seed: int) -> tuple[ndarray, ndarray]:
         import numpy as np
