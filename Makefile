@@ -32,6 +32,13 @@ test: install ## All tests but the slow ones
 test-slow: install ## The slow tests: long trainings, the wheel in an environment of its own
 	$(BIN)/python -m pytest -q -m slow
 
+# how many command lines `make fuzz` tries
+FUZZ ?= 10000
+
+.PHONY: fuzz
+fuzz: install ## Random command lines and damaged run folders by the thousand (hours; FUZZ=1000 for less)
+	FUZZ=$(FUZZ) $(BIN)/python -m pytest -q tests/fuzz tests/reliability -m "slow or not slow"
+
 .PHONY: lint
 lint: install ## Format, lint and type checks
 	$(BIN)/ruff format --check .

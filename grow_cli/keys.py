@@ -24,7 +24,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Callable, Iterator
-from typing import Any, Literal, get_args
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 Role = Literal["", "name", "folder", "data", "place", "speed", "shown", "size", "split"]
 ROLES: tuple[Role, ...] = get_args(Role)
@@ -109,11 +109,22 @@ def key(
 
 def check_ranges(part: Any, prefix: str) -> None:
     """ValueError, in one sentence, for the first key of a part whose value is out of its range."""
+    hints = get_type_hints(type(part))
     for field in dataclasses.fields(part):
         value, allowed = getattr(part, field.name), field.metadata.get("range", _ANY)
+        if isinstance(value, list) and not _nested(hints[field.name]) and any(isinstance(v, list) for v in value):
+            raise ValueError(
+                f"{prefix}{field.name}={value}: must be a list without lists in it"
+            )  # OmegaConf lets it by
         if any(not allowed.holds(number) for number in _numbers(value)):
             missed = next(filter(None, map(allowed.limit_missed, _numbers(value))), "")
             raise ValueError(f"{prefix}{field.name}={value}: {f'must be {missed}; it ' * bool(missed)}{allowed.words}")
+
+
+def _nested(hint: Any) -> bool:
+    """Whether a type is that of lists which may hold lists."""
+    inner = [arg for kind in (hint, *get_args(hint)) if get_origin(kind) is list for arg in get_args(kind)]
+    return not inner or any(get_origin(arg) is list or arg is Any for arg in inner)
 
 
 _ANY = Range()

@@ -48,7 +48,8 @@ def train(config: Config, folder: RunFolder, *, resume: bool = False) -> dict[st
     """
     state = checkpoint.load(folder.checkpoints / "last.pt") if resume else None
     if state is None:
-        net = on_paper(config.model)
+        with enough_memory("the net was built", "lower the model's size"):
+            net = on_paper(config.model)
         if net is not None:  # before data are loaded
             config.method.check(net)
     device, data = _device_and_data(config, state)

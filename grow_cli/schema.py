@@ -46,20 +46,18 @@ def keys_with(*roles: Role) -> list[str]:
 
 
 def is_text(name: str) -> bool:
-    """Whether a key's value is text, as it is typed."""
-    hint = _hints().get(name.lstrip("+~").split("@")[0])
-    return hint in (str, str | None)
+    """Whether a key's value is text, with any option that has it: it is then taken as it is typed."""
+    return name.lstrip("+~").split("@")[0] in _texts()
 
 
 @cache
-def _hints() -> dict[str, Any]:
-    """Key → type, of the root's and of every option's."""
-    found = dict(get_type_hints(Config))
+def _texts() -> frozenset[str]:
+    hints = get_type_hints(Config)
+    found = list(hints.items())
     for f in fields(Config):
-        own = found[f.name]
-        for holder in [*registry.groups().get(f.name, {}).values(), *([own] if is_dataclass(own) else [])]:
-            found |= {f"{f.name}.{name}": hint for name, hint in get_type_hints(holder).items()}
-    return found
+        parts = [*registry.groups().get(f.name, {}).values(), *([hints[f.name]] if is_dataclass(hints[f.name]) else [])]
+        found += [(f"{f.name}.{name}", hint) for part in parts for name, hint in get_type_hints(part).items()]
+    return frozenset(name for name, hint in found if hint in (str, str | None))
 
 
 def make_absolute(raw: DictConfig) -> None:

@@ -189,8 +189,11 @@ def _sweep_job(raw: DictConfig, own: RunFolder) -> float | None:
 
 
 def _checked(raw: DictConfig) -> configuration.Config:
-    make_absolute(raw)
-    config = configuration.build(raw)
+    try:
+        make_absolute(raw)
+        config = configuration.build(raw)
+    except OmegaConfBaseException as error:  # of an interpolation
+        raise UserError(str(error).splitlines()[0]) from error
     for sentence in configuration.check_run(config):
         console.warn(sentence)
     return config

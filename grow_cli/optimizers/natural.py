@@ -25,7 +25,7 @@ class Natural(OptimizerOption):
     lr: float = key(0.1, above=0)
     damping: float = key(0.1, above=0, why="the Fisher matrix has no inverse otherwise")
     """Tikhonov damping, added to the Fisher matrix's diagonal."""
-    iterations: int = key(100, at_least=1)
+    iterations: int = key(100, at_least=1, at_most=10**5)
     """Most products with the Fisher matrix in a step; each costs about as much as a plain step."""
     tolerance: float = key(1e-2, at_least=0, below=1)
     """The search ends when the residual is this part of the gradient."""

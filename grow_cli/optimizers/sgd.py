@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 class SGD(OptimizerOption):
     """Stochastic gradient descent with momentum."""
 
-    lr: float = key(0.05, above=0)
+    lr: float = key(0.02, above=0)
     weight_decay: float = key(5e-4, at_least=0)
     momentum: float = key(0.9, at_least=0, below=1)
     nesterov: bool = True

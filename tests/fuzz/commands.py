@@ -50,8 +50,11 @@ _DEFAULTS = {
     "model.cnn": ("dataset=digits", "method=random_width"),
     "model.resnet18": ("dataset=digits", "method=static"),
 }
-# Need what is not there: the network, packages that are extras, or files.
-_ELSEWHERE = {"dataset.image_folder", "logger.wandb", "logger.mlflow", "logger.tensorboard", "logger.several"}
+# Need what is not there: the network, packages that are extras, or files; `replay` is set by `grow controls`.
+_ELSEWHERE = {
+    *("dataset.mnist", "dataset.fashion_mnist", "dataset.cifar10", "dataset.cifar100", "dataset.image_folder"),
+    *("logger.wandb", "logger.mlflow", "logger.tensorboard", "logger.several", "method.replay"),
+}
 # Sets what the fuzzer itself relies on, or trains as long as it is asked to.
 _LEFT = {"run_dir", "control", "compile", "trigger.of", "logger.of"}
 
@@ -72,7 +75,7 @@ def keys() -> dict[str, tuple[Any, tuple[str, ...]]]:
             continue
         for option, cls in options.items():
             place = f"{f.name}.{option}"
-            if place in _ELSEWHERE or getattr(cls, "files", None):
+            if place in _ELSEWHERE:
                 continue
             chosen = (f"{f.name}={option}", *_DEFAULTS.get(place, ()))
             for g in fields(cls):
@@ -89,17 +92,15 @@ def values(hint: Any) -> list[str]:
     return list(dict.fromkeys([*own, *_WORDS]))
 
 
-def command(name: str, value: str) -> list[str]:
-    """`grow train` with this key set to this value."""
+def chosen(name: str) -> tuple[str, ...]:
+    """The options that a key needs."""
+    return keys()[name][1]
+
+
+def override(name: str, value: str) -> str:
+    """KEY=VALUE, as it is typed: without the option's name."""
     parts = name.split(".")
-    key = f"{parts[0]}.{parts[-1]}" if len(parts) == 3 else name
-    chosen = keys()[name][1]
-    rest = [o for o in SMALL if o.split("=")[0] != key]
-    if key == "stop.steps":
-        rest.append("stop.epochs=1")
-    if key.startswith("stop."):
-        rest.append("stop.seconds=2" if key != "stop.seconds" else "stop.epochs=1")
-    return ["train", *chosen, *rest, f"{key}={value}"]
+    return f"{parts[0]}.{parts[-1]}={value}" if len(parts) == 3 else f"{name}={value}"
 
 
 def cases() -> Iterator[tuple[str, str]]:

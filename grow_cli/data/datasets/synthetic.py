@@ -82,7 +82,7 @@ class Moons(Synthetic):
     def points(self, n: int, seed: int) -> tuple[ndarray, ndarray]:
         from sklearn.datasets import make_moons
 
-        return make_moons(n_samples=n, noise=self.noise, random_state=seed)
+        return make_moons(n_samples=n, noise=abs(self.noise), random_state=seed)
 
 
 @option("dataset", "sines")

@@ -31,7 +31,7 @@ class Settings(Method):
     outgoing: str = key("uniform", one_of=("uniform", "descent"))
     """`uniform`: Algorithm 1's, the mean of the present ones for every output; `descent`: against their gradient, at the length
     that lowers the loss most. From the uniform ones no gradient reaches the incoming weights at first, and weight decay does."""
-    steps: int = key(30, at_least=0)
+    steps: int = key(30, at_least=0, at_most=10**5)
     """Of gradient ascent on the incoming weights."""
     samples: int = key(500, at_least=1)
     """On which that ascent takes the expected norm of the gradient, and the descent its gradient and losses."""

@@ -29,11 +29,11 @@ class Settings(Method):
     """Layers are not inserted where they would have more units: they are as wide as what passes there."""
     search: str = key("ascent", one_of=("ascent", "langevin"))
     """`ascent`: monotone gradient ascent, the best is taken; `langevin`: Metropolis-adjusted Langevin, one is drawn."""
-    proposals: int = key(300, at_least=1)
+    proposals: int = key(300, at_least=1, at_most=10**5)
     """New units tried at a site."""
-    layer_proposals: int = key(30, at_least=1)
+    layer_proposals: int = key(30, at_least=1, at_most=10**5)
     """New layers tried at a site."""
-    steps: int = key(300, at_least=1)
+    steps: int = key(300, at_least=1, at_most=10**5)
     """Of the search; a tenth of it after each addition."""
     step: float = key(0.3, above=0)
     """Its first step."""
