@@ -90,7 +90,6 @@ class Replay(SearchedMethod, Protocol):
         batch = search_batch(now, self.search_samples)
         details: dict[str, Any] = {"site": site.name, "units": k}
         offer = offer_of(now, site, batch, self.halvings, alpha=alpha, omega=omega, details=details)
-        notes.flops += offer.flops
         if offer.proposal is not None:
             return offer.proposal
         weight, consumer = site.producer.weight.detach(), site.consumer.weight.detach()

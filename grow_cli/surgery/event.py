@@ -19,7 +19,7 @@ class Notes:
     details: dict[str, Any] = field(default_factory=dict)
     """For the growth log: spectra, thresholds, amplitudes."""
     flops: int = 0
-    """What finding the proposals cost."""
+    """What finding the proposals cost beside torch's operators, which are counted as they run (`surgery.flops`)."""
     reasons: list[str] = field(default_factory=list)
     """Why nothing is added, or not at some site."""
 

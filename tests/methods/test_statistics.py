@@ -11,7 +11,6 @@ import pytest
 import torch
 from growing_nets import NETS, Net, spec
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from grow_cli.methods.width import Offer, amplitude, statistics
 from grow_cli.methods.width.amplitude import Search, preactivations
@@ -291,28 +290,6 @@ def test_a_unit_that_would_raise_the_loss_is_turned_round() -> None:
     assert up.proposal is not None
     assert up.details["loss_with"] == pytest.approx(down.details["loss_with"], rel=1e-12) != up.details["loss_without"]
     torch.testing.assert_close(up.proposal.outgoing, down.proposal.outgoing)
-
-
-@every_net
-@pytest.mark.parametrize("whiten", [True, False])
-def test_products_cost_what_is_multiplied(net: Net, whiten: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    model, x, y = double(net)
-    for site in model.width_sites():
-        collector = Collector(model, LOSS, RTOL, whiten=whiten, significance=False)
-        (seen,) = signals(model, [site], x, y, LOSS)
-        sums = statistics._SiteSums(site, collector, len(y))
-        with FlopCounterMode(display=False) as counter:
-            sums.add_update(seen)
-        assert collector.products == counter.get_total_flops()
-        sums.solve_update()
-        monkeypatch.setattr(
-            statistics, "affine", lambda consumer, middle, change: 0
-        )  # a part of the pass, not of these
-        sums.add_neurons(seen)  # counts once how often each position is read
-        before = collector.products
-        with FlopCounterMode(display=False) as counter:
-            sums.add_neurons(seen)
-        assert collector.products - before == counter.get_total_flops()
 
 
 def test_the_goals_covariance_is_summed_where_the_threshold_needs_it_only() -> None:

@@ -16,6 +16,7 @@ from grow_cli.methods.width import searching, statistics
 from grow_cli.methods.width.searching import samples_for, search_batch
 from grow_cli.surgery.apply import apply
 from grow_cli.surgery.event import Event
+from grow_cli.surgery.flops import FlopCounter
 from grow_cli.surgery.measure import function_change, measure
 from grow_cli.theory.bottleneck import whitening_of
 from grow_cli.training.event import grow as grow_once
@@ -171,11 +172,15 @@ def test_second_moments_of_raw_inputs_are_computed_once_on_samples_from_the_whol
     columns = torch.cat([x, torch.ones(len(x), 1)], dim=1)
     expected = whitening_of(columns.T @ columns / len(x), loop.method.rtol)
     torch.testing.assert_close(kept @ kept.T, expected @ expected.T, rtol=1e-3, atol=1e-3)
-    first, second = (observer.observe(run.moment(), run.model.width_sites())[1] for _ in range(2))
-    assert observer._known["hidden 1"] is kept
-    assert first == second
-    observer._known.clear()
-    assert observer.observe(run.moment(), run.model.width_sites())[1] == first + 2 * len(x) * columns.shape[1] ** 2
+    spent, whitened = [], ["hidden 1"]
+    for known in (observer._known, observer._known, {}, {}):
+        with FlopCounter() as counter:
+            observer._known = known
+            observer.observe(run.moment(), run.model.width_sites(), whitened)
+        spent.append(counter.flops)
+        whitened = [] if len(spent) == 3 else ["hidden 1"]
+    assert spent[0] == spent[1] == spent[2] < spent[3], "what another process has whitened is not charged again"
+    assert spent[3] - spent[0] > 2 * len(x) * columns.shape[1] ** 2
 
 
 @pytest.mark.parametrize(("numbers", "samples"), [(10, 500), (16 * 32 * 32, 500), (32 * 32 * 32, 256)])

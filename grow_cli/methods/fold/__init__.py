@@ -105,11 +105,8 @@ class FoldAtMistakes(Settings):
         import torch
 
         from grow_cli.methods.fold.placement import Placement
-        from grow_cli.surgery.flops import flops_per_sample
         from grow_cli.surgery.proposal import WidthProposal
 
-        flops = flops_per_sample(now.model, now.data.spec.input_shape)
-        notes.flops += len(judged.wrong) * flops
         mistakes = judged.wrong.nonzero().flatten()
         notes.details["mistakes"] = len(mistakes)
         if len(mistakes) == 0:
@@ -126,7 +123,6 @@ class FoldAtMistakes(Settings):
                 + (f", or a boundary that is not reached ({unreached})" if unreached else "")
             )
             return [], []
-        notes.flops += placement.passes * flops
         weight = site.producer.weight
         proposal = WidthProposal(
             site,

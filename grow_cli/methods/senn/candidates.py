@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from grow_cli.models.modules.activations import Rational
 from grow_cli.models.modules.sites import DepthSite, WidthSite
 from grow_cli.scoring import Reading
+from grow_cli.surgery.flops import alike
 from grow_cli.surgery.patches import patches_of
 from grow_cli.surgery.proposal import DepthProposal, Proposal, WidthProposal
 from grow_cli.theory.expansion import double, explained_elsewhere
@@ -105,14 +106,15 @@ class Candidates(ABC):
         source = reading.source
         inputs = self.inputs(source)
         target = reading.residual.to(inputs)
-        factor = reading.unit / len(target)
+        factor, key = reading.unit / len(target), object()
 
         def evaluate(points: Tensor) -> tuple[Tensor, Tensor]:
             pieces = min(len(points), -(-len(points) * self.units * inputs.shape[1] // _PIECE))
-            values, gradients = zip(
-                *(self._value(part, inputs, source, target, factor) for part in points.tensor_split(pieces)),
-                strict=True,
-            )
+            with alike(key, points.shape):
+                values, gradients = zip(
+                    *(self._value(part, inputs, source, target, factor) for part in points.tensor_split(pieces)),
+                    strict=True,
+                )
             return torch.cat(values), torch.cat(gradients)
 
         return evaluate

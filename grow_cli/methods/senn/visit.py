@@ -19,10 +19,10 @@ from grow_cli.scoring import (
     Reading,
     Unreadable,
     place_of,
-    reading_flops,
     rows_within,
     take_readings,
 )
+from grow_cli.surgery.flops import elementwise
 from grow_cli.surgery.measure import evaluation_mode
 from grow_cli.surgery.proposal import Proposal
 from grow_cli.theory.expansion import Scored
@@ -95,7 +95,6 @@ class Visit:
     option: Settings
     seed: int
     layers_allowed: bool
-    flops: int = 0
     skipped: dict[str, str] = field(default_factory=dict)
     """Site → why nothing is proposed there."""
     _populations: dict[tuple[Any, ...], _Population] = field(default_factory=dict)
@@ -176,7 +175,6 @@ class Visit:
         # the net's own score, and what its weights cannot reach, from all samples: only the proposals fit some of them
         gradient = _beyond_the_network(self.now, self._x, self._y) if self.option.residual == "network" else None
         readings = take_readings(self.now, places, self._x, self._y, gradient=gradient)
-        self.flops += reading_flops(self.now, len(self._x))
         found = []
         for site, reading in zip(sites, readings, strict=True):
             self.now.stop_if_interrupted()
@@ -220,14 +218,9 @@ class Visit:
 
     def _search(self, candidates: Candidates, reading: Reading, start: Tensor, steps: int) -> Found:
         option, evaluate = self.option, candidates.evaluator(reading)
-        rows = candidates.inputs(reading.source[:1]).shape[1] * len(reading.source)
-        # forward, backward, and the second moments with their way back
-        each = 4 * candidates.units * candidates.fan_in + 4 * candidates.units * (
-            candidates.units + reading.residual.shape[1]
-        )
-        self.flops += (steps + 1) * len(start) * rows * each
         if option.search == "ascent":
-            return ascend(evaluate, start, steps=steps, rate=option.step)
+            with elementwise():
+                return ascend(evaluate, start, steps=steps, rate=option.step)
         # the density is that of the sum over the samples, whose number is what the temperature stands against
         samples = len(reading.source)
 
@@ -235,14 +228,15 @@ class Visit:
             values, gradients = evaluate(points)
             return values * samples, gradients * samples
 
-        found = langevin(
-            summed,
-            start,
-            steps=steps,
-            rate=option.step,
-            temperature=option.temperature,
-            scale=candidates.scale.to(start),
-        )
+        with elementwise():
+            found = langevin(
+                summed,
+                start,
+                steps=steps,
+                rate=option.step,
+                temperature=option.temperature,
+                scale=candidates.scale.to(start),
+            )
         return Found(found.points, found.values / samples, found.acceptance)
 
     def added(self, site: WidthSite | DepthSite) -> None:

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from grow_cli.models.modules.sites import WidthSite
+from grow_cli.surgery.flops import alike
 from grow_cli.surgery.patches import SitePatches, affine
 from grow_cli.surgery.signals import Tail
 
@@ -65,13 +66,11 @@ class Search:
         numbers = Tail(model, site.consumer, x[:1]).outputs.numel()
         size = max(1, _PART // numbers)
         self.parts = [Part(model, site, *xy) for xy in zip(x.split(size), y.split(size), strict=True)]
-        self.evaluations = 0
         self.loss = self._measure(lambda part: part.tail.result)
         """Without anything added since the last `keep`."""
 
     def _measure(self, results: Callable[[Part], Tensor]) -> float:
         """The mean loss of what the net puts out for each part."""
-        self.evaluations += 1
         with torch.no_grad():
             losses = [self._loss_of(results(part), part.y) * len(part.y) for part in self.parts]
             value = float(torch.stack(losses).sum()) / self.samples
@@ -90,11 +89,12 @@ class Search:
 
         From ε = 1 down in steps of a quarter until the loss rises again, then the halvings beside the lowest.
         """
-        found = Amplitude(0.0, 1, self.loss)
+        found, key = Amplitude(0.0, 1, self.loss), object()
 
         def attempt(k: int, sign: int) -> float:
             epsilon = 2.0**-k
-            value = self._measure(lambda part: part.tail(moved(part, epsilon, sign)))
+            with alike(key):
+                value = self._measure(lambda part: part.tail(moved(part, epsilon, sign)))
             found.tried.append((sign * epsilon, value))
             if value < found.loss:
                 found.epsilon, found.sign, found.loss = epsilon, sign, value
