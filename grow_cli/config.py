@@ -86,8 +86,11 @@ class Growth(Section):
     rollback: bool = False
     """Undo a growth after which validation accuracy (R²) is no better when the trigger fires again: weights and optimizer go
     back, steps and FLOPs stay spent, and it counts as an event all the same. The last one before the end of the run stays."""
-    optimizer_state: str = key("carry", one_of=("carry", "reset"))
-    """`carry`: the moments of old entries survive growth, new ones start at zero; `reset`: all are forgotten."""
+    optimizer_state: str = key("carry", one_of=("carry", "age", "reset"))
+    """`carry`: the moments of old entries survive growth, new ones start at zero; `age`: so they do, and Adam corrects the new
+    ones for their own age, where with `carry` their first steps are longer the later they come; `reset`: all are forgotten."""
+    lr_factor: float = key(1, above=0)
+    """Rate of what is added, as a multiple of the others', from then on."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

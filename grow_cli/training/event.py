@@ -85,7 +85,13 @@ def grow(session: Session) -> GrowthEvent:
     probe, before = Probe(session), Sizes.of(session)
     probe.measure("before")
     known = list(model.parameters())  # held: the ids of freed ones would be given to new ones
-    event = Event(model=model, optimizer=session.optimizer, optimizer_state=session.config.growth.optimizer_state)
+    growth = session.config.growth
+    event = Event(
+        model=model,
+        optimizer=session.optimizer,
+        optimizer_state=growth.optimizer_state,
+        lr_factor=growth.lr_factor,
+    )
     synchronize(session.device)
     begun = time.perf_counter()
     with computable(session.progress.step), session.streams.using("growth"), FlopCounter() as counter:
