@@ -72,6 +72,11 @@ class Session:
         return self.task.direction * self.measured[self.task.column("val")]
 
     @property
+    def undo_helped(self) -> bool:
+        """Whether the growth that could be undone has helped, by the last validation."""
+        return self.undo is not None and self.undo.helped(self.score, self.measured["val_loss"])
+
+    @property
     def flops(self) -> int:
         """Forward FLOPs of one sample."""
         return flops_per_sample(self.model, self.data.spec.input_shape)

@@ -333,3 +333,68 @@ def test_few_samples_are_a_warning_and_training_goes_on(make: Any, capsys: pytes
     loop = make("method=tiny", "model=mlp_tiny", "method.max_samples=20")
     event(loop)
     assert "of 20 samples" in " ".join(capsys.readouterr().err.split())
+
+
+@pytest.mark.parametrize("model", ["mlp batch", "cnn batch gap"])
+def test_behind_a_batch_norm_the_units_of_gradmax_have_the_scale_of_a_new_nets(model: str, make: Any) -> None:
+    loop = make("method=gradmax", *MODELS[model], "growth.neurons=2", "optimizer.lr=1e-2")
+    step = make_step(loop.session)
+    for _ in range(10):
+        step(*loop.session.batches.next())
+    old = loop.session.model.widths()
+    found = event(loop)
+    assert found["function_change_relative"] < 1e-6
+    assert found["units_added"] > 0
+
+    def scales() -> list[Tensor]:
+        sites = loop.session.model.width_sites()
+        return [f.weight[n:] for site, n in zip(sites, old, strict=True) for f in site.followers]  # type: ignore[index]
+
+    assert all((scale == 1).all() for scale in scales())
+    step = make_step(loop.session)
+    for _ in range(60):
+        loss, _ = step(*loop.session.batches.next())
+    assert torch.isfinite(loss)
+    assert all(((scale > 0.5) & (scale < 2)).all() for scale in scales())
+
+
+@pytest.mark.parametrize("units", [0, 2])
+@pytest.mark.parametrize("model", ["mlp", "mlp batch", "cnn", "residual_mlp"])
+def test_a_replay_makes_best_updates_where_the_schedule_has_them(model: str, units: int, make: Any) -> None:
+    name = make("method=net2net", *MODELS[model]).session.model.width_sites()[-1].name
+    changed = []
+    for update in ("true", "false"):
+        events = f"+method.events=[[{{kind: width, site: {name}, units: {units}, update: {update}}}]]"
+        loop = make("method=replay", *MODELS[model], "trigger=at", "trigger.steps=[1]", events)
+        step = make_step(loop.session)
+        for _ in range(3):
+            step(*loop.session.batches.next())
+        consumer = loop.session.model.width_sites()[-1].consumer.weight.detach().clone()
+        found = event(loop)
+        assert found["units_added"] == units
+        kept = loop.session.model.width_sites()[-1].consumer.weight[:, : consumer.shape[1]]
+        changed.append(not torch.equal(kept, consumer))
+        if update == "true":
+            assert found["details"]["proposals"][0]["update_amplitude"] > 0
+            assert found["updated"] == ([] if units else [name])
+            assert found["loss_after"] < found["loss_before"]
+    assert changed == [True, False]
+
+
+def test_a_schedules_updates_survive_where_no_amplitude_of_its_units_lowers_the_loss(
+    make: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = "hidden 2"
+    events = f"+method.events=[[{{kind: width, site: {name}, units: 2, update: true}}]]"
+    loop = make("method=replay", *MODELS["mlp"], "trigger=at", "trigger.steps=[1]", events)
+    nothing = searching.search_units
+
+    def useless(search: Any, *arguments: Any) -> Any:
+        found, alpha, omega = nothing(search, *arguments)
+        found.epsilon, found.loss = 0.0, search.loss
+        return found, alpha, omega
+
+    monkeypatch.setattr(searching, "search_units", useless)
+    found = event(loop)
+    assert found["units_added"] == 2
+    assert found["loss_after"] < found["loss_before"], "the update is made, and the units are not read yet"

@@ -80,7 +80,10 @@ class FoldAtMistakes(Settings):
 
     def _site(self, model: GrowableModel) -> WidthSite:
         if self.state.index is None:
-            self.state.index = _sites(model)[self.layer - 1][0]
+            from grow_cli.surgery.flops import counted_before
+
+            with counted_before():  # asked once in every process
+                self.state.index = _sites(model)[self.layer - 1][0]
         return model.width_sites()[self.state.index]
 
     def candidates(self, now: Moment, notes: Notes) -> list[Proposal]:

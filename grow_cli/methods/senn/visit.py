@@ -51,6 +51,8 @@ class Candidate:
     """η_c on all samples, as a fraction of λ."""
     penalty: float
     """By which a layer's gain is divided."""
+    source: Tensor
+    """(n, ...) what new units read there, on all samples."""
 
     @property
     def scored(self) -> Scored:
@@ -70,7 +72,7 @@ class Candidate:
 
     def proposal(self) -> Proposal:
         """As what surgery applies."""
-        return self.candidates.proposal(self.point, self.details())
+        return self.candidates.proposal(self.point, self.source, self.details())
 
 
 @dataclass
@@ -182,10 +184,10 @@ class Visit:
                 self.skipped[site.name] = reading.reason
             else:
                 optimised, held_out = reading.part(0, self._optimised), reading.part(self._optimised, len(self._x))
-                found.append(self._best(site, optimised, held_out))
+                found.append(self._best(site, optimised, held_out, reading.source))
         return found
 
-    def _best(self, site: WidthSite | DepthSite, reading: Reading, held_out: Reading) -> Candidate:
+    def _best(self, site: WidthSite | DepthSite, reading: Reading, held_out: Reading, source: Tensor) -> Candidate:
         option = self.option
         candidates = _candidates(site)
         kept = self._populations.get(_key(site))
@@ -214,7 +216,7 @@ class Visit:
             pick = int(found.values.argmax())
             gain = float(candidates.gains(found.points[pick : pick + 1], held_out, fitted_on)[0])
         value = float(candidates.gains(found.points[pick : pick + 1], reading)[0])
-        return Candidate(site, candidates, found.points[pick], gain, value, held_out.score, penalty)
+        return Candidate(site, candidates, found.points[pick], gain, value, held_out.score, penalty, source)
 
     def _search(self, candidates: Candidates, reading: Reading, start: Tensor, steps: int) -> Found:
         option, evaluate = self.option, candidates.evaluator(reading)

@@ -53,6 +53,7 @@ def offer_of(
             "amplitude": found.sign * found.epsilon,
             "loss_without": loss,
             "loss_with": found.loss,
+            "loss_predicted": loss - found.predicted,
             "amplitudes_tried": found.tried,
         }
         gain = loss - found.loss or gain
