@@ -398,3 +398,22 @@ def test_a_schedules_updates_survive_where_no_amplitude_of_its_units_lowers_the_
     found = event(loop)
     assert found["units_added"] == 2
     assert found["loss_after"] < found["loss_before"], "the update is made, and the units are not read yet"
+
+
+@pytest.mark.parametrize(
+    ("limit", "significance", "says"),
+    [("[60]", "true", True), ("[60,40]", "true", True), ("[3]", "true", False), ("[60]", "false", False)],
+)
+def test_a_run_that_the_significance_test_kept_small_says_so(
+    limit: str, significance: str, says: bool, grow: Callable, wide: tuple[str, ...], tmp_path: Path
+) -> None:
+    keys = (f"growth.max_units={limit}", f"method.significance={significance}", "growth.neurons=10", "stop.epochs=12")
+    outcome = grow("train", "method=tiny", *wide, *keys, "run_dir=r", "progress=off")
+    assert outcome.code == 0, outcome.err
+    told = json.loads((tmp_path / "r/summary.json").read_text()).get("below_max_units", "")
+    assert bool(told) == says
+    said = " ".join((outcome.out + outcome.err).split())
+    assert ("the significance test (D.3) left fewer neurons" in said) == says
+    if says:
+        for part in (f"growth.max_units={limit.replace(',', ', ')}", "method.significance=false"):
+            assert part in told
