@@ -314,6 +314,7 @@ def test_the_experiment_of_the_paper_has_its_constants_and_trains(make: Any) -> 
         "dataset=digits",
         "batch_size=64",
         "optimizer.iterations=3",
+        "subset=150",
         *QUICK,
     )
     config = loop.session.config
