@@ -84,10 +84,14 @@ class Growth(Section):
     max_total_units: int | None = key(None, at_least=0, null="for no limit")
     """No more hidden units than so many in the whole net, those of new layers included; null: no limit."""
     rollback: bool = False
-    """Undo a growth after which validation accuracy (R²) is no better when the trigger fires again: weights and optimizer go
-    back, steps and FLOPs stay spent, and it counts as an event all the same. The last one before the end of the run stays."""
-    optimizer_state: str = key("carry", one_of=("carry", "reset"))
-    """`carry`: the moments of old entries survive growth, new ones start at zero; `reset`: all are forgotten."""
+    """Undo a growth after which validation accuracy (R²; where equal, the loss) is no better when the trigger fires again:
+    weights and optimizer go back; steps, FLOPs, the data's order and the schedule do not, and it counts as an event all the
+    same. The last one before the end of the run stays."""
+    optimizer_state: str = key("carry", one_of=("carry", "age", "reset"))
+    """`carry`: the moments of old entries survive growth, new ones start at zero; `age`: so they do, and Adam corrects the new
+    ones for their own age, where with `carry` their first steps are longer the later they come; `reset`: all are forgotten."""
+    lr_factor: float = key(1, above=0)
+    """Rate of what is added, as a multiple of the others', from then on."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

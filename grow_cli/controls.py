@@ -17,7 +17,7 @@ from grow_cli import config as configuration
 from grow_cli import registry
 from grow_cli.config import Config
 from grow_cli.errors import UserError
-from grow_cli.records.events import growth_events
+from grow_cli.records.events import GrowthEvent, growth_events
 from grow_cli.records.folder import RunFolder
 from grow_cli.records.metrics import read_metrics
 
@@ -26,7 +26,7 @@ KINDS = {
     "static-flops": "the same final net from scratch for as many training FLOPs, those of growth included",
     "static-seconds": "the same final net from scratch for as many seconds",
     "static-parameters": "the first net, widened alike everywhere to as many parameters, for as many steps",
-    "random-replay": "random growth at the same events, at the same sites, by as many units",
+    "random-replay": "random growth at the same events, at the same sites, by as many units, best updates included",
 }
 """Kind → what it is."""
 
@@ -116,13 +116,24 @@ def _option(group: str, name: str, like: dict[str, Any]) -> dict[str, Any]:
 
 
 def replayed(folder: RunFolder) -> list[tuple[int, list[dict[str, Any]]]]:
-    """(step, what was added) of each growth event that was not taken back."""
+    """(step, what was added) of each growth event that was not taken back, best updates of present weights included."""
     events = growth_events(folder)
     undone = {event.details["undone"] for event in events if event.taken_back}
-    grown = [event for event in events if event.units_added > 0 and event.event not in undone]
+    grown = [event for event in events if event.changed and event.units_added >= 0 and event.event not in undone]
     if any(event.added is None for event in grown):
         raise NotPossible("its growth log was written by an earlier grow, which did not list what each event added")
-    return [(event.step, event.added or []) for event in grown]
+    return [(event.step, _entries(event)) for event in grown]
+
+
+def _entries(event: GrowthEvent) -> list[dict[str, Any]]:
+    """What an event did, as `method=replay` has it: the units and layers, and where present weights were updated."""
+    updated = {p["site"] for p in event.details.get("proposals", []) if p.get("update_amplitude")}
+    added = [entry | ({"update": True} if entry["site"] in updated else {}) for entry in event.added or []]
+    if event.updated:  # in the order in which the sites were visited
+        added += [{"kind": "width", "site": site, "units": 0, "update": True} for site in event.updated]
+        order = [p["site"] for p in event.details.get("proposals", [])]
+        added.sort(key=lambda entry: order.index(entry["site"]) if entry["site"] in order else len(order))
+    return added
 
 
 def equal_sizes(architecture: dict[str, Any], initial: dict[str, Any]) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from grow_cli.records import provenance
 from grow_cli.records.folder import RunFolder
 from grow_cli.records.words import widths_text
 from grow_cli.surgery.flops import flops_per_sample
+from grow_cli.surgery.optimizer import follow_new_entries
 from grow_cli.tasks import TASKS
 from grow_cli.theory.history import History
 from grow_cli.training import checkpoint
@@ -135,6 +136,8 @@ def _session(
         streams=streams,
         loss=task.loss(config.label_smoothing),
     )
+    if config.growth.optimizer_state == "age" or config.growth.lr_factor != 1:
+        follow_new_entries(session.optimizer)
     if session.method.needs_trajectory or session.trigger.needs_trajectory:
         t = config.trajectory
         file = folder.path / "trajectory.bin" if t.storage == "file" else None

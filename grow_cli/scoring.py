@@ -17,7 +17,6 @@ from torch import Tensor
 from grow_cli.data.sample import Sample
 from grow_cli.models.modules.layers import Block, LinearMap
 from grow_cli.models.modules.sites import DepthSite, WidthSite
-from grow_cli.surgery.flops import flops_per_sample
 from grow_cli.surgery.patches import SitePatches, patches_of, read
 from grow_cli.surgery.proposal import DepthProposal, Proposal, WidthProposal
 from grow_cli.surgery.signals import Tap, Trace
@@ -171,12 +170,6 @@ def take_readings(
         score = goal.shape[1] // len(x) * layer.score / power
         readings.append(FullReading(residual, source, score, power, layer, pulled[i], metric))
     return readings
-
-
-def reading_flops(now: Moment, samples: int) -> int:
-    """Of `take_readings`: a forward pass, a backward pass, and one more for each direction of the metric."""
-    passes = 3 + 2 * min(now.model.outputs, _EXACT_OUTPUTS)
-    return passes * flops_per_sample(now.model, now.data.spec.input_shape) * samples
 
 
 def _directions(outputs: Tensor) -> list[Tensor]:

@@ -248,12 +248,12 @@ def _interrupted_after(evaluations: int) -> Iterator[None]:
 
 def _check_rollback(path: Path, typed: list[str]) -> None:
     """Every growth is taken back, to the net of before, where validation never says that it helped."""
-    score = Session.score
-    Session.score = property(lambda session: 0.0)  # type: ignore[method-assign,assignment]
+    helped = Session.undo_helped
+    Session.undo_helped = property(lambda session: False)  # type: ignore[method-assign,assignment]
     try:
         folder = _trained(path, [*typed, "growth.rollback=true", "growth.until=0.9"])
     finally:
-        Session.score = score  # type: ignore[method-assign]
+        Session.undo_helped = helped  # type: ignore[method-assign]
     events = growth_events(folder)
     back = [event for event in events if event.taken_back]
     assert back or not any(event.changed for event in events[:-1]), "no growth was taken back"

@@ -94,6 +94,4 @@ class Alether(DepthMethod):
             "snapshots": list(history.steps),
             "tensors": {name: {field: getattr(e, field) for field in logged} for name, e in extrapolated.items()},
         }
-        # the Gram matrix is kept by the history; what remains is one weighted sum of its velocities
-        notes.flops += 2 * len(history) * sum(e.weights.numel() for e in extrapolated.values())
         return [DepthProposal(self.site(now.model), state, details)]

@@ -3,7 +3,7 @@
 Fan-in zero, fan-out along the top singular vectors of the gradient that the fan-in will get. Unlike TINY it does not take
 away what present neurons can do already, and it measures weights instead of activities.
 
-Behind max-pooling the gradient is taken for the window's mean; a batch norm's scale starts near zero for units that are zero.
+Behind max-pooling the gradient is taken for the window's mean; behind a batch norm the units, which are 0, get the scale 1.
 """
 
 from __future__ import annotations

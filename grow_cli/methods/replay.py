@@ -1,23 +1,26 @@
 """Random growth by another run's schedule: at its events, at its sites, as many units, but fresh weights.
 
 What it falls short of the other run by is what that run's choice of weights is worth, everything else being equal
-(`grow controls`, the control `random-replay`).
+(`grow controls`, the control `random-replay`). So where the other run moved present weights by a best update (TINY, Prop. 3.1),
+this one does, too: by that of its own net, at its own best amplitude.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+import dataclasses
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from grow_cli.errors import TrainingFailed, check
 from grow_cli.keys import key
 from grow_cli.methods.base import Settling
 from grow_cli.methods.depth import Protocol
-from grow_cli.methods.width import SearchedMethod, random_directions
+from grow_cli.methods.width import SampledMethod, SearchedMethod, random_directions
 from grow_cli.registry import option
 
 if TYPE_CHECKING:
     from grow_cli.config import Config
+    from grow_cli.methods.width.statistics import Observer
     from grow_cli.models.modules.network import GrowableModel
     from grow_cli.models.modules.sites import DepthSite, WidthSite
     from grow_cli.moment import Moment
@@ -27,18 +30,21 @@ if TYPE_CHECKING:
 
 @option("method", "replay")
 @dataclass
-class Replay(SearchedMethod, Protocol):
+class Replay(SampledMethod, SearchedMethod, Protocol):
     """Adds what the next event of the schedule lists. Made by `grow controls`; use it with `trigger=at`."""
 
     events: list[list[dict[str, Any]]] = key(make=list)
-    """For each event what it adds, in order: kind (`width` or `depth`), site, units."""
+    """For each event what it adds, in order: kind (`width` or `depth`), site, units, and whether a best update comes first
+    (`update`, false unless given)."""
+    rtol: float = key(1e-3, above=0, below=1)
+    """Of best updates, as `method=tiny` has it."""
     warmup_steps: int = key(0, at_least=0)
 
     measures_gain = False
     heeds_until = False  # the other run heeded it
 
     @dataclass
-    class State(SearchedMethod.State):
+    class State(SampledMethod.State):
         done: int = 0
         """Events of the schedule that are over."""
 
@@ -49,6 +55,13 @@ class Replay(SearchedMethod, Protocol):
             all(e.get("kind") in ("width", "depth") and {"site", "units"} <= set(e) for e in entries),
             "method.events: each entry needs kind (width or depth), site and units",
         )
+
+    @property
+    def observer(self) -> Observer:
+        """For best updates."""
+        from grow_cli.methods.width.statistics import Observer
+
+        return Observer(self.samples, self.max_samples, rtol=self.rtol, whiten=False, significance=False)
 
     def check_run(self, config: Config) -> list[str]:
         return [] if self.events else ["nothing will grow: method.events is empty (`grow controls RUN` fills it)"]
@@ -77,31 +90,44 @@ class Replay(SearchedMethod, Protocol):
                 deeper: DepthSite = _named(now.model.depth_sites(), entry)
                 event.apply(DepthProposal(deeper, deeper.make_block().state_dict(), details={"site": deeper.name}))
             else:
-                event.apply(self._units(now, _named(now.model.width_sites(), entry), entry["units"], event))
+                proposal = self._units(
+                    now, _named(now.model.width_sites(), entry), entry["units"], entry.get("update", False)
+                )
+                if proposal is not None:
+                    event.apply(proposal)
+        if not event.applied:
+            event.nothing("no amplitude of the schedule's best updates lowers the loss")
 
-    def _units(self, now: Moment, site: WidthSite, k: int, notes: Notes) -> WidthProposal:
-        """At the amplitude that lowers the loss most, as `random` has them; unread at first where none lowers it."""
+    def _units(self, now: Moment, site: WidthSite, k: int, update: bool) -> WidthProposal | None:
+        """At the amplitude that lowers the loss most, as `random` has them; unread at first where none lowers it.
+
+        None where a best update is all that is asked for, and lowers nothing.
+        """
         import torch
 
         from grow_cli.methods.width.searching import offer_of, search_batch
         from grow_cli.surgery.proposal import WidthProposal
 
         alpha, omega = random_directions(site, k)
+        best = self.observer.observe(now, [site], self.state.whitened)[0].update if update else None
         batch = search_batch(now, self.search_samples)
         details: dict[str, Any] = {"site": site.name, "units": k}
-        offer = offer_of(now, site, batch, self.halvings, alpha=alpha, omega=omega, details=details)
-        notes.flops += offer.flops
-        if offer.proposal is not None:
+        reason = "" if k else "the schedule has a best update alone there"
+        offer = offer_of(
+            now, site, batch, self.halvings, alpha=alpha, omega=omega, update=best, details=details, reason=reason
+        )
+        if k == 0 or (offer.proposal is not None and offer.proposal.units):
             return offer.proposal
+        replace = {} if offer.proposal is None else offer.proposal.replace
         weight, consumer = site.producer.weight.detach(), site.consumer.weight.detach()
         incoming = torch.randn(k, *weight.shape[1:]).to(weight) * weight[0].numel() ** -0.5
         read = consumer.new_zeros(len(consumer), k * site.columns_per_unit, *consumer.shape[2:])
-        return WidthProposal(site, incoming, None, read, details=details)
+        return WidthProposal(site, incoming, None, read, replace=replace, details=details)
 
     def settle(self, now: Moment, flops_per_sample: int) -> Settling:
         settling = super().settle(now, flops_per_sample)
         deepened = any(entry["kind"] == "depth" for entry in self.events[self.state.done - 1])
-        return replace(settling, warm_up=self.warm_up()) if deepened and self.warmup_steps else settling
+        return dataclasses.replace(settling, warm_up=self.warm_up()) if deepened and self.warmup_steps else settling
 
     def conclude(self, now: Moment) -> dict[str, Any]:
         """TrainingFailed if the run ended before the schedule did: it is then no replay."""

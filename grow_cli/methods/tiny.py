@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any
 from grow_cli.console import warn
 from grow_cli.errors import UserError, check
 from grow_cli.keys import key
-from grow_cli.methods.width import SampledMethod, SearchedMethod, room
+from grow_cli.methods.width import SampledMethod, SearchedMethod, limits, room
 from grow_cli.methods.width.offer import NO_ROOM, Offer
+from grow_cli.records.words import widths_text
 from grow_cli.registry import option
 
 if TYPE_CHECKING:
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
     from grow_cli.methods.width.statistics import Observer, Statistics
     from grow_cli.models.modules.network import GrowableModel
     from grow_cli.moment import Moment
+
+# Part of the units of growth.max_units below which a run says why it has so few.
+_FAR_BELOW = 0.5
 
 
 @option("method", "tiny")
@@ -40,6 +44,13 @@ class Tiny(SampledMethod, SearchedMethod):
     rtol: float = key(1e-3, above=0, below=1)
     """Directions of the inputs with less than this part of the largest second moment are left out: what
     is rare in the samples is noise."""
+
+    @dataclass
+    class State(SampledMethod.State):
+        judged: int = 0
+        """Times that a site with room for more units was looked at."""
+        insignificant: int = 0
+        """Of these, how often fewer neurons were significant than there was room for."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -105,6 +116,9 @@ class Tiny(SampledMethod, SearchedMethod):
             reason = NO_ROOM
         elif count == 0:
             reason = f"no eigenvalue is above the {found.threshold:.2g} that chance explains"
+        if limit:
+            self.state.judged += 1
+            self.state.insignificant += significant < min(limit, len(neurons.eigenvalues))
         warn_of_few(found, self.max_samples)
         return offer_of(
             now,
@@ -117,6 +131,23 @@ class Tiny(SampledMethod, SearchedMethod):
             details=details,
             reason=reason,
         )
+
+    def conclude(self, now: Moment) -> dict[str, Any]:
+        """What the significance test did to the net's size, where that is far below what was asked for."""
+        asked, units = limits(now), now.model.widths()
+        if (
+            asked is None
+            or sum(units) >= _FAR_BELOW * sum(asked)
+            or not (self.significance and self.state.insignificant)
+        ):
+            return {}
+        sentence = (
+            f"the hidden layers ended with {widths_text(units)} units of growth.max_units={now.config.growth.max_units}: at "
+            f"{self.state.insignificant} of {self.state.judged} looks at a layer the significance test (D.3) left fewer neurons "
+            "than there was room for; raise method.samples, grow over a longer training, or set method.significance=false"
+        )
+        warn(sentence)
+        return {"below_max_units": sentence}
 
 
 def check_linear_at_zero(model: GrowableModel, name: str) -> list[str]:

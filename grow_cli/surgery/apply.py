@@ -2,38 +2,48 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from grow_cli.surgery.optimizer import carry, regroup
+from grow_cli.surgery.optimizer import carry, forget, mark_new, regroup
 from grow_cli.surgery.proposal import DepthProposal, Proposal, WidthProposal
 
 
-def apply(proposal: Proposal, model: nn.Module, optimizer: Optimizer | None, *, optimizer_state: str = "carry") -> None:
+def apply(
+    proposal: Proposal,
+    model: nn.Module,
+    optimizer: Optimizer | None,
+    *,
+    optimizer_state: str = "carry",
+    lr_factor: float = 1.0,
+) -> None:
     """Add what is proposed; ValueError, and nothing is changed, if it does not fit.
 
     Inserting a layer keeps every parameter object. Widening replaces those of producer, followers and consumer by
-    longer ones, without gradient. With `optimizer_state="reset"` the optimizer forgets everything.
+    longer ones, without gradient. With `optimizer_state="reset"` the optimizer forgets everything; with "age" it notes when
+    entries were added, and for an `lr_factor` other than 1 that it is theirs: `follow_new_entries` heeds both.
     """
-    if optimizer_state not in ("carry", "reset"):
-        raise ValueError(f"optimizer_state={optimizer_state!r}: must be carry or reset")
+    if optimizer_state not in ("carry", "age", "reset"):
+        raise ValueError(f"optimizer_state={optimizer_state!r}: must be carry, age or reset")
     proposal.check(model)
     if isinstance(proposal, DepthProposal):
         block = proposal.block(like=next(model.parameters()))  # refuses a state that does not fit
         _replace(proposal)
         if optimizer is not None:
-            for parameter in proposal.replace:
-                optimizer.state.pop(parameter, None)  # its moments are those of another basis
+            forget(optimizer, proposal.replace)  # their moments are those of another basis
+            mark_new(optimizer, block.parameters(), lr_factor)
         stack = proposal.site.stack
         stack.insert(proposal.site.index, block.train(stack.training))
     else:
         _replace(proposal)
         with torch.no_grad():
-            _widen(proposal, optimizer)
+            _widen(proposal, optimizer, ages=optimizer_state == "age", lr_factor=lr_factor)
     if optimizer is not None:
         if optimizer_state == "reset":
-            optimizer.state.clear()
+            forget(optimizer, optimizer.state)
         regroup(model, optimizer)
 
 
@@ -43,30 +53,30 @@ def _replace(proposal: Proposal) -> None:
             parameter.copy_(values)
 
 
-def _widen(proposal: WidthProposal, optimizer: Optimizer | None) -> None:
+def _widen(proposal: WidthProposal, optimizer: Optimizer | None, **marks: Any) -> None:
     site, k = proposal.site, proposal.units
     producer, consumer = site.producer, site.consumer
-    _append(producer, "weight", 0, proposal.incoming, optimizer)
+    _append(producer, "weight", 0, proposal.incoming, optimizer, **marks)
     if producer.bias is not None:
         bias = proposal.incoming_bias
-        _append(producer, "bias", 0, producer.bias.new_zeros(k) if bias is None else bias, optimizer)
+        _append(producer, "bias", 0, producer.bias.new_zeros(k) if bias is None else bias, optimizer, **marks)
     for follower in site.followers:
         for name, values in proposal.follower_values(follower).items():
-            _append(follower, name, 0, values, optimizer)
+            _append(follower, name, 0, values, optimizer, **marks)
         if isinstance(follower, nn.BatchNorm1d | nn.BatchNorm2d):
             follower.num_features += k
-    _append(consumer, "weight", 1, proposal.outgoing, optimizer)
+    _append(consumer, "weight", 1, proposal.outgoing, optimizer, **marks)
     for linear in (producer, consumer):
         _set_sizes(linear)
 
 
-def _append(owner: nn.Module, name: str, dim: int, values: Tensor, optimizer: Optimizer | None) -> None:
+def _append(owner: nn.Module, name: str, dim: int, values: Tensor, optimizer: Optimizer | None, **marks: Any) -> None:
     old = getattr(owner, name)
     longer = torch.cat([old, values.to(old)], dim)
     if isinstance(old, nn.Parameter):
         longer = nn.Parameter(longer, requires_grad=old.requires_grad)
         if optimizer is not None:
-            carry(optimizer, old, longer, dim)
+            carry(optimizer, old, longer, dim, **marks)
     setattr(owner, name, longer)
 
 

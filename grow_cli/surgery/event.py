@@ -19,7 +19,7 @@ class Notes:
     details: dict[str, Any] = field(default_factory=dict)
     """For the growth log: spectra, thresholds, amplitudes."""
     flops: int = 0
-    """What finding the proposals cost."""
+    """What finding the proposals cost beside torch's operators, which are counted as they run (`surgery.flops`)."""
     reasons: list[str] = field(default_factory=list)
     """Why nothing is added, or not at some site."""
 
@@ -37,10 +37,18 @@ class Event(Notes):
     model: nn.Module = field(kw_only=True)
     optimizer: Optimizer | None = field(kw_only=True)
     optimizer_state: str = field(kw_only=True, default="carry")
-    """What becomes of the optimizer's memory: `carry` or `reset`."""
+    """What becomes of the optimizer's memory: `carry`, `age` or `reset`."""
+    lr_factor: float = field(kw_only=True, default=1.0)
+    """Of the rate of what is added."""
     applied: list[Proposal] = field(default_factory=list)
 
     def apply(self, proposal: Proposal) -> None:
         """Add what is proposed. Sites and parameters must be asked for anew afterwards."""
-        apply(proposal, self.model, self.optimizer, optimizer_state=self.optimizer_state)
+        apply(
+            proposal,
+            self.model,
+            self.optimizer,
+            optimizer_state=self.optimizer_state,
+            lr_factor=self.lr_factor,
+        )
         self.applied.append(proposal)

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
+
+# Beside the moments in an optimizer's state, where asked for: the tensor's step at which an entry was added, and its rate.
+_BORN, _FACTOR = "born", "lr_factor"
 
 
 def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
@@ -39,24 +43,107 @@ def regroup(model: nn.Module, optimizer: Optimizer) -> None:
         del optimizer.state[parameter]
 
 
-def carry(optimizer: Optimizer, old: nn.Parameter, new: nn.Parameter, dim: int) -> None:
+def carry(
+    optimizer: Optimizer, old: nn.Parameter, new: nn.Parameter, dim: int, *, ages: bool = False, lr_factor: float = 1.0
+) -> None:
     """Hand on what is remembered of `old` to `new`, which is longer along `dim`; zero for the new entries.
 
-    Moments keep their place. The step count is the tensor's, so that Adam's bias correction treats the new entries
-    as old: their first step is (1 − β1)/√(1 − β2) times that of a fresh tensor, 3 with the usual constants.
+    Moments keep their place. The step count is the tensor's, so that Adam's bias correction treats the new entries as old,
+    though their moments begin at zero. With the usual constants, and a gradient that stays alike, their steps reach 5.2 times
+    the rate at about the twelfth step where the tensor is 1,000 steps old, and 6.6 times from 10,000 steps on.
+
+    :param ages: note when the new entries were born, for `follow_new_entries` to correct that
+    :param lr_factor: of the new entries' rate, for the same
     """
-    if old not in optimizer.state:
-        return
+    known = optimizer.state.pop(old, {})
+    born, state = float(known.get("step", 0.0)), dict[str, Any]()
+    kept = dict(known)
+    if ages and "step" in known:
+        kept.setdefault(_BORN, torch.zeros_like(old))
+    if lr_factor != 1:
+        kept.setdefault(_FACTOR, torch.ones_like(old))
     added = list(new.shape)
     added[dim] -= old.shape[dim]
-    state: dict[str, Any] = {}
-    for name, value in optimizer.state.pop(old).items():
+    for name, value in kept.items():
         if isinstance(value, Tensor) and value.shape == old.shape:
-            value = torch.cat([value, value.new_zeros(added)], dim)
+            fresh = {_BORN: born, _FACTOR: lr_factor}.get(name, 0.0)
+            value = torch.cat([value, value.new_full(added, fresh)], dim)
         elif isinstance(value, Tensor) and value.ndim:
-            return  # a factored state (Adafactor's) has no entries that could be kept: the tensor starts anew
+            state = {}  # a factored state (Adafactor's) has no entries that could be kept: the tensor starts anew
+            break
         state[name] = value
-    optimizer.state[new] = state
+    if state:
+        optimizer.state[new] = state
+
+
+def mark_new(optimizer: Optimizer, parameters: Iterable[nn.Parameter], lr_factor: float) -> None:
+    """Parameters of a new layer, which have no memory yet: their rate's factor."""
+    if lr_factor != 1:
+        for parameter in parameters:
+            optimizer.state[parameter][_FACTOR] = torch.full_like(parameter, lr_factor, requires_grad=False)
+
+
+def forget(optimizer: Optimizer, parameters: Iterable[Tensor]) -> None:
+    """All that is remembered of them but the factor of their rate."""
+    for parameter in list(parameters):
+        known = optimizer.state.pop(parameter, {})
+        if _FACTOR in known:
+            optimizer.state[parameter][_FACTOR] = known[_FACTOR]
+
+
+def follow_new_entries(optimizer: Optimizer) -> None:
+    """From now on every step gives new entries their own age in Adam's bias correction, and their own rate.
+
+    Both stand beside the moments in the optimizer's state, so that they are carried, saved and taken back with these. They are
+    put away while it steps or loads, since it knows a fresh parameter by its empty state.
+    """
+    away: list[tuple[Tensor, dict[str, Tensor], Tensor]] = []
+
+    def before(*_: Any) -> None:
+        for parameter, state in optimizer.state.items():
+            marks = {name: state.pop(name) for name in (_BORN, _FACTOR) if name in state}
+            if marks:
+                away.append((parameter, marks, parameter.detach().clone()))
+
+    @torch.no_grad()
+    def after(*_: Any) -> None:
+        groups = {parameter: group for group in optimizer.param_groups for parameter in group["params"]}
+        for parameter, marks, earlier in away:
+            state = optimizer.state[parameter]
+            if parameter.grad is not None:
+                if _BORN in marks and "betas" in groups[parameter]:
+                    moments = (state, groups[parameter])
+                    parameter.add_(_adam_step(*moments, marks[_BORN]) - _adam_step(*moments, torch.zeros_like(earlier)))
+                if _FACTOR in marks:
+                    parameter.copy_(earlier + marks[_FACTOR] * (parameter - earlier))
+            state.update(marks)
+        away.clear()
+
+    lone: dict[int, dict[str, Tensor]] = {}
+
+    def loading(_: Optimizer, saved: dict[str, Any]) -> dict[str, Any]:
+        """Without what has marks and no memory yet, which Adam cannot load."""
+        lone.update({i: state for i, state in saved["state"].items() if not state.keys() - {_BORN, _FACTOR}})
+        return saved | {"state": {i: state for i, state in saved["state"].items() if i not in lone}}
+
+    def loaded(_: Optimizer) -> None:
+        parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+        for i, state in lone.items():
+            optimizer.state[parameters[i]] = {name: value.to(parameters[i]) for name, value in state.items()}
+        lone.clear()
+
+    optimizer.register_step_pre_hook(before)
+    optimizer.register_step_post_hook(after)
+    optimizer.register_load_state_dict_pre_hook(loading)
+    optimizer.register_load_state_dict_post_hook(loaded)
+
+
+def _adam_step(state: dict[str, Any], group: dict[str, Any], born: Tensor) -> Tensor:
+    """Adam's last step, decay left out, for entries that were born after so many of the tensor's steps."""
+    (beta1, beta2), age = group["betas"], torch.as_tensor(state["step"], device=born.device) - born
+    second = state.get("max_exp_avg_sq", state["exp_avg_sq"])
+    length = second.sqrt() / (1 - beta2**age).sqrt() + group["eps"]
+    return -group["lr"] * (state["exp_avg"] / (1 - beta1**age)) / length
 
 
 def _split(model: nn.Module) -> tuple[list[nn.Parameter], list[nn.Parameter]]:

@@ -215,13 +215,6 @@ def outer(columns: Tensor, weights: Tensor | None = None) -> Tensor:
     return result
 
 
-def outer_flops(p: int, columns: int) -> int:
-    """Of `outer`."""
-    if p < _LARGE:
-        return 2 * p * p * columns
-    return sum(2 * (b - a) * (p - a) * columns for a, b in _quarters(p))
-
-
 def _quarters(p: int) -> Iterator[tuple[int, int]]:
     return pairwise(p * i // 4 for i in range(5))
 

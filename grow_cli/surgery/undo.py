@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any
@@ -62,6 +63,12 @@ class Undo:
     score: float
     """On validation, before: accuracy, or R²."""
     batch_size: int
+    loss: float = -math.inf
+    """On validation, before; absent in older checkpoints, where a tie was no help."""
+
+    def helped(self, score: float, loss: float) -> bool:
+        """Whether a later validation is better: by the score, a tie by the loss."""
+        return (score, -loss) > (self.score, -self.loss)
 
     def state_dict(self) -> dict[str, Any]:
         """Plain data and tensors, for a checkpoint."""

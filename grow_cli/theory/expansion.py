@@ -140,7 +140,7 @@ def metric_root(metric: Tensor) -> Tensor:
     if (s - s.T).abs().max() > 1e-6 * size:
         raise ValueError("the metric is not symmetric: it must be a second moment of output derivatives, E[JᵀJ]")
     s = (s + s.T) / 2
-    lowest = torch.linalg.eigvalsh(s)[0]
+    lowest = torch.linalg.eigvalsh(s, out=s.new_empty(0))[0]  # without vectors, even where operators are watched
     if lowest < -1e-6 * size:
         raise ValueError(
             f"the metric has the negative eigenvalue {float(lowest):.3g}: it must be positive semi-definite"

@@ -14,6 +14,7 @@ from grow_cli.methods.base import Settling, WarmUp
 from grow_cli.records.events import GrowthEvent
 from grow_cli.records.words import widths_text
 from grow_cli.surgery.event import Event
+from grow_cli.surgery.flops import FlopCounter
 from grow_cli.surgery.measure import function_change, measure
 from grow_cli.training.device import synchronize
 from grow_cli.training.session import Session, computable
@@ -84,10 +85,16 @@ def grow(session: Session) -> GrowthEvent:
     probe, before = Probe(session), Sizes.of(session)
     probe.measure("before")
     known = list(model.parameters())  # held: the ids of freed ones would be given to new ones
-    event = Event(model=model, optimizer=session.optimizer, optimizer_state=session.config.growth.optimizer_state)
+    growth = session.config.growth
+    event = Event(
+        model=model,
+        optimizer=session.optimizer,
+        optimizer_state=growth.optimizer_state,
+        lr_factor=growth.lr_factor,
+    )
     synchronize(session.device)
     begun = time.perf_counter()
-    with computable(session.progress.step), session.streams.using("growth"):
+    with computable(session.progress.step), session.streams.using("growth"), FlopCounter() as counter:
         method.add(session.moment(), event)
     synchronize(session.device)
     seconds = time.perf_counter() - begun
@@ -99,11 +106,11 @@ def grow(session: Session) -> GrowthEvent:
         old = {id(p) for p in known}
         begun = time.perf_counter()
         settling = method.settle(session.moment(), after.flops)
-        phases += _settle(session, settling, [p for p in model.parameters() if id(p) not in old], after.flops)
+        phases += _settle(session, settling, [p for p in model.parameters() if id(p) not in old])
         synchronize(session.device)
         seconds += time.perf_counter() - begun
     probe.measure("settled")
-    spent = event.flops + sum(phase.get("flops", 0) for phase in phases)
+    spent = counter.flops + event.flops + sum(phase.get("flops", 0) for phase in phases)
     session.charge(seconds, spent)
     session.progress.growth_steps += sum(phase.get("steps", 0) for phase in phases)
     return GrowthEvent(
@@ -140,7 +147,7 @@ def _added(event: Event, kind: str) -> dict[str, Any]:
     }
 
 
-def _settle(session: Session, wanted: Settling, new: list[nn.Parameter], flops: int) -> list[dict[str, Any]]:
+def _settle(session: Session, wanted: Settling, new: list[nn.Parameter]) -> list[dict[str, Any]]:
     """Do what the method wants before training goes on; the phases, for the growth log."""
     phases: list[dict[str, Any]] = []
     if wanted.batch_size is not None:
@@ -149,14 +156,14 @@ def _settle(session: Session, wanted: Settling, new: list[nn.Parameter], flops: 
         now = session.batches.batch_size
         phases.append({"phase": "batch", "seconds": 0.0, "batch_size": now, "batch_size_before": before})
     if wanted.warm_up is not None:
-        phases += _warm_up(session, wanted.warm_up, new, flops)
+        phases += _warm_up(session, wanted.warm_up, new)
     return phases
 
 
-def _warm_up(session: Session, warm_up: WarmUp, new: list[nn.Parameter], flops: int) -> list[dict[str, Any]]:
+def _warm_up(session: Session, warm_up: WarmUp, new: list[nn.Parameter]) -> list[dict[str, Any]]:
     """Phases 1, 3 and 4 of Alether's Algorithm 2; the data come from the growth stream, so the run's order does not move."""
     begun = time.perf_counter()
-    losses, passes = warm_up_alone(session, new, steps=warm_up.steps, rate=warm_up.rate)
+    losses, flops = warm_up_alone(session, new, steps=warm_up.steps, rate=warm_up.rate)
     first, last = losses or (math.nan, math.nan)
     frozen = sum(p.numel() for p in session.model.parameters()) - sum(p.numel() for p in new)
     return [
@@ -166,7 +173,7 @@ def _warm_up(session: Session, warm_up: WarmUp, new: list[nn.Parameter], flops: 
             "steps": warm_up.steps,
             "rate": warm_up.rate,
             "seconds": time.perf_counter() - begun,
-            "flops": passes * flops * session.batches.batch_size,
+            "flops": flops,
             "loss_first": first,
             "loss_last": last,
         },

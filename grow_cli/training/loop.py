@@ -190,7 +190,7 @@ class Loop:
             )
         better = self._note_best(measured)
         progress.readings = dict(verdict.readings)
-        if verdict.fires and session.closed and session.undo is not None and session.score > session.undo.score:
+        if verdict.fires and session.closed and session.undo_helped:
             session.undo = None  # the last growth has helped, and nothing will be asked of it again
         progress.growth_pending = verdict.fires and (not session.closed or session.undo is not None)
         if better or progress.growth_pending or progress.evaluations % config.checkpoint.every == 0:
@@ -223,7 +223,7 @@ class Loop:
         batch_size = session.batches.batch_size
         if session.config.checkpoint.events:
             checkpoint.save_net(self.folder.checkpoints, session, progress.firings + 1)
-        rolled_back = session.undo is not None and session.score <= session.undo.score
+        rolled_back = session.undo is not None and not session.undo_helped
         event = self._undone() if rolled_back else self._grown()
         event.step, event.epoch = progress.step, round(progress.epoch, 6)
         event.method, event.trigger = session.config.method.name, session.config.trigger.name

@@ -1,4 +1,10 @@
-"""Taking back a growth step that did not help (`growth.rollback`)."""
+"""Taking back a growth step that did not help (`growth.rollback`).
+
+What goes back: the net's architecture, weights and buffers, the optimizer's memory, the batch size, and the method's own state.
+What stays as it is: steps, epochs, seconds and FLOPs; the order of the data and every random stream, so that the net is trained
+on other minibatches than before; the schedule, with the moment at which the undone growth restarted it (`schedule.restart`);
+the best checkpoint. The frontier's trajectory begins anew, and so does what the trigger remembers, as after any growth.
+"""
 
 from __future__ import annotations
 
@@ -19,6 +25,7 @@ def undo_of(session: Session) -> Undo:
         units=0,
         score=session.score,
         batch_size=session.batches.batch_size,
+        loss=session.measured["val_loss"],
     )
 
 
@@ -38,10 +45,12 @@ def roll_back(session: Session, undo: Undo) -> GrowthEvent:
         added=[],
         details={
             "reason": f"growth event {undo.event} is undone: validation was {undo.score:.4f} before it and is "
-            f"{session.score:.4f}",
+            f"{session.score:.4f}" + (", with a loss that is no lower" if session.score == undo.score else ""),
             "undone": undo.event,
             "score_before": undo.score,
             "score_now": session.score,
+            "loss_before": undo.loss,
+            "loss_now": session.measured["val_loss"],
         },
         **probe.fields,
         **before.fields("before"),

@@ -14,7 +14,7 @@ from torch import nn
 from grow_cli.errors import TrainingFailed
 from grow_cli.moment import Moment, Progress
 from grow_cli.surgery.event import Notes
-from grow_cli.surgery.flops import flops_per_sample
+from grow_cli.surgery.flops import FlopCounter, flops_per_sample
 from grow_cli.tasks import TASKS, Task
 from grow_cli.training.device import synchronize
 from grow_cli.training.interrupts import Interrupts
@@ -72,6 +72,11 @@ class Session:
         return self.task.direction * self.measured[self.task.column("val")]
 
     @property
+    def undo_helped(self) -> bool:
+        """Whether the growth that could be undone has helped, by the last validation."""
+        return self.undo is not None and self.undo.helped(self.score, self.measured["val_loss"])
+
+    @property
     def flops(self) -> int:
         """Forward FLOPs of one sample."""
         return flops_per_sample(self.model, self.data.spec.input_shape)
@@ -103,10 +108,10 @@ class Session:
         notes, progress = Notes(), self.progress
         synchronize(self.device)
         begun = time.perf_counter()
-        with computable(progress.step), self.streams.peeking("growth"):
+        with computable(progress.step), self.streams.peeking("growth"), FlopCounter() as counter:
             scored = self.method.scored(self.moment(), samples, notes)
         synchronize(self.device)
-        self.charge(time.perf_counter() - begun, notes.flops)
+        self.charge(time.perf_counter() - begun, counter.flops + notes.flops)
         return scored
 
     def charge(self, seconds: float, flops: int) -> None:

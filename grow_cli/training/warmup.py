@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from grow_cli.data.batches import Batches
+from grow_cli.surgery.flops import step_flops_per_sample
 from grow_cli.training.step import make_step, products_so_far, training_passes
 from grow_cli.training.streams import fork
 
@@ -20,8 +21,8 @@ def warm_up_alone(
 ) -> tuple[tuple[float, float] | None, int]:
     """Train only `new` for `steps` at `rate` times the base rate.
 
-    Returns the mean loss of the first and of the last ten steps (None without a step), and the forward passes that all of them
-    were worth.
+    Returns the mean loss of the first and of the last ten steps (None without a step), and the FLOPs
+    of all of them: what is frozen gets no gradients, and what lies below the new parameters none at all.
 
     The minibatches come from the growth stream: the run's own data order does not move. The optimizer is the run's own, so the
     moments of what is warmed up are carried on; it skips frozen parameters, whose gradient stays None.
@@ -56,4 +57,6 @@ def warm_up_alone(
         session.model.train()
     values = torch.stack(losses)
     first, last = torch.stack([values[:10].mean(), values[-10:].mean()]).tolist()
-    return (first, last), training_passes(session, steps, products)
+    a_step = step_flops_per_sample(session.model, session.data.spec.input_shape, new)
+    a_sample = steps * a_step + training_passes(session, 0, products) * session.flops
+    return (first, last), a_sample * session.batches.batch_size

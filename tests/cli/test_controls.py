@@ -12,7 +12,8 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from grow_cli.controls import KINDS, NotPossible, control_config, equal_sizes
+from grow_cli.controls import KINDS, NotPossible, _entries, control_config, equal_sizes
+from grow_cli.records.events import GrowthEvent
 from grow_cli.records.folder import RunFolder
 
 # a run of every kind of growth, seconds each; what the folder is called → overrides
@@ -237,3 +238,22 @@ def test_mistakes_are_a_sentence(arguments: list[str], words: str, grow: Callabl
     outcome = grow("controls", *arguments)
     assert outcome.code == 2
     assert words in " ".join(outcome.err.split())
+
+
+def test_a_replay_lists_the_best_updates_of_the_run_in_the_order_of_its_sites() -> None:
+    def event(sites: str, added: str, updated: str) -> GrowthEvent:
+        """Sites with a capital letter were updated; digits are units."""
+        proposals = [{"site": s.lower(), "update_amplitude": 0.5 if s.isupper() else 0} for s in sites]
+        entries = [{"kind": "width", "site": s, "units": int(n)} for s, n in zip(added[::2], added[1::2], strict=True)]
+        return GrowthEvent(
+            kind="width", units_added=sum(e["units"] for e in entries), added=entries, updated=list(updated),
+            details={"proposals": proposals},
+        )  # fmt: skip
+
+    def listed(entries: list[dict[str, Any]]) -> str:
+        return " ".join(f"{e['site']}{e['units']}{'u' * e.get('update', False)}" for e in entries)
+
+    assert listed(_entries(event("Abc", "a3b1", "c"))) == "a3u b1 c0u"
+    assert listed(_entries(event("ABc", "b2", "ac"))) == "a0u b2u c0u"
+    assert listed(_entries(event("A", "", "a"))) == "a0u"
+    assert listed(_entries(event("aba", "a1b1a1", ""))) == "a1 b1 a1", "an event without updates stays as it is"

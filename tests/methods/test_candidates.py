@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from growing_nets import NETS, run_of, spec
+from growing_nets import NETS, Net, run_of, spec
 from torch import Tensor
 
 from grow_cli.methods.senn.candidates import Candidates, NewLayer, NewUnits
@@ -17,6 +17,7 @@ from grow_cli.models.mlp import MLPOption
 from grow_cli.models.modules.network import GrowableModel
 from grow_cli.scoring import FullReading, place_of, take_readings
 from grow_cli.surgery.apply import apply
+from grow_cli.surgery.patches import patches_of
 
 CHAINS: dict[str, tuple[ModelOption, tuple[int, ...]]] = {
     "mlp": (MLPOption(hidden=[4, 3], activation="rational"), (5,)),
@@ -74,21 +75,50 @@ def test_what_a_proposal_would_read_is_what_the_points_say(name: str) -> None:
         points = candidates.draw(3, x)
         seen = candidates.activations(points, candidates.inputs(reading.source), reading.source)
         for point, own in zip(points, seen, strict=True):
-            proposal = candidates.proposal(point, {})
-            from grow_cli.surgery.patches import patches_of
-
+            proposal = candidates.proposal(point, reading.source, {})
             expected = patches_of(proposal.activations(reading.source), site.consumer, ones=False).flatten(1)
             torch.testing.assert_close(own, expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize(
+    ("activation", "kind"), [("rational", "mlp"), ("tanh", "mlp"), ("rational", "cnn"), ("elu", "cnn")]
+)
+def test_a_unit_behind_a_batch_norm_acts_as_it_was_judged(activation: str, kind: str, training: bool) -> None:
+    """In training as in evaluation: a unit brings the statistics of the samples that it was found on."""
+    options: dict[str, Any] = {"activation": activation, "norm": "batch"}
+    option = (
+        MLPOption(hidden=[4, 3], **options) if kind == "mlp" else CNNOption(channels=[[2], [3]], hidden=[], **options)
+    )
+    model, x = Net(option, (5,) if kind == "mlp" else (2, 6, 6)).build(batch=50)
+    y = torch.randint(3, (50,))
+    for name in [site.name for site in model.width_sites()]:
+        site = next(s for s in model.width_sites() if s.name == name)
+        (reading,) = take_readings(run_of(model), [place_of(site)], x, y)
+        candidates = NewUnits(site)
+        point = 3 * candidates.draw(1, x)[0]
+        judged = candidates.activations(point[None], candidates.inputs(reading.source), reading.source)[0].detach()
+        proposal = candidates.proposal(point, reading.source, {})
+        before = model.eval()(x).detach()
+        apply(proposal, model, None)
+        torch.testing.assert_close(model.eval()(x), before, rtol=1e-4, atol=1e-5)
+        site = next(s for s in model.width_sites() if s.name == name)
+        seen = site.producer(reading.source)
+        for module in (*site.between,):
+            seen = module.train(training)(seen)
+        new = seen.detach()[:, -site.columns_per_unit :] if seen.ndim == 2 else seen.detach()[:, -1:]
+        acts = patches_of(new, site.consumer, ones=False).flatten(1)
+        torch.testing.assert_close(acts, judged, rtol=1e-3, atol=1e-3)
 
 
 @pytest.mark.parametrize("name", CHAINS)
 def test_every_proposal_leaves_the_function_as_it_is(name: str) -> None:
     for i in range(len(sites_of(build(name)[0]))):
         model, x, y = build(name)
-        site, candidates, _ = readings_of(model, x, y)[i]
+        site, candidates, reading = readings_of(model, x, y)[i]
         before = model(x).detach()
         point = candidates.draw(1, x)[0]
-        apply(candidates.proposal(point, {}), model, None)
+        apply(candidates.proposal(point, reading.source, {}), model, None)
         after = model(x).detach()
         relative = (after - before).norm() / before.norm()
         assert relative < 1e-5, (site.name, site.kind)
@@ -102,7 +132,7 @@ def test_a_nearly_singular_layer_is_made_invertible() -> None:
     incoming = point[: candidates.units * candidates.fan_in].view(candidates.units, candidates.fan_in)
     incoming[1, : candidates.units] = incoming[0, : candidates.units]  # a repeated row
     before = model(x).detach()
-    proposal = candidates.proposal(point, {})
+    proposal = candidates.proposal(point, x, {})
     weight = proposal.state["linear.weight"]  # type: ignore[union-attr, index]
     assert torch.linalg.cond(weight) < 2 / NewLayer.singular_floor * candidates.units
     apply(proposal, model, None)
@@ -122,7 +152,7 @@ def test_proposals_survive_a_wider_layer_below_them(name: str) -> None:
     for (c, points), reading in zip(old, readings, strict=True):
         assert isinstance(reading, FullReading)
         seen.append(c.activations(points, c.inputs(reading.source), reading.source))
-    apply(_candidates(width).proposal(_candidates(width).draw(1, x)[0], {}), model, None)
+    apply(_candidates(width).proposal(_candidates(width).draw(1, x)[0], x.flatten(1), {}), model, None)
     above = [*model.width_sites()[1:2], model.depth_sites()[1]]
     for site, (_, points), before in zip(above, old, seen, strict=True):
         new = _candidates(site)

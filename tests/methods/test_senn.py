@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 
+from grow_cli.commands.train import compose
 from grow_cli.methods.senn.visit import Visit
 from grow_cli.theory.expansion import explained, explained_elsewhere
 
@@ -304,3 +305,24 @@ def test_too_few_training_samples_to_hold_some_out_is_a_sentence(grow: Callable)
     outcome = grow("train", "method=senn", "subset=3", "dataset=moons", "trigger.every=1", "stop.epochs=2")
     assert outcome.code == 2
     assert "no held-out samples" in outcome.err
+
+
+def test_the_experiment_of_the_paper_has_its_constants_and_trains(make: Any) -> None:
+    loop = make(
+        "method=senn",
+        "experiment=senn_mnist_paper",
+        "dataset=digits",
+        "batch_size=64",
+        "optimizer.iterations=3",
+        "subset=150",
+        *QUICK,
+    )
+    config = loop.session.config
+    assert (config.optimizer.name, config.method.tau) == ("natural", 1.007)
+    loop.train_until_next_evaluation()
+    loop._grow()
+    paper = compose(["experiment=senn_mnist_paper"])
+    method = paper.method
+    assert (method.tau, method.alpha, method.layer_penalty, method.judged) == (1.007, 0.25, 60, "refitted")  # type: ignore[attr-defined]
+    assert (paper.optimizer.name, paper.optimizer.lr, paper.batch_size) == ("natural", 0.1, 1024)
+    assert (method.proposals, method.layer_proposals, method.steps, method.samples) == (10000, 100, 300, 1024)  # type: ignore[attr-defined]

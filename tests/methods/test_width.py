@@ -16,6 +16,7 @@ from grow_cli.methods.width import searching, statistics
 from grow_cli.methods.width.searching import samples_for, search_batch
 from grow_cli.surgery.apply import apply
 from grow_cli.surgery.event import Event
+from grow_cli.surgery.flops import FlopCounter
 from grow_cli.surgery.measure import function_change, measure
 from grow_cli.theory.bottleneck import whitening_of
 from grow_cli.training.event import grow as grow_once
@@ -171,11 +172,15 @@ def test_second_moments_of_raw_inputs_are_computed_once_on_samples_from_the_whol
     columns = torch.cat([x, torch.ones(len(x), 1)], dim=1)
     expected = whitening_of(columns.T @ columns / len(x), loop.method.rtol)
     torch.testing.assert_close(kept @ kept.T, expected @ expected.T, rtol=1e-3, atol=1e-3)
-    first, second = (observer.observe(run.moment(), run.model.width_sites())[1] for _ in range(2))
-    assert observer._known["hidden 1"] is kept
-    assert first == second
-    observer._known.clear()
-    assert observer.observe(run.moment(), run.model.width_sites())[1] == first + 2 * len(x) * columns.shape[1] ** 2
+    spent, whitened = [], ["hidden 1"]
+    for known in (observer._known, observer._known, {}, {}):
+        with FlopCounter() as counter:
+            observer._known = known
+            observer.observe(run.moment(), run.model.width_sites(), whitened)
+        spent.append(counter.flops)
+        whitened = [] if len(spent) == 3 else ["hidden 1"]
+    assert spent[0] == spent[1] == spent[2] < spent[3], "what another process has whitened is not charged again"
+    assert spent[3] - spent[0] > 2 * len(x) * columns.shape[1] ** 2
 
 
 @pytest.mark.parametrize(("numbers", "samples"), [(10, 500), (16 * 32 * 32, 500), (32 * 32 * 32, 256)])
@@ -328,3 +333,87 @@ def test_few_samples_are_a_warning_and_training_goes_on(make: Any, capsys: pytes
     loop = make("method=tiny", "model=mlp_tiny", "method.max_samples=20")
     event(loop)
     assert "of 20 samples" in " ".join(capsys.readouterr().err.split())
+
+
+@pytest.mark.parametrize("model", ["mlp batch", "cnn batch gap"])
+def test_behind_a_batch_norm_the_units_of_gradmax_have_the_scale_of_a_new_nets(model: str, make: Any) -> None:
+    loop = make("method=gradmax", *MODELS[model], "growth.neurons=2", "optimizer.lr=1e-2")
+    step = make_step(loop.session)
+    for _ in range(10):
+        step(*loop.session.batches.next())
+    old = loop.session.model.widths()
+    found = event(loop)
+    assert found["function_change_relative"] < 1e-6
+    assert found["units_added"] > 0
+
+    def scales() -> list[Tensor]:
+        sites = loop.session.model.width_sites()
+        return [f.weight[n:] for site, n in zip(sites, old, strict=True) for f in site.followers]  # type: ignore[index]
+
+    assert all((scale == 1).all() for scale in scales())
+    step = make_step(loop.session)
+    for _ in range(60):
+        loss, _ = step(*loop.session.batches.next())
+    assert torch.isfinite(loss)
+    assert all(((scale > 0.5) & (scale < 2)).all() for scale in scales())
+
+
+@pytest.mark.parametrize("units", [0, 2])
+@pytest.mark.parametrize("model", ["mlp", "mlp batch", "cnn", "residual_mlp"])
+def test_a_replay_makes_best_updates_where_the_schedule_has_them(model: str, units: int, make: Any) -> None:
+    name = make("method=net2net", *MODELS[model]).session.model.width_sites()[-1].name
+    changed = []
+    for update in ("true", "false"):
+        events = f"+method.events=[[{{kind: width, site: {name}, units: {units}, update: {update}}}]]"
+        loop = make("method=replay", *MODELS[model], "trigger=at", "trigger.steps=[1]", events)
+        step = make_step(loop.session)
+        for _ in range(3):
+            step(*loop.session.batches.next())
+        consumer = loop.session.model.width_sites()[-1].consumer.weight.detach().clone()
+        found = event(loop)
+        assert found["units_added"] == units
+        kept = loop.session.model.width_sites()[-1].consumer.weight[:, : consumer.shape[1]]
+        changed.append(not torch.equal(kept, consumer))
+        if update == "true":
+            assert found["details"]["proposals"][0]["update_amplitude"] > 0
+            assert found["updated"] == ([] if units else [name])
+            assert found["loss_after"] < found["loss_before"]
+    assert changed == [True, False]
+
+
+def test_a_schedules_updates_survive_where_no_amplitude_of_its_units_lowers_the_loss(
+    make: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = "hidden 2"
+    events = f"+method.events=[[{{kind: width, site: {name}, units: 2, update: true}}]]"
+    loop = make("method=replay", *MODELS["mlp"], "trigger=at", "trigger.steps=[1]", events)
+    nothing = searching.search_units
+
+    def useless(search: Any, *arguments: Any) -> Any:
+        found, alpha, omega = nothing(search, *arguments)
+        found.epsilon, found.loss = 0.0, search.loss
+        return found, alpha, omega
+
+    monkeypatch.setattr(searching, "search_units", useless)
+    found = event(loop)
+    assert found["units_added"] == 2
+    assert found["loss_after"] < found["loss_before"], "the update is made, and the units are not read yet"
+
+
+@pytest.mark.parametrize(
+    ("limit", "significance", "says"),
+    [("[60]", "true", True), ("[60,40]", "true", True), ("[3]", "true", False), ("[60]", "false", False)],
+)
+def test_a_run_that_the_significance_test_kept_small_says_so(
+    limit: str, significance: str, says: bool, grow: Callable, wide: tuple[str, ...], tmp_path: Path
+) -> None:
+    keys = (f"growth.max_units={limit}", f"method.significance={significance}", "growth.neurons=10", "stop.epochs=12")
+    outcome = grow("train", "method=tiny", *wide, *keys, "run_dir=r", "progress=off")
+    assert outcome.code == 0, outcome.err
+    told = json.loads((tmp_path / "r/summary.json").read_text()).get("below_max_units", "")
+    assert bool(told) == says
+    said = " ".join((outcome.out + outcome.err).split())
+    assert ("the significance test (D.3) left fewer neurons" in said) == says
+    if says:
+        for part in (f"growth.max_units={limit.replace(',', ', ')}", "method.significance=false"):
+            assert part in told

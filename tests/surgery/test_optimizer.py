@@ -13,8 +13,9 @@ from torch import Tensor, nn
 from torch.optim import SGD, Adafactor, Adam, AdamW, Optimizer
 
 from grow_cli.models.base import rebuild
+from grow_cli.models.modules.sites import WidthSite
 from grow_cli.surgery.apply import apply
-from grow_cli.surgery.optimizer import parameter_groups, regroup
+from grow_cli.surgery.optimizer import carry, follow_new_entries, parameter_groups, regroup
 from grow_cli.surgery.proposal import DepthProposal
 
 MAKERS: dict[str, Callable[[Any], Optimizer]] = {
@@ -81,8 +82,114 @@ def test_reset_forgets_everything() -> None:
     apply(width_proposal(model.width_sites()[0]), model, optimizer, optimizer_state="reset")
     assert len(optimizer.state) == 0
     train(model, optimizer, x)
-    with pytest.raises(ValueError, match="must be carry or reset"):
+    with pytest.raises(ValueError, match="must be carry, age or reset"):
         apply(width_proposal(model.width_sites()[0]), model, optimizer, optimizer_state="keep")
+
+
+def hand_written_adam(
+    entries: Tensor, gradients: list[Tensor], born: Tensor, factor: Tensor, *, decay: float, coupled: bool
+) -> Tensor:
+    """Adam in float64, every entry with an age and a rate of its own; before it is born its gradient is 0."""
+    p, m, v = entries.double(), torch.zeros_like(entries).double(), torch.zeros_like(entries).double()
+    for step, g in enumerate(gradients, 1):
+        age, g = (step - born).clamp(min=1).double(), g.double() + (decay * p if coupled else 0)
+        m, v = 0.9 * m + 0.1 * g, 0.999 * v + 0.001 * g**2
+        moved = (m / (1 - 0.9**age)) / ((v / (1 - 0.999**age)).sqrt() + 1e-8) + (0 if coupled else decay * p)
+        p = torch.where(step > born, p - 0.01 * factor * moved, p)
+        m, v = (torch.where(step > born, x, 0.0) for x in (m, v))
+    return p
+
+
+@pytest.mark.parametrize("lr_factor", [1.0, 2.5, 0.3])
+@pytest.mark.parametrize("ages", ["age", "carry"])
+@pytest.mark.parametrize("kind", [Adam, AdamW])
+def test_new_entries_step_like_a_hand_written_adam_with_ages_and_rates(kind: Any, ages: str, lr_factor: float) -> None:
+    """Growth after 0, 7 and 30 steps; the state is saved and loaded on the way."""
+    decay, events = 0.1, (0, 7, 30)
+    net = nn.Sequential(nn.Linear(3, 2), nn.Tanh(), nn.Linear(2, 2, bias=False))
+    (site,) = [WidthSite("hidden", net[0], (net[1],), net[1], net[2])]
+    optimizer = kind(net.parameters(), lr=0.01, weight_decay=decay)
+    follow_new_entries(optimizer)
+    first = [p.detach().clone() for p in net.parameters()]
+    drawn = [torch.randn(40, 5, 3), torch.randn(40, 5), torch.randn(40, 2, 5)]
+    starts, added = [*first], []
+    for step in range(40):
+        if step in events:
+            proposal = width_proposal(site, 1)
+            added.append((proposal.incoming, proposal.incoming_bias, proposal.outgoing))
+            apply(proposal, net, optimizer, optimizer_state=ages, lr_factor=lr_factor)
+            saved = deepcopy(optimizer.state_dict())
+            optimizer = kind(net.parameters(), lr=0.01, weight_decay=decay)
+            follow_new_entries(optimizer)
+            optimizer.load_state_dict(saved)
+        for p, g in zip(net.parameters(), drawn, strict=True):
+            p.grad = g[step][tuple(slice(n) for n in p.shape)].clone()
+        optimizer.step()
+    units = torch.tensor([0, 0, *events]).float()
+    for i, p in enumerate(net.parameters()):
+        whole = torch.cat([starts[i], *(new[i] for new in added)], 1 if i == 2 else 0)
+        born = units.view(-1, *[1] * (p.ndim - 1)).expand(p.shape) if i < 2 else units.expand(p.shape)
+        rate = torch.where(torch.arange(5) < 2, 1.0, lr_factor)
+        factor = rate.view(-1, *[1] * (p.ndim - 1)).expand(p.shape) if i < 2 else rate.expand(p.shape)
+        by_hand = hand_written_adam(
+            whole,
+            [g * (step >= born) for step, g in enumerate(drawn[i])],
+            born,
+            factor,
+            decay=decay,
+            coupled=kind is Adam,
+        )
+        close = torch.isclose(p.double(), by_hand, rtol=1e-5, atol=1e-5)
+        assert close[born == 0].all(), "old entries"
+        assert close.all() == (ages == "age")
+
+
+@pytest.mark.parametrize("make", MAKERS.values(), ids=MAKERS)
+def test_a_new_layer_and_new_entries_have_the_rate_that_is_asked_for(make: Callable[[Any], Optimizer]) -> None:
+    """The first step of what has no memory is proportional to its rate; a reset forgets no rate."""
+    moved = []
+    for lr_factor in (1.0, 3.0):
+        torch.manual_seed(1)
+        model, x = NETS["residual_mlp"].build()
+        optimizer = make(parameter_groups(model, 0))
+        follow_new_entries(optimizer)
+        apply(DepthProposal(model.depth_sites()[0]), model, optimizer, lr_factor=lr_factor)
+        apply(width_proposal(model.width_sites()[1]), model, optimizer, lr_factor=lr_factor, optimizer_state="reset")
+        before = [p.detach().clone() for p in model.parameters()]
+        train(model, optimizer, x, steps=1)
+        moved.append([(p - q).detach() for p, q in zip(model.parameters(), before, strict=True)])
+    ratios = [(b / a)[a.abs() > 1e-5] for a, b in zip(*moved, strict=True)]
+    found = torch.cat([r.flatten() for r in ratios])
+    assert ((found - 1).abs() < 0.02).any()
+    assert ((found - 3).abs() < 0.06).any()
+    assert (((found - 1).abs() < 0.02) | ((found - 3).abs() < 0.06)).all()
+
+
+def test_carried_new_entries_reach_five_times_the_rate_and_aged_ones_do_not() -> None:
+    """The figures of `carry`: a gradient that stays alike, 1,000 and 10,000 steps after the tensor's birth."""
+    for old, expected in ((1_000, 5.2), (10_000, 6.6)):
+        steps = []
+        for ages in (False, True):
+            p = nn.Parameter(torch.zeros(1))
+            optimizer = Adam([p], lr=1.0)
+            optimizer.state[p] = {
+                "step": torch.tensor(float(old)),
+                "exp_avg": torch.ones(1),
+                "exp_avg_sq": torch.ones(1),
+            }
+            longer = nn.Parameter(torch.zeros(2))
+            optimizer.param_groups[0]["params"] = [longer]
+            carry(optimizer, p, longer, 0, ages=ages)
+            follow_new_entries(optimizer)
+            longest = 0.0
+            for _ in range(30):
+                earlier = longer.detach().clone()
+                longer.grad = torch.ones(2)
+                optimizer.step()
+                longest = max(longest, float((earlier - longer.detach())[1]))
+            steps.append(longest)
+        assert steps[0] == pytest.approx(expected, abs=0.05)
+        assert steps[1] == pytest.approx(1, abs=1e-3)
 
 
 @pytest.mark.parametrize("make", MAKERS.values(), ids=MAKERS)

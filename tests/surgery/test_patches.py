@@ -11,12 +11,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.utils.flop_counter import FlopCounterMode
 
 from grow_cli.errors import UserError
 from grow_cli.models.modules.sites import WidthSite
 from grow_cli.surgery.apply import apply
-from grow_cli.surgery.patches import SitePatches, outer, outer_flops
+from grow_cli.surgery.patches import SitePatches, outer
 from grow_cli.surgery.proposal import WidthProposal
 
 UNITS, OUTPUTS, NEW = 3, 2, 4
@@ -257,13 +256,6 @@ def test_a_large_gram_matrix_is_that_of_all_its_blocks() -> None:
     torch.testing.assert_close(outer(columns), columns @ columns.T)
     weights = torch.rand(7, dtype=torch.float64)
     torch.testing.assert_close(outer(columns, weights), columns @ weights.diag() @ columns.T)
-
-
-@pytest.mark.parametrize("side", [40, 301])
-def test_what_a_gram_matrix_costs_is_what_is_multiplied(side: int) -> None:
-    with FlopCounterMode(display=False) as counter:
-        outer(torch.randn(side, 7))
-    assert outer_flops(side, 7) == counter.get_total_flops()
 
 
 def site_of(producer: Any, consumer: Any, *between: nn.Module) -> WidthSite:

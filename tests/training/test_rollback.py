@@ -197,3 +197,38 @@ def test_every_net_can_be_put_back(name: str) -> None:
     torch.testing.assert_close(model(x), outputs, rtol=0, atol=0)
     assert [p for g in optimizer.param_groups for p in g["params"]] == list(model.parameters())
     assert len(optimizer.state) == len(list(model.parameters()))
+
+
+@pytest.mark.parametrize("loss", [-0.01, 0.0, 0.01])
+def test_a_tie_in_accuracy_is_broken_by_the_loss(loss: float, make: Any) -> None:
+    loop = trained(make, "method=net2net", "growth.rollback=true", "growth.neurons=2")
+    loop.train_until_next_evaluation()
+    before = loop.session.model.widths()
+    loop._grow()
+    grown = loop.session.model.widths()
+    assert grown != before
+    loop.session.measured["val_loss"] += loss
+    loop._grow()
+    after = loop.session.model.widths()
+    assert (sum(after) > sum(grown)) == (loss < 0)
+    assert (after == before) == (loss >= 0)
+    log = json.loads((loop.folder.path / "growth.jsonl").read_text().splitlines()[-1])
+    assert ("with a loss that is no lower" in str(log["details"])) == (loss >= 0)
+
+
+def test_a_rollback_leaves_data_order_streams_history_and_restart_point_as_they_are(make: Any) -> None:
+    loop = trained(make, "method=copy", "growth.rollback=true", "schedule.restart=true", "trigger=tau_kappa")
+    loop.train_until_next_evaluation()
+    loop._grow()
+    loop.train_until_next_evaluation()
+    session = loop.session
+    session.measured["val_accuracy"] = -1.0
+    place, restart = session.batches.state_dict(), (session.progress.restarted_at, session.progress.restart_step)
+    streams, step = {n: session.streams[n].get_state() for n in ("data", "growth")}, session.progress.step
+    loop._grow()
+    assert session.progress.undone == 1
+    assert str(session.batches.state_dict()) == str(place)
+    assert all(torch.equal(session.streams[n].get_state(), state) for n, state in streams.items())
+    assert (session.progress.restarted_at, session.progress.restart_step) == restart != (0.0, 0)
+    assert session.progress.step == step
+    assert session.progress.snapshots == len(session.history) == 1, "the trajectory begins anew"

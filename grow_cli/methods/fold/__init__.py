@@ -80,7 +80,10 @@ class FoldAtMistakes(Settings):
 
     def _site(self, model: GrowableModel) -> WidthSite:
         if self.state.index is None:
-            self.state.index = _sites(model)[self.layer - 1][0]
+            from grow_cli.surgery.flops import counted_before
+
+            with counted_before():  # asked once in every process
+                self.state.index = _sites(model)[self.layer - 1][0]
         return model.width_sites()[self.state.index]
 
     def candidates(self, now: Moment, notes: Notes) -> list[Proposal]:
@@ -105,11 +108,8 @@ class FoldAtMistakes(Settings):
         import torch
 
         from grow_cli.methods.fold.placement import Placement
-        from grow_cli.surgery.flops import flops_per_sample
         from grow_cli.surgery.proposal import WidthProposal
 
-        flops = flops_per_sample(now.model, now.data.spec.input_shape)
-        notes.flops += len(judged.wrong) * flops
         mistakes = judged.wrong.nonzero().flatten()
         notes.details["mistakes"] = len(mistakes)
         if len(mistakes) == 0:
@@ -126,7 +126,6 @@ class FoldAtMistakes(Settings):
                 + (f", or a boundary that is not reached ({unreached})" if unreached else "")
             )
             return [], []
-        notes.flops += placement.passes * flops
         weight = site.producer.weight
         proposal = WidthProposal(
             site,

@@ -50,8 +50,6 @@ class Placement:
         index = torch.randperm(len(now.data.train))[:samples].to(now.data.train.y.device)
         x = now.data.prepare(now.data.train.x.index_select(0, index)).cpu().double()
         y = now.data.train.y.index_select(0, index).cpu()
-        self.passes = 0
-        """Forward passes of a sample that placing was worth; one with its gradient is three."""
         self._features, self._x, self._y = features(self.net, self.site, x), x, y if self._classes else y.double()
         weight = self.site.consumer.weight
         self.uniform = weight.mean().expand(weight.shape[0]).clone()
@@ -66,7 +64,6 @@ class Placement:
         x, true = x.cpu().double().flatten(), true.cpu()
 
         def outputs(points: Tensor) -> Tensor:
-            self.passes += len(points) * (3 if points.requires_grad else 1)
             return self.net(points.reshape(-1, *shape))
 
         lead_there = None
@@ -126,7 +123,6 @@ class Placement:
         with torch.enable_grad(), self._with_unit(w, bias, zero):
             least = self._now.loss(self.net(self._x), self._y)
             (slope,) = torch.autograd.grad(least, zero)
-        self.passes += (3 + _HALVINGS) * len(self._x)
         best, least = self.uniform, least.detach()
         for halving in range(_HALVINGS if float(slope.norm()) else 0):
             tried = slope * (-self._length / slope.norm() / 2**halving)
@@ -144,7 +140,6 @@ class Placement:
         def terms(w: Tensor) -> tuple[Tensor, Tensor]:
             bias = -(w @ phi_fold)
             with torch.enable_grad():
-                self.passes += 3 * (1 + len(self._x))
                 leaf = mistake.clone().requires_grad_()
                 with self._with_unit(w, bias, self.uniform):
                     loss = self._now.loss(self.net(leaf), target)

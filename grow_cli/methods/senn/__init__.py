@@ -8,6 +8,7 @@ undoes. Additions follow one another until nothing qualifies.
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -40,6 +41,8 @@ class Senn(Settings):
         """The step of the last inserted layer."""
         seen: Any = None
         """A visit whose first look has been taken already, by a trigger, and the moment it holds for; not checkpointed."""
+        looked: list[int] | None = None
+        """The moment of the last first look: counted once, though a resumed run takes it anew."""
 
     def check_run(self, config: Config) -> list[str]:
         if self.alpha == 0 and config.growth.neurons is None:
@@ -91,23 +94,22 @@ class Senn(Settings):
 
     def scored(self, now: Moment, samples: int, notes: Notes) -> list[Scored]:
         """As a visit would judge them, on its own held-out samples: a layer's gain is divided by its penalty."""
-        visit, found = self._look(now)
-        notes.flops += visit.flops
-        visit.flops = 0
-        return [candidate.scored for candidate in found]
+        return [candidate.scored for candidate in self._look(now)[1]]
 
     def _look(self, now: Moment) -> tuple[Visit, list[Candidate]]:
         import torch
 
         from grow_cli.methods.senn.visit import Visit
+        from grow_cli.surgery.flops import counted_before
 
         limits(now)  # says so if they do not fit the net
         seed = int(torch.randint(2**62, ()))
-        moment = (now.progress.step, now.progress.firings, seed)
+        moment = [now.progress.step, now.progress.firings, seed]
         if self.state.seen is None or self.state.seen[0] != moment:
             layer_due = self.state.last_layer is None or now.progress.step >= self.state.last_layer + self.layer_every
-            visit = Visit(now, self, seed, layers_allowed=layer_due)
-            self.state.seen = (moment, visit, visit.look())
+            with counted_before() if self.state.looked == moment else nullcontext():
+                visit = Visit(now, self, seed, layers_allowed=layer_due)
+                self.state.seen, self.state.looked = (moment, visit, visit.look()), moment
         return self.state.seen[1], self.state.seen[2]
 
     def add(self, now: Moment, event: Event) -> None:
@@ -126,12 +128,11 @@ class Senn(Settings):
                 self.state.last_layer = now.progress.step
             visit.added(best.site)
             found = visit.look()
-        event.flops += visit.flops
         if visit.skipped:
             event.details["skipped"] = visit.skipped
 
     def state_dict(self) -> dict[str, Any]:
-        return {"last_layer": self.state.last_layer}
+        return {"last_layer": self.state.last_layer, "looked": self.state.looked}
 
     def _nothing(self, now: Moment, visit: Visit, found: list[Candidate]) -> str:
         if not found:

@@ -13,9 +13,12 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
+from grow_cli.methods.width.amplitude import preactivations
+from grow_cli.methods.width.units import transparent_norms
 from grow_cli.models.modules.activations import Rational
 from grow_cli.models.modules.sites import DepthSite, WidthSite
 from grow_cli.scoring import Reading
+from grow_cli.surgery.flops import alike
 from grow_cli.surgery.patches import patches_of
 from grow_cli.surgery.proposal import DepthProposal, Proposal, WidthProposal
 from grow_cli.theory.expansion import double, explained_elsewhere
@@ -81,8 +84,11 @@ class Candidates(ABC):
         """The same proposals where what they read has got one more number."""
 
     @abstractmethod
-    def proposal(self, point: Tensor, details: dict[str, Any]) -> Proposal:
-        """A point (P,) as what surgery applies: it leaves the net's function as it is."""
+    def proposal(self, point: Tensor, source: Tensor, details: dict[str, Any]) -> Proposal:
+        """A point (P,) as what surgery applies: it leaves the net's function as it is.
+
+        :param source: (n, ...) what new units read, on samples from which norms between them and the consumer get statistics
+        """
 
     def activations(self, points: Tensor, inputs: Tensor, source: Tensor) -> Tensor:
         """(b, q', N') what the consumer would read; differentiable."""
@@ -105,14 +111,15 @@ class Candidates(ABC):
         source = reading.source
         inputs = self.inputs(source)
         target = reading.residual.to(inputs)
-        factor = reading.unit / len(target)
+        factor, key = reading.unit / len(target), object()
 
         def evaluate(points: Tensor) -> tuple[Tensor, Tensor]:
             pieces = min(len(points), -(-len(points) * self.units * inputs.shape[1] // _PIECE))
-            values, gradients = zip(
-                *(self._value(part, inputs, source, target, factor) for part in points.tensor_split(pieces)),
-                strict=True,
-            )
+            with alike(key, points.shape):
+                values, gradients = zip(
+                    *(self._value(part, inputs, source, target, factor) for part in points.tensor_split(pieces)),
+                    strict=True,
+                )
             return torch.cat(values), torch.cat(gradients)
 
         return evaluate
@@ -183,10 +190,12 @@ class NewUnits(Candidates):
         split = self.fan_in - 1 - self.biases
         return torch.cat([points[:, :split], points.new_zeros(len(points), 1), points[:, split:]], 1)
 
-    def proposal(self, point: Tensor, details: dict[str, Any]) -> Proposal:
+    def proposal(self, point: Tensor, source: Tensor, details: dict[str, Any]) -> Proposal:
         site = self.site
         incoming, theta = self.split(point[None])
-        followers = {} if theta is None else dict(zip(("alpha", "beta", "gamma"), theta[0], strict=True))
+        followers = transparent_norms(site, preactivations(site, source, incoming[0]))
+        if theta is not None:
+            followers |= dict(zip(("alpha", "beta", "gamma"), theta[0], strict=True))
         consumer = site.consumer.weight
         return WidthProposal(
             site,
@@ -257,7 +266,7 @@ class NewLayer(Candidates):
         identity = points.new_tensor([1.0, 0.0, 0.0]).view(1, 3, 1).expand(count, 3, 1)
         return torch.cat([incoming.flatten(1), torch.cat([theta, identity], 2).flatten(1)], 1)
 
-    def proposal(self, point: Tensor, details: dict[str, Any]) -> Proposal:
+    def proposal(self, point: Tensor, source: Tensor, details: dict[str, Any]) -> Proposal:
         incoming = double(self.split(point[None])[0][0])
         left, singular, right = torch.linalg.svd(incoming[:, : self.units])
         floor = self.singular_floor * torch.maximum(singular.mean(), singular[0])

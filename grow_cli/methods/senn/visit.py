@@ -19,10 +19,10 @@ from grow_cli.scoring import (
     Reading,
     Unreadable,
     place_of,
-    reading_flops,
     rows_within,
     take_readings,
 )
+from grow_cli.surgery.flops import elementwise
 from grow_cli.surgery.measure import evaluation_mode
 from grow_cli.surgery.proposal import Proposal
 from grow_cli.theory.expansion import Scored
@@ -51,6 +51,8 @@ class Candidate:
     """η_c on all samples, as a fraction of λ."""
     penalty: float
     """By which a layer's gain is divided."""
+    source: Tensor
+    """(n, ...) what new units read there, on all samples."""
 
     @property
     def scored(self) -> Scored:
@@ -70,7 +72,7 @@ class Candidate:
 
     def proposal(self) -> Proposal:
         """As what surgery applies."""
-        return self.candidates.proposal(self.point, self.details())
+        return self.candidates.proposal(self.point, self.source, self.details())
 
 
 @dataclass
@@ -95,7 +97,6 @@ class Visit:
     option: Settings
     seed: int
     layers_allowed: bool
-    flops: int = 0
     skipped: dict[str, str] = field(default_factory=dict)
     """Site → why nothing is proposed there."""
     _populations: dict[tuple[Any, ...], _Population] = field(default_factory=dict)
@@ -176,7 +177,6 @@ class Visit:
         # the net's own score, and what its weights cannot reach, from all samples: only the proposals fit some of them
         gradient = _beyond_the_network(self.now, self._x, self._y) if self.option.residual == "network" else None
         readings = take_readings(self.now, places, self._x, self._y, gradient=gradient)
-        self.flops += reading_flops(self.now, len(self._x))
         found = []
         for site, reading in zip(sites, readings, strict=True):
             self.now.stop_if_interrupted()
@@ -184,10 +184,10 @@ class Visit:
                 self.skipped[site.name] = reading.reason
             else:
                 optimised, held_out = reading.part(0, self._optimised), reading.part(self._optimised, len(self._x))
-                found.append(self._best(site, optimised, held_out))
+                found.append(self._best(site, optimised, held_out, reading.source))
         return found
 
-    def _best(self, site: WidthSite | DepthSite, reading: Reading, held_out: Reading) -> Candidate:
+    def _best(self, site: WidthSite | DepthSite, reading: Reading, held_out: Reading, source: Tensor) -> Candidate:
         option = self.option
         candidates = _candidates(site)
         kept = self._populations.get(_key(site))
@@ -216,18 +216,13 @@ class Visit:
             pick = int(found.values.argmax())
             gain = float(candidates.gains(found.points[pick : pick + 1], held_out, fitted_on)[0])
         value = float(candidates.gains(found.points[pick : pick + 1], reading)[0])
-        return Candidate(site, candidates, found.points[pick], gain, value, held_out.score, penalty)
+        return Candidate(site, candidates, found.points[pick], gain, value, held_out.score, penalty, source)
 
     def _search(self, candidates: Candidates, reading: Reading, start: Tensor, steps: int) -> Found:
         option, evaluate = self.option, candidates.evaluator(reading)
-        rows = candidates.inputs(reading.source[:1]).shape[1] * len(reading.source)
-        # forward, backward, and the second moments with their way back
-        each = 4 * candidates.units * candidates.fan_in + 4 * candidates.units * (
-            candidates.units + reading.residual.shape[1]
-        )
-        self.flops += (steps + 1) * len(start) * rows * each
         if option.search == "ascent":
-            return ascend(evaluate, start, steps=steps, rate=option.step)
+            with elementwise():
+                return ascend(evaluate, start, steps=steps, rate=option.step)
         # the density is that of the sum over the samples, whose number is what the temperature stands against
         samples = len(reading.source)
 
@@ -235,14 +230,15 @@ class Visit:
             values, gradients = evaluate(points)
             return values * samples, gradients * samples
 
-        found = langevin(
-            summed,
-            start,
-            steps=steps,
-            rate=option.step,
-            temperature=option.temperature,
-            scale=candidates.scale.to(start),
-        )
+        with elementwise():
+            found = langevin(
+                summed,
+                start,
+                steps=steps,
+                rate=option.step,
+                temperature=option.temperature,
+                scale=candidates.scale.to(start),
+            )
         return Found(found.points, found.values / samples, found.acceptance)
 
     def added(self, site: WidthSite | DepthSite) -> None:

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from grow_cli.errors import UserError
 from grow_cli.keys import key
@@ -125,7 +125,6 @@ class WidthMethod(Method):
     def candidates(self, now: Moment, notes: Notes) -> list[Proposal]:
         sites = self._open(now)
         found = list(self.offers(now, sites)) if sites else []
-        notes.flops += sum(offer.flops for offer in found)
         return [offer.proposal for offer in found if offer.proposal is not None]
 
     def add(self, now: Moment, event: Event) -> None:
@@ -170,7 +169,6 @@ class WidthMethod(Method):
 
 
 def _take(offer: Offer, event: Event, *, add: bool = True) -> None:
-    event.flops += offer.flops
     added = add and offer.proposal is not None
     if added:
         assert offer.proposal is not None
@@ -189,6 +187,11 @@ class SampledMethod(WidthMethod):
     max_samples: int = key(10000, at_least=2)
     """No more than so many, whatever D.1 asks for."""
 
+    @dataclass
+    class State(WidthMethod.State):
+        whitened: list[str] = field(default_factory=list)
+        """Sites whose raw inputs have been whitened: counted once, though a resumed run does it anew."""
+
     @property
     def observer(self) -> Observer:
         """What gathers the statistics."""
@@ -199,10 +202,10 @@ class SampledMethod(WidthMethod):
         raise NotImplementedError
 
     def offers(self, now: Moment, sites: list[WidthSite]) -> Iterator[Offer]:
-        statistics, flops = self.observer.observe(now, sites)
-        for offer in self.judged(now, statistics):
-            offer.flops += flops // len(statistics)
-            yield offer
+        yield from self.judged(now, self.observer.observe(now, sites, self.state.whitened))
+
+    def rolled_back(self, now: Moment, before: dict[str, Any]) -> None:
+        super().rolled_back(now, before | {"whitened": self.state.whitened})
 
 
 @dataclass

@@ -44,11 +44,19 @@ def at_zero(model: GrowableModel) -> list[AtZero]:
     return list(found.values())
 
 
+def slopes_at_zero(site: WidthSite) -> AtZero:
+    """Of the activation that new units at a site begin with: one with parameters starts as the identity."""
+    if any(True for _ in site.activation.parameters()):
+        return AtZero(type(site.activation).__name__, site.name, 0.0, 1.0, 1.0, 1.0, 0.0)
+    return _measured(type(site.activation).__name__, site)
+
+
 def _measured(kind: str, site: WidthSite) -> AtZero:
     """On the CPU, wherever the net is: it has no parameters."""
-    points = torch.tensor([0.0, _NEAR, -_NEAR, 1.0, -1.0], requires_grad=True)
-    values = site.activation(points)
-    (slopes,) = torch.autograd.grad(values.sum(), points)
+    with torch.enable_grad():
+        points = torch.tensor([0.0, _NEAR, -_NEAR, 1.0, -1.0], requires_grad=True)
+        values = site.activation(points)
+        (slopes,) = torch.autograd.grad(values.sum(), points)
     value, right, left, far, other = values.tolist()
     right, left = (right - value) / _NEAR, (value - left) / _NEAR
     bend = max(abs(far - value - right), abs(value - other - left))

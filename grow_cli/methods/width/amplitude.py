@@ -13,7 +13,9 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
+from grow_cli.methods.width.activation import slopes_at_zero
 from grow_cli.models.modules.sites import WidthSite
+from grow_cli.surgery.flops import alike
 from grow_cli.surgery.patches import SitePatches, affine
 from grow_cli.surgery.signals import Tail
 
@@ -31,6 +33,8 @@ class Amplitude:
     """On the search's minibatch, with this amplitude."""
     tried: list[tuple[float, float]] = field(default_factory=list)
     """(sign · ε, loss), in the order of trying."""
+    predicted: float = 0.0
+    """By how much new units lower the loss at first order, with this amplitude."""
 
 
 class Part:
@@ -65,13 +69,11 @@ class Search:
         numbers = Tail(model, site.consumer, x[:1]).outputs.numel()
         size = max(1, _PART // numbers)
         self.parts = [Part(model, site, *xy) for xy in zip(x.split(size), y.split(size), strict=True)]
-        self.evaluations = 0
         self.loss = self._measure(lambda part: part.tail.result)
         """Without anything added since the last `keep`."""
 
     def _measure(self, results: Callable[[Part], Tensor]) -> float:
         """The mean loss of what the net puts out for each part."""
-        self.evaluations += 1
         with torch.no_grad():
             losses = [self._loss_of(results(part), part.y) * len(part.y) for part in self.parts]
             value = float(torch.stack(losses).sum()) / self.samples
@@ -90,11 +92,12 @@ class Search:
 
         From ε = 1 down in steps of a quarter until the loss rises again, then the halvings beside the lowest.
         """
-        found = Amplitude(0.0, 1, self.loss)
+        found, key = Amplitude(0.0, 1, self.loss), object()
 
         def attempt(k: int, sign: int) -> float:
             epsilon = 2.0**-k
-            value = self._measure(lambda part: part.tail(moved(part, epsilon, sign)))
+            with alike(key):
+                value = self._measure(lambda part: part.tail(moved(part, epsilon, sign)))
             found.tried.append((sign * epsilon, value))
             if value < found.loss:
                 found.epsilon, found.sign, found.loss = epsilon, sign, value
@@ -153,6 +156,10 @@ def search_units(
     being as large (root mean square) as its fan-out, as those of Prop. 3.2 are. A unit that alone would raise the loss at
     first order is turned round (ω to −ω); then α and ω of all are tried with both signs, which is the same at first order
     but not at a finite step.
+
+    Where the activation's slopes r and l at 0 differ (SELU, ReLU) there is no σ'(0), and (−α, −ω) is not the same as (α, ω) at
+    first order either: near 0, σ(z) is (r + l)/2 · z + (r − l)/2 · |z|. The first part is that of Prop. 3.2, at the mean slope;
+    of the second each unit gets the sign with which it lowers the loss.
     """
     z = {part: preactivations(search.site, part.inputs, alpha) for part in search.parts}
     size = _root_mean_square(list(z.values()), patches.unit_dim)
@@ -162,10 +169,20 @@ def search_units(
     alpha, omega = balance[:, None] * alpha, omega / balance
     outgoing = patches.fan_out_weights(omega)
     root = search.scale(lambda part: patches.linear_effect(z[part], outgoing)) ** 0.5
-    turns = _first_order_gains(search, patches, z, outgoing).sign()
-    turns[turns == 0] = 1
+    gains = _first_order_gains(search, patches, z, outgoing)
+    turns = _signs(gains)
     omega = turns * omega
     outgoing = patches.fan_out_weights(omega)
+    slope = slopes_at_zero(search.site)
+    slowed, bent = (slope.right + slope.left) / 2, (slope.right - slope.left) / 2
+    bends = torch.zeros_like(gains)
+    if slope.creased:
+        sizes = {part: values.abs() for part, values in z.items()}
+        bends = bent * _first_order_gains(search, patches, sizes, outgoing)
+        signs = _signs(bends)
+        z = {part: signs.view(shape) * values for part, values in z.items()}
+        alpha, omega = signs[:, None] * alpha, signs * omega
+        outgoing = patches.fan_out_weights(omega)
 
     def moved(part: Part, epsilon: float, sign: int) -> Tensor:
         half = sign * epsilon**0.5 * root
@@ -173,7 +190,12 @@ def search_units(
 
     found = search.best(moved, halvings, both_signs=True)
     half = found.sign * found.epsilon**0.5 * root
+    found.predicted = half**2 * float(slowed * gains.abs().sum() + found.sign * bends.abs().sum())
     return found, half * alpha, half * omega
+
+
+def _signs(gains: Tensor) -> Tensor:
+    return torch.where(gains < 0, -1.0, 1.0).to(gains)
 
 
 def _root_mean_square(parts: list[Tensor], unit_dim: int) -> Tensor:

@@ -25,4 +25,3 @@ class Offer:
     """How much it is worth there; what `where=best` compares."""
     details: dict[str, Any] = field(default_factory=dict)
     """For the growth log: of the proposal, or of the search that ended without one."""
-    flops: int = 0

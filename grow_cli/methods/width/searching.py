@@ -12,7 +12,6 @@ from grow_cli.methods.width.offer import Offer
 from grow_cli.methods.width.statistics import draw
 from grow_cli.methods.width.units import make_units, updated
 from grow_cli.models.modules.sites import WidthSite
-from grow_cli.surgery.flops import flops_per_sample
 from grow_cli.surgery.patches import SitePatches
 from grow_cli.surgery.proposal import WidthProposal
 from grow_cli.surgery.signals import Tail
@@ -54,13 +53,12 @@ def offer_of(
             "amplitude": found.sign * found.epsilon,
             "loss_without": loss,
             "loss_with": found.loss,
+            "loss_predicted": loss - found.predicted,
             "amplitudes_tried": found.tried,
         }
         gain = loss - found.loss or gain
         if found.epsilon == 0:
             reason = f"no amplitude down to 2^-{halvings} lowers the loss on {len(y)} samples"
-    # each as a whole pass, though what lies before the consumer is computed once
-    flops = search.evaluations * flops_per_sample(now.model, now.data.spec.input_shape) * len(y)
     if reason:
         proposal = _no_units(site, replace, details) if replace else None
     else:
@@ -73,7 +71,7 @@ def offer_of(
             replace=replace,
             details=details,
         )
-    return Offer(site, proposal, reason, gain, details, flops)
+    return Offer(site, proposal, reason, gain, details)
 
 
 def _keep_update(

@@ -7,6 +7,7 @@ ranks could add theirs up.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -16,10 +17,10 @@ from torch import Tensor, nn
 from grow_cli.data.sample import Sample
 from grow_cli.models.modules.layers import LinearMap
 from grow_cli.models.modules.sites import WidthSite
-from grow_cli.surgery.flops import flops_per_sample
-from grow_cli.surgery.patches import SitePatches, affine, outer, outer_flops
+from grow_cli.surgery.flops import alike, counted_before
+from grow_cli.surgery.patches import SitePatches, affine, outer
 from grow_cli.surgery.signals import Signals, signals
-from grow_cli.theory.bottleneck import best_update_of, spurious, whitening_of
+from grow_cli.theory.bottleneck import best_update_of, largest_singular_value, spurious, whitening_of
 from grow_cli.theory.expansion import double
 
 if TYPE_CHECKING:
@@ -95,8 +96,6 @@ class Collector:
     significance: bool = True
     known_whitening: dict[str, Tensor] = field(default_factory=dict)
     """Site's name → whitening of S, where it is known already: that of the raw inputs does not change."""
-    products: int = 0
-    """FLOPs of the matrix products so far."""
 
     def collect(
         self, sites: Sequence[WidthSite], sample: Sample, counts: Sequence[int] | None = None
@@ -115,12 +114,13 @@ class Collector:
 
     def _passed(self, parts: list[_SiteSums], sample: Sample) -> Iterator[tuple[_SiteSums, Signals]]:
         """What passes each site, minibatch by minibatch, until it has had its samples."""
-        before = 0
+        before, key = 0, object()
         for x, y in sample:
             open_ = [part for part in parts if part.samples > before]
             if not open_:
                 return
-            found = signals(self.model, [part.site for part in open_], x, y, self.loss)
+            with alike(key, x.shape, len(open_)):
+                found = signals(self.model, [part.site for part in open_], x, y, self.loss)
             for part, seen in zip(open_, found, strict=True):
                 yield part, seen.first(part.samples - before)
             before += len(y)
@@ -138,17 +138,18 @@ class _SiteSums:
         self.columns = 0
         self.null_samples = 0
         self.sums = _Sums()
+        self._key = object()
 
     def add_update(self, seen: Signals) -> None:
         positions = seen.goal[0].numel() // self.patches.outputs
         q = self.site.consumer.weight[0].numel() + 1
         for middle, goal in _pieces(q * positions, seen.middle, seen.goal):
-            read_columns = self.patches.consumer_columns(middle)
-            goals = self.patches.goal_columns(goal)
-            self.sums.add("read", outer(read_columns))
-            self.sums.add("read goal", read_columns @ goals.T)
-            self.asked.products += 2 * len(goals) * read_columns.numel() + outer_flops(*read_columns.shape)
-            self._add_goals(goal)
+            with alike(self._key, "update", len(goal)):
+                read_columns = self.patches.consumer_columns(middle)
+                goals = self.patches.goal_columns(goal)
+                self.sums.add("read", outer(read_columns))
+                self.sums.add("read goal", read_columns @ goals.T)
+                self._add_goals(goal)
 
     def solve_update(self) -> None:
         sums = self.sums.of
@@ -156,41 +157,35 @@ class _SiteSums:
         self.update = best_update_of(sums["read"], sums["read goal"], self.asked.rtol)
 
     def add_neurons(self, seen: Signals) -> None:
-        patches, asked, site = self.patches, self.asked, self.site
-        whiten = asked.whiten and site.name not in asked.known_whitening
         change = None if self.reached is None else self.reached.to(seen.goal)
         for inputs, middle, goal in _pieces(self._widest(seen), seen.inputs, seen.middle, seen.goal):
-            if change is None:
-                self._add_goals(goal)
-            else:
-                goal = goal - affine(site.consumer, middle, change)
-            self.sums.add("left", goal.square().sum())
-            if patches.linear and not whiten:
-                self.sums.add("cross", patches.linear_cross(inputs, goal))
-                asked.products += 2 * goal.numel() * inputs.shape[-1]
-                continue
-            columns = patches.fan_in_columns(inputs)
-            self._add_cross("cross", columns, goal)
-            if whiten:
-                self.sums.add("inputs", patches.gram(columns))
-                asked.products += outer_flops(patches.fan_in, columns[0].numel())
-        if asked.significance and not self.null_samples and not self._one_goal(seen.goal):
+            with alike(self._key, "neurons", len(goal)):
+                self._add_piece(inputs, middle, goal, change)
+        if self.asked.significance and not self.null_samples and not self._one_goal(seen.goal):
             self._add_null(seen)
+
+    def _add_piece(self, inputs: Tensor, middle: Tensor, goal: Tensor, change: Tensor | None) -> None:
+        patches, asked, site = self.patches, self.asked, self.site
+        whiten = asked.whiten and site.name not in asked.known_whitening
+        if change is None:
+            self._add_goals(goal)
+        else:
+            goal = goal - affine(site.consumer, middle, change)
+        self.sums.add("left", goal.square().sum())
+        if patches.linear and not whiten:
+            self.sums.add("cross", patches.linear_cross(inputs, goal))
+            return
+        columns = patches.fan_in_columns(inputs)
+        self.sums.add("cross", patches.cross(columns, goal))
+        if whiten:
+            self.sums.add("inputs", patches.gram(columns))
 
     def _add_goals(self, goal: Tensor) -> None:
         """Their covariance is asked for where each sample has but one: see `_threshold`."""
         self.columns += goal.numel() // self.patches.outputs
         self.sums.add("goal", goal.square().sum())
         if self.asked.significance and self._one_goal(goal):
-            goals = self.patches.goal_columns(goal)
-            self.sums.add("goals", outer(goals))
-            self.asked.products += outer_flops(*goals.shape)
-
-    def _add_cross(self, name: str, columns: Tensor, goal: Tensor) -> None:
-        patches = self.patches
-        self.sums.add(name, patches.cross(columns, goal))
-        read_by = patches.outputs if patches.flattened else patches.fan_out
-        self.asked.products += 2 * columns[0].numel() * patches.fan_in * read_by
+            self.sums.add("goals", outer(self.patches.goal_columns(goal)))
 
     def _widest(self, seen: Signals) -> int:
         """Numbers per sample of the larger of P and [V_d]."""
@@ -207,8 +202,8 @@ class _SiteSums:
         goals = seen.goal[:_NULL_SAMPLES]
         n = self.null_samples = len(goals)
         for inputs, rows in _pieces(self._widest(seen), seen.inputs[:n], torch.randn(n, n).to(goals)):
-            mixed = rows @ goals.flatten(1) / n**0.5
-            self._add_cross("null", self.patches.fan_in_columns(inputs), mixed.view(-1, *goals.shape[1:]))
+            mixed = (rows @ goals.flatten(1) / n**0.5).view(-1, *goals.shape[1:])
+            self.sums.add("null", self.patches.cross(self.patches.fan_in_columns(inputs), mixed))
 
     def finish(self) -> Statistics:
         asked, sums, name, n = self.asked, self.sums.of, self.site.name, self.samples
@@ -236,7 +231,7 @@ class _SiteSums:
         if "null" in self.sums.of:
             # λ of pure chance falls with the root of the samples
             null = whitening.T @ self.sums.of["null"] / self.null_samples
-            return float(torch.linalg.matrix_norm(null, 2)) * (self.null_samples / n) ** 0.5
+            return largest_singular_value(null) * (self.null_samples / n) ** 0.5
         seed = int(torch.randint(2**62, ()))
         covariance = self.sums.of["goals"] / self.columns
         return spurious(whitening.shape[1], covariance, n, torch.Generator().manual_seed(seed))
@@ -277,10 +272,14 @@ class Observer:
     significance: bool = True
     _known: dict[str, Tensor] = field(default_factory=dict)
 
-    def observe(self, now: Moment, sites: Sequence[WidthSite]) -> tuple[list[Statistics], int]:
-        """Statistics of each site, and what they cost in FLOPs."""
+    def observe(self, now: Moment, sites: Sequence[WidthSite], whitened: list[str]) -> list[Statistics]:
+        """Statistics of each site.
+
+        :param whitened: sites whose raw inputs the run has whitened, in this process or in one before; those that are whitened
+            now are added
+        """
         x, y = next(iter(draw(now, 2, batch_size=2)))
-        counts, products = [], 0
+        counts = []
         for site, seen in zip(sites, signals(now.model, sites, x, y, now.loss), strict=True):
             patches = SitePatches(site)
             positions = seen.middle.numel() // (len(x) * patches.site.units)
@@ -290,36 +289,31 @@ class Observer:
             counts.append(min(n, len(now.data.train)))
             raw = seen.inputs.data_ptr() == x.data_ptr() and now.data.augment is None
             if self.whiten and raw and patches.fan_in >= _WORTH_KEEPING and site.name not in self._known:
-                shape = seen.inputs.shape[1:]
-                self._known[site.name], products = _inputs_whitening(
-                    now, patches, shape, self.rtol, max(self.most, self.samples or 0)
-                )
+                most = max(self.most, self.samples or 0)
+                with counted_before() if site.name in whitened else nullcontext():
+                    self._known[site.name] = _inputs_whitening(now, patches, seen.inputs.shape[1:], self.rtol, most)
+                if site.name not in whitened:
+                    whitened.append(site.name)
         n = max(counts)
         batch_size = max(now.batch_size, min(_BATCH, now.config.evaluate.batch_size))
         collector = Collector(
             now.model, now.loss, self.rtol, self.update, self.whiten, self.significance, known_whitening=self._known
         )
-        found = collector.collect(sites, draw(now, n, batch_size=batch_size), counts)
-        forward = flops_per_sample(now.model, now.data.spec.input_shape)
-        passes = 2 if self.update else 1
-        return found, products + collector.products + passes * 2 * forward * n
+        return collector.collect(sites, draw(now, n, batch_size=batch_size), counts)
 
 
-def _inputs_whitening(
-    now: Moment, patches: SitePatches, shape: torch.Size, rtol: float, most: int
-) -> tuple[Tensor, int]:
-    """Of the net's own inputs and its FLOPs: they do not change, so once is enough.
+def _inputs_whitening(now: Moment, patches: SitePatches, shape: torch.Size, rtol: float, most: int) -> Tensor:
+    """Of the net's own inputs: they do not change, so once is enough.
 
     On at most `most` samples from all over the training split: the same when a run goes on after an interruption.
     """
-    sums, products = _Sums(), 0
+    sums, key = _Sums(), object()
     samples = len(now.data.train)
     n = min(samples, most)
     chosen = now.data.train.x[torch.arange(n, device=now.data.train.x.device) * samples // n]
     for x in chosen.split(_BATCH):
         inputs = now.data.prepare(x).view(len(x), *shape)
         for (piece,) in _pieces(_numbers(patches.site.producer, inputs), inputs):
-            columns = patches.fan_in_columns(piece)
-            sums.add("inputs", patches.gram(columns))
-            products += outer_flops(patches.fan_in, columns[0].numel())
-    return whitening_of(sums.of["inputs"] / len(chosen), rtol), products
+            with alike(key, len(piece)):
+                sums.add("inputs", patches.gram(patches.fan_in_columns(piece)))
+    return whitening_of(sums.of["inputs"] / len(chosen), rtol)

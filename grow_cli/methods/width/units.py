@@ -44,7 +44,10 @@ def make_units(
 
 
 def transparent_norms(site: WidthSite, z: Tensor) -> dict[str, Tensor]:
-    """Of each batch norm among the followers, the new units' entries: statistics of z, scale and shift that undo them."""
+    """Of each batch norm among the followers, the new units' entries: statistics of z, scale and shift that undo them.
+
+    A unit that is constant passes whatever its scale: that is 1, as those of a new net are.
+    """
     values: dict[str, Tensor] = {}
     for norm in site.followers:
         if isinstance(norm, nn.BatchNorm1d | nn.BatchNorm2d):
@@ -53,7 +56,7 @@ def transparent_norms(site: WidthSite, z: Tensor) -> dict[str, Tensor]:
             values |= {
                 "running_mean": mean,
                 "running_var": variance,
-                "weight": (variance + norm.eps).sqrt(),
+                "weight": torch.where(variance > 0, (variance + norm.eps).sqrt(), 1.0),
                 "bias": mean,
             }
     return values
