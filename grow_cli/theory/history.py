@@ -14,6 +14,7 @@ the Gram matrices that `theory.trajectory` reads everything from.
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 from typing import Any
 
@@ -121,6 +122,11 @@ class History:
         """The numbers of the snapshots held, oldest first."""
         return list(self._steps) if self._watched else []
 
+    @property
+    def durations(self) -> list[int]:
+        """The time from each snapshot held to the next, in snapshots: all 1 when sampling is uniform."""
+        return [after - before for before, after in itertools.pairwise(self.steps)]
+
     def __len__(self) -> int:
         return len(self.steps)
 
@@ -141,9 +147,10 @@ class History:
     def extrapolate(self, **hyperparameters: Any) -> dict[str, Extrapolation]:
         """Algorithm 1 on each tensor; the hyperparameters are those of `trajectory.coefficients`.
 
-        Weights have the shape, dtype and device of the watched tensor.
+        Weights have the shape, dtype and device of the watched tensor. Time counts in snapshots: those that adaptive
+        sampling has dropped count too.
         """
-        plans = [coefficients(K, **hyperparameters) for K in self._gram()]
+        plans = [coefficients(K, durations=self.durations, **hyperparameters) for K in self._gram()]
         flat = self._opened().combine(self._order, [plan.c for plan in plans]).add_(self._last)
         return {
             name: Extrapolation(weights=weights.view(tensor.shape).to(tensor), **vars(plan))

@@ -9,6 +9,10 @@ V_t = W_t - W_{t-1}. Every quantity of the paper is a function of the small Gram
 and the new weights are w_new = W_{S-1} + Σ_t c_t V_t with coefficients c that need only K. So the history is
 read twice, once for K and once for the weighted sum, and no P-sized singular vector is ever formed.
 
+The paper samples evenly. Where snapshots lie d_t apart (Remark 20), V_t is a displacement and V_t / d_t a velocity:
+means, modes and steps are those of V_t / d_t, whose Gram matrix is K_st / (d_s d_t). τ, κ and ρ measure the path
+itself and stay functions of K.
+
     metrics = trajectory_metrics(history)
     new = extrapolate(history, rank=10).weights
 """
@@ -16,6 +20,7 @@ read twice, once for K and once for the weighted sum, and no P-sized singular ve
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -86,6 +91,7 @@ def extrapolate(
     eps: float = 1e-8,
     eta_max: float | None = None,
     step_scale: StepScale = "absolute",
+    durations: Sequence[float] | None = None,
 ) -> Extrapolation:
     """Algorithm 1 on the snapshots in the rows of `history` (S, P); what the keywords mean says `coefficients`."""
     plan = coefficients(
@@ -100,6 +106,7 @@ def extrapolate(
         eps=eps,
         eta_max=eta_max,
         step_scale=step_scale,
+        durations=durations,
     )
     return Extrapolation(weights=_weighted_sum(history.detach(), plan.c), **vars(plan))
 
@@ -177,13 +184,16 @@ def coefficients(
     eps: float = 1e-8,
     eta_max: float | None = None,
     step_scale: StepScale = "absolute",
+    durations: Sequence[float] | None = None,
 ) -> Coefficients:
     """Algorithm 1 from the Gram matrix of the velocities (S-1, S-1): where to put the new weights.
 
     rank, escape_modes: k and ℓ, the number of singular modes projected on and escaped along.
     eta_max: bound on η, which Definition 17 leaves unbounded; None is the paper's.
     step_scale: "absolute" is the paper's, β0, γ0 and η0 are lengths in weight space whatever the tensor's size;
-        "velocity" counts them in mean velocity lengths ‖V_t‖.
+        "velocity" counts them in mean velocity lengths ‖V_t‖ / d_t.
+    durations: d_t (S-1), the time from each snapshot to the next; None: evenly spaced, as the paper has it. Each
+        V_t / d_t counts alike in the mean velocity, so recent motion, sampled densely, weighs more than its time.
 
     The paper leaves the signs of the q_i open, on which Definition 14's sum depends. Each is oriented along the
     most recent velocity that moved along it. Modes below some 1e-6 of the largest drown in the round-off of K
@@ -192,9 +202,11 @@ def coefficients(
     _check_settings(rank, escape_modes, step_scale, beta0, gamma0, eta0, tau_crit, kappa_crit, eta_max)
     K = _checked(K)
     metrics = metrics_from_gram(K, eps)
+    d = _checked_durations(durations, len(K))
+    K = K / torch.outer(d, d)  # from here on of velocities V_t / d_t: K_st is an inner product of displacements
     eigenvalues, U = _modes(K)  # Def. 11
 
-    # Coordinates b stand for the vector Σ b_i σ_i q_i = Vᵀ U b, of squared length Σ λ_i b_i².
+    # Coordinates b stand for the vector Σ b_i σ_i q_i = Σ_t (U b)_t V_t / d_t, of squared length Σ λ_i b_i².
     def length(b: Tensor) -> Tensor:
         return (eigenvalues * b.square()).sum().sqrt()
 
@@ -204,7 +216,8 @@ def coefficients(
     mode = torch.arange(len(eigenvalues))
     inside = mode < rank
     mean_velocity = U.mean(dim=0)  # Def. 3: Vᵀ1 / (S-1)
-    mean_acceleration = (U[-1] - U[0]) / (len(K) - 1)  # Def. 4, telescoped: (V_{S-1} - V_1) / (S-2)
+    # Def. 4, telescoped: (V_{S-1} - V_1) / (S-2), the time from the middle of the first interval to that of the last
+    mean_acceleration = (U[-1] - U[0]) / (d.sum() - (d[0] + d[-1]) / 2)
     left = mean_velocity * ~inside
     too_short = length(left) < max(eps, 1e-10 * length(mean_velocity).item())  # ε, or round-off
     next_modes = (~inside & (mode < rank + escape_modes)).double()
@@ -219,7 +232,7 @@ def coefficients(
 
     step = beta * unit(mean_velocity * inside) + gamma * unit(mean_acceleration * inside) + eta * unit(direction)
     steps = {"beta": beta, "gamma": gamma, "eta": eta}
-    c = U @ step  # Def. 18
+    c = (U @ step) / d  # Def. 18
     return Coefficients(**vars(metrics), **steps, c=c, escape=escape, singular_values=eigenvalues.sqrt())
 
 
@@ -288,6 +301,14 @@ def _round_off(K: Tensor) -> float:
     Entries of K are differences of squared distances of up to (S-1) Tr K; hence the square.
     """
     return 4 * len(K) ** 2 * torch.finfo(torch.float64).eps * K.trace().item()
+
+
+def _checked_durations(durations: Sequence[float] | None, count: int) -> Tensor:
+    if durations is None:
+        return torch.ones(count, dtype=torch.float64)
+    fit = len(durations) == count and all(math.isfinite(one) and one > 0 for one in durations)
+    check(fit, f"durations are {list(durations)}: give {count} positive numbers, one for each velocity")
+    return torch.tensor(durations, dtype=torch.float64)
 
 
 def _checked(K: Tensor) -> Tensor:

@@ -72,7 +72,7 @@ def test_metrics_and_weights_are_those_of_the_snapshots_held(count: int, samplin
     for name, metrics in history.metrics_per_tensor().items():
         snapshots = walk.seen(history, name)
         assert_metrics(metrics, trajectory_metrics(snapshots))
-        expected = extrapolate(snapshots, rank=2, kappa_crit=0, tau_crit=0)
+        expected = extrapolate(snapshots, rank=2, kappa_crit=0, tau_crit=0, durations=history.durations)
         assert new[name].escape == expected.escape
         assert new[name].weights.shape == walk.tensors[name].shape
         torch.testing.assert_close(new[name].weights.flatten(), expected.weights, rtol=0, atol=2e-5)
