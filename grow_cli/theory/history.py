@@ -24,6 +24,7 @@ from torch import Tensor
 from grow_cli.errors import check
 from grow_cli.theory.storage import DTYPES, VelocityStore
 from grow_cli.theory.trajectory import Extrapolation, TrajectoryMetrics, coefficients, metrics_from_gram
+from grow_cli.theory.walk import walk_metrics
 
 
 class History:
@@ -138,6 +139,11 @@ class History:
     def metrics(self, eps: float = 1e-8) -> TrajectoryMetrics:
         """τ, κ and ρ of the product space (Def. 1), whose Gram matrix is the sum of the tensors'."""
         return metrics_from_gram(self._gram().sum(dim=0), eps)
+
+    def walk_metrics(self, every: int) -> TrajectoryMetrics:
+        """What a driftless random walk would read here, its snapshots taken `every` training steps."""
+        check(len(self) >= 3, f"the history holds {len(self)} snapshots: wait until it has 3, or until `full`")
+        return walk_metrics([every * step for step in self.steps], self.smoothing)
 
     def metrics_per_tensor(self, eps: float = 1e-8) -> dict[str, TrajectoryMetrics]:
         """τ, κ and ρ of each tensor by itself."""

@@ -55,8 +55,8 @@ class TauKappa(Trigger):
             return self.tau_crit, self.kappa_crit
         if now.history is None or len(now.history) < 3:
             return None
-        snapshots = len(now.history)
-        return self.tau_crit * math.sqrt(snapshots - 1), self.kappa_crit * math.sqrt(snapshots - 2)
+        walk = now.history.walk_metrics(now.config.trajectory.every)
+        return self.tau_crit * walk.tau, self.kappa_crit * walk.kappa
 
     def update(self, now: Moment) -> Verdict:
         history, limits = now.history, self._limits(now)

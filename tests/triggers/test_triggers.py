@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from grow_cli.commands.train import compose
-from grow_cli.config import Evaluate
+from grow_cli.config import Evaluate, Trajectory
 from grow_cli.moment import Progress
 from grow_cli.theory.history import History
 from grow_cli.triggers.at import At
@@ -31,7 +31,7 @@ class Seen:
     measured: dict[str, float] = field(default_factory=dict)
     history: History | None = None
     steps_per_epoch: int = 10
-    config: Any = field(default_factory=lambda: SimpleNamespace(evaluate=Evaluate()))
+    config: Any = field(default_factory=lambda: SimpleNamespace(evaluate=Evaluate(), trajectory=Trajectory()))
 
 
 def _history(path: torch.Tensor) -> History:
