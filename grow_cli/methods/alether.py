@@ -61,15 +61,27 @@ class Alether(DepthMethod):
                 f"method.rank={self.rank} reaches all {velocities} velocities of trajectory.window="
                 f"{config.trajectory.window}: no direction is left to escape along; take a rank below {velocities}"
             )
-        trigger = config.trigger
-        mine = (self.tau_crit, self.kappa_crit)
-        theirs = (getattr(trigger, "tau_crit", self.tau_crit), getattr(trigger, "kappa_crit", self.kappa_crit))
-        if mine != theirs or getattr(trigger, "scale", "absolute") != "absolute":
-            warnings.append(
-                f"the trigger's thresholds differ from method.tau_crit={self.tau_crit:g} and method.kappa_crit="
-                f"{self.kappa_crit:g}, above which the escape gain grows without bound: set these, or method.eta_max, too"
+        return warnings + self._unequal_thresholds(config.trigger)
+
+    def _unequal_thresholds(self, trigger: Any) -> list[str]:
+        """Definitions 17 and 19 share their thresholds: the escape acts from where the layer counts as stagnant."""
+        crit = getattr(trigger, "crit", None)
+        if crit is None:
+            return []
+        mine = f"method.tau_crit={self.tau_crit:g} and method.kappa_crit={self.kappa_crit:g}"
+        if getattr(trigger, "scale", "absolute") == "diffusion":
+            unbounded = self.eta_max is None and self.eta0 > 0
+            told = (
+                f"trigger.scale=diffusion fires where tau and kappa are a random walk's, far above {mine}, from where on the "
+                "escape gain grows without bound: give method.eta_max"
             )
-        return warnings
+            return [told] if unbounded else []
+        if crit == (self.tau_crit, self.kappa_crit):
+            return []
+        return [
+            f"the trigger fires from tau={crit[0]:g} and kappa={crit[1]:g} on, and new layers escape from {mine} on: "
+            "the paper has one pair of thresholds for both, so set the method's like the trigger's"
+        ]
 
     def candidates(self, now: Moment, notes: Notes) -> list[Proposal]:
         from grow_cli.surgery.proposal import DepthProposal

@@ -236,6 +236,19 @@ class History:
         return self._opened().tensors | {"last": self._last} | average
 
 
+def first_full(window: int, sampling: str) -> list[int]:
+    """The numbers of the snapshots that a history holds when its window is full for the first time, oldest first."""
+    if sampling == "uniform":
+        return list(range(window))
+    held: list[int] = []
+    bands = _bands(window)
+    for newest in itertools.count():
+        held = [step for step in held if _keeps(step, newest - step, bands)] + [newest]
+        if len(held) == window:
+            return held
+    raise AssertionError("a window of three bands is full after its oldest one")
+
+
 def _bands(window: int) -> tuple[int, int, int]:
     """How many snapshots of adaptive sampling are recent, medium and old: a third each, recent takes the rest."""
     third = window // 3

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar
@@ -41,6 +42,10 @@ class Trigger(Part):
         """Reading → value at which it counts as stagnation, for the display and the summary."""
         return {}
 
+    def check_start(self, now: Moment) -> list[str]:
+        """Warnings of what will not happen, once data and net are there and before the first step."""
+        return []
+
     def update(self, now: Moment) -> Verdict:
         """The verdict now. Called once per evaluation: may count, in `self.state`."""
         raise NotImplementedError
@@ -48,3 +53,12 @@ class Trigger(Part):
     def reset(self, now: Moment) -> None:
         """Forget what was counted: growth has just been tried."""
         self.state = self.State()
+
+
+def growing_steps(now: Moment) -> float:
+    """Training steps of the whole run in which something may grow; inf where its budget is none of steps or epochs."""
+    stop, method = now.config.stop, now.config.method
+    lengths = [float(stop.steps)] if stop.steps is not None else []
+    lengths += [stop.epochs * now.steps_per_epoch] if stop.epochs is not None else []
+    until = now.config.growth.until if method.heeds_until else 1.0
+    return until * min(lengths, default=math.inf)

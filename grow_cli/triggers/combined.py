@@ -61,6 +61,9 @@ class Combined(Trigger):
     def check_run(self, config: Config) -> list[str]:
         return [sentence for part in self.parts for sentence in part.check_run(config)]
 
+    def check_start(self, now: Moment) -> list[str]:
+        return [sentence for part in self.parts for sentence in part.check_start(now)]
+
     def update(self, now: Moment) -> Verdict:
         verdicts = [part.update(now) for part in self.parts]
         readings = {name: value for verdict in verdicts for name, value in verdict.readings.items()}

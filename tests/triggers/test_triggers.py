@@ -11,9 +11,9 @@ import pytest
 import torch
 
 from grow_cli.commands.train import compose
-from grow_cli.config import Evaluate, Trajectory
+from grow_cli.config import Evaluate, Growth, Stop, Trajectory
 from grow_cli.moment import Progress
-from grow_cli.theory.history import History
+from grow_cli.theory.history import History, first_full
 from grow_cli.triggers.at import At
 from grow_cli.triggers.base import Trigger
 from grow_cli.triggers.combined import All, Any_
@@ -50,7 +50,13 @@ def _closed_path() -> History:
 
 
 def _fires(trigger: Trigger, seen: Any, times: int) -> list[bool]:
-    return [trigger.update(seen).fires for _ in range(times)]
+    """Evaluations with a snapshot between each two, at which the weights are where they were."""
+    fired = []
+    for _ in range(times):
+        fired.append(trigger.update(seen).fires)
+        if seen.history is not None:
+            seen.history.append(seen.history.steps[-1] + 1)
+    return fired
 
 
 def test_tau_kappa_needs_patience_evaluations_in_a_row() -> None:
@@ -60,7 +66,9 @@ def test_tau_kappa_needs_patience_evaluations_in_a_row() -> None:
     assert _fires(trigger, seen, 2) == [False, False]
     straight = Seen(history=_history(torch.arange(12.0)[:, None].repeat(1, 3)))
     assert _fires(trigger, straight, 1) == [False]
-    assert _fires(trigger, seen, 3) == [False, False, True], "a straight window resets the count"
+    crooked = Seen(history=_closed_path())
+    crooked.history.append(12)  # type: ignore[union-attr]
+    assert _fires(trigger, crooked, 3) == [False, False, True], "a straight window resets the count"
 
 
 def test_tau_kappa_waits_for_a_full_window() -> None:
@@ -199,9 +207,114 @@ def test_never_never_fires() -> None:
     ids=lambda o: type(o).__name__,
 )
 def test_a_restored_trigger_goes_on_counting(option: Any) -> None:
-    seen: Any = Seen(Progress(step=2), {"val_loss": 1.0}, _closed_path())
+    whole_run, resumed_run = (Seen(Progress(step=2), {"val_loss": 1.0}, _closed_path()) for _ in range(2))
     whole, first, second = option.begin(), option.begin(), option.begin()
-    _fires(whole, seen, 2)
-    _fires(first, seen, 2)
+    _fires(whole, whole_run, 2)
+    _fires(first, resumed_run, 2)
     second.load_state_dict(first.state_dict())
-    assert _fires(whole, seen, 3) == _fires(second, seen, 3)
+    fired = _fires(whole, whole_run, 3)
+    assert any(fired) or isinstance(option, Every)
+    assert _fires(second, resumed_run, 3) == fired
+
+
+def test_patience_counts_each_reading_once_however_often_the_net_is_evaluated() -> None:
+    """Five evaluations between two snapshots are one reading."""
+    trigger, weights, history = TauKappa(patience=3).begin(), torch.zeros(2), History(5)
+    history.watch({"w": weights})
+    counted = []
+    for index in range(9):
+        weights.copy_(torch.tensor([math.cos(2 * index), math.sin(2 * index)]))
+        history.append(index)
+        for _ in range(5):
+            verdict = trigger.update(Seen(history=history))  # type: ignore[arg-type]
+            counted.append(verdict.readings["stagnant_evaluations"])
+            assert verdict.fires == (counted[-1] >= 3)
+    assert counted == [n for index in range(9) for n in [max(0, index - 3)] * 5]
+
+
+@pytest.mark.parametrize("sampling", ["uniform", "adaptive"])
+@pytest.mark.parametrize("window", [6, 9, 20])
+def test_the_first_full_window_is_the_one_that_a_history_reaches(window: int, sampling: str) -> None:
+    history = History(window, sampling=sampling)
+    history.watch({"w": torch.zeros(2)})
+    index = 0
+    while not history.full:
+        history.append(index)
+        index += 1
+    assert first_full(window, sampling) == history.steps
+
+
+def _started(trigger: Trigger, until: float = 1.0, **stop: Any) -> Any:
+    """From the keys of the trajectory to what is said at the start of a run of that length."""
+
+    def said(**trajectory: Any) -> list[str]:
+        config = SimpleNamespace(
+            evaluate=Evaluate(every=7, unit="steps"),
+            trajectory=Trajectory(**trajectory),
+            stop=Stop(**{"epochs": None, **stop}),
+            growth=Growth(until=until),
+            method=SimpleNamespace(heeds_until=True),
+        )
+        seen: Any = Seen(config=config)
+        return trigger.check_start(seen)
+
+    return said
+
+
+@pytest.mark.parametrize("sampling", ["uniform", "adaptive"])
+@pytest.mark.parametrize("window", [6, 20])
+@pytest.mark.parametrize("every", [1, 10])
+def test_a_window_that_cannot_fill_before_growth_closes_is_said_at_the_start(
+    every: int, window: int, sampling: str
+) -> None:
+    recorded = {"window": window, "every": every, "sampling": sampling}
+    trigger = TauKappa(patience=3)
+    needed = every * first_full(window, sampling)[-1] + 2 * max(7, every)
+    assert _started(trigger, until=0.5, steps=2 * needed)(**recorded) == []
+    said = _started(trigger, until=0.5, steps=2 * needed - 2)(**recorded)
+    assert len(said) == 1
+    assert f"needs {needed:,} steps before it can fire" in said[0]
+    assert f"there are {needed - 1:,} (growth.until=0.5)" in said[0]
+    epochs = math.ceil(needed / 10)
+    for part in (trigger, Any_(of={"a": trigger, "b": Never()})):
+        assert _started(part, epochs=epochs)(**recorded) == []
+        assert len(_started(part, epochs=epochs - 1)(**recorded)) == 1
+    assert _started(trigger, seconds=1)(**recorded) == [], "nobody knows how many steps that is"
+
+
+def test_a_threshold_that_no_random_walk_reaches_is_said_with_the_remedy() -> None:
+    for window in (5, 20):
+        assert _started(TauKappa(), epochs=100)(window=window) == []
+    smoothed = _started(TauKappa(), epochs=100)(smoothing=0.99)
+    assert len(smoothed) == 1
+    assert "a random walk has tau=1.29" in smoothed[0]
+    assert "use trigger.scale=diffusion" in smoothed[0]
+    assert _started(TauKappa(scale="diffusion"), epochs=100)(smoothing=0.99) == []
+
+
+def test_null_thresholds_are_table_1s_or_a_random_walks() -> None:
+    assert TauKappa().crit == (2.0, 0.5)
+    assert TauKappa(scale="diffusion").crit == (1.0, 1.0)
+    assert TauKappa(scale="diffusion", tau_crit=0.5).crit == (0.5, 1.0)
+    walk = _history(torch.randn(20, 5000, generator=torch.Generator().manual_seed(0)).cumsum(0))
+    limits = TauKappa(scale="diffusion").begin().thresholds(Seen(history=walk))  # type: ignore[arg-type]
+    assert (limits["tau"], limits["kappa"]) == pytest.approx((math.sqrt(19), math.sqrt(18)))
+
+
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        ((), None),
+        (("trigger.tau_crit=2", "trigger.kappa_crit=0.5"), None),
+        (("trigger.tau_crit=2.0",), None),
+        (("trigger.tau_crit=3",), "fires from tau=3 and kappa=0.5 on, and new layers escape from method.tau_crit=2"),
+        (("trigger.tau_crit=3", "method.tau_crit=3"), None),
+        (("trigger.scale=diffusion", "method.eta_max=null"), "grows without bound: give method.eta_max"),
+        (("trigger.scale=diffusion", "method.eta_max=0.1"), None),
+        (("trigger=plateau",), None),
+    ],
+)
+def test_only_thresholds_that_differ_are_said_to_differ(overrides: tuple[str, ...], words: str | None) -> None:
+    config = compose(["method=alether", *overrides])
+    said = config.method.check_run(config)
+    assert [words in sentence for sentence in said] == ([] if words is None else [True])  # type: ignore[operator]
