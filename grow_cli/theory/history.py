@@ -15,6 +15,7 @@ the Gram matrices that `theory.trajectory` reads everything from.
 from __future__ import annotations
 
 import itertools
+import math
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ import torch
 from torch import Tensor
 
 from grow_cli.errors import check
+from grow_cli.theory.rounding import rounding
 from grow_cli.theory.storage import DTYPES, VelocityStore
 from grow_cli.theory.trajectory import Extrapolation, TrajectoryMetrics, coefficients, metrics_from_gram
 from grow_cli.theory.walk import walk_metrics
@@ -156,7 +158,10 @@ class History:
         Weights have the shape, dtype and device of the watched tensor. Time counts in snapshots: those that adaptive
         sampling has dropped count too.
         """
-        plans = [coefficients(K, durations=self.durations, **hyperparameters) for K in self._gram()]
+        plans = [
+            coefficients(K, durations=self.durations, resolution=resolution, **hyperparameters)
+            for K, resolution in zip(self._gram(), self._resolutions(), strict=True)
+        ]
         flat = self._opened().combine(self._order, [plan.c for plan in plans]).add_(self._last)
         return {
             name: Extrapolation(weights=weights.view(tensor.shape).to(tensor), **vars(plan))
@@ -209,6 +214,15 @@ class History:
     def _recorded(self) -> list[Tensor]:
         """What snapshots are taken of: the watched tensors, or with smoothing their average."""
         return self._present() if self._average is None else list(self._average.split(self._sizes))
+
+    def _resolutions(self) -> list[float]:
+        """How far rounding may have moved a snapshot of each tensor: that of its own dtype, of float32, and of the average."""
+        repeated = 1 / math.sqrt(
+            1 - self.smoothing**2
+        )  # the average is rounded at every step, and forgets at that rate
+        coarser = [max(1.0, torch.finfo(t.dtype).eps / torch.finfo(torch.float32).eps) for t in self._watched.values()]
+        pieces = self._last.split(self._sizes)
+        return [repeated * factor * rounding(piece) for factor, piece in zip(coarser, pieces, strict=True)]
 
     def _gram(self) -> Tensor:
         store = self._opened()

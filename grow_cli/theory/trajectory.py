@@ -28,6 +28,7 @@ import torch
 from torch import Tensor
 
 from grow_cli.errors import check
+from grow_cli.theory.rounding import rounding, shares_of_rounding
 
 Escape = Literal["orthogonal", "modes", "none"]
 StepScale = Literal["absolute", "velocity"]
@@ -92,8 +93,14 @@ def extrapolate(
     eta_max: float | None = None,
     step_scale: StepScale = "absolute",
     durations: Sequence[float] | None = None,
+    resolution: float | None = None,
 ) -> Extrapolation:
-    """Algorithm 1 on the snapshots in the rows of `history` (S, P); what the keywords mean says `coefficients`."""
+    """Algorithm 1 on the snapshots in the rows of `history` (S, P); what the keywords mean says `coefficients`.
+
+    The resolution's default is the rounding of the history's dtype.
+    """
+    if resolution is None:
+        resolution = rounding(history[-1]) if history.is_floating_point() else 0.0
     plan = coefficients(
         gram(history),
         beta0=beta0,
@@ -107,6 +114,7 @@ def extrapolate(
         eta_max=eta_max,
         step_scale=step_scale,
         durations=durations,
+        resolution=resolution,
     )
     return Extrapolation(weights=_weighted_sum(history.detach(), plan.c), **vars(plan))
 
@@ -185,6 +193,7 @@ def coefficients(
     eta_max: float | None = None,
     step_scale: StepScale = "absolute",
     durations: Sequence[float] | None = None,
+    resolution: float | None = None,
 ) -> Coefficients:
     """Algorithm 1 from the Gram matrix of the velocities (S-1, S-1): where to put the new weights.
 
@@ -194,7 +203,10 @@ def coefficients(
         "velocity" counts them in mean velocity lengths ‖V_t‖ / d_t.
     durations: d_t (S-1), the time from each snapshot to the next; None: evenly spaced, as the paper has it. Each
         V_t / d_t counts alike in the mean velocity, so recent motion, sampled densely, weighs more than its time.
+    resolution: length by which rounding may have moved each snapshot, which `rounding` gives; None: 0. A direction and a
+        mode that rounding alone can make are none.
 
+    β never exceeds β0, as τ ≥ 1 (Proposition 1): ε alone makes τ smaller, where nothing moves.
     The paper leaves the signs of the q_i open, on which Definition 14's sum depends. Each is oriented along the
     most recent velocity that moved along it. Modes below some 1e-6 of the largest drown in the round-off of K
     and do not count; float32 snapshots seldom hold any that are not rounding themselves.
@@ -204,7 +216,8 @@ def coefficients(
     metrics = metrics_from_gram(K, eps)
     d = _checked_durations(durations, len(K))
     K = K / torch.outer(d, d)  # from here on of velocities V_t / d_t: K_st is an inner product of displacements
-    eigenvalues, U = _modes(K)  # Def. 11
+    r = resolution or 0.0
+    eigenvalues, U = _modes(K, 2 * r * d.reciprocal().norm().item())  # Def. 11
 
     # Coordinates b stand for the vector Σ b_i σ_i q_i = Σ_t (U b)_t V_t / d_t, of squared length Σ λ_i b_i².
     def length(b: Tensor) -> Tensor:
@@ -217,20 +230,23 @@ def coefficients(
     inside = mode < rank
     mean_velocity = U.mean(dim=0)  # Def. 3: Vᵀ1 / (S-1)
     # Def. 4, telescoped: (V_{S-1} - V_1) / (S-2), the time from the middle of the first interval to that of the last
-    mean_acceleration = (U[-1] - U[0]) / (d.sum() - (d[0] + d[-1]) / 2)
+    between = d.sum() - (d[0] + d[-1]) / 2
+    mean_acceleration = (U[-1] - U[0]) / between
+    velocity_noise, acceleration_noise = (r * noise for noise in shares_of_rounding(d, between))
     left = mean_velocity * ~inside
-    too_short = length(left) < max(eps, 1e-10 * length(mean_velocity).item())  # ε, or round-off
+    too_short = length(left) <= max(eps, 1e-10 * length(mean_velocity).item(), velocity_noise)  # ε, or round-off
     next_modes = (~inside & (mode < rank + escape_modes)).double()
     escape, direction = _escape(left, bool(too_short), next_modes, spanned=len(eigenvalues) <= rank)
 
-    beta = beta0 / (metrics.tau + eps)  # Def. 15
-    gamma = gamma0 / (1 + metrics.kappa)  # Def. 16
+    forward, bend = mean_velocity * inside, mean_acceleration * inside
+    beta = beta0 / max(1.0, metrics.tau + eps) if length(forward) > velocity_noise else 0.0  # Def. 15
+    gamma = gamma0 / (1 + metrics.kappa) if length(bend) > acceleration_noise else 0.0  # Def. 16
     eta = eta0 * max(0.0, metrics.tau - tau_crit) * max(0.0, metrics.kappa - kappa_crit)  # Def. 17
     eta = eta if eta_max is None else min(eta, eta_max)
     scale = K.diagonal().clamp_min(0).sqrt().mean().item() if step_scale == "velocity" else 1.0
     beta, gamma, eta = scale * beta, scale * gamma, scale * eta
 
-    step = beta * unit(mean_velocity * inside) + gamma * unit(mean_acceleration * inside) + eta * unit(direction)
+    step = beta * unit(forward) + gamma * unit(bend) + eta * unit(direction)
     steps = {"beta": beta, "gamma": gamma, "eta": eta}
     c = (U @ step) / d  # Def. 18
     return Coefficients(**vars(metrics), **steps, c=c, escape=escape, singular_values=eigenvalues.sqrt())
@@ -283,11 +299,11 @@ def _weighted_sum(history: Tensor, c: Tensor) -> Tensor:
     return weights
 
 
-def _modes(K: Tensor) -> tuple[Tensor, Tensor]:
-    """Eigenvalues (r,), descending, and eigenvectors (S-1, r) of K, those above round-off, with fixed signs."""
+def _modes(K: Tensor, floor: float) -> tuple[Tensor, Tensor]:
+    """Eigenvalues (r,), descending, and eigenvectors (S-1, r) of K, with fixed signs: those whose roots exceed round-off and floor."""
     eigenvalues, U = torch.linalg.eigh(K)
     eigenvalues, U = eigenvalues.flip(0), U.flip(1)
-    numerical_rank = int((eigenvalues > _round_off(K)).sum())
+    numerical_rank = int((eigenvalues > max(_round_off(K), floor**2)).sum())
     eigenvalues, U = eigenvalues[:numerical_rank], U[:, :numerical_rank]
     # ⟨q_i, V_t⟩ = σ_i U_ti: the last entry that is not negligible becomes positive.
     latest_first = U.flip(0)
