@@ -109,7 +109,7 @@ class History:
             for old, new in zip(last, present, strict=True):
                 torch.sub(new, old, out=old)  # the velocity, in the memory of the snapshot that it replaces
             slot = min(set(range(self.window - 1)).difference(order))
-            store.write(slot, self._last)
+            store.write(slot, self._last, turn=index * self.window)
             order.append(slot)
             store.update_gram([*changed, slot], used=max(order) + 1)
         torch._foreach_copy_(last, present)
@@ -184,7 +184,8 @@ class History:
             )
         self._steps, self._order = list(state["steps"]), list(state["order"])
         for name, tensor in self._tensors().items():
-            tensor.copy_(state[name])
+            if name in state:  # what an older history did not carry was zero
+                tensor.copy_(state[name])
 
     def close(self) -> None:
         """Forget everything and remove the file, if there is one."""
@@ -202,7 +203,7 @@ class History:
         changed = set()
         for at in reversed(dropped):
             if at > 0:  # an inner one: the velocities into and out of it become one
-                store.add(order[at - 1], order[at])
+                store.merge(order[at - 1], order[at], turn=index * self.window + at)
                 changed.add(order[at - 1])
             del steps[at], order[at]
         return sorted(changed.intersection(order))
@@ -221,8 +222,11 @@ class History:
             1 - self.smoothing**2
         )  # the average is rounded at every step, and forgets at that rate
         coarser = [max(1.0, torch.finfo(t.dtype).eps / torch.finfo(torch.float32).eps) for t in self._watched.values()]
-        pieces = self._last.split(self._sizes)
-        return [repeated * factor * rounding(piece) for factor, piece in zip(coarser, pieces, strict=True)]
+        pieces, stored = self._last.split(self._sizes), self._opened().rounding()
+        return [
+            repeated * factor * rounding(piece) + rest
+            for factor, piece, rest in zip(coarser, pieces, stored, strict=True)
+        ]
 
     def _gram(self) -> Tensor:
         store = self._opened()

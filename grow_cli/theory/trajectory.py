@@ -300,7 +300,10 @@ def _weighted_sum(history: Tensor, c: Tensor) -> Tensor:
 
 
 def _modes(K: Tensor, floor: float) -> tuple[Tensor, Tensor]:
-    """Eigenvalues (r,), descending, and eigenvectors (S-1, r) of K, with fixed signs: those whose roots exceed round-off and floor."""
+    """Eigenvalues (r,), descending, and eigenvectors (S-1, r) of K, with fixed signs.
+
+    Those are left out whose roots, the singular values, do not exceed round-off and the floor.
+    """
     eigenvalues, U = torch.linalg.eigh(K)
     eigenvalues, U = eigenvalues.flip(0), U.flip(1)
     numerical_rank = int((eigenvalues > max(_round_off(K), floor**2)).sum())
