@@ -73,15 +73,15 @@ class VelocityStore:
 
     def _open_loop(self, slots: int) -> dict[str, Tensor]:
         """What int8 carries from one velocity to the next."""
-        on = {"device": self.codes.device}
+        device, entries, tensors = self.codes.device, sum(self._sizes), len(self._sizes)
         dice = torch.rand(_DICE, generator=torch.Generator().manual_seed(0)) - 0.5
-        self._dice = dice.to(self.codes.device)
+        self._dice = dice.to(device)
         return {
-            "left": torch.zeros(sum(self._sizes), dtype=torch.float16, **on),  # e, in codes
-            "left_scale": torch.zeros(len(self._sizes), **on),
-            "left_energy": torch.zeros(len(self._sizes), dtype=torch.float64, **on),
+            "left": torch.zeros(entries, dtype=torch.float16, device=device),  # e, in codes
+            "left_scale": torch.zeros(tensors, device=device),
+            "left_energy": torch.zeros(tensors, dtype=torch.float64, device=device),
             # of each slot: ‖e_{t-1}‖², ‖e_t‖², and what merging lost
-            "energies": torch.zeros(len(self._sizes), slots, 3, dtype=torch.float64, **on),
+            "energies": torch.zeros(tensors, slots, 3, dtype=torch.float64, device=device),
         }
 
     def write(self, slot: int, velocity: Tensor, turn: int) -> None:
