@@ -39,8 +39,10 @@ class Alether(DepthMethod):
     tau_crit: float = key(2.0, at_least=0)
     """Above it, and above kappa_crit, the escape term acts (Def. 17)."""
     kappa_crit: float = key(0.5, at_least=0)
-    eta_max: float | None = key(None, at_least=0, null="for no bound")
-    """Bound on the escape gain, which is unbounded in the paper (null)."""
+    eta_max: float | None = key(0.1, at_least=0, null="for no bound")
+    """Bound on the escape gain, as beta0 and gamma0 bound the others; null: Definition 17, which has none."""
+    escape_along: str = key("orthogonal", one_of=("orthogonal", "modes"))
+    """`orthogonal` (Algorithm 1): what of the mean velocity lies outside the subspace; `modes` (Def. 18): the next modes."""
     step_scale: str = key("absolute", one_of=("absolute", "velocity"))
     """`absolute` (the paper's): the steps are lengths; `velocity`: they are multiples of the tensor's mean velocity."""
     eps: float = key(1e-8, above=0)
@@ -98,13 +100,16 @@ class Alether(DepthMethod):
         state = {name: t.clone() for name, t in self.frontier(now.model).state_dict().items()}  # buffers are copied
         state |= {name: e.weights for name, e in extrapolated.items()}
         metrics = history.metrics()
-        logged = ("tau", "kappa", "rho", "beta", "gamma", "eta", "escape")
+        logged = ("tau", "kappa", "rho", "beta", "gamma", "eta", "escape", "snr")
         details = {
             "tau": metrics.tau,
             "kappa": metrics.kappa,
             "rho": metrics.rho,
             "snapshots": list(history.steps),
-            "tensors": {name: {field: getattr(e, field) for field in logged} for name, e in extrapolated.items()},
+            "tensors": {
+                name: {field: getattr(e, field) for field in logged} | {"singular_values": e.singular_values.tolist()}
+                for name, e in extrapolated.items()
+            },
         }
         # the Gram matrix is kept by the history; what remains is one weighted sum of its velocities
         notes.flops += 2 * len(history) * sum(e.weights.numel() for e in extrapolated.values())

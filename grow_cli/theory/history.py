@@ -23,6 +23,7 @@ import torch
 from torch import Tensor
 
 from grow_cli.errors import check
+from grow_cli.theory.drift import Drift, drift_of
 from grow_cli.theory.rounding import rounding
 from grow_cli.theory.storage import DTYPES, VelocityStore
 from grow_cli.theory.trajectory import Extrapolation, TrajectoryMetrics, coefficients, metrics_from_gram
@@ -146,6 +147,10 @@ class History:
         """What a driftless random walk would read here, its snapshots taken `every` training steps."""
         check(len(self) >= 3, f"the history holds {len(self)} snapshots: wait until it has 3, or until `full`")
         return walk_metrics([every * step for step in self.steps], self.smoothing)
+
+    def drift(self, level: float = 0.05) -> Drift:
+        """Whether the product space still drifts: `drift.drift_of` its Gram matrix."""
+        return drift_of(self._gram().sum(dim=0), level)
 
     def metrics_per_tensor(self, eps: float = 1e-8) -> dict[str, TrajectoryMetrics]:
         """τ, κ and ρ of each tensor by itself."""

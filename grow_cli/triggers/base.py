@@ -62,3 +62,20 @@ def growing_steps(now: Moment) -> float:
     lengths += [stop.epochs * now.steps_per_epoch] if stop.epochs is not None else []
     until = now.config.growth.until if method.heeds_until else 1.0
     return until * min(lengths, default=math.inf)
+
+
+def too_long_for(now: Moment, trigger: Trigger, patience: int, needed: int) -> list[str]:
+    """A warning where a trigger that reads the trajectory needs more training steps than there are while growth is allowed."""
+    trajectory, allowed = now.config.trajectory, growing_steps(now)
+    if needed <= allowed:
+        return []
+    return [
+        f"trigger={trigger.name} needs {needed:,} steps before it can fire (trajectory.window={trajectory.window} snapshots, "
+        f"trajectory.every={trajectory.every}, trigger.patience={patience}), and while growth is allowed there are "
+        f"{allowed:,.0f} (growth.until={now.config.growth.until:g}): take snapshots more often, or train longer"
+    ]
+
+
+def newest_snapshot(now: Moment) -> int:
+    """Its number; -1 before there is one."""
+    return now.history.steps[-1] if now.history is not None and now.history.steps else -1

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from grow_cli.keys import key
 from grow_cli.registry import option
-from grow_cli.triggers.base import Trigger, Verdict, growing_steps
+from grow_cli.triggers.base import Trigger, Verdict, newest_snapshot, too_long_for
 
 if TYPE_CHECKING:
     from grow_cli.config import Trajectory
@@ -77,26 +77,15 @@ class TauKappa(Trigger):
         return tau * walk.tau, kappa * walk.kappa
 
     def check_start(self, now: Moment) -> list[str]:
-        return [sentence for sentence in (self._too_short(now), self._out_of_reach(now.config.trajectory)) if sentence]
-
-    def _too_short(self, now: Moment) -> str | None:
-        """Where the window does not fill, or patience does not end, before growth closes."""
         from grow_cli.theory.history import first_full
 
         trajectory = now.config.trajectory
         filled = trajectory.every * first_full(trajectory.window, trajectory.sampling)[-1]
         evaluation = now.config.evaluate.steps(now.steps_per_epoch)
         needed = filled + (self.patience - 1) * max(evaluation, trajectory.every)
-        allowed = growing_steps(now)
-        if needed <= allowed:
-            return None
-        return (
-            f"trigger={self.name} needs {needed:,} steps before it can fire (trajectory.window={trajectory.window} snapshots, "
-            f"trajectory.every={trajectory.every}, trigger.patience={self.patience}), and while growth is allowed there "
-            f"are {allowed:,.0f} (growth.until={now.config.growth.until:g}): take snapshots more often, or train longer"
-        )
+        return too_long_for(now, self, self.patience, needed) + self._out_of_reach(trajectory)
 
-    def _out_of_reach(self, trajectory: Trajectory) -> str | None:
+    def _out_of_reach(self, trajectory: Trajectory) -> list[str]:
         """Where absolute thresholds lie clearly above what a random walk has, as with smoothing."""
         from grow_cli.theory.history import first_full
         from grow_cli.theory.walk import walk_metrics
@@ -105,12 +94,12 @@ class TauKappa(Trigger):
         snapshots = first_full(trajectory.window, trajectory.sampling)
         walk = walk_metrics([long_after + trajectory.every * one for one in snapshots], trajectory.smoothing)
         if self.scale == "diffusion" or walk.tau >= 0.9 * self.crit[0]:
-            return None
-        return (
+            return []
+        return [
             f"with trajectory.window={trajectory.window} and trajectory.smoothing={trajectory.smoothing:g} a random walk has "
             f"tau={walk.tau:.2f}, so that trigger.tau_crit={self.crit[0]:g} is met by weights that go back and forth only: "
             "use trigger.scale=diffusion, which counts in units of it"
-        )
+        ]
 
     def update(self, now: Moment) -> Verdict:
         history, limits, state = now.history, self._limits(now), self.state
@@ -123,3 +112,6 @@ class TauKappa(Trigger):
             state.stagnant, state.newest = state.stagnant + 1 if stagnant else 0, history.steps[-1]
         readings = {"tau": metrics.tau, "kappa": metrics.kappa, "rho": metrics.rho}
         return Verdict(state.stagnant >= self.patience, readings | {"stagnant_evaluations": state.stagnant})
+
+    def reset(self, now: Moment) -> None:
+        self.state = self.State(newest=newest_snapshot(now))

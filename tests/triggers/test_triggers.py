@@ -17,6 +17,7 @@ from grow_cli.theory.history import History, first_full
 from grow_cli.triggers.at import At
 from grow_cli.triggers.base import Trigger
 from grow_cli.triggers.combined import All, Any_
+from grow_cli.triggers.drift import DriftTest
 from grow_cli.triggers.every import Every
 from grow_cli.triggers.never import Never
 from grow_cli.triggers.plateau import Plateau
@@ -197,13 +198,37 @@ def test_any_and_all_combine_and_keep_each_part_counting() -> None:
     assert not Any_(of=parts).needs_trajectory
 
 
+def _counting(*numbers: int) -> Any:
+    return {f"part{n}": Every(every=n, unit="steps") for n in numbers}
+
+
+@pytest.mark.parametrize("whole", [Any_, All])
+def test_parts_of_one_kind_have_a_column_and_a_threshold_each(whole: Any) -> None:
+    trigger = whole(of={**_counting(2, 3), "loss": Plateau(patience=4)}).begin()
+    seen: Any = Seen(Progress(step=2), {"val_loss": 1.0})
+    names = ("part2.steps_since", "part3.steps_since", "evaluations_without_gain")
+    assert trigger.readings == names, "a name that no other part has stays as it is"
+    assert trigger.thresholds(seen) == dict(zip(names, (2, 3, 4), strict=True))
+    trigger.of["part3"].state.last = 1.0
+    assert trigger.update(seen).readings == dict(zip(names, (2.0, 1.0, 0), strict=True))
+
+
+def test_a_combination_within_a_combination_keeps_every_reading_apart() -> None:
+    inner = Any_(of=_counting(2, 3))
+    outer = All(of={"first": inner, "second": Any_(of=_counting(2, 5)), "alone": Every(every=7, unit="steps")}).begin()
+    seen: Any = Seen(Progress(step=2))
+    assert len(set(outer.readings)) == 5
+    assert set(outer.readings) == set(outer.thresholds(seen)) == set(outer.update(seen).readings)
+    assert sorted(outer.thresholds(seen).values()) == [2, 2, 3, 5, 7]
+
+
 def test_never_never_fires() -> None:
     assert _fires(Never().begin(), Seen(), 3) == [False] * 3
 
 
 @pytest.mark.parametrize(
     "option",
-    [TauKappa(patience=3), Plateau(patience=3), Every(every=3, unit="steps"), At(steps=[1, 9])],
+    [TauKappa(patience=3), DriftTest(level=0.9), Plateau(patience=3), Every(every=3, unit="steps"), At(steps=[1, 9])],
     ids=lambda o: type(o).__name__,
 )
 def test_a_restored_trigger_goes_on_counting(option: Any) -> None:
@@ -213,7 +238,7 @@ def test_a_restored_trigger_goes_on_counting(option: Any) -> None:
     _fires(first, resumed_run, 2)
     second.load_state_dict(first.state_dict())
     fired = _fires(whole, whole_run, 3)
-    assert any(fired) or isinstance(option, Every)
+    assert any(fired) or isinstance(option, Every | DriftTest)
     assert _fires(second, resumed_run, 3) == fired
 
 
