@@ -55,7 +55,7 @@ def _fires(trigger: Trigger, seen: Any, times: int) -> list[bool]:
     fired = []
     for _ in range(times):
         fired.append(trigger.update(seen).fires)
-        if seen.history is not None:
+        if seen.history is not None and times > 1:
             seen.history.append(seen.history.steps[-1] + 1)
     return fired
 
