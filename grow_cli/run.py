@@ -152,6 +152,9 @@ def _check_start(loop: Loop) -> None:
     closed = growth_closed(session, 0.0)
     if closed and session.method.kind != "none":
         warn(f"nothing will grow: {closed}")
+    elif session.method.kind != "none":
+        for sentence in session.trigger.check_start(session.moment()):
+            warn(sentence)
     if session.data.val is session.data.train:
         warn(
             "dataset.validation=0: nothing is held out, so that whatever goes by validation (best.pt, growth.rollback, "

@@ -39,8 +39,10 @@ class Alether(DepthMethod):
     tau_crit: float = key(2.0, at_least=0)
     """Above it, and above kappa_crit, the escape term acts (Def. 17)."""
     kappa_crit: float = key(0.5, at_least=0)
-    eta_max: float | None = key(None, at_least=0, null="for no bound")
-    """Bound on the escape gain, which is unbounded in the paper (null)."""
+    eta_max: float | None = key(0.1, at_least=0, null="for no bound")
+    """Bound on the escape gain, as beta0 and gamma0 bound the others; null: Definition 17, which has none."""
+    escape_along: str = key("orthogonal", one_of=("orthogonal", "modes"))
+    """`orthogonal` (Algorithm 1): what of the mean velocity lies outside the subspace; `modes` (Def. 18): the next modes."""
     step_scale: str = key("absolute", one_of=("absolute", "velocity"))
     """`absolute` (the paper's): the steps are lengths; `velocity`: they are multiples of the tensor's mean velocity."""
     eps: float = key(1e-8, above=0)
@@ -61,15 +63,27 @@ class Alether(DepthMethod):
                 f"method.rank={self.rank} reaches all {velocities} velocities of trajectory.window="
                 f"{config.trajectory.window}: no direction is left to escape along; take a rank below {velocities}"
             )
-        trigger = config.trigger
-        mine = (self.tau_crit, self.kappa_crit)
-        theirs = (getattr(trigger, "tau_crit", self.tau_crit), getattr(trigger, "kappa_crit", self.kappa_crit))
-        if mine != theirs or getattr(trigger, "scale", "absolute") != "absolute":
-            warnings.append(
-                f"the trigger's thresholds differ from method.tau_crit={self.tau_crit:g} and method.kappa_crit="
-                f"{self.kappa_crit:g}, above which the escape gain grows without bound: set these, or method.eta_max, too"
+        return warnings + self._unequal_thresholds(config.trigger)
+
+    def _unequal_thresholds(self, trigger: Any) -> list[str]:
+        """Definitions 17 and 19 share their thresholds: the escape acts from where the layer counts as stagnant."""
+        crit = getattr(trigger, "crit", None)
+        if crit is None:
+            return []
+        mine = f"method.tau_crit={self.tau_crit:g} and method.kappa_crit={self.kappa_crit:g}"
+        if getattr(trigger, "scale", "absolute") == "diffusion":
+            unbounded = self.eta_max is None and self.eta0 > 0
+            told = (
+                f"trigger.scale=diffusion fires where tau and kappa are a random walk's, far above {mine}, from where on the "
+                "escape gain grows without bound: give method.eta_max"
             )
-        return warnings
+            return [told] if unbounded else []
+        if crit == (self.tau_crit, self.kappa_crit):
+            return []
+        return [
+            f"the trigger fires from tau={crit[0]:g} and kappa={crit[1]:g} on, and new layers escape from {mine} on: "
+            "the paper has one pair of thresholds for both, so set the method's like the trigger's"
+        ]
 
     def candidates(self, now: Moment, notes: Notes) -> list[Proposal]:
         from grow_cli.surgery.proposal import DepthProposal
@@ -86,12 +100,15 @@ class Alether(DepthMethod):
         state = {name: t.clone() for name, t in self.frontier(now.model).state_dict().items()}  # buffers are copied
         state |= {name: e.weights for name, e in extrapolated.items()}
         metrics = history.metrics()
-        logged = ("tau", "kappa", "rho", "beta", "gamma", "eta", "escape")
+        logged = ("tau", "kappa", "rho", "beta", "gamma", "eta", "escape", "snr")
         details = {
             "tau": metrics.tau,
             "kappa": metrics.kappa,
             "rho": metrics.rho,
             "snapshots": list(history.steps),
-            "tensors": {name: {field: getattr(e, field) for field in logged} for name, e in extrapolated.items()},
+            "tensors": {
+                name: {field: getattr(e, field) for field in logged} | {"singular_values": e.singular_values.tolist()}
+                for name, e in extrapolated.items()
+            },
         }
         return [DepthProposal(self.site(now.model), state, details)]

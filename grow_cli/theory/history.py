@@ -14,6 +14,8 @@ the Gram matrices that `theory.trajectory` reads everything from.
 
 from __future__ import annotations
 
+import itertools
+import math
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +23,11 @@ import torch
 from torch import Tensor
 
 from grow_cli.errors import check
+from grow_cli.theory.drift import Drift, drift_of
+from grow_cli.theory.rounding import rounding
 from grow_cli.theory.storage import DTYPES, VelocityStore
 from grow_cli.theory.trajectory import Extrapolation, TrajectoryMetrics, coefficients, metrics_from_gram
+from grow_cli.theory.walk import walk_metrics
 
 
 class History:
@@ -105,7 +110,7 @@ class History:
             for old, new in zip(last, present, strict=True):
                 torch.sub(new, old, out=old)  # the velocity, in the memory of the snapshot that it replaces
             slot = min(set(range(self.window - 1)).difference(order))
-            store.write(slot, self._last)
+            store.write(slot, self._last, turn=index * self.window)
             order.append(slot)
             store.update_gram([*changed, slot], used=max(order) + 1)
         torch._foreach_copy_(last, present)
@@ -121,6 +126,11 @@ class History:
         """The numbers of the snapshots held, oldest first."""
         return list(self._steps) if self._watched else []
 
+    @property
+    def durations(self) -> list[int]:
+        """The time from each snapshot held to the next, in snapshots: all 1 when sampling is uniform."""
+        return [after - before for before, after in itertools.pairwise(self.steps)]
+
     def __len__(self) -> int:
         return len(self.steps)
 
@@ -133,6 +143,15 @@ class History:
         """τ, κ and ρ of the product space (Def. 1), whose Gram matrix is the sum of the tensors'."""
         return metrics_from_gram(self._gram().sum(dim=0), eps)
 
+    def walk_metrics(self, every: int) -> TrajectoryMetrics:
+        """What a driftless random walk would read here, its snapshots taken `every` training steps."""
+        check(len(self) >= 3, f"the history holds {len(self)} snapshots: wait until it has 3, or until `full`")
+        return walk_metrics([every * step for step in self.steps], self.smoothing)
+
+    def drift(self, level: float = 0.05) -> Drift:
+        """Whether the product space still drifts: `drift.drift_of` its Gram matrix."""
+        return drift_of(self._gram().sum(dim=0), level)
+
     def metrics_per_tensor(self, eps: float = 1e-8) -> dict[str, TrajectoryMetrics]:
         """τ, κ and ρ of each tensor by itself."""
         return {name: metrics_from_gram(K, eps) for name, K in zip(self._watched, self._gram(), strict=True)}
@@ -141,9 +160,13 @@ class History:
     def extrapolate(self, **hyperparameters: Any) -> dict[str, Extrapolation]:
         """Algorithm 1 on each tensor; the hyperparameters are those of `trajectory.coefficients`.
 
-        Weights have the shape, dtype and device of the watched tensor.
+        Weights have the shape, dtype and device of the watched tensor. Time counts in snapshots: those that adaptive
+        sampling has dropped count too.
         """
-        plans = [coefficients(K, **hyperparameters) for K in self._gram()]
+        plans = [
+            coefficients(K, durations=self.durations, resolution=resolution, **hyperparameters)
+            for K, resolution in zip(self._gram(), self._resolutions(), strict=True)
+        ]
         flat = self._opened().combine(self._order, [plan.c for plan in plans]).add_(self._last)
         return {
             name: Extrapolation(weights=weights.view(tensor.shape).to(tensor), **vars(plan))
@@ -166,7 +189,8 @@ class History:
             )
         self._steps, self._order = list(state["steps"]), list(state["order"])
         for name, tensor in self._tensors().items():
-            tensor.copy_(state[name])
+            if name in state:  # what an older history did not carry was zero
+                tensor.copy_(state[name])
 
     def close(self) -> None:
         """Forget everything and remove the file, if there is one."""
@@ -184,7 +208,7 @@ class History:
         changed = set()
         for at in reversed(dropped):
             if at > 0:  # an inner one: the velocities into and out of it become one
-                store.add(order[at - 1], order[at])
+                store.merge(order[at - 1], order[at], turn=index * self.window + at)
                 changed.add(order[at - 1])
             del steps[at], order[at]
         return sorted(changed.intersection(order))
@@ -196,6 +220,18 @@ class History:
     def _recorded(self) -> list[Tensor]:
         """What snapshots are taken of: the watched tensors, or with smoothing their average."""
         return self._present() if self._average is None else list(self._average.split(self._sizes))
+
+    def _resolutions(self) -> list[float]:
+        """How far rounding may have moved a snapshot of each tensor: that of its own dtype, of float32, and of the average."""
+        repeated = 1 / math.sqrt(
+            1 - self.smoothing**2
+        )  # the average is rounded at every step, and forgets at that rate
+        coarser = [max(1.0, torch.finfo(t.dtype).eps / torch.finfo(torch.float32).eps) for t in self._watched.values()]
+        pieces, stored = self._last.split(self._sizes), self._opened().rounding()
+        return [
+            repeated * factor * rounding(piece) + rest
+            for factor, piece, rest in zip(coarser, pieces, stored, strict=True)
+        ]
 
     def _gram(self) -> Tensor:
         store = self._opened()
@@ -221,6 +257,19 @@ class History:
     def _tensors(self) -> dict[str, Tensor]:
         average = {} if self._average is None else {"average": self._average}
         return self._opened().tensors | {"last": self._last} | average
+
+
+def first_full(window: int, sampling: str) -> list[int]:
+    """The numbers of the snapshots that a history holds when its window is full for the first time, oldest first."""
+    if sampling == "uniform":
+        return list(range(window))
+    held: list[int] = []
+    bands = _bands(window)
+    for newest in itertools.count():
+        held = [step for step in held if _keeps(step, newest - step, bands)] + [newest]
+        if len(held) == window:
+            return held
+    raise AssertionError("a window of three bands is full after its oldest one")
 
 
 def _bands(window: int) -> tuple[int, int, int]:

@@ -12,20 +12,24 @@ from grow_cli.theory.trajectory import chunk_columns
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "int8": torch.int8}
 # A velocity's largest entry is scaled to this code. Float16 is scaled as well: velocities of 1e-6 are ordinary,
-# and unscaled they fall among its denormals.
-LARGEST_CODE = {"float16": 2.0**15, "int8": 127.0}
+# and unscaled they fall among its denormals. Int8 leaves room for dice of half a code.
+LARGEST_CODE = {"float16": 2.0**15, "int8": 126.5}
+_DICE = 4099
+"""Dice that round int8 codes; entries so far apart share one."""
 
 
 def planned_bytes(window: int, sizes: Sequence[int], dtype: str, *, smoothing: bool = False) -> int:
     """Bytes a `History` of `window` snapshots S holds for tensors of these sizes, of P entries in all.
 
     (S-1) P codes, the last snapshot (4 P), with smoothing the average (4 P), and per tensor a Gram matrix
-    (8 (S-1)²) and a scale per velocity (4 (S-1)).
+    (8 (S-1)²) and a scale per velocity (4 (S-1)). int8 adds what the last rounding left (2 P) and, per tensor, the
+    energies of what each rounding left (24 (S-1)) and of that last one (8 and a scale of 4).
     """
     velocities, parameters = window - 1, sum(sizes)
     codes = velocities * parameters * DTYPES[dtype].itemsize
     snapshots = 4 * parameters * (2 if smoothing else 1)
-    return codes + snapshots + len(sizes) * (8 * velocities**2 + 4 * velocities)
+    loop, loops = (2 * parameters, 24 * velocities + 12) if dtype == "int8" else (0, 0)
+    return codes + snapshots + loop + len(sizes) * (8 * velocities**2 + 4 * velocities + loops)
 
 
 class VelocityStore:
@@ -33,6 +37,12 @@ class VelocityStore:
 
     A velocity is stored as codes times one scale per tensor. The Gram matrices are those of what is stored, not
     of what was given: codes · codesᵀ is accumulated in float64, and the scales are multiplied in on the way out.
+
+    int8 rounds in a closed loop: what rounding leaves of a velocity, e_t, is given to the next, so that what is stored is
+    V_t + e_{t-1} - e_t and sums of it hold to one code, however many there are. Dice decide which way a fraction of a
+    code is rounded. So e_t is uncorrelated with all velocities, and adds its energy and nothing else to a Gram matrix:
+    ‖e_{t-1}‖² + ‖e_t‖² to K_tt, -‖e_t‖² to K_{t,t+1}. That is known, and taken off on the way out; so is the energy of
+    what is lost where velocities are merged.
     Slots have no order of their own; callers pass the slots in order of time.
     """
 
@@ -59,22 +69,75 @@ class VelocityStore:
         self.codes = codes.view(slots, -1)
         self.scales = torch.ones(len(sizes), slots, device=device)
         self.inner = torch.zeros(len(sizes), slots, slots, dtype=torch.float64, device=device)
+        self._loop = self._open_loop(slots) if dtype == "int8" else {}
 
-    def write(self, slot: int, velocity: Tensor) -> None:
-        """Store a velocity (P,) float32, which is overwritten; `update_gram` must follow. No host sync."""
+    def _open_loop(self, slots: int) -> dict[str, Tensor]:
+        """What int8 carries from one velocity to the next."""
+        device, entries, tensors = self.codes.device, sum(self._sizes), len(self._sizes)
+        dice = torch.rand(_DICE, generator=torch.Generator().manual_seed(0)) - 0.5
+        self._dice = dice.to(device)
+        return {
+            "left": torch.zeros(entries, dtype=torch.float16, device=device),  # e, in codes
+            "left_scale": torch.zeros(tensors, device=device),
+            "left_energy": torch.zeros(tensors, dtype=torch.float64, device=device),
+            # of each slot: ‖e_{t-1}‖², ‖e_t‖², and what merging lost
+            "energies": torch.zeros(tensors, slots, 3, dtype=torch.float64, device=device),
+        }
+
+    def write(self, slot: int, velocity: Tensor, turn: int) -> None:
+        """Store a velocity (P,) float32, which is overwritten; `update_gram` must follow. No host sync.
+
+        turn: another number for each rounding, from which int8's dice follow.
+        """
+        loop = self._loop
+        if not loop:
+            self._round(slot, velocity, turn)
+            return
+        pieces = zip(velocity.split(self._sizes), loop["left"].split(self._sizes), strict=True)
+        for tensor, (piece, left) in enumerate(pieces):
+            piece.addcmul_(left.float(), loop["left_scale"][tensor])
+        loop["left"].copy_(self._round(slot, velocity, turn))
+        loop["left_scale"].copy_(self.scales[:, slot])
+        after = self._energy(loop["left"], slot)
+        loop["energies"][:, slot] = torch.stack([loop["left_energy"], after, torch.zeros_like(after)], dim=1)
+        loop["left_energy"].copy_(after)
+
+    def merge(self, slot: int, other: int, turn: int) -> None:
+        """Add the velocity in `other`, the next in time, to the one in `slot`; `update_gram` must follow. No host sync."""
+        lost = self._round(slot, self._read(slot).add_(self._read(other)), turn)
+        if self._loop:
+            energies = self._loop["energies"]
+            energies[:, slot, 1] = energies[:, other, 1]
+            energies[:, slot, 2] += energies[:, other, 2] + self._energy(lost, slot)
+
+    def _round(self, slot: int, velocity: Tensor, turn: int) -> Tensor:
+        """Store a velocity, which is overwritten by what rounding to int8 leaves of it, in codes."""
+        velocity = self._scaled(slot, velocity)
+        if self.codes.is_floating_point():
+            self.codes[slot] = velocity
+            return velocity
+        codes = velocity.clone()
+        whole = len(codes) // _DICE * _DICE
+        dice = self._dice.roll(1237 * turn % _DICE)
+        codes[:whole].view(-1, _DICE).add_(dice)
+        codes[whole:].add_(dice[: len(codes) - whole])
+        self.codes[slot] = codes.round_()
+        return velocity.sub_(codes)
+
+    def _energy(self, codes: Tensor, slot: int) -> Tensor:
+        """The squared length of each tensor's piece (tensors,), from codes in the scales of a slot."""
+        lengths = [torch.linalg.vector_norm(piece, dtype=torch.float32) for piece in codes.split(self._sizes)]
+        return (torch.stack(lengths).double() * self.scales[:, slot]).square()
+
+    def _scaled(self, slot: int, velocity: Tensor) -> Tensor:
+        """A velocity in codes that are not yet rounded, in place; the slot's scales are those."""
         if self._largest_code is not None:
             for tensor, piece in enumerate(velocity.split(self._sizes)):
                 largest = torch.linalg.vector_norm(piece, torch.inf)
                 scale = (largest / self._largest_code).clamp_min(1e-38)  # a velocity of zero has codes of zero
                 piece.div_(scale)
                 self.scales[tensor, slot] = scale
-            if not self.codes.is_floating_point():
-                velocity.round_()
-        self.codes[slot] = velocity
-
-    def add(self, slot: int, other: int) -> None:
-        """Add the velocity in `other` to the one in `slot`; `update_gram` must follow."""
-        self.write(slot, self._read(slot).add_(self._read(other)))
+        return velocity
 
     def update_gram(self, changed: Sequence[int], used: int) -> None:
         """Renew the rows and columns of the changed slots: one pass each over the first `used`. No host sync."""
@@ -96,7 +159,19 @@ class VelocityStore:
         """The Gram matrices (tensors, n, n) of the velocities in these n slots, float64, on the CPU."""
         index = torch.tensor(order, dtype=torch.long)
         scales = self.scales.cpu().double()[:, index]
-        return self.inner.cpu()[:, index][:, :, index] * scales[:, :, None] * scales[:, None, :]
+        K = self.inner.cpu()[:, index][:, :, index] * scales[:, :, None] * scales[:, None, :]
+        if self._loop:
+            energies = self._loop["energies"].cpu()[:, index]
+            shared = torch.diag_embed(energies[:, :-1, 1], offset=1)
+            K += shared + shared.mT - torch.diag_embed(energies.sum(dim=2))
+        return K
+
+    def rounding(self) -> list[float]:
+        """How far rounding may have moved a snapshot of each tensor: the length of the longest e_t."""
+        if not self._loop:
+            return [0.0] * len(self._sizes)
+        longest: list[float] = self._loop["energies"][:, :, :2].amax(dim=(1, 2)).sqrt().tolist()
+        return longest
 
     def combine(self, order: Sequence[int], c: Sequence[Tensor]) -> Tensor:
         """Σ_t c_t V_t (P,) float32, with coefficients (n,) for each tensor and t over these n slots."""
@@ -114,7 +189,7 @@ class VelocityStore:
     @property
     def tensors(self) -> dict[str, Tensor]:
         """All there is to save, by name."""
-        return {"codes": self.codes, "scales": self.scales, "inner": self.inner}
+        return {"codes": self.codes, "scales": self.scales, "inner": self.inner} | self._loop
 
     def close(self) -> None:
         """Remove the file, if there is one."""

@@ -9,6 +9,10 @@ V_t = W_t - W_{t-1}. Every quantity of the paper is a function of the small Gram
 and the new weights are w_new = W_{S-1} + Σ_t c_t V_t with coefficients c that need only K. So the history is
 read twice, once for K and once for the weighted sum, and no P-sized singular vector is ever formed.
 
+The paper samples evenly. Where snapshots lie d_t apart (Remark 20), V_t is a displacement and V_t / d_t a velocity:
+means, modes and steps are those of V_t / d_t, whose Gram matrix is K_st / (d_s d_t). τ, κ and ρ measure the path
+itself and stay functions of K.
+
     metrics = trajectory_metrics(history)
     new = extrapolate(history, rank=10).weights
 """
@@ -16,6 +20,7 @@ read twice, once for K and once for the weighted sum, and no P-sized singular ve
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -23,8 +28,11 @@ import torch
 from torch import Tensor
 
 from grow_cli.errors import check
+from grow_cli.theory.modes import Basis, directions_in, modes_above, round_off
+from grow_cli.theory.rounding import rounding
 
 Escape = Literal["orthogonal", "modes", "none"]
+EscapeAlong = Literal["orthogonal", "modes"]
 StepScale = Literal["absolute", "velocity"]
 
 
@@ -58,6 +66,8 @@ class Coefficients(TrajectoryMetrics):
     next singular `modes` (Def. 14), or `none` where the velocities have no more than `rank` modes."""
     singular_values: Tensor
     """(r,) float64, on the CPU: σ_1 ≥ ... ≥ σ_r of V, those above round-off."""
+    snr: float
+    """‖V̄_U‖ / ‖V̄_⊥‖ (Remark 16); inf where nothing of the mean velocity lies outside the subspace."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,8 +96,16 @@ def extrapolate(
     eps: float = 1e-8,
     eta_max: float | None = None,
     step_scale: StepScale = "absolute",
+    durations: Sequence[float] | None = None,
+    resolution: float | None = None,
+    escape_along: EscapeAlong = "orthogonal",
 ) -> Extrapolation:
-    """Algorithm 1 on the snapshots in the rows of `history` (S, P); what the keywords mean says `coefficients`."""
+    """Algorithm 1 on the snapshots in the rows of `history` (S, P); what the keywords mean says `coefficients`.
+
+    The resolution's default is the rounding of the history's dtype.
+    """
+    if resolution is None:
+        resolution = rounding(history[-1]) if history.is_floating_point() else 0.0
     plan = coefficients(
         gram(history),
         beta0=beta0,
@@ -100,6 +118,9 @@ def extrapolate(
         eps=eps,
         eta_max=eta_max,
         step_scale=step_scale,
+        durations=durations,
+        resolution=resolution,
+        escape_along=escape_along,
     )
     return Extrapolation(weights=_weighted_sum(history.detach(), plan.c), **vars(plan))
 
@@ -147,7 +168,7 @@ def metrics_from_gram(K: Tensor, eps: float = 1e-8) -> TrajectoryMetrics:
     lengths = K.diagonal().clamp_min(0).sqrt()
     along = K.sum(dim=1)  # ⟨V_t, Δ⟩
     direct_squared = along.sum().item()
-    direct = math.sqrt(direct_squared) if direct_squared > _round_off(K) else 0.0
+    direct = math.sqrt(direct_squared) if direct_squared > round_off(K) else 0.0
     parallel = along.abs() / direct if direct else torch.zeros_like(along)
     # Rounding can leave a straight line a hair below zero.
     perpendicular = (lengths.square() - parallel.square()).clamp_min(0).sqrt()
@@ -177,60 +198,68 @@ def coefficients(
     eps: float = 1e-8,
     eta_max: float | None = None,
     step_scale: StepScale = "absolute",
+    durations: Sequence[float] | None = None,
+    resolution: float | None = None,
+    escape_along: EscapeAlong = "orthogonal",
 ) -> Coefficients:
     """Algorithm 1 from the Gram matrix of the velocities (S-1, S-1): where to put the new weights.
 
     rank, escape_modes: k and ℓ, the number of singular modes projected on and escaped along.
     eta_max: bound on η, which Definition 17 leaves unbounded; None is the paper's.
     step_scale: "absolute" is the paper's, β0, γ0 and η0 are lengths in weight space whatever the tensor's size;
-        "velocity" counts them in mean velocity lengths ‖V_t‖.
+        "velocity" counts them in mean velocity lengths ‖V_t‖ / d_t.
+    durations: d_t (S-1), the time from each snapshot to the next; None: evenly spaced, as the paper has it. Each
+        V_t / d_t counts alike in the mean velocity, so recent motion, sampled densely, weighs more than its time.
+    resolution: length by which rounding may have moved each snapshot, which `rounding` gives; None: 0. A direction and a
+        mode that rounding alone can make are none.
+    escape_along: "orthogonal" is Algorithm 1, which escapes along V̄_⊥ and takes the next modes where that is nothing;
+        "modes" is Definition 18, which always takes the next modes (Def. 14).
 
+    β never exceeds β0, as τ ≥ 1 (Proposition 1): ε alone makes τ smaller, where nothing moves.
     The paper leaves the signs of the q_i open, on which Definition 14's sum depends. Each is oriented along the
     most recent velocity that moved along it. Modes below some 1e-6 of the largest drown in the round-off of K
     and do not count; float32 snapshots seldom hold any that are not rounding themselves.
     """
-    _check_settings(rank, escape_modes, step_scale, beta0, gamma0, eta0, tau_crit, kappa_crit, eta_max)
+    _check_settings(rank, escape_modes, step_scale, escape_along, beta0, gamma0, eta0, tau_crit, kappa_crit, eta_max)
     K = _checked(K)
     metrics = metrics_from_gram(K, eps)
-    eigenvalues, U = _modes(K)  # Def. 11
-
-    # Coordinates b stand for the vector Σ b_i σ_i q_i = Vᵀ U b, of squared length Σ λ_i b_i².
-    def length(b: Tensor) -> Tensor:
-        return (eigenvalues * b.square()).sum().sqrt()
-
-    def unit(b: Tensor) -> Tensor:
-        return b / (length(b) + eps)  # Def. 13
-
-    mode = torch.arange(len(eigenvalues))
-    inside = mode < rank
-    mean_velocity = U.mean(dim=0)  # Def. 3: Vᵀ1 / (S-1)
-    mean_acceleration = (U[-1] - U[0]) / (len(K) - 1)  # Def. 4, telescoped: (V_{S-1} - V_1) / (S-2)
-    left = mean_velocity * ~inside
-    too_short = length(left) < max(eps, 1e-10 * length(mean_velocity).item())  # ε, or round-off
-    next_modes = (~inside & (mode < rank + escape_modes)).double()
-    escape, direction = _escape(left, bool(too_short), next_modes, spanned=len(eigenvalues) <= rank)
-
-    beta = beta0 / (metrics.tau + eps)  # Def. 15
-    gamma = gamma0 / (1 + metrics.kappa)  # Def. 16
+    d = _checked_durations(durations, len(K))
+    K = K / torch.outer(d, d)  # from here on of velocities V_t / d_t: K_st is an inner product of displacements
+    basis = modes_above(K, 2 * (resolution or 0.0) * d.reciprocal().norm().item())  # Def. 11
+    forward, bend, left = directions_in(basis, d, rank, resolution or 0.0)
+    escape, direction = _escape(basis, left, rank, escape_modes, always_modes=escape_along == "modes", eps=eps)
+    snr = (basis.length(forward) / basis.length(left)).item() if left.any() else math.inf
+    beta = beta0 / max(1.0, metrics.tau + eps) if forward.any() else 0.0  # Def. 15
+    gamma = gamma0 / (1 + metrics.kappa) if bend.any() else 0.0  # Def. 16
     eta = eta0 * max(0.0, metrics.tau - tau_crit) * max(0.0, metrics.kappa - kappa_crit)  # Def. 17
     eta = eta if eta_max is None else min(eta, eta_max)
     scale = K.diagonal().clamp_min(0).sqrt().mean().item() if step_scale == "velocity" else 1.0
-    beta, gamma, eta = scale * beta, scale * gamma, scale * eta
+    gains = {"beta": scale * beta, "gamma": scale * gamma, "eta": scale * eta}
+    directions = zip(gains.values(), (forward, bend, direction), strict=True)
+    step = sum((gain * (b / (basis.length(b) + eps)) for gain, b in directions), torch.zeros_like(left))  # Def. 13, 18
+    return Coefficients(
+        **vars(metrics),
+        **gains,
+        c=(basis.U @ step) / d,
+        escape=escape,
+        singular_values=basis.eigenvalues.sqrt(),
+        snr=snr,
+    )
 
-    step = beta * unit(mean_velocity * inside) + gamma * unit(mean_acceleration * inside) + eta * unit(direction)
-    steps = {"beta": beta, "gamma": gamma, "eta": eta}
-    c = U @ step  # Def. 18
-    return Coefficients(**vars(metrics), **steps, c=c, escape=escape, singular_values=eigenvalues.sqrt())
 
-
-def _escape(left: Tensor, too_short: bool, next_modes: Tensor, *, spanned: bool) -> tuple[Escape, Tensor]:
+def _escape(
+    basis: Basis, left: Tensor, rank: int, escape_modes: int, *, always_modes: bool, eps: float
+) -> tuple[Escape, Tensor]:
     """Which direction η multiplies, in coordinates: what of the mean velocity is left outside the subspace, or modes."""
-    if spanned:  # P_k is the identity on the velocities' span: nothing is left to escape along
+    mode = torch.arange(len(basis.eigenvalues))
+    if len(mode) <= rank:  # P_k is the identity on the velocities' span: nothing is left to escape along
         return "none", torch.zeros_like(left)
-    return ("modes", next_modes) if too_short else ("orthogonal", left)  # Def. 14, Eq. 5
+    if always_modes or basis.length(left) < eps:  # Def. 14; Algorithm 1, line 14
+        return "modes", ((mode >= rank) & (mode < rank + escape_modes)).double()
+    return "orthogonal", left  # Eq. 5
 
 
-def _check_settings(rank: int, escape_modes: int, step_scale: str, *gains: float | None) -> None:
+def _check_settings(rank: int, escape_modes: int, step_scale: str, escape_along: str, *gains: float | None) -> None:
     """ValueError for one that `coefficients` cannot take; the gains are β0, γ0, η0, tau_crit, kappa_crit and eta_max."""
     names = ("beta0", "gamma0", "eta0", "tau_crit", "kappa_crit", "eta_max")
     for name, value in zip(names, gains, strict=True):
@@ -240,6 +269,7 @@ def _check_settings(rank: int, escape_modes: int, step_scale: str, *gains: float
     check(rank >= 1, f"rank is {rank}: project on 1 or more singular modes")
     check(escape_modes >= 1, f"escape_modes is {escape_modes}: escape along 1 or more singular modes")
     check(step_scale in ("absolute", "velocity"), f"step_scale is {step_scale!r}: choose absolute or velocity")
+    check(escape_along in ("orthogonal", "modes"), f"escape_along is {escape_along!r}: choose orthogonal or modes")
 
 
 def chunk_columns(matrix: Tensor) -> int:
@@ -270,24 +300,12 @@ def _weighted_sum(history: Tensor, c: Tensor) -> Tensor:
     return weights
 
 
-def _modes(K: Tensor) -> tuple[Tensor, Tensor]:
-    """Eigenvalues (r,), descending, and eigenvectors (S-1, r) of K, those above round-off, with fixed signs."""
-    eigenvalues, U = torch.linalg.eigh(K)
-    eigenvalues, U = eigenvalues.flip(0), U.flip(1)
-    numerical_rank = int((eigenvalues > _round_off(K)).sum())
-    eigenvalues, U = eigenvalues[:numerical_rank], U[:, :numerical_rank]
-    # ⟨q_i, V_t⟩ = σ_i U_ti: the last entry that is not negligible becomes positive.
-    latest_first = U.flip(0)
-    last = (latest_first.abs() > 1e-6).int().argmax(dim=0, keepdim=True)
-    return eigenvalues, U * latest_first.gather(0, last).sign()
-
-
-def _round_off(K: Tensor) -> float:
-    """What rounding in float64 can leave in an eigenvalue of K, or in 1ᵀK1, that is exactly zero.
-
-    Entries of K are differences of squared distances of up to (S-1) Tr K; hence the square.
-    """
-    return 4 * len(K) ** 2 * torch.finfo(torch.float64).eps * K.trace().item()
+def _checked_durations(durations: Sequence[float] | None, count: int) -> Tensor:
+    if durations is None:
+        return torch.ones(count, dtype=torch.float64)
+    fit = len(durations) == count and all(math.isfinite(one) and one > 0 for one in durations)
+    check(fit, f"durations are {list(durations)}: give {count} positive numbers, one for each velocity")
+    return torch.tensor(durations, dtype=torch.float64)
 
 
 def _checked(K: Tensor) -> Tensor:

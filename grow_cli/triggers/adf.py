@@ -21,11 +21,14 @@ if TYPE_CHECKING:
 class Adf(Trigger):
     """Fires when the last `window` training losses are stationary and the last is the least of them.
 
-    The Augmented Dickey-Fuller test on the training loss, a value per evaluation (the paper: per epoch).
+    The Augmented Dickey-Fuller test on the training loss, a value per evaluation (the paper: per epoch). It is asked at each
+    evaluation, so that a single window has no level: `patience` windows that do not overlap do (`theory/stationarity.py`).
     """
 
     window: int = key(20, at_least=8, unit="evaluations", why="a test for stationarity needs them")
     """Losses tested; none is older than the last growth."""
+    patience: int = key(3, at_least=1, unit="window")
+    """Windows in a row that must be stationary, the slope over all of them not falling; 1: the paper's (`trigger=adf_paper`)."""
     level: float = key(0.05, above=0, below=1)
     """p below which the loss is called stationary."""
     tolerance: float = key(1.0, at_least=0)
@@ -56,11 +59,12 @@ class Adf(Trigger):
     def check_run(self, config: Config) -> list[str]:
         stop, evaluate = config.stop, config.evaluate
         length = stop.epochs if evaluate.unit == "epochs" else stop.steps
-        asked = self.window if length is None else length * config.growth.until / evaluate.every
-        if asked >= self.window or not config.method.grows:
+        asked = math.inf if length is None else length * config.growth.until / evaluate.every
+        needed = self.window * self.patience
+        if asked > needed or not config.method.grows:  # at the end of the part that grows nothing does
             return []
         return [
-            f"trigger={self.name} needs {self.window} evaluations before it can fire, and while growth is allowed there are "
+            f"trigger={self.name} needs {needed} evaluations before it can fire, and while growth is allowed there are "
             f"{asked:.0f} (growth.until={config.growth.until:g}): evaluate more often (evaluate.every), or train longer"
         ]
 
@@ -70,10 +74,11 @@ class Adf(Trigger):
         loss = now.measured["train_loss"]
         if math.isnan(loss):  # nothing was trained since the last evaluation
             return Verdict(False, dict.fromkeys(self.readings, math.nan))
-        losses = self.state.losses = [*self.state.losses, loss][-self.window :]
+        losses = self.state.losses = [*self.state.losses, loss][-self.window * self.patience :]
         found = stationarity(
             losses,
             self.window,
+            patience=self.patience,
             level=self.level,
             tolerance=self.tolerance,
             require_flat=self.require_flat,

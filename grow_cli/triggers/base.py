@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar
@@ -41,6 +42,10 @@ class Trigger(Part):
         """Reading → value at which it counts as stagnation, for the display and the summary."""
         return {}
 
+    def check_start(self, now: Moment) -> list[str]:
+        """Warnings of what will not happen, once data and net are there and before the first step."""
+        return []
+
     def update(self, now: Moment) -> Verdict:
         """The verdict now. Called once per evaluation: may count, in `self.state`."""
         raise NotImplementedError
@@ -48,3 +53,29 @@ class Trigger(Part):
     def reset(self, now: Moment) -> None:
         """Forget what was counted: growth has just been tried."""
         self.state = self.State()
+
+
+def growing_steps(now: Moment) -> float:
+    """Training steps of the whole run in which something may grow; inf where its budget is none of steps or epochs."""
+    stop, method = now.config.stop, now.config.method
+    lengths = [float(stop.steps)] if stop.steps is not None else []
+    lengths += [stop.epochs * now.steps_per_epoch] if stop.epochs is not None else []
+    until = now.config.growth.until if method.heeds_until else 1.0
+    return until * min(lengths, default=math.inf)
+
+
+def too_long_for(now: Moment, trigger: Trigger, patience: int, needed: int) -> list[str]:
+    """A warning where a trigger that reads the trajectory needs more training steps than there are while growth is allowed."""
+    trajectory, allowed = now.config.trajectory, growing_steps(now)
+    if needed <= allowed:
+        return []
+    return [
+        f"trigger={trigger.name} needs {needed:,} steps before it can fire (trajectory.window={trajectory.window} snapshots, "
+        f"trajectory.every={trajectory.every}, trigger.patience={patience}), and while growth is allowed there are "
+        f"{allowed:,.0f} (growth.until={now.config.growth.until:g}): take snapshots more often, or train longer"
+    ]
+
+
+def newest_snapshot(now: Moment) -> int:
+    """Its number; -1 before there is one."""
+    return now.history.steps[-1] if now.history is not None and now.history.steps else -1

@@ -53,18 +53,30 @@ class Combined(Trigger):
 
     @property
     def readings(self) -> tuple[str, ...]:
-        return tuple(dict.fromkeys(name for part in self.parts for name in part.readings))
+        return tuple(self._told(name, reading) for name, part in self._named for reading in part.readings)
+
+    @property
+    def _named(self) -> list[tuple[str, Trigger]]:
+        return list(zip(self.of, self.parts, strict=True))
+
+    def _told(self, name: str, reading: str) -> str:
+        """A part's reading by its own name, or after the part's where another part has one of that name."""
+        shared = sum(reading in part.readings for part in self.parts) > 1
+        return f"{name}.{reading}" if shared else reading
 
     def thresholds(self, now: Moment) -> dict[str, float]:
-        return {name: value for part in self.parts for name, value in part.thresholds(now).items()}
+        return {self._told(name, of): limit for name, part in self._named for of, limit in part.thresholds(now).items()}
 
     def check_run(self, config: Config) -> list[str]:
         return [sentence for part in self.parts for sentence in part.check_run(config)]
 
+    def check_start(self, now: Moment) -> list[str]:
+        return [sentence for part in self.parts for sentence in part.check_start(now)]
+
     def update(self, now: Moment) -> Verdict:
-        verdicts = [part.update(now) for part in self.parts]
-        readings = {name: value for verdict in verdicts for name, value in verdict.readings.items()}
-        return Verdict(self.rule(verdict.fires for verdict in verdicts), readings)
+        verdicts = {name: part.update(now) for name, part in self._named}
+        readings = {self._told(name, of): value for name, one in verdicts.items() for of, value in one.readings.items()}
+        return Verdict(self.rule(verdict.fires for verdict in verdicts.values()), readings)
 
     def reset(self, now: Moment) -> None:
         for part in self.parts:

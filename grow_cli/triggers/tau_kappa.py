@@ -1,9 +1,9 @@
 """Alether's stagnation criterion (Def. 19-20): the frontier's trajectory is long and crooked, persistently.
 
 tau is the path's length over the distance covered (Def. 5), kappa the sideways over the forward movement (Def. 7), both
-over the window of snapshots. A straight path has tau = 1; a driftless random walk of S snapshots has tau ≈ √(S-1), so
-minibatch noise alone exceeds the paper's thresholds. Two remedies: `scale=diffusion` divides tau by √(S-1) and kappa by
-√(S-2), what a random walk has, and `trajectory.smoothing` takes the snapshots of a moving average of the weights.
+over the window of snapshots. A straight path has tau = 1, and a driftless random walk tau = √(S-1). That is 2 for Table 1's
+S = 5, its threshold; Definition 19's S = 20 gives 4.36, so that there minibatch noise alone exceeds it. Hence
+`scale=diffusion`: tau and kappa in units of a random walk that is sampled and smoothed alike, with a threshold of 1.
 """
 
 from __future__ import annotations
@@ -14,27 +14,35 @@ from typing import TYPE_CHECKING
 
 from grow_cli.keys import key
 from grow_cli.registry import option
-from grow_cli.triggers.base import Trigger, Verdict
+from grow_cli.triggers.base import Trigger, Verdict, newest_snapshot, too_long_for
 
 if TYPE_CHECKING:
+    from grow_cli.config import Trajectory
     from grow_cli.moment import Moment
+
+# scale → tau_crit and kappa_crit where they are null
+_TABLE_1 = {"absolute": (2.0, 0.5), "diffusion": (1.0, 1.0)}
 
 
 @option("trigger", "tau_kappa")
 @dataclass
 class TauKappa(Trigger):
-    """Fires when tau ≥ tau_crit and kappa ≥ kappa_crit at `patience` evaluations in a row, the window full (Table 1)."""
+    """Fires when tau ≥ tau_crit and kappa ≥ kappa_crit at `patience` readings in a row, the window full (Table 1)."""
 
-    tau_crit: float = key(2.0, at_least=0)
-    kappa_crit: float = key(0.5, at_least=0)
+    tau_crit: float | None = key(None, at_least=0, null="for 2 (Table 1), or 1 with scale=diffusion")
+    """null: 2 (Table 1), or 1 with scale=diffusion."""
+    kappa_crit: float | None = key(None, at_least=0, null="for 0.5 (Table 1), or 1 with scale=diffusion")
+    """null: 0.5 (Table 1), or 1 with scale=diffusion."""
     patience: int = key(5, at_least=1, unit="evaluation")
-    """Evaluations in a row."""
+    """Evaluations in a row; one without a new snapshot reads nothing new and is not counted."""
     scale: str = key("absolute", one_of=("absolute", "diffusion"))
     """`absolute` (the paper's) or `diffusion` (1 is what a random walk has)."""
 
     @dataclass
     class State:
         stagnant: int = 0
+        newest: int = -1
+        """The last snapshot that was counted."""
 
     @property
     def needs_trajectory(self) -> bool:
@@ -44,6 +52,15 @@ class TauKappa(Trigger):
     def readings(self) -> tuple[str, ...]:
         return ("tau", "kappa", "rho", "stagnant_evaluations")
 
+    @property
+    def crit(self) -> tuple[float, float]:
+        """tau_crit and kappa_crit in units of `scale`, the nulls resolved."""
+        tau, kappa = _TABLE_1[self.scale]
+        return (
+            tau if self.tau_crit is None else self.tau_crit,
+            kappa if self.kappa_crit is None else self.kappa_crit,
+        )
+
     def thresholds(self, now: Moment) -> dict[str, float]:
         limits = self._limits(now)
         counted: dict[str, float] = {"stagnant_evaluations": self.patience}
@@ -51,20 +68,50 @@ class TauKappa(Trigger):
 
     def _limits(self, now: Moment) -> tuple[float, float] | None:
         """Of tau and kappa; None where they depend on a window that is not there yet."""
+        tau, kappa = self.crit
         if self.scale == "absolute":
-            return self.tau_crit, self.kappa_crit
+            return tau, kappa
         if now.history is None or len(now.history) < 3:
             return None
-        snapshots = len(now.history)
-        return self.tau_crit * math.sqrt(snapshots - 1), self.kappa_crit * math.sqrt(snapshots - 2)
+        walk = now.history.walk_metrics(now.config.trajectory.every)
+        return tau * walk.tau, kappa * walk.kappa
+
+    def check_start(self, now: Moment) -> list[str]:
+        from grow_cli.theory.history import first_full
+
+        trajectory = now.config.trajectory
+        filled = trajectory.every * first_full(trajectory.window, trajectory.sampling)[-1]
+        evaluation = now.config.evaluate.steps(now.steps_per_epoch)
+        needed = filled + (self.patience - 1) * max(evaluation, trajectory.every)
+        return too_long_for(now, self, self.patience, needed) + self._out_of_reach(trajectory)
+
+    def _out_of_reach(self, trajectory: Trajectory) -> list[str]:
+        """Where absolute thresholds lie clearly above what a random walk has, as with smoothing."""
+        from grow_cli.theory.history import first_full
+        from grow_cli.theory.walk import walk_metrics
+
+        long_after = math.ceil(20 / (1 - trajectory.smoothing))
+        snapshots = first_full(trajectory.window, trajectory.sampling)
+        walk = walk_metrics([long_after + trajectory.every * one for one in snapshots], trajectory.smoothing)
+        if self.scale == "diffusion" or walk.tau >= 0.9 * self.crit[0]:
+            return []
+        return [
+            f"with trajectory.window={trajectory.window} and trajectory.smoothing={trajectory.smoothing:g} a random walk has "
+            f"tau={walk.tau:.2f}, so that trigger.tau_crit={self.crit[0]:g} is met by weights that go back and forth only: "
+            "use trigger.scale=diffusion, which counts in units of it"
+        ]
 
     def update(self, now: Moment) -> Verdict:
-        history, limits = now.history, self._limits(now)
+        history, limits, state = now.history, self._limits(now), self.state
         if history is None or limits is None or len(history) < 3:
             nothing = dict.fromkeys(self.readings, math.nan)
-            return Verdict(False, nothing | {"stagnant_evaluations": self.state.stagnant})
+            return Verdict(False, nothing | {"stagnant_evaluations": state.stagnant})
         metrics = history.metrics()
         stagnant = history.full and metrics.tau >= limits[0] and metrics.kappa >= limits[1]
-        self.state.stagnant = self.state.stagnant + 1 if stagnant else 0
+        if history.steps[-1] != state.newest:
+            state.stagnant, state.newest = state.stagnant + 1 if stagnant else 0, history.steps[-1]
         readings = {"tau": metrics.tau, "kappa": metrics.kappa, "rho": metrics.rho}
-        return Verdict(self.state.stagnant >= self.patience, readings | {"stagnant_evaluations": self.state.stagnant})
+        return Verdict(state.stagnant >= self.patience, readings | {"stagnant_evaluations": state.stagnant})
+
+    def reset(self, now: Moment) -> None:
+        self.state = self.State(newest=newest_snapshot(now))

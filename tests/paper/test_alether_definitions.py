@@ -146,6 +146,44 @@ def test_definition_14_escape_direction(name: str, escape: str) -> None:
     assert moved == pytest.approx(0 if escape == "none" else found.eta, rel=1e-6)
 
 
+@pytest.mark.parametrize("name", ["random walk", "oscillation", "modes only"])
+def test_definition_18_escapes_along_the_next_modes_where_algorithm_1_does_not(name: str) -> None:
+    history = TRAJECTORIES[name]
+    sigma, Q = reference.modes(history)
+    expected = Q[:, 3:8] @ sigma[3:8]
+    still = {"beta0": 0.0, "gamma0": 0.0, "kappa_crit": 0.0, "tau_crit": 0.0, "rank": 3}
+    found = extrapolate(history, escape_along="modes", **still)
+    assert found.escape == "modes"
+    assert_same_vector(displacement(history, found), found.eta * expected / expected.norm())
+    assert extrapolate(history, **still).escape == ("modes" if name == "modes only" else "orthogonal")
+
+
+@every_trajectory
+@pytest.mark.parametrize("k", [1, 3, 30])
+def test_remark_16_the_ratio_of_what_is_projected_and_what_is_left_of_the_mean_velocity(
+    history: Tensor, k: int
+) -> None:
+    _, Q = reference.modes(history)
+    mean = reference.mean_velocity(history)
+    projected = Q[:, :k] @ (Q[:, :k].T @ mean)
+    left = (mean - projected).norm().item()
+    found = extrapolate(history, rank=k).snr
+    if left < 1e-9 * mean.norm():
+        assert found == math.inf
+    else:
+        assert found == pytest.approx(projected.norm().item() / left, rel=1e-5)
+
+
+def test_the_bound_on_the_escape_holds_back_nothing_in_the_papers_own_window() -> None:
+    """Where five snapshots go anywhere at all; with twenty it is noise alone that escapes further than beta0 reaches."""
+    from grow_cli.methods.alether import Alether
+
+    bound = Alether().eta_max
+    assert bound == Alether().beta0
+    walk = reference.trajectories(snapshots=20, parameters=2000)["random walk"]
+    assert extrapolate(walk[:5], rank=2).eta <= bound < extrapolate(walk).eta
+
+
 @every_trajectory
 @pytest.mark.parametrize(("tau_crit", "kappa_crit"), [(2.0, 0.5), (1.0, 0.1), (100.0, 0.1), (1.0, 100.0)])
 def test_definitions_15_to_17_gains(history: Tensor, tau_crit: float, kappa_crit: float) -> None:

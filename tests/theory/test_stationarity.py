@@ -9,7 +9,7 @@ import math
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
@@ -20,6 +20,8 @@ from grow_cli.triggers.adf import Adf
 from grow_cli.triggers.base import Trigger, Verdict
 
 TRIALS, WINDOW = 200, 20
+Single = partial(Adf, patience=1)
+"""The paper's trigger, a single window."""
 
 
 @dataclass
@@ -259,13 +261,13 @@ def fires(trigger: Trigger, losses: Sequence[float]) -> list[bool]:
 
 
 def test_the_trigger_fires_only_when_its_window_is_full() -> None:
-    assert fires(Adf(window=8).begin(), [1.0] * 10) == [False] * 7 + [True] * 3
-    assert fires(Adf().begin(), [1.0] * 21) == [False] * 19 + [True] * 2
+    assert fires(Single(window=8).begin(), [1.0] * 10) == [False] * 7 + [True] * 3
+    assert fires(Single().begin(), [1.0] * 21) == [False] * 19 + [True] * 2
 
 
 def test_the_trigger_reads_what_the_test_says() -> None:
     losses = [*simulated("decay")[0].tolist(), *simulated("noise")[0].tolist()]
-    trigger = Adf().begin()
+    trigger = Single().begin()
     verdicts = ask(trigger, losses)
     assert trigger.readings == tuple(verdicts[0].readings)
     assert trigger.thresholds(None) == {"adf_pvalue": 0.05}
@@ -281,24 +283,24 @@ def test_the_trigger_reads_what_the_test_says() -> None:
 
 def test_the_trigger_hands_its_options_to_the_test() -> None:
     losses = simulated("decay")[0].tolist()
-    assert not fires(Adf().begin(), losses)[-1]
-    assert fires(Adf(require_flat=False).begin(), losses)[-1], "the paper's two criteria"
+    assert not fires(Single().begin(), losses)[-1]
+    assert fires(Single(require_flat=False).begin(), losses)[-1], "the paper's two criteria"
     rising = [*losses[:-1], losses[-2] + 0.01]
-    assert fires(Adf(require_flat=False).begin(), rising)[-1]
-    assert not fires(Adf(require_flat=False, tolerance=0.0).begin(), rising)[-1]
+    assert fires(Single(require_flat=False).begin(), rising)[-1]
+    assert not fires(Single(require_flat=False, tolerance=0.0).begin(), rising)[-1]
     walk = simulated("walk")[0].tolist()
-    read = ask(Adf(maxlag=8, autolag="AIC").begin(), walk)[-1].readings["adf_pvalue"]
+    read = ask(Single(maxlag=8, autolag="AIC").begin(), walk)[-1].readings["adf_pvalue"]
     assert read == stationarity(walk, maxlag=8, autolag="AIC").pvalue
     assert read != stationarity(walk).pvalue
     index, found = next((i, found) for i, found in enumerate(found_in("noise")) if found.converged)
-    rested, below = simulated("noise")[index].tolist(), Adf(level=found.pvalue / 2).begin()
-    assert fires(Adf(level=found.pvalue * 2).begin(), rested)[-1]
+    rested, below = simulated("noise")[index].tolist(), Single(level=found.pvalue / 2).begin()
+    assert fires(Single(level=found.pvalue * 2).begin(), rested)[-1]
     assert not fires(below, rested)[-1]
     assert below.thresholds(None) == {"adf_pvalue": found.pvalue / 2}
 
 
 def test_the_trigger_forgets_at_reset() -> None:
-    trigger = Adf(window=8).begin()
+    trigger = Single(window=8).begin()
     seen: Any = Seen()
     assert fires(trigger, [1.0] * 8)[-1]
     trigger.reset(seen)
@@ -306,7 +308,7 @@ def test_the_trigger_forgets_at_reset() -> None:
 
 
 def test_the_triggers_state_is_no_longer_than_its_window() -> None:
-    trigger = Adf(window=8).begin()
+    trigger = Single(window=8).begin()
     losses = simulated("noise")[0].tolist()
     ask(trigger, losses)
     assert trigger.state_dict() == {"losses": losses[-8:]}
@@ -315,7 +317,7 @@ def test_the_triggers_state_is_no_longer_than_its_window() -> None:
 @pytest.mark.parametrize("cut", [0, 7, 12, 35])
 def test_the_triggers_state_survives_saving_and_loading(cut: int) -> None:
     losses = [*simulated("noise")[1].tolist(), *[0.9] * 20]
-    whole, first, second = (Adf(window=10).begin() for _ in range(3))
+    whole, first, second = (Single(window=10).begin() for _ in range(3))
     expected = ask(whole, losses)[cut:]
     ask(first, losses[:cut])
     saved = first.state_dict()
@@ -331,7 +333,7 @@ def test_the_triggers_state_survives_saving_and_loading(cut: int) -> None:
 def test_an_evaluation_without_training_is_not_counted() -> None:
     gap = math.nan
     losses = [1.0, gap, 1.0, 1.0, gap, gap, *[1.0] * 4, gap, 1.0, gap, 1.0]
-    trigger = Adf(window=8).begin()
+    trigger = Single(window=8).begin()
     verdicts = ask(trigger, losses)
     assert [verdict.fires for verdict in verdicts] == [False] * 11 + [True, False, True]
     for loss, verdict in zip(losses, verdicts, strict=True):
@@ -366,8 +368,75 @@ def test_a_bad_option_is_named_with_its_value(key: str, value: Any) -> None:
 @pytest.mark.parametrize("autolag", [None, "AIC", "BIC", "t-stat"])
 def test_the_largest_lag_that_is_allowed_can_be_tested(window: int, autolag: str | None) -> None:
     most = window // 2 - 2
-    trigger = Adf(window=window, maxlag=most, autolag=autolag).begin()
+    trigger = Single(window=window, maxlag=most, autolag=autolag).begin()
     losses = (1 + 0.01 * np.random.default_rng(1).standard_normal(window)).tolist()
     assert 0 <= ask(trigger, losses)[-1].readings["adf_pvalue"] <= 1
     with pytest.raises(ValueError, match=f"must be from 0 to {most} with this window"):
-        Adf(window=window, maxlag=most + 1, autolag=autolag)
+        Single(window=window, maxlag=most + 1, autolag=autolag)
+
+
+EVALUATIONS = 200
+
+
+def fired_at(losses: np.ndarray, **choices: Any) -> float:
+    """The evaluation at which the trigger fires, asked at each; inf if at none."""
+    trigger = Adf(**choices).begin()
+    for number, loss in enumerate(losses, 1):
+        if ask(trigger, [float(loss)])[0].fires:
+            return number
+    return math.inf
+
+
+def asked_at_every_evaluation(kind: str, series: int, **choices: Any) -> list[float]:
+    noise = np.random.default_rng(1).standard_normal((series, EVALUATIONS))
+    falling = -np.arange(EVALUATIONS) / WINDOW
+    losses = 10 + {"noise": noise, "falls": noise + falling, "walk": noise.cumsum(1)}[kind]
+    return [fired_at(one, **choices) for one in losses]
+
+
+def share(kind: str, series: int, **choices: Any) -> float:
+    return sum(at < math.inf for at in asked_at_every_evaluation(kind, series, **choices)) / series
+
+
+def test_asked_at_every_evaluation_a_single_window_calls_any_slowly_falling_loss_converged() -> None:
+    """It falls by one deviation of its noise a window."""
+    assert share("falls", 10, patience=1) == 1
+
+
+def test_three_windows_that_do_not_overlap_keep_the_level_over_a_whole_run() -> None:
+    assert share("falls", 3, patience=3) == 0
+    assert share("walk", 2, patience=3) == 0
+    assert max(asked_at_every_evaluation("noise", 5, patience=3)) < 100, "and find what has come to rest"
+
+
+@pytest.mark.slow
+def test_the_level_of_three_windows_over_a_run_is_five_percent_by_simulation() -> None:
+    assert share("walk", 200, patience=1) > 0.3
+    assert share("walk", 200, patience=3) <= 0.05
+    assert share("falls", 200, patience=3) <= 0.05
+    assert share("noise", 200, patience=3) == 1
+
+
+def test_patience_joins_windows_that_do_not_overlap() -> None:
+    losses = [*simulated("noise")[3].tolist(), *simulated("noise")[4].tolist()]
+    both, last, first = stationarity(losses, patience=2), stationarity(losses), stationarity(losses[:WINDOW])
+    assert both.pvalue == max(first.pvalue, last.pvalue)
+    assert both.slope_pvalue == stationarity(losses, 2 * WINDOW).slope_pvalue
+    assert both.is_minimum == last.is_minimum
+    assert stationarity(losses, patience=3) == Stationarity(both.pvalue, both.slope_pvalue, both.is_minimum, False), (
+        "what there is, is read; it is not enough to have converged"
+    )
+    assert stationarity([1.0] * 40, patience=2).converged
+    assert not stationarity([1.0] * 39, patience=2).converged
+    assert fires(Adf(window=8, patience=2).begin(), [1.0] * 17) == [False] * 15 + [True] * 2
+
+
+def test_adf_has_three_windows_and_fold_the_papers_one() -> None:
+    from grow_cli.commands.train import compose
+
+    assert compose(["method=tiny", "trigger=adf"]).trigger.patience == 3
+    assert compose(["method=fold"]).trigger.patience == 1
+    long = compose(["method=tiny", "trigger=adf", "evaluate.every=0.2"])
+    assert long.trigger.check_run(long) == []
+    short = compose(["method=tiny", "trigger=adf"])  # 100 epochs, of which 60 grow
+    assert "needs 60 evaluations before it can fire" in short.trigger.check_run(short)[0]

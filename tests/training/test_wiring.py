@@ -68,9 +68,10 @@ def test_alethers_keys_reach_the_extrapolation(make: Any) -> None:
         "eta_max": 0.2,
     }
     settings |= {"kappa_crit": 0.01, "eps": 1e-6}
-    loop = _trained(make(*(f"method.{key}={value}" for key, value in settings.items()), "method.step_scale=velocity"))
-    assert loop.method.settings == settings | {"step_scale": "velocity"}
-    expected = plain.extrapolate(**settings, step_scale="velocity")
+    settings |= {"step_scale": "velocity", "escape_along": "modes"}
+    loop = _trained(make(*(f"method.{key}={value}" for key, value in settings.items())))
+    assert loop.method.settings == settings
+    expected = plain.extrapolate(**settings)
     loop.method.warmup_steps = 0
     grow_once(loop.session).to_json()
     block = dict(loop.method.frontier(loop.session.model).named_parameters())

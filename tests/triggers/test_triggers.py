@@ -11,12 +11,13 @@ import pytest
 import torch
 
 from grow_cli.commands.train import compose
-from grow_cli.config import Evaluate
+from grow_cli.config import Evaluate, Growth, Stop, Trajectory
 from grow_cli.moment import Progress
-from grow_cli.theory.history import History
+from grow_cli.theory.history import History, first_full
 from grow_cli.triggers.at import At
 from grow_cli.triggers.base import Trigger
 from grow_cli.triggers.combined import All, Any_
+from grow_cli.triggers.drift import DriftTest
 from grow_cli.triggers.every import Every
 from grow_cli.triggers.never import Never
 from grow_cli.triggers.plateau import Plateau
@@ -31,7 +32,7 @@ class Seen:
     measured: dict[str, float] = field(default_factory=dict)
     history: History | None = None
     steps_per_epoch: int = 10
-    config: Any = field(default_factory=lambda: SimpleNamespace(evaluate=Evaluate()))
+    config: Any = field(default_factory=lambda: SimpleNamespace(evaluate=Evaluate(), trajectory=Trajectory()))
 
 
 def _history(path: torch.Tensor) -> History:
@@ -50,7 +51,13 @@ def _closed_path() -> History:
 
 
 def _fires(trigger: Trigger, seen: Any, times: int) -> list[bool]:
-    return [trigger.update(seen).fires for _ in range(times)]
+    """Evaluations with a snapshot between each two, at which the weights are where they were."""
+    fired = []
+    for _ in range(times):
+        fired.append(trigger.update(seen).fires)
+        if seen.history is not None and times > 1:
+            seen.history.append(seen.history.steps[-1] + 1)
+    return fired
 
 
 def test_tau_kappa_needs_patience_evaluations_in_a_row() -> None:
@@ -60,7 +67,9 @@ def test_tau_kappa_needs_patience_evaluations_in_a_row() -> None:
     assert _fires(trigger, seen, 2) == [False, False]
     straight = Seen(history=_history(torch.arange(12.0)[:, None].repeat(1, 3)))
     assert _fires(trigger, straight, 1) == [False]
-    assert _fires(trigger, seen, 3) == [False, False, True], "a straight window resets the count"
+    crooked = Seen(history=_closed_path())
+    crooked.history.append(12)  # type: ignore[union-attr]
+    assert _fires(trigger, crooked, 3) == [False, False, True], "a straight window resets the count"
 
 
 def test_tau_kappa_waits_for_a_full_window() -> None:
@@ -189,19 +198,148 @@ def test_any_and_all_combine_and_keep_each_part_counting() -> None:
     assert not Any_(of=parts).needs_trajectory
 
 
+def _counting(*numbers: int) -> Any:
+    return {f"part{n}": Every(every=n, unit="steps") for n in numbers}
+
+
+@pytest.mark.parametrize("whole", [Any_, All])
+def test_parts_of_one_kind_have_a_column_and_a_threshold_each(whole: Any) -> None:
+    trigger = whole(of={**_counting(2, 3), "loss": Plateau(patience=4)}).begin()
+    seen: Any = Seen(Progress(step=2), {"val_loss": 1.0})
+    names = ("part2.steps_since", "part3.steps_since", "evaluations_without_gain")
+    assert trigger.readings == names, "a name that no other part has stays as it is"
+    assert trigger.thresholds(seen) == dict(zip(names, (2, 3, 4), strict=True))
+    trigger.of["part3"].state.last = 1.0
+    assert trigger.update(seen).readings == dict(zip(names, (2.0, 1.0, 0), strict=True))
+
+
+def test_a_combination_within_a_combination_keeps_every_reading_apart() -> None:
+    inner = Any_(of=_counting(2, 3))
+    outer = All(of={"first": inner, "second": Any_(of=_counting(2, 5)), "alone": Every(every=7, unit="steps")}).begin()
+    seen: Any = Seen(Progress(step=2))
+    assert len(set(outer.readings)) == 5
+    assert set(outer.readings) == set(outer.thresholds(seen)) == set(outer.update(seen).readings)
+    assert sorted(outer.thresholds(seen).values()) == [2, 2, 3, 5, 7]
+
+
 def test_never_never_fires() -> None:
     assert _fires(Never().begin(), Seen(), 3) == [False] * 3
 
 
 @pytest.mark.parametrize(
     "option",
-    [TauKappa(patience=3), Plateau(patience=3), Every(every=3, unit="steps"), At(steps=[1, 9])],
+    [TauKappa(patience=3), DriftTest(level=0.9), Plateau(patience=3), Every(every=3, unit="steps"), At(steps=[1, 9])],
     ids=lambda o: type(o).__name__,
 )
 def test_a_restored_trigger_goes_on_counting(option: Any) -> None:
-    seen: Any = Seen(Progress(step=2), {"val_loss": 1.0}, _closed_path())
+    whole_run, resumed_run = (Seen(Progress(step=2), {"val_loss": 1.0}, _closed_path()) for _ in range(2))
     whole, first, second = option.begin(), option.begin(), option.begin()
-    _fires(whole, seen, 2)
-    _fires(first, seen, 2)
+    _fires(whole, whole_run, 2)
+    _fires(first, resumed_run, 2)
     second.load_state_dict(first.state_dict())
-    assert _fires(whole, seen, 3) == _fires(second, seen, 3)
+    fired = _fires(whole, whole_run, 3)
+    assert any(fired) or isinstance(option, Every | DriftTest)
+    assert _fires(second, resumed_run, 3) == fired
+
+
+def test_patience_counts_each_reading_once_however_often_the_net_is_evaluated() -> None:
+    """Five evaluations between two snapshots are one reading."""
+    trigger, weights, history = TauKappa(patience=3).begin(), torch.zeros(2), History(5)
+    history.watch({"w": weights})
+    counted = []
+    for index in range(9):
+        weights.copy_(torch.tensor([math.cos(2 * index), math.sin(2 * index)]))
+        history.append(index)
+        for _ in range(5):
+            verdict = trigger.update(Seen(history=history))  # type: ignore[arg-type]
+            counted.append(verdict.readings["stagnant_evaluations"])
+            assert verdict.fires == (counted[-1] >= 3)
+    assert counted == [n for index in range(9) for n in [max(0, index - 3)] * 5]
+
+
+@pytest.mark.parametrize("sampling", ["uniform", "adaptive"])
+@pytest.mark.parametrize("window", [6, 9, 20])
+def test_the_first_full_window_is_the_one_that_a_history_reaches(window: int, sampling: str) -> None:
+    history = History(window, sampling=sampling)
+    history.watch({"w": torch.zeros(2)})
+    index = 0
+    while not history.full:
+        history.append(index)
+        index += 1
+    assert first_full(window, sampling) == history.steps
+
+
+def _started(trigger: Trigger, until: float = 1.0, **stop: Any) -> Any:
+    """From the keys of the trajectory to what is said at the start of a run of that length."""
+
+    def said(**trajectory: Any) -> list[str]:
+        config = SimpleNamespace(
+            evaluate=Evaluate(every=7, unit="steps"),
+            trajectory=Trajectory(**trajectory),
+            stop=Stop(**{"epochs": None, **stop}),
+            growth=Growth(until=until),
+            method=SimpleNamespace(heeds_until=True),
+        )
+        seen: Any = Seen(config=config)
+        return trigger.check_start(seen)
+
+    return said
+
+
+@pytest.mark.parametrize("sampling", ["uniform", "adaptive"])
+@pytest.mark.parametrize("window", [6, 20])
+@pytest.mark.parametrize("every", [1, 10])
+def test_a_window_that_cannot_fill_before_growth_closes_is_said_at_the_start(
+    every: int, window: int, sampling: str
+) -> None:
+    recorded = {"window": window, "every": every, "sampling": sampling}
+    trigger = TauKappa(patience=3)
+    needed = every * first_full(window, sampling)[-1] + 2 * max(7, every)
+    assert _started(trigger, until=0.5, steps=2 * needed)(**recorded) == []
+    said = _started(trigger, until=0.5, steps=2 * needed - 2)(**recorded)
+    assert len(said) == 1
+    assert f"needs {needed:,} steps before it can fire" in said[0]
+    assert f"there are {needed - 1:,} (growth.until=0.5)" in said[0]
+    epochs = math.ceil(needed / 10)
+    for part in (trigger, Any_(of={"a": trigger, "b": Never()})):
+        assert _started(part, epochs=epochs)(**recorded) == []
+        assert len(_started(part, epochs=epochs - 1)(**recorded)) == 1
+    assert _started(trigger, seconds=1)(**recorded) == [], "nobody knows how many steps that is"
+
+
+def test_a_threshold_that_no_random_walk_reaches_is_said_with_the_remedy() -> None:
+    for window in (5, 20):
+        assert _started(TauKappa(), epochs=100)(window=window) == []
+    smoothed = _started(TauKappa(), epochs=100)(smoothing=0.99)
+    assert len(smoothed) == 1
+    assert "a random walk has tau=1.29" in smoothed[0]
+    assert "use trigger.scale=diffusion" in smoothed[0]
+    assert _started(TauKappa(scale="diffusion"), epochs=100)(smoothing=0.99) == []
+
+
+def test_null_thresholds_are_table_1s_or_a_random_walks() -> None:
+    assert TauKappa().crit == (2.0, 0.5)
+    assert TauKappa(scale="diffusion").crit == (1.0, 1.0)
+    assert TauKappa(scale="diffusion", tau_crit=0.5).crit == (0.5, 1.0)
+    walk = _history(torch.randn(20, 5000, generator=torch.Generator().manual_seed(0)).cumsum(0))
+    limits = TauKappa(scale="diffusion").begin().thresholds(Seen(history=walk))  # type: ignore[arg-type]
+    assert (limits["tau"], limits["kappa"]) == pytest.approx((math.sqrt(19), math.sqrt(18)))
+
+
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        ((), None),
+        (("trigger.tau_crit=2", "trigger.kappa_crit=0.5"), None),
+        (("trigger.tau_crit=2.0",), None),
+        (("trigger.tau_crit=3",), "fires from tau=3 and kappa=0.5 on, and new layers escape from method.tau_crit=2"),
+        (("trigger.tau_crit=3", "method.tau_crit=3"), None),
+        (("trigger.scale=diffusion", "method.eta_max=null"), "grows without bound: give method.eta_max"),
+        (("trigger.scale=diffusion", "method.eta_max=0.1"), None),
+        (("trigger=plateau",), None),
+    ],
+)
+def test_only_thresholds_that_differ_are_said_to_differ(overrides: tuple[str, ...], words: str | None) -> None:
+    config = compose(["method=alether", *overrides])
+    said = config.method.check_run(config)
+    assert [words in sentence for sentence in said] == ([] if words is None else [True])  # type: ignore[operator]

@@ -1,0 +1,89 @@
+"""Grow when the frontier's trajectory has no drift left: Alether's stagnation as a statistical test with a level.
+
+Steps of equal length have tau = √((S-1)/VR) and kappa = √(tau²-1), so that the published criterion is a threshold on one number,
+the variance ratio, and has no level: a random walk, whose VR is 1, meets it. Here stagnation must be shown. The mean inner
+product of velocities that are no neighbours estimates the squared drift; the frontier stagnates when the upper bound of its
+interval is at most 0, so that weights which still drift, or merely diffuse, are called stagnant at most `level` of the time.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from grow_cli.errors import UserError
+from grow_cli.keys import key
+from grow_cli.registry import option
+from grow_cli.triggers.base import Trigger, Verdict, newest_snapshot, too_long_for
+
+if TYPE_CHECKING:
+    from grow_cli.config import Config
+    from grow_cli.moment import Moment
+
+_FEWEST = 6
+"""Snapshots of the shortest window."""
+
+
+@option("trigger", "drift")
+@dataclass
+class DriftTest(Trigger):
+    """Fires when `patience` windows in a row, which do not overlap, show that the frontier's weights do not drift."""
+
+    level: float = key(0.05, above=0, below=1)
+    """How often a window of weights that drift or diffuse may be called stagnant."""
+    patience: int = key(1, at_least=1, unit="window")
+
+    @dataclass
+    class State:
+        newest: int = -1
+        """The last snapshot of the last window that was tested."""
+        stagnant: int = 0
+
+    @property
+    def needs_trajectory(self) -> bool:
+        return True
+
+    @property
+    def readings(self) -> tuple[str, ...]:
+        return ("variance_ratio", "drift", "drift_upper", "stagnant_windows")
+
+    def thresholds(self, now: Moment) -> dict[str, float]:
+        return {"drift_upper": 0.0, "stagnant_windows": self.patience}
+
+    def check_run(self, config: Config) -> list[str]:
+        trajectory = config.trajectory
+        if trajectory.window < _FEWEST:
+            raise UserError(
+                f"trajectory.window={trajectory.window}: trigger={self.name} needs {_FEWEST} snapshots or more, since it "
+                "compares velocities that are no neighbours"
+            )
+        memory = 1 / (1 - trajectory.smoothing)
+        if memory <= trajectory.every:
+            return []
+        return [
+            f"trajectory.smoothing={trajectory.smoothing:g} averages over {memory:.0f} steps and snapshots are taken every "
+            f"{trajectory.every}, so that velocities that are no neighbours are alike, too, and trigger={self.name} hardly "
+            "ever fires: give trajectory.smoothing=0"
+        ]
+
+    def check_start(self, now: Moment) -> list[str]:
+        from grow_cli.theory.history import first_full
+
+        trajectory = now.config.trajectory
+        window = trajectory.every * first_full(trajectory.window, trajectory.sampling)[-1]
+        return too_long_for(now, self, self.patience, window * self.patience)
+
+    def update(self, now: Moment) -> Verdict:
+        history, state = now.history, self.state
+        if history is None or not history.full:
+            return Verdict(False, dict.fromkeys(self.readings, math.nan) | {"stagnant_windows": state.stagnant})
+        found = history.drift(self.level)
+        if history.steps[0] >= state.newest:  # no velocity of this window has been tested before
+            state.newest = history.steps[-1]
+            state.stagnant = state.stagnant + 1 if found.upper <= 0 else 0
+        told = (found.variance_ratio, found.drift, found.upper, state.stagnant)
+        return Verdict(state.stagnant >= self.patience, dict(zip(self.readings, told, strict=True)))
+
+    def reset(self, now: Moment) -> None:
+        self.state = self.State(newest=newest_snapshot(now))
