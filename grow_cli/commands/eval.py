@@ -34,12 +34,12 @@ def main(arguments: list[str]) -> int:
     options = parser().parse(arguments)
     folder = existing(options.run)
     only(options.overrides, _measurable(), "a trained net is measured as it was trained")
-    # of other images all are measured
-    whole = ["subset=null"] * any(override.startswith("dataset.path=") for override in options.overrides)
+    other = any(override.startswith("dataset.path=") for override in options.overrides)
+    whole = ["subset=null"] * other  # of other images all are measured
     config = configuration.build(with_overrides(folder, [*options.overrides, *whole]))
     from grow_cli import run
 
-    result = run.evaluate(config, folder, "best" if options.best else "last")
+    result = run.evaluate(config, folder, "best" if options.best else "last", other=other)
     if options.json:
         print(json.dumps(result))
         return 0

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from grow_cli.errors import UserError
 from grow_cli.keys import key
@@ -45,6 +45,8 @@ class RawData:
     """Their names; left out, classes are counted and named by their numbers."""
     white: int = 255
     """The byte of a white pixel; images that are not normalised are divided by it."""
+    image: dict[str, Any] = field(default_factory=dict)
+    """What was done to each image file, as plain data, so that others can do the same; empty where nothing was."""
 
     def __post_init__(self) -> None:
         for split, x, y in (("train", self.train_x, self.train_y), ("test", self.test_x, self.test_y)):
