@@ -95,6 +95,11 @@ def load_data(
     measured = trained is not None and trained.other
     if trained is not None:
         trained.check(known)
+    if raw.test_only and (trained is None or not trained.other or trained.inputs is None):
+        raise UserError(
+            f"dataset={option.name} has a test part and no training part: a trained net can be measured on it, and to train "
+            "one it needs both"
+        )
     _check_augmentation(option, raw.train_x)
     train, val = _cut(option, raw, subset, measured=measured)
 
@@ -139,14 +144,14 @@ def _cut(
     least = 1 if classification else 2  # R² of one sample is undefined
     train: Tensor = torch.arange(n)
     val: Tensor | None = None
-    if option.validation > 0:
+    if option.validation > 0 and not raw.test_only:
         if round(option.validation * n) < least and not measured:
             raise UserError(
                 f"dataset.validation={option.validation}: {n} training samples are too few to hold out that part: "
                 f"ask for more ({least / n:.2g} is {least} of them), for 0, which holds nothing out, or add samples"
             )
         train, val = splits.cut(labels, option.validation, option.split_seed)
-    if subset is not None:
+    if subset is not None and not raw.test_only:
         train = train[splits.subset(labels[train], subset, option.split_seed)]
     return train, val
 
