@@ -9,11 +9,13 @@ folder's fingerprint: names, sizes, inodes, and times of content and of change, 
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import logging
 import os
 import sys
 import tempfile
+import threading
 import time
 import warnings
 from collections.abc import Iterator, Sequence
@@ -52,6 +54,7 @@ _ORIENTATION = 0x0112
 _CHUNK = 256  # images a thread decodes at a time: a small one takes less time than a task's bookkeeping
 _BAR_AFTER_SECONDS = 2.0
 _TICK_SECONDS = 0.02  # file systems tell no two changes apart that lie closer together
+_stderr = threading.Lock()
 
 
 @dataclass(frozen=True)
@@ -109,14 +112,27 @@ def _settled(root: Path, test_seed: int) -> Tree:
 
 def _decode(paths: Sequence[str], decoding: Decoding) -> Tensor:
     """(N, C, H, W) uint8; C is 1 if every image is grey, else 3."""
-    with warnings.catch_warnings():  # for all threads; of damaged side information, and of sizes that are checked here
-        warnings.simplefilter("ignore")
+    with _without_pillows_words():
         first = _pixels(paths[0], decoding)
         pixels = _fill(paths, decoding, first.shape)
         if pixels is None:
             pixels = _fill(paths, decoding, (3, *first.shape[1:]))
     assert pixels is not None
     return pixels
+
+
+@contextlib.contextmanager
+def _without_pillows_words() -> Iterator[None]:
+    """Its warnings and log are about side information; whether the pixels can be read is said by us. In all threads."""
+    log = logging.getLogger("PIL")
+    level = log.level
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        log.setLevel(logging.CRITICAL)
+        try:
+            yield
+        finally:
+            log.setLevel(level)
 
 
 def _fill(paths: Sequence[str], decoding: Decoding, shape: tuple[int, ...]) -> Tensor | None:
@@ -175,12 +191,32 @@ def _pixels(path: str, decoding: Decoding) -> np.ndarray:
 
 def _upright(image: Image.Image) -> Image.Image:
     """As its camera was held."""
-    image.load()  # some formats turn it themselves, and then no longer say that it must be
+    with _quiet() if image.format == "TIFF" else contextlib.nullcontext():
+        image.load()  # some formats turn it themselves, and then no longer say that it must be
     try:
         turn = _UPRIGHT.get(image.getexif().get(_ORIENTATION, 1))
     except Exception:  # damaged side information: the pixels are there
         turn = None
     return image if turn is None else image.transpose(turn)
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Without what libtiff writes to the process's stderr by itself: what it leads to is said by us."""
+    with _stderr:
+        try:
+            kept = os.dup(2)
+        except OSError:  # closed
+            yield
+            return
+        null = os.open(os.devnull, os.O_WRONLY)
+        try:
+            os.dup2(null, 2)
+            yield
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
+            os.close(null)
 
 
 def _flat(image: Image.Image, background: int) -> Image.Image:

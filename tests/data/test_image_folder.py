@@ -530,12 +530,17 @@ def test_an_image_that_claims_to_be_huge_is_a_sentence_and_no_warning(
     assert not recwarn.list
 
 
-@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(deadline=None, max_examples=80, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.data())
-def test_a_damaged_image_is_read_or_refused_in_a_sentence(tree: Path, data: st.DataObject) -> None:
-    kind = data.draw(st.sampled_from(["PNG", "JPEG", "GIF", "TIFF", "WEBP", "BMP", "PPM"]))
+def test_a_damaged_image_is_read_or_refused_in_a_sentence_and_no_library_says_anything(
+    tree: Path, capfd: pytest.CaptureFixture[str], data: st.DataObject
+) -> None:
+    kinds = ["PNG", "JPEG", "GIF", "TIFF", "tiff_lzw", "tiff_adobe_deflate", "WEBP", "BMP", "PPM", "JPEG2000"]
+    kind, compressed = data.draw(st.sampled_from(kinds)), {}
+    if kind.startswith("tiff_"):
+        kind, compressed = "TIFF", {"compression": kind}
     buffer = io.BytesIO()
-    Image.fromarray(picture(3)).save(buffer, kind)
+    Image.fromarray(picture(3)).save(buffer, kind, **compressed)
     content = bytearray(buffer.getvalue())
     for _ in range(data.draw(st.integers(1, 5))):
         content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
@@ -543,6 +548,18 @@ def test_a_damaged_image_is_read_or_refused_in_a_sentence(tree: Path, data: st.D
     (tree / "train" / "cat" / "0.png").write_bytes(content)
     with contextlib.suppress(UserError):
         load(tree, size=4)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_what_libtiff_says_by_itself_is_not_shown(tree: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    buffer = io.BytesIO()
+    Image.fromarray(picture(3)).save(buffer, "TIFF", compression="tiff_adobe_deflate")
+    content = bytearray(buffer.getvalue())
+    content[12:40] = b"\xff" * 28
+    (tree / "train" / "cat" / "0.png").write_bytes(content)
+    with pytest.raises(UserError, match=r"cat/0.png"):
+        load(tree)
+    assert capfd.readouterr() == ("", "")
 
 
 def test_what_is_done_to_an_image_is_told(tree: Path) -> None:
