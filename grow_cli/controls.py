@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from copy import deepcopy
-from dataclasses import fields
+from dataclasses import fields, replace
 from itertools import count
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from omegaconf import OmegaConf
 
@@ -20,6 +20,9 @@ from grow_cli.errors import UserError
 from grow_cli.records.events import GrowthEvent, growth_events
 from grow_cli.records.folder import RunFolder
 from grow_cli.records.metrics import read_metrics
+
+if TYPE_CHECKING:
+    from grow_cli.data.identity import Trained
 
 KINDS = {
     "static-steps": "the same final net from scratch for as many steps",
@@ -250,10 +253,18 @@ def train_control(folder: RunFolder, kind: str, settings: dict[str, Any]) -> str
         overrides = [*folder.overrides(), f"control={kind}"]
         target.create({"config": OmegaConf.create(raw), "overrides": OmegaConf.create(overrides)})
     try:
-        run.train(config, target, resume=resume)
+        run.train(config, target, resume=resume, trained=_trained(folder))
     finally:
         target.discard_unless_trained()
     return ("resumed" if resume else "trained") + _overshot(folder, target, kind)
+
+
+def _trained(folder: RunFolder) -> Trained:
+    """The data that the run was trained on, and a control must be, too."""
+    from grow_cli.data.identity import Trained
+    from grow_cli.training import checkpoint
+
+    return replace(Trained.of(checkpoint.load(folder.checkpoints / "last.pt")), inputs=None)
 
 
 def _threads(folder: RunFolder) -> int:

@@ -12,6 +12,7 @@ import torch
 from grow_cli.config import Config
 from grow_cli.console import warn
 from grow_cli.data.batches import Batches
+from grow_cli.data.identity import Trained
 from grow_cli.data.tensors import Data, load_data
 from grow_cli.errors import Crashed, Interrupted, TrainingFailed, UserError
 from grow_cli.models.base import on_paper, rebuild
@@ -42,9 +43,10 @@ from grow_cli.training.session import Session, count_parameters
 from grow_cli.training.streams import Streams
 
 
-def train(config: Config, folder: RunFolder, *, resume: bool = False) -> dict[str, Any]:
+def train(config: Config, folder: RunFolder, *, resume: bool = False, trained: Trained | None = None) -> dict[str, Any]:
     """Train into a claimed folder (from its checkpoint if `resume`) and return the summary, which is written there too.
 
+    `trained`, of another run: the data must be the same as its.
     Interrupted, crashed and failed runs raise; their summary has that status, and the last good checkpoint stays.
     """
     state = checkpoint.load(folder.checkpoints / "last.pt") if resume else None
@@ -53,7 +55,7 @@ def train(config: Config, folder: RunFolder, *, resume: bool = False) -> dict[st
             net = on_paper(config.model)
         if net is not None:  # before data are loaded
             config.method.check(net)
-    device, data = _device_and_data(config, state)
+    device, data = _device_and_data(config, trained if state is None else Trained.of(state))
     provenance.reset_peak_memory(device)
     with _writing(folder):
         with enough_memory("the net was built", "lower the model's size"):
@@ -82,7 +84,8 @@ def _trained(loop: Loop, data: Data) -> dict[str, Any]:
     ):
         measured = measure_splits(session.model, data, config)
     summary = _summary(config, session.model, session.progress, folder, session.device, "finished")
-    summary |= {"ended_by": str(ended), "ended": vars(ended), "thresholds": loop.thresholds} | own | measured
+    summary |= {"data": data.identity, "ended_by": str(ended), "ended": vars(ended), "thresholds": loop.thresholds}
+    summary |= own | measured
     folder.write_summary(summary)
     return summary
 
@@ -181,10 +184,13 @@ def _check_single_samples(session: Session) -> None:
         ) from error
 
 
-def evaluate(config: Config, folder: RunFolder, which: str) -> dict[str, Any]:
-    """Rebuild the net of a checkpoint (`last` or `best`), as far as it has grown, and measure it on every split."""
+def evaluate(config: Config, folder: RunFolder, which: str, *, other: bool = False) -> dict[str, Any]:
+    """Rebuild the net of a checkpoint (`last` or `best`), as far as it has grown, and measure it on every split.
+
+    `other`: of other data than it was trained on, on purpose.
+    """
     state = checkpoint.load(folder.checkpoints / f"{which}.pt")
-    device, data = _device_and_data(config, state)
+    device, data = _device_and_data(config, Trained.of(state, other=other))
     torch.set_num_threads(config.threads or state["progress"]["threads"])
     model = rebuild(state["architecture"]).to(device)
     try:
@@ -195,7 +201,6 @@ def evaluate(config: Config, folder: RunFolder, which: str) -> dict[str, Any]:
         warn(
             "this run's checkpoints, of an older grow, do not hold how inputs are normalised: the data read now decide"
         )
-    _check_fits(model, data, state.get("inputs"))
     return {
         "run": str(folder.path),
         "checkpoint": which,
@@ -206,30 +211,16 @@ def evaluate(config: Config, folder: RunFolder, which: str) -> dict[str, Any]:
     }
 
 
-def _check_fits(model: GrowableModel, data: Data, inputs: dict[str, Any] | None) -> None:
-    """Other data than a net was trained on must have its inputs' shape and its classes."""
-    spec = data.spec
-    if spec.input_shape != tuple(model.input_shape):
-        raise UserError(
-            f"the net takes inputs of the shape {tuple(model.input_shape)}, and these have {spec.input_shape}"
-        )
-    classes = tuple(inputs["classes"]) if inputs is not None else spec.classes
-    if spec.outputs != model.outputs or spec.classes != classes:
-        told = ", ".join(classes) if classes != spec.classes else f"{model.outputs} of them"
-        raise UserError(f"the data have other classes ({', '.join(spec.classes)}) than the net was trained on ({told})")
-
-
-def _device_and_data(config: Config, state: dict[str, Any] | None) -> tuple[torch.device, Data]:
-    """The device, set up as the config asks, and the dataset on it, normalised as for a checkpoint's net if there is one."""
+def _device_and_data(config: Config, trained: Trained | None) -> tuple[torch.device, Data]:
+    """The device, set up as the config asks, and the dataset on it: the one that a net was `trained` on, if there is one."""
     device = choose_device(config.device)
     set_precision(config.precision)
     keep_memory()
     flush_denormals()
     reset_threads()
-    inputs = None if state is None else state.get("inputs")  # absent in older checkpoints
     with enough_memory("the data were read", "choose less of them (subset=10000), or a device with more memory"):
         data = load_data(
-            config.dataset, data_dir=config.data_folder, subset=config.subset, device=device, inputs=inputs
+            config.dataset, data_dir=config.data_folder, subset=config.subset, device=device, trained=trained
         )
     return device, data
 
@@ -255,7 +246,7 @@ def _end_noted(config: Config, folder: RunFolder, device: torch.device) -> Itera
             progress = Progress()
             progress.load_state_dict(state["progress"])
             summary = _summary(config, rebuild(state["architecture"]), progress, folder, device, _status_after(error))
-            folder.write_summary(summary | {"error": str(error)})
+            folder.write_summary(summary | {"data": state.get("data"), "error": str(error)})
         raise
 
 

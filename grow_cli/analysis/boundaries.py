@@ -11,9 +11,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from grow_cli.analysis.figures import save
-from grow_cli.analysis.phases import evenly, load_phases
+from grow_cli.analysis.phases import data_of, evenly, load_phases
 from grow_cli.config import Config
-from grow_cli.data.tensors import load_data
 from grow_cli.errors import UserError
 from grow_cli.records.folder import RunFolder
 
@@ -56,7 +55,7 @@ def draw_boundaries(folder: RunFolder, config: Config, output: Path) -> Path:
         )
     if net.outputs > len(COLOURS):
         raise UserError(f"{folder.path} has {net.outputs} classes, and boundaries are drawn of {len(COLOURS)} at most")
-    data = load_data(config.dataset, data_dir=config.data_folder, subset=config.subset, device=torch.device("cpu"))
+    data = data_of(config, phases[-1])
     shown = data.probe(_POINTS)
     points, classes = data.normalizer.inverse(shown.x), shown.y
     x, y, pairs = grid(points, SIDE)

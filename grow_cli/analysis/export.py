@@ -46,7 +46,7 @@ def place(folder: RunFolder, kind: str, output: Path | None) -> Path:
 
 def export(folder: RunFolder, config: Config, kind: str, which: str, file: Path) -> list[Path]:
     """Write the net of a checkpoint (`last` or `best`) in this format; the files written."""
-    from grow_cli.analysis.phases import load_phase
+    from grow_cli.analysis.phases import data_of, load_phase
 
     checkpoint = folder.checkpoints / f"{which}.pt"
     if not checkpoint.is_file():
@@ -55,7 +55,8 @@ def export(folder: RunFolder, config: Config, kind: str, which: str, file: Path)
             + ("leave --best out for the last one" if which == "best" else "wait for the run's first")
         )
     phase = load_phase(checkpoint)
-    about = describe(phase.model, config, phase.inputs or _inputs(config))
+    inputs = phase.trained.inputs or data_of(config, phase).inputs()  # older checkpoints do not hold them
+    about = describe(phase.model, config, inputs)
     about |= {"run": folder.path.resolve().name, "step": phase.step}
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -78,19 +79,10 @@ def describe(model: GrowableModel, config: Config, inputs: dict[str, Any]) -> di
         "outputs": model.outputs,
         "classes": inputs["classes"] if model.task == "classification" else [],
         "raw_inputs": f"bytes from 0 to {inputs['white']}" if len(model.input_shape) == 3 else None,
+        "image": inputs.get("image") or None,
         # float32, exactly
         **{key: [float(f"{value:.9g}") for value in inputs[key].flatten().tolist()] for key in ("mean", "std")},
     }
-
-
-def _inputs(config: Config) -> dict[str, Any]:
-    """What older checkpoints do not hold."""
-    import torch
-
-    from grow_cli.data.tensors import load_data
-
-    data = load_data(config.dataset, data_dir=config.data_folder, subset=config.subset, device=torch.device("cpu"))
-    return data.inputs()
 
 
 def write(model: GrowableModel, kind: str, about: dict[str, Any], file: Path) -> list[Path]:

@@ -148,6 +148,8 @@ def _docstring(about: dict[str, Any], name: str) -> str:
         )
     else:
         outputs = f"`outputs`: (n, {about['outputs']}) numbers, in the unit of the dataset's targets."
+    image = "; ".join(f"{what}: {how}" for what, how in (about.get("image") or {}).items())
+    files = f"How they are made of image files: {image}.\n" if image else ""
     text = f"""\
 A net of {about["dataset"]}: model={about["model"]}, method={about["method"]}, {grown}, step {about["step"]} of {about["run"]}.
 
@@ -157,7 +159,7 @@ Needs torch and {name}.pt beside this file:
     outputs = load()(prepare(x))
 
 `x`: inputs as the dataset holds them, ({shape}): {unit}.
-`prepare` makes of them what the net takes, float32 of the same shape: (x - MEAN) / STD, with the mean and the standard
+{files}`prepare` makes of them what the net takes, float32 of the same shape: (x - MEAN) / STD, with the mean and the standard
 deviation of the training split, of each channel or number.
 {outputs}
 Written by `grow export`, which is not needed to use it.

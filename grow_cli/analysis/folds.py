@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from grow_cli.analysis.boundaries import COLOURS, SIDE, class_probabilities, draw_plane, grid
-from grow_cli.analysis.phases import load_phases
-from grow_cli.data.tensors import Data, load_data
+from grow_cli.analysis.phases import data_of, load_phases
+from grow_cli.data.tensors import Data
 from grow_cli.records.events import growth_events
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ def draw_planes(folder: RunFolder, config: Config, rows: list[dict[str, Any]]) -
     net = phases[-1].model
     if net.task != "classification" or net.input_shape != (2,) or net.outputs > len(COLOURS):
         return {}
-    data = load_data(config.dataset, data_dir=config.data_folder, subset=config.subset, device=torch.device("cpu"))
+    data = data_of(config, phases[-1])
     drawn = {}
     for row in rows:
         at = events.index(int(row["event"]))

@@ -12,11 +12,10 @@ import torch
 from torch import Tensor
 
 from grow_cli.analysis.figures import save
-from grow_cli.analysis.phases import Phase, evenly, load_phases
+from grow_cli.analysis.phases import Phase, data_of, evenly, load_phases
 from grow_cli.analysis.score import thresholds
 from grow_cli.config import Config
 from grow_cli.data.datasets.synthetic import Synthetic
-from grow_cli.data.tensors import load_data
 from grow_cli.errors import UserError
 from grow_cli.models.modules.activations import Rational
 from grow_cli.models.modules.layers import Layer
@@ -107,7 +106,7 @@ def draw_landscape(folder: RunFolder, config: Config, output: Path) -> Path:
     phases = evenly(load_phases(folder), _PHASES)
     for phase in phases:
         _check(folder, config, phase)
-    data = load_data(config.dataset, data_dir=config.data_folder, subset=config.subset, device=torch.device("cpu"))
+    data = data_of(config, phases[-1])
     read, y, own = data.train.x, data.train.y, data.normalizer.inverse  # pictures are in the dataset's own units
     x = own(read)[:, 0]
     margin = 0.04 * float(x.max() - x.min())

@@ -12,6 +12,8 @@ import torch
 
 from grow_cli.analysis.figures import short
 from grow_cli.console import warn
+from grow_cli.data.identity import Trained
+from grow_cli.data.tensors import Data, load_data
 from grow_cli.errors import UserError
 from grow_cli.models.base import rebuild
 from grow_cli.records.events import growth_events
@@ -19,6 +21,7 @@ from grow_cli.records.folder import RunFolder
 from grow_cli.records.words import widths_text
 
 if TYPE_CHECKING:
+    from grow_cli.config import Config
     from grow_cli.models.modules.network import GrowableModel
 
 T = TypeVar("T")
@@ -31,8 +34,8 @@ class Phase:
     step: int
     model: GrowableModel
     """In evaluation mode, on the CPU."""
-    inputs: dict[str, Any] | None = None
-    """How its inputs are normalised (`Data.inputs`), in checkpoints from which a run goes on."""
+    trained: Trained
+    """What its checkpoint says of its data; in checkpoints from which a run goes on."""
 
     @property
     def title(self) -> str:
@@ -56,6 +59,14 @@ def load_phases(folder: RunFolder) -> list[Phase]:
     return [load_phase(path) for path in (*kept, last)]
 
 
+def data_of(config: Config, phase: Phase) -> Data:
+    """The data that a phase's net was trained on, on the CPU, as it takes them; UserError where they are others now."""
+    cpu = torch.device("cpu")
+    return load_data(
+        config.dataset, data_dir=config.data_folder, subset=config.subset, device=cpu, trained=phase.trained
+    )
+
+
 def evenly(items: Sequence[T], most: int) -> list[T]:
     """At most `most` (2 or more) of them, the first and the last kept."""
     gaps = len(items) - 1
@@ -76,4 +87,4 @@ def load_phase(path: Path) -> Phase:
             f"{path} is cut short or damaged ({type(error).__name__}): restore it from a copy, or remove it if its name "
             "begins with before-"
         ) from error
-    return Phase(step, model.eval(), state.get("inputs"))
+    return Phase(step, model.eval(), Trained.of(state))

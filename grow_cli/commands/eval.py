@@ -35,12 +35,12 @@ def main(arguments: list[str]) -> int:
     options = parser().parse(arguments)
     folder = existing(options.run)
     only(options.overrides, _measurable(), "a trained net is measured as it was trained")
-    # of other images all are measured
-    whole = ["subset=null"] * any(override.startswith("dataset.path=") for override in options.overrides)
+    other = any(override.startswith("dataset.path=") for override in options.overrides)
+    whole = ["subset=null"] * other  # of other images all are measured
     config = configuration.build(with_overrides(folder, [*options.overrides, *whole]))
     from grow_cli import run
 
-    result = run.evaluate(config, folder, "best" if options.best else "last")
+    result = run.evaluate(config, folder, "best" if options.best else "last", other=other)
     if options.json:
         print(json.dumps(result))
         return 0
@@ -48,10 +48,13 @@ def main(arguments: list[str]) -> int:
 
     table = Table(title=f"{folder.path} · {result['checkpoint']}.pt · step {result['step']:,}", title_justify="left")
     kinds = (task_in(result, "test").score, "loss")
-    for name in ("", "train", "val", "test"):
+    splits = [
+        split for split in ("train", "val", "test") if f"{split}_loss" in result
+    ]  # other images: maybe a test part alone
+    for name in ("", *splits):
         table.add_column(name, justify="right")
     for kind in kinds:
-        table.add_row(kind, *(f"{result[f'{split}_{kind}']:.4f}" for split in ("train", "val", "test")))
+        table.add_row(kind, *(f"{result[f'{split}_{kind}']:.4f}" for split in splits))
     held_out = "" if config.dataset.validation else "; nothing was held out, val is train"
     table.caption = f"{result['parameters']:,} parameters, widths {result['widths']}{held_out}"
     console.out.print(table)

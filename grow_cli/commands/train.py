@@ -34,6 +34,7 @@ from grow_cli.commands.sweep import (
     refuse_other_config,
 )
 from grow_cli.errors import Crashed, Interrupted, TrainingFailed, UserError
+from grow_cli.files import expanded
 from grow_cli.records.folder import InUse, RunFolder
 from grow_cli.schema import make_absolute
 
@@ -50,7 +51,7 @@ def main(arguments: list[str]) -> int:
         if argument.startswith("--") and argument.lstrip("-").split("=")[0].split(".")[0] in keys:
             raise UserError(f"{argument}: keys are given without dashes: did you mean {argument.lstrip('-')}?")
         if {"-m", "--multirun"} & set(arguments) and argument.startswith("run_dir="):
-            folder = Path(argument.removeprefix("run_dir=").strip("'\"")).expanduser()
+            folder = expanded(argument.removeprefix("run_dir=").strip("'\""))
             if RunFolder(folder).claimed:
                 raise UserError(f"{folder} is the folder of a run: choose another run_dir for the sweep")
     arguments = words(flags_first(arguments))

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from grow_cli.errors import UserError
 from grow_cli.keys import key
@@ -45,10 +45,16 @@ class RawData:
     """Their names; left out, classes are counted and named by their numbers."""
     white: int = 255
     """The byte of a white pixel; images that are not normalised are divided by it."""
+    image: dict[str, Any] = field(default_factory=dict)
+    """What was done to each image file, as plain data, so that others can do the same; empty where nothing was."""
+    test_only: bool = False
+    """Whether the files hold no training part: a net can then be measured on them, and none trained."""
 
     def __post_init__(self) -> None:
         for split, x, y in (("train", self.train_x, self.train_y), ("test", self.test_x, self.test_y)):
             _check(len(x) == len(y), f"{split}_x has {len(x)} samples and {split}_y {len(y)}")
+            if self.test_only and split == "train":
+                continue
             _check(len(x) > 0, f"{split}_x has no sample")
             _check(x.shape[1:] == self.train_x.shape[1:], f"{split}_x has samples of the shape {tuple(x.shape[1:])}")
             image = x.dim() == 4
@@ -66,6 +72,7 @@ class RawData:
             _check(y.dim() == 2, f"{split}_y has the shape {tuple(y.shape)}: (N, k) is needed for a regression")
             _check(str(y.dtype) == "torch.float32", f"{split}_y is {y.dtype}: torch.float32 is needed for a regression")
             _check(bool(y.isfinite().all()), f"{split}_y holds numbers that are not finite")
+            _check(len(y) > 1, f"{split}_y holds one target: a regression needs 2 or more, one has no variance")
             return
         _check(self.task in TASKS, f"task={self.task!r}: must be one of {', '.join(TASKS)}")
         _check(y.dim() == 1, f"{split}_y has the shape {tuple(y.shape)}: (N,) is needed for classes")

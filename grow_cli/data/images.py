@@ -1,17 +1,23 @@
-"""A tree `train/<class>/*`, `test/<class>/*` of images as one uint8 tensor per split, decoded once and then cached.
+"""A folder of images as one uint8 tensor per split, decoded once and then cached. `trees` says which images it holds.
 
-The cache is one file per tree (absolute path and options) under `$XDG_CACHE_HOME/grow` or `~/.cache/grow`. It holds
-the tree's fingerprint: names, sizes and modification times of all files, so that any change makes it stale.
+What is done to each image, in this order: EXIF orientation is applied, transparency is composed on a grey level, a grey
+image stays grey and any other becomes RGB, and with `size` it is scaled and cropped. Of several frames the first is read.
+
+The cache is one file per folder (absolute path and options) under `$XDG_CACHE_HOME/grow` or `~/.cache/grow`. It holds the
+folder's fingerprint: names, sizes, inodes, and times of content and of change, so that any change makes it stale.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import logging
 import os
 import sys
 import tempfile
+import threading
 import time
+import warnings
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -24,107 +30,120 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 from grow_cli.data.base import RawData
+from grow_cli.data.trees import Tree, list_tree
 from grow_cli.errors import UserError
+from grow_cli.files import cache_folder
 
 if TYPE_CHECKING:
     from rich.progress import Progress
 
 _log = logging.getLogger(__name__)
-_FORMAT = "1"  # of the cache; counts as part of the fingerprint
+_FORMAT = "2"  # of the cache, a part of the fingerprint: raised whenever the same file gives other pixels
+_FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "JPEG2000", "AVIF")
+"""Those that Pillow decodes by itself: EPS, say, would be handed to Ghostscript, which runs what is in the file."""
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""EXIF orientation → what turns the image upright."""
+_ORIENTATION = 0x0112
 _CHUNK = 256  # images a thread decodes at a time: a small one takes less time than a task's bookkeeping
 _BAR_AFTER_SECONDS = 2.0
+_TICK_SECONDS = 0.02  # file systems tell no two changes apart that lie closer together
+_stderr = threading.Lock()
 
 
 @dataclass(frozen=True)
-class _Tree:
-    classes: tuple[str, ...]
-    images: list[tuple[str, int]]
-    """Path and class of each, those of train/ first, in the order of class and file name."""
-    train: int
-    """How many of them are in train/."""
-    fingerprint: str
+class Decoding:
+    """How a file becomes pixels."""
+
+    size: int | None
+    """Pixels a side; None: images are left as they are."""
+    background: int
+    """The grey level behind transparent pixels, 0 to 255."""
+
+    def words(self, channels: int) -> dict[str, Any]:
+        """`RawData.image`: for whoever must prepare images for the net without `grow`."""
+        fitted = {
+            "size": self.size,
+            "fit": "the shorter side is scaled to the size, the longer one cropped alike at both ends (PIL.ImageOps.fit)",
+            "filter": "bilinear (PIL.Image.Resampling.BILINEAR)",
+        }
+        return {
+            "orientation": "EXIF applied",
+            "background": self.background,
+            "colour": "grey" if channels == 1 else "RGB",
+            "frame": "the first",
+            **(fitted if self.size is not None else {"size": None}),
+        }
 
 
-def read_tree(root: Path, size: int | None) -> RawData:
-    """The images of the tree, scaled and centre-cropped to `size` pixels a side if that is given."""
-    root = Path(os.path.abspath(root))
-    tree = _list(root)
-    cache = _cache_file(root, size)
+def read_tree(root: Path, size: int | None, background: int = 255, test_seed: int = 0) -> RawData:
+    """The images of the folder, scaled and centre-cropped to `size` pixels a side if that is given.
+
+    :param background: the grey level behind transparent pixels
+    :param test_seed: of the choice of the test part, where the folder has none
+    """
+    root, decoding = Path(os.path.abspath(root)), Decoding(size, background)
+    tree = _settled(root, test_seed)
+    cache = _cache_file(root, decoding)
     content = _read_cache(cache, tree.fingerprint)
     if content is None:
-        x = _decode([path for path, _ in tree.images], size)
+        x = _decode([path for path, _ in tree.images], decoding)
         content = {"fingerprint": tree.fingerprint, "x": x, "y": torch.tensor([label for _, label in tree.images])}
         _write_cache(cache, content)
     x, y, n = content["x"], content["y"], tree.train
-    return RawData(x[:n], y[:n], x[n:], y[n:], classes=tree.classes)
+    image = decoding.words(x.shape[1])
+    return RawData(x[:n], y[:n], x[n:], y[n:], classes=tree.classes, image=image, test_only=n == 0)
 
 
-def _list(root: Path) -> _Tree:
-    for split in ("train", "test"):
-        if not (root / split).is_dir():
-            raise UserError(
-                f"{root} has no folder {split}/: put the images into {root}/train/<class>/ and {root}/test/<class>/, "
-                "or set dataset.path to the folder that holds train/ and test/"
-            )
-    try:
-        classes = _entries(root / "train", folders=True)
-        test_classes = _entries(root / "test", folders=True)
-        odd = sorted({entry.name for entry in classes} ^ {entry.name for entry in test_classes})
-        if odd:
-            raise UserError(
-                f"{root}: the class folder {odd[0]} is in only one of train/ and test/: both must have the same classes"
-            )
-        if len(classes) < 2:
-            raise UserError(f"{root}/train holds {len(classes)} class folders: there must be 2 or more")
-        digest = hashlib.sha256(_FORMAT.encode())
-        found: list[tuple[str, int]] = []
-        train = 0
-        for folders in (classes, test_classes):
-            train = len(found)
-            for label, folder in enumerate(folders):
-                images = _entries(folder.path, folders=False)
-                if not images:
-                    raise UserError(f"{folder.path} holds no image: add some or remove the class from train/ and test/")
-                for image in images:
-                    status = image.stat()
-                    line = f"{image.path}\0{status.st_size}\0{status.st_mtime_ns}\n"
-                    digest.update(line.encode(errors="surrogateescape"))
-                    found.append((image.path, label))
-    except OSError as error:
-        raise UserError(f"{error.filename} cannot be read ({error.strerror}): check the folder") from error
-    return _Tree(tuple(entry.name for entry in classes), found, train, digest.hexdigest())
+def _settled(root: Path, test_seed: int) -> Tree:
+    """The tree, listed when its last change is so long ago that a later one will have another time."""
+    tree = list_tree(root, test_seed, _FORMAT)
+    if abs(time.time_ns() - tree.changed) < _TICK_SECONDS * 1e9:
+        time.sleep(_TICK_SECONDS)
+        tree = list_tree(root, test_seed, _FORMAT)
+    return tree
 
 
-def _entries(folder: str | Path, folders: bool) -> list[os.DirEntry[str]]:
-    # sorted and not hidden; all must be folders, or all files
-    entries = sorted((e for e in os.scandir(folder) if not e.name.startswith(".")), key=lambda e: e.name)
-    for entry in entries:
-        if entry.is_dir() != folders:
-            raise UserError(
-                f"{entry.path} is a {'file, not a class folder' if folders else 'folder, not an image'}: "
-                "images must lie at train/<class>/<file> and test/<class>/<file>"
-            )
-    return entries
-
-
-def _decode(paths: Sequence[str], size: int | None) -> Tensor:
+def _decode(paths: Sequence[str], decoding: Decoding) -> Tensor:
     """(N, C, H, W) uint8; C is 1 if every image is grey, else 3."""
-    first = _pixels(paths[0], size)
-    pixels = _fill(paths, size, first.shape)
-    if pixels is None:
-        pixels = _fill(paths, size, (3, *first.shape[1:]))
+    with _without_pillows_words():
+        first = _pixels(paths[0], decoding)
+        pixels = _fill(paths, decoding, first.shape)
+        if pixels is None:
+            pixels = _fill(paths, decoding, (3, *first.shape[1:]))
     assert pixels is not None
     return pixels
 
 
-def _fill(paths: Sequence[str], size: int | None, shape: tuple[int, ...]) -> Tensor | None:
+@contextlib.contextmanager
+def _without_pillows_words() -> Iterator[None]:
+    """Its warnings and log are about side information; whether the pixels can be read is said by us. In all threads."""
+    log = logging.getLogger("PIL")
+    level = log.level
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        log.setLevel(logging.CRITICAL)
+        try:
+            yield
+        finally:
+            log.setLevel(level)
+
+
+def _fill(paths: Sequence[str], decoding: Decoding, shape: tuple[int, ...]) -> Tensor | None:
     # None as soon as an image turns out to have colours that `shape` has no room for
     out = torch.empty((len(paths), *shape), dtype=torch.uint8)
     rows = out.numpy()
 
     def decode_from(start: int) -> bool:
         for i in range(start, min(start + _CHUNK, len(paths))):
-            pixels = _pixels(paths[i], size)
+            pixels = _pixels(paths[i], decoding)
             if pixels.shape[1:] != shape[1:]:
                 height, width = pixels.shape[1:]
                 raise UserError(
@@ -144,24 +163,71 @@ def _fill(paths: Sequence[str], size: int | None, shape: tuple[int, ...]) -> Ten
         pool.shutdown(cancel_futures=True)
 
 
-def _pixels(path: str, size: int | None) -> np.ndarray:
+def _pixels(path: str, decoding: Decoding) -> np.ndarray:
     """(1, H, W) uint8 of a grey image, (3, H, W) of any other."""
     try:
-        with Image.open(path) as image:
+        with Image.open(path, formats=_FORMATS) as image:
             if image.mode.startswith(("I", "F")):
                 raise UserError(f"{path} has more than 8 bits per pixel: save it with 8")
-            mode = "L" if image.mode in ("1", "L") else "RGB"
-            flat = image if image.mode == mode else image.convert(mode)
-            if size is not None:
-                flat = ImageOps.fit(flat, (size, size), Image.Resampling.BILINEAR)
+            flat = _flat(_upright(image), decoding.background)
+            if decoding.size is not None:
+                flat = ImageOps.fit(flat, (decoding.size, decoding.size), Image.Resampling.BILINEAR)
             pixels = np.asarray(flat)
     except UserError:
         raise
     except UnidentifiedImageError as error:
-        raise UserError(f"{path} is not an image: remove it (hidden files are ignored)") from error
+        raise UserError(
+            f"{path} is not an image of a format that is read ({', '.join(_FORMATS)}): convert or remove it "
+            "(hidden files are ignored)"
+        ) from error
+    except Image.DecompressionBombError as error:
+        raise UserError(
+            f"{path} has more pixels than are read ({2 * (Image.MAX_IMAGE_PIXELS or 0):,}), or claims so: scale it down or "
+            "remove it"
+        ) from error
     except Exception as error:  # every format's decoder has exceptions of its own
         raise UserError(f"{path} cannot be read as an image ({error}): replace or remove it") from error
     return pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    """As its camera was held."""
+    with _quiet() if image.format == "TIFF" else contextlib.nullcontext():
+        image.load()  # some formats turn it themselves, and then no longer say that it must be
+    try:
+        turn = _UPRIGHT.get(image.getexif().get(_ORIENTATION, 1))
+    except Exception:  # damaged side information: the pixels are there
+        turn = None
+    return image if turn is None else image.transpose(turn)
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Without what libtiff writes to the process's stderr by itself: what it leads to is said by us."""
+    with _stderr:
+        try:
+            kept = os.dup(2)
+        except OSError:  # closed
+            yield
+            return
+        null = os.open(os.devnull, os.O_WRONLY)
+        try:
+            os.dup2(null, 2)
+            yield
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
+            os.close(null)
+
+
+def _flat(image: Image.Image, background: int) -> Image.Image:
+    """Grey or RGB, without transparency."""
+    mode = "L" if image.mode in ("1", "L", "LA", "La") else "RGB"
+    if image.has_transparency_data:
+        layer = image.convert("RGBA")
+        image = Image.new("RGB", image.size, (background,) * 3)
+        image.paste(layer, mask=layer.getchannel("A"))
+    return image if image.mode == mode else image.convert(mode)
 
 
 def _with_progress(chunks: list[Future[bool]], total: int) -> Iterator[bool]:
@@ -186,10 +252,9 @@ def _with_progress(chunks: list[Future[bool]], total: int) -> Iterator[bool]:
             bar.stop()
 
 
-def _cache_file(root: Path, size: int | None) -> Path:
-    base = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
-    key = hashlib.sha256(f"{root}\0size={size}".encode(errors="surrogateescape")).hexdigest()[:32]
-    return base / "grow" / "image_folder" / f"{key}.pt"
+def _cache_file(root: Path, decoding: Decoding) -> Path:
+    key = hashlib.sha256(f"{root}\0{decoding}".encode(errors="surrogateescape")).hexdigest()[:32]
+    return cache_folder() / "grow" / "image_folder" / f"{key}.pt"
 
 
 def _read_cache(path: Path, fingerprint: str) -> dict[str, Any] | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from grow_cli.data import splits
 from grow_cli.data.augment import Augment
 from grow_cli.data.base import DatasetOption, DataSpec, RawData
 from grow_cli.data.batches import Split
+from grow_cli.data.identity import Trained, identity
 from grow_cli.errors import UserError
 
 FLOAT32_LIMIT = 4 * 2**30
@@ -50,6 +51,10 @@ class Data:
     white: int
     """The byte of a white pixel, to show an image: `normalizer.inverse(x) / white`."""
     split_seed: int
+    identity: dict[str, Any] = field(default_factory=dict)
+    """What tells these data from others (`grow_cli.data.identity`), as plain data."""
+    image: dict[str, Any] = field(default_factory=dict)
+    """`RawData.image`."""
 
     def prepare(self, x: Tensor) -> Tensor:
         """Stored inputs as a model takes them, float32: as they are, or normalised now if they are stored as bytes."""
@@ -62,6 +67,7 @@ class Data:
             "std": self.normalizer.std.cpu(),
             "white": self.white,
             "classes": list(self.spec.classes),
+            "image": self.image,
         }
 
     def probe(self, n: int) -> Split:
@@ -77,34 +83,32 @@ def load_data(
     data_dir: Path,
     subset: int | float | None,
     device: torch.device,
-    inputs: dict[str, Any] | None = None,
+    trained: Trained | None = None,
 ) -> Data:
     """Read, cut, take the subset, normalise with the statistics of what is left to train on, and move to the device.
 
-    `inputs`, of a net's checkpoint (`Data.inputs`): normalise as that net was trained with, whatever is read now.
+    `trained`, of a net's checkpoint: the data must be those that it was trained on, and are normalised as they were then.
     """
     raw = option.load(data_dir)
-    image = raw.train_x.dim() == 4
+    spec = _spec(option.name, raw)
+    known = identity(spec, raw)
+    measured = trained is not None and trained.other
+    if trained is not None:
+        trained.check(known)
+    if raw.test_only and (trained is None or not trained.other or trained.inputs is None):
+        raise UserError(
+            f"dataset={option.name} has a test part and no training part: a trained net can be measured on it, and to train "
+            "one it needs both"
+        )
     _check_augmentation(option, raw.train_x)
+    train, val = _cut(option, raw, subset, measured=measured)
 
-    classification = raw.task == "classification"
-    labels = raw.train_y if classification else torch.zeros(len(raw.train_y), dtype=torch.int64)
-    train: Tensor = torch.arange(len(labels))
-    val: Tensor | None = None
-    if option.validation > 0:
-        train, val = splits.cut(labels, option.validation, option.split_seed)
-    if subset is not None:
-        train = train[splits.subset(labels[train], subset, option.split_seed)]
-
+    image = raw.train_x.dim() == 4
     train_x = raw.train_x[train]
-    if inputs is None:
+    if trained is None or trained.inputs is None:
         normalizer = _normalizer(train_x, option.normalize, option.scale, raw.white if image else 1, device)
     else:
-        normalizer = Normalizer(inputs["mean"].to(device), inputs["std"].to(device))
-        if normalizer.mean.shape != (1, train_x.shape[1], *[1] * (train_x.dim() - 2)):
-            raise UserError(
-                f"{option.name} has inputs of the shape {tuple(train_x.shape[1:])}, and the net was trained on others"
-            )
+        normalizer = Normalizer(trained.inputs["mean"].to(device), trained.inputs["std"].to(device))
     stays_bytes = image and 4 * train_x.numel() > FLOAT32_LIMIT
 
     def placed(x: Tensor, y: Tensor) -> Split:
@@ -113,7 +117,7 @@ def load_data(
 
     trained_on = placed(train_x, raw.train_y[train])
     return Data(
-        spec=_spec(option.name, raw),
+        spec=spec,
         train=trained_on,
         val=trained_on if val is None else placed(raw.train_x[val], raw.train_y[val]),
         test=placed(raw.test_x, raw.test_y),
@@ -121,7 +125,35 @@ def load_data(
         normalizer=normalizer,
         white=raw.white,
         split_seed=option.split_seed,
+        identity=known
+        | {"splits": {"train": len(train), "val": len(train if val is None else val), "test": len(raw.test_x)}},
+        image=raw.image,
     )
+
+
+def _cut(
+    option: DatasetOption, raw: RawData, subset: int | float | None, *, measured: bool
+) -> tuple[Tensor, Tensor | None]:
+    """Indices of what is trained on and of what is held out, None where nothing is.
+
+    UserError where a part that is asked for would be too small to have a score, unless a net is only `measured`.
+    """
+    classification = raw.task == "classification"
+    n = len(raw.train_y)
+    labels = raw.train_y if classification else torch.zeros(n, dtype=torch.int64)
+    least = 1 if classification else 2  # R² of one sample is undefined
+    train: Tensor = torch.arange(n)
+    val: Tensor | None = None
+    if option.validation > 0 and not raw.test_only:
+        if round(option.validation * n) < least and not measured:
+            raise UserError(
+                f"dataset.validation={option.validation}: {n} training samples are too few to hold out that part: "
+                f"ask for more ({least / n:.2g} is {least} of them), for 0, which holds nothing out, or add samples"
+            )
+        train, val = splits.cut(labels, option.validation, option.split_seed)
+    if subset is not None and not raw.test_only:
+        train = train[splits.subset(labels[train], subset, option.split_seed)]
+    return train, val
 
 
 def _spec(name: str, raw: RawData) -> DataSpec:

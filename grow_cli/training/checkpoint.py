@@ -29,6 +29,7 @@ def capture(session: Session, gathered: Gathered) -> dict[str, Any]:
     return _net(session) | {
         "version": grow_cli.__version__,
         "inputs": session.data.inputs(),
+        "data": session.data.identity,
         "measured": session.measured,
         "undo": None if session.undo is None else session.undo.state_dict(),
         "history": None if session.history is None else session.history.state_dict(),

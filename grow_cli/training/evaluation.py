@@ -45,9 +45,10 @@ def measure_split(name: str, model: nn.Module, data: Data, config: Config) -> di
 
 
 def measure_splits(model: nn.Module, data: Data, config: Config) -> dict[str, float]:
-    """All three."""
+    """All three; without those that have no sample, where a net is measured on a test part alone."""
     return {
         key: value
         for name in ("train", "val", "test")
+        if len(getattr(data, name))
         for key, value in measure_split(name, model, data, config).items()
     }

@@ -16,6 +16,7 @@ from grow_cli.data.base import DatasetOption, DataSpec, RawData
 from grow_cli.data.batches import Batches
 from grow_cli.data.datasets.digits import Digits
 from grow_cli.data.datasets.synthetic import Curve, Moons
+from grow_cli.data.identity import Trained
 from grow_cli.data.tensors import Data, load_data
 from grow_cli.errors import UserError
 
@@ -220,15 +221,16 @@ def test_statistics_come_from_what_is_trained_on_alone(subset: int | None) -> No
 def test_data_for_a_trained_net_are_normalised_as_its_own_were() -> None:
     trained_on, other = Digits(name="digits"), Digits(name="digits", scale=3, validation=0.5)
     ours = load(trained_on)
-    theirs = load_data(other, data_dir=Path("/nowhere"), subset=50, device=CPU, inputs=ours.inputs())
+    theirs = load_data(other, data_dir=Path("/nowhere"), subset=50, device=CPU, trained=Trained(inputs=ours.inputs()))
     torch.testing.assert_close(theirs.test.x, ours.test.x, rtol=0, atol=0)
     assert not torch.equal(load(other, 50).test.x, ours.test.x)
 
 
 def test_data_of_another_shape_than_a_trained_net_s_is_a_sentence() -> None:
-    inputs = load(Digits(name="digits")).inputs()
-    with pytest.raises(UserError, match=r"given.*\(1,\).*trained on others"):
-        load_data(numbered([5, 5]), data_dir=Path("/nowhere"), subset=None, device=CPU, inputs=inputs)
+    ours = load(Digits(name="digits"))
+    trained = Trained(ours.identity, ours.inputs())
+    with pytest.raises(UserError, match=r"given is not what the net was trained on.*\(1,\).*\(1, 8, 8\)"):
+        load_data(numbered([5, 5]), data_dir=Path("/nowhere"), subset=None, device=CPU, trained=trained)
 
 
 @pytest.mark.parametrize("value", [0.0, 0.1, 1e6])

@@ -14,18 +14,23 @@ from grow_cli.registry import option
 @option("dataset", "image_folder")
 @dataclass
 class ImageFolder(DatasetOption):
-    """The images under `train/<class>/` and `test/<class>/`; decoded once, then read from a cache.
+    """The images under `train/<class>/` and `test/<class>/` (or `val/`), or under `<class>/` alone; decoded once, then cached.
 
-    The result is (1, H, W) if every image is grey, else (3, H, W). Hidden files are ignored, and so is what lies
-    beside the two folders.
+    Of a folder with classes alone a fifth of each class is the test part. EXIF orientation is applied, transparency is
+    composed on `background`. The result is (1, H, W) if every image is grey, else (3, H, W). Hidden files are ignored, and
+    what file managers leave behind (Thumbs.db, desktop.ini, __MACOSX).
     """
 
     path: str | None = key(None, role="data", path=True)
-    """The folder that holds train/ and test/; null: data_dir itself."""
+    """The folder that holds train/ and test/, or the classes; null: data_dir itself."""
     size: int | None = key(None, at_least=1, unit="pixel", null="to leave the images as they are")
     """Scale and centre-crop every image to so many pixels a side; null: they are of one size already."""
+    background: int = key(255, at_least=0, at_most=255)
+    """Grey level behind transparent pixels: 255 is white, 0 black."""
+    test_seed: int = key(0, at_least=0, at_most=2**63 - 1, role="split")
+    """Seed of the choice of the test part, where the folder has none; independent of all others."""
 
     def load(self, data_dir: Path) -> RawData:
         from grow_cli.data.images import read_tree
 
-        return read_tree(expanded(self.path) if self.path else data_dir, self.size)
+        return read_tree(expanded(self.path) if self.path else data_dir, self.size, self.background, self.test_seed)
