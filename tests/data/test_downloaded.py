@@ -6,16 +6,19 @@ import gzip
 import hashlib
 import io
 import pickle
+import tarfile
 import urllib.error
 import urllib.request
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 import torchvision
 
+from grow_cli.data.base import RawData
 from grow_cli.data.datasets.downloaded import CIFAR10, CIFAR100, MNIST, FashionMNIST
 from grow_cli.errors import UserError
 
@@ -188,34 +191,43 @@ def test_a_damaged_idx_file_is_named(file: str, damage: Callable[[bytes], bytes]
         MNIST(name="mnist").load(tmp_path)
 
 
+@pytest.fixture
+def cifar_named(monkeypatch: pytest.MonkeyPatch) -> Callable[[str, Path], tuple[CIFAR10, Path]]:
+    """Makes a small set in torchvision's layout, with checksums that torchvision knows: option, folder."""
+
+    def make(kind: str, data_dir: Path) -> tuple[CIFAR10, Path]:
+        source = getattr(torchvision.datasets, kind)
+        classes = int(kind.removeprefix("CIFAR"))
+        labels, names = ("labels", "label_names") if classes == 10 else ("fine_labels", "fine_label_names")
+        rng = np.random.default_rng(0)
+        folder = data_dir / source.base_folder
+        folder.mkdir()
+
+        def store(name: str, content: object) -> list[str]:
+            data = pickle.dumps(content, protocol=2)
+            (folder / name).write_bytes(data)
+            return [name, hashlib.md5(data).hexdigest()]
+
+        def batch() -> dict[str, object]:
+            return {
+                "data": rng.integers(0, 256, (classes, 3072), dtype=np.uint8),
+                labels: list(range(classes)),
+                "coarse_labels": [0] * classes,
+            }
+
+        monkeypatch.setattr(source, "train_list", [store(name, batch()) for name, _ in source.train_list])
+        monkeypatch.setattr(source, "test_list", [store(name, batch()) for name, _ in source.test_list])
+        name, md5 = store(source.meta["filename"], {names: [f"class {c}" for c in range(classes)]})
+        monkeypatch.setattr(source, "meta", {"filename": name, "key": names, "md5": md5})
+        return (CIFAR10 if classes == 10 else CIFAR100)(name=kind.lower()), folder
+
+    return make
+
+
 @pytest.fixture(params=["CIFAR10", "CIFAR100"])
-def cifar(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[CIFAR10, Path, int]:
-    """A small set in torchvision's layout, with checksums that torchvision knows: option, folder, classes."""
-    source = getattr(torchvision.datasets, request.param)
-    classes = int(request.param.removeprefix("CIFAR"))
-    labels, names = ("labels", "label_names") if classes == 10 else ("fine_labels", "fine_label_names")
-    rng = np.random.default_rng(0)
-    folder = tmp_path / source.base_folder
-    folder.mkdir()
-
-    def store(name: str, content: object) -> list[str]:
-        data = pickle.dumps(content, protocol=2)
-        (folder / name).write_bytes(data)
-        return [name, hashlib.md5(data).hexdigest()]
-
-    def batch() -> dict[str, object]:
-        return {
-            "data": rng.integers(0, 256, (classes, 3072), dtype=np.uint8),
-            labels: list(range(classes)),
-            "coarse_labels": [0] * classes,
-        }
-
-    monkeypatch.setattr(source, "train_list", [store(name, batch()) for name, _ in source.train_list])
-    monkeypatch.setattr(source, "test_list", [store(name, batch()) for name, _ in source.test_list])
-    name, md5 = store(source.meta["filename"], {names: [f"class {c}" for c in range(classes)]})
-    monkeypatch.setattr(source, "meta", {"filename": name, "key": names, "md5": md5})
-    option = CIFAR10 if classes == 10 else CIFAR100
-    return option(name=request.param.lower()), folder, classes
+def cifar(request: pytest.FixtureRequest, cifar_named: Callable, tmp_path: Path) -> tuple[CIFAR10, Path, int]:
+    """One of the two: option, folder, classes."""
+    return (*cifar_named(request.param, tmp_path), int(request.param.removeprefix("CIFAR")))
 
 
 def test_cifar_batches_are_read_as_torchvision_reads_them(cifar: tuple[CIFAR10, Path, int]) -> None:
@@ -245,3 +257,81 @@ def test_what_python_2_pickled_is_read_without_a_warning(cifar: tuple[CIFAR10, P
     data = b"cnumpy\ndtype\n(S'u1'\nI0\nI1\ntR."
     (tmp_path / "old").write_bytes(data)
     assert cifar[0]._pickle(tmp_path / "old", hashlib.md5(data).hexdigest()) == np.uint8
+
+
+# ---- archives that somebody has put there
+
+
+@pytest.fixture(params=["MNIST", "FashionMNIST", "CIFAR10", "CIFAR100"])
+def archived(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> tuple[MNIST | CIFAR10, dict[str, bytes], list[str], RawData]:
+    """A small set: its option, its archives by name, the folders where they may lie, and what it holds."""
+    option: MNIST | CIFAR10
+    if "MNIST" in request.param:
+        archives = {f"{name}.gz": gzip.compress(data) for name, data in mnist_files().items()}
+        resources = [(name, hashlib.md5(data).hexdigest()) for name, data in archives.items()]
+        monkeypatch.setattr(getattr(torchvision.datasets, request.param), "resources", resources)
+        option = {"MNIST": MNIST, "FashionMNIST": FashionMNIST}[request.param](name="x")
+        places = [".", request.param, f"{request.param}/raw"]
+        write(tmp_path / "unpacked" / places[-1], mnist_files())
+    else:
+        (tmp_path / "unpacked").mkdir()
+        small = request.getfixturevalue("cifar_named")
+        option, folder = small(request.param, tmp_path / "unpacked")
+        buffer = io.BytesIO()
+        with tarfile.open(fileobj=buffer, mode="w:gz") as tar:
+            tar.add(folder, folder.name)
+        source = getattr(torchvision.datasets, request.param)
+        archives = {source.filename: buffer.getvalue()}
+        monkeypatch.setattr(source, "tgz_md5", hashlib.md5(buffer.getvalue()).hexdigest())
+        places = [".", folder.name]
+    return option, archives, places, option.load(tmp_path / "unpacked")
+
+
+def test_archives_that_are_put_there_by_hand_are_used_and_nothing_is_written(archived: Any, tmp_path: Path) -> None:
+    option, archives, places, expected = archived
+    for number, place in enumerate(places):
+        data_dir = tmp_path / f"by hand {number}"
+        (data_dir / place).mkdir(parents=True)
+        for name, data in archives.items():
+            (data_dir / place / name).write_bytes(data)
+        before = sorted(data_dir.rglob("*"))
+        found = option.load(data_dir)
+        for name in ("train_x", "train_y", "test_x", "test_y"):
+            assert torch.equal(getattr(found, name), getattr(expected, name))
+        assert found.classes == expected.classes
+        assert sorted(data_dir.rglob("*")) == before
+
+
+def test_an_archive_with_another_checksum_is_one_sentence_and_is_not_unpacked(
+    archived: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    option, archives, _, _ = archived
+    monkeypatch.setattr(type(option), "_unpack", no_network)
+    for damaged in archives:
+        data_dir = tmp_path / f"damaged {damaged}"
+        data_dir.mkdir()
+        (data_dir / damaged).write_bytes(archives[damaged][:-1] + b"x")
+        with pytest.raises(
+            UserError, match=rf"{damaged} is not the original \(its MD5 checksum is [0-9a-f]{{32}}, "
+        ) as error:
+            option.load(data_dir)
+        assert "\n" not in str(error.value)
+
+
+def test_what_no_archive_holds_is_still_missing(archived: Any, tmp_path: Path) -> None:
+    option, archives, _, _ = archived
+    (tmp_path / "some").mkdir()
+    for name in list(archives)[1:]:
+        (tmp_path / "some" / name).write_bytes(archives[name])
+    with pytest.raises(UserError, match="downloading failed") as error:
+        option.load(tmp_path / "some")
+    assert all(name in str(error.value) for name in archives), "the archives that may be put there are named"
+
+
+def test_unpacked_files_come_before_an_archive(archived: Any, tmp_path: Path) -> None:
+    option, archives, _, expected = archived
+    for name in archives:
+        (tmp_path / "unpacked" / name).write_bytes(b"something else")
+    assert torch.equal(option.load(tmp_path / "unpacked").train_x, expected.train_x)
