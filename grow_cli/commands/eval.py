@@ -6,7 +6,7 @@ import json
 
 from grow_cli import config as configuration
 from grow_cli import console
-from grow_cli.commands.overrides import existing, only, with_overrides
+from grow_cli.commands.overrides import config_of, existing, only
 from grow_cli.tasks import task_in
 
 
@@ -36,7 +36,7 @@ def main(arguments: list[str]) -> int:
     only(options.overrides, _measurable(), "a trained net is measured as it was trained")
     # of other images all are measured
     whole = ["subset=null"] * any(override.startswith("dataset.path=") for override in options.overrides)
-    config = configuration.build(with_overrides(folder, [*options.overrides, *whole]))
+    config = config_of(folder, [*options.overrides, *whole])
     from grow_cli import run
 
     result = run.evaluate(config, folder, "best" if options.best else "last")

@@ -30,12 +30,12 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
-from grow_cli import config as configuration
 from grow_cli import console
 from grow_cli.config import role_of
 from grow_cli.errors import Interrupted, TrainingFailed, UserError
 from grow_cli.files import write_text
 from grow_cli.keys import OF_THE_RUN
+from grow_cli.records.configs import typed
 from grow_cli.records.flat import flatten
 from grow_cli.records.folder import RunFolder
 from grow_cli.tasks import task_in
@@ -184,7 +184,7 @@ def refuse_other_config(folder: RunFolder, raw: DictConfig) -> None:
     """UserError where what was typed is the same and what it means is not: a YAML file or a default has changed."""
     remedy = "choose another run_dir, or remove that folder to train the job anew"
     try:
-        there = _flat(configuration.typed(folder.config()))
+        there = _flat(typed(folder.config(), folder.hydra / "config.yaml"))
     except UserError as error:
         raise UserError(f"{error}; {remedy}") from error
     except Exception as error:

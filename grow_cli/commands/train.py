@@ -163,7 +163,7 @@ def _sweep_job(raw: DictConfig, own: RunFolder) -> float | None:
                     folder.open()
             else:
                 folder.create(_hydra_files(raw))
-        summary = folder.read_summary()
+        summary: dict[str, Any] = folder.read_summary()
         if summary.get("status") == "failed":
             raise TrainingFailed(
                 f"failed before ({summary.get('error')}) and is not tried again: remove {folder.path} to train it anew"

@@ -14,6 +14,7 @@ from grow_cli import registry
 from grow_cli.errors import UserError, check
 from grow_cli.keys import key
 from grow_cli.models.ends import Ends
+from grow_cli.records.configs import as_data
 from grow_cli.registry import Option
 
 if TYPE_CHECKING:
@@ -79,10 +80,10 @@ def rebuild(architecture: dict[str, Any]) -> GrowableModel:
     except (TypeError, ValueError) as error:
         raise UserError(f"the architecture is not what `model.architecture()` gives: {error}") from error
     known = registry.groups().get("model", {})
-    if name not in known:
+    if not isinstance(name, str) or name not in known:
         raise UserError(f"the architecture's model is {name!r}: it must be one of {', '.join(sorted(known))}")
     try:
-        option = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(known[name]), settings))
+        option = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(known[name]), as_data(settings)))
     except (OmegaConfBaseException, ValueError) as error:
         # OmegaConf's first line says key and value, the rest is its own bookkeeping
         raise UserError(f"the architecture's model={name} cannot be built: {str(error).splitlines()[0]}") from error
