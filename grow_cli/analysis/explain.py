@@ -77,13 +77,17 @@ def _card(neuron: Neuron, plane: bytes | None) -> str:
 <figcaption>
 <p class="head">neuron {row["neuron"]} <span class="{state}">{word}</span></p>
 <p><b>{row["predicted"]} → {row["true"]}</b>{said}</p>
-<p>cluster: {" → ".join(map(_count, counts))} mistakes</p>
-<p class="small">step {_count(row["step"])}; {_count(row["mistakes"])} mistakes in all; {distance:.2g} from its folding point</p>
+<p>cluster: {" → ".join([*map(_count, counts[:-1]), _mistakes(counts[-1])])}</p>
+<p class="small">step {_count(row["step"])}; {_mistakes(row["mistakes"])} in all; {distance:.2g} from its folding point</p>
 </figcaption></figure>"""
 
 
 def _count(cell: Any) -> str:
     return f"{int(cell):,}"
+
+
+def _mistakes(cell: Any) -> str:
+    return counted(int(cell), "mistake")
 
 
 _WIDE = 300  # pixels: a chart, and not an image

@@ -13,6 +13,7 @@ from grow_cli.analysis.phases import load_phases
 from grow_cli.data.tensors import Data, load_data
 from grow_cli.files import is_there
 from grow_cli.records.events import growth_events
+from grow_cli.records.pictures import render
 from grow_cli.records.reading import reading
 
 if TYPE_CHECKING:
@@ -72,7 +73,7 @@ def _draw(before: GrowableModel, after: GrowableModel, name: str, unit: int, mis
     if heights.min() < 0 < heights.max():
         panels[1].contour(x, y, heights, levels=[0.0], colors="red", linewidths=1.2, linestyles="dashed")
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=110)
+    render(figure, buffer, "png", 110)
     return buffer.getvalue()
 
 

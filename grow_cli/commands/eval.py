@@ -7,6 +7,7 @@ import json
 from grow_cli import config as configuration
 from grow_cli import console
 from grow_cli.commands.overrides import config_of, existing, only
+from grow_cli.records.words import counted
 from grow_cli.tasks import task_in
 
 
@@ -52,6 +53,6 @@ def main(arguments: list[str]) -> int:
     for kind in kinds:
         table.add_row(kind, *(f"{result[f'{split}_{kind}']:.4f}" for split in ("train", "val", "test")))
     held_out = "" if config.dataset.validation else "; nothing was held out, val is train"
-    table.caption = f"{result['parameters']:,} parameters, widths {result['widths']}{held_out}"
+    table.caption = f"{counted(result['parameters'], 'parameter')}, widths {result['widths']}{held_out}"
     console.out.print(table)
     return 0

@@ -33,11 +33,12 @@ from omegaconf import DictConfig, OmegaConf
 from grow_cli import console
 from grow_cli.config import role_of
 from grow_cli.errors import Interrupted, TrainingFailed, UserError
-from grow_cli.files import write_text
+from grow_cli.files import open_lock, write_text
 from grow_cli.keys import OF_THE_RUN
 from grow_cli.records.configs import typed
 from grow_cli.records.flat import flatten
 from grow_cli.records.folder import RunFolder
+from grow_cli.records.words import counted, were
 from grow_cli.tasks import task_in
 
 # became → how the closing line of a sweep says it
@@ -90,6 +91,7 @@ class Tally(Callback):
         # it would add to each failed job that None is no float
         logging.getLogger("hydra_plugins.hydra_optuna_sweeper").setLevel(logging.ERROR)
         Tally.current = self
+        remove_spools(self.sweep)
         signal.signal(signal.SIGTERM, _stop)  # left to itself it would end this process and leave the workers training
 
     def on_job_start(self, config: DictConfig, **kwargs: Any) -> None:
@@ -119,6 +121,16 @@ class Tally(Callback):
         return self.sweep / f".jobs-{self._id}"
 
 
+_SPOOL_AGE = 3600.0 * 24
+
+
+def remove_spools(sweep: Path) -> None:
+    """The counts of earlier sweeps into this folder that a kill has left; those of the last day may still be counted."""
+    for spool in sweep.glob(".jobs-*"):
+        if not spool.is_symlink() and time.time() - spool.stat().st_mtime > _SPOOL_AGE:
+            shutil.rmtree(spool, ignore_errors=True)
+
+
 def _stop(number: int, frame: FrameType | None) -> None:
     raise Interrupted(number)
 
@@ -127,8 +139,10 @@ def describe(outcomes: list[Outcome]) -> str:
     """`6 jobs: 2 trained, 4 finished already`."""
     counts = Counter(outcome.became for outcome in outcomes)
     if set(counts) == {"skipped"}:
-        return f"{len(outcomes)} of {len(outcomes)} jobs were finished already"
-    return f"{len(outcomes)} jobs: " + ", ".join(f"{counts[k]} {words}" for k, words in COUNTED.items() if counts[k])
+        return f"{len(outcomes)} of {counted(len(outcomes), 'job')} {were(len(outcomes))} finished already"
+    return f"{counted(len(outcomes), 'job')}: " + ", ".join(
+        f"{counts[k]} {words}" for k, words in COUNTED.items() if counts[k]
+    )
 
 
 def conclude(tally: Tally, outcomes: list[Outcome]) -> None:
@@ -145,13 +159,13 @@ def conclude(tally: Tally, outcomes: list[Outcome]) -> None:
             console.err.print(f"{outcome.job}: {outcome.sentence}", markup=False)
     if bad:
         names = ", ".join([outcome.job for outcome in bad[:5]] + [f"and {len(bad) - 5} more"] * (len(bad) > 5))
-        raise TrainingFailed(f"{len(bad)} runs of the sweep failed or were interrupted: {names}")
+        raise TrainingFailed(f"{counted(len(bad), 'run')} of the sweep failed or {were(len(bad))} interrupted: {names}")
 
 
 @contextlib.contextmanager
 def one_at_a_time(sweep: Path) -> Iterator[None]:
     """While a job looks for its folder and claims it: two sweeps at once must not begin a job twice."""
-    with (sweep / ".lock").open("w") as lock:
+    with os.fdopen(open_lock(sweep / ".lock")) as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 

@@ -22,7 +22,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from grow_cli import config as configuration
 from grow_cli import console, registry
-from grow_cli.commands.composition import composed, loggers, plugins, prepare_hydra
+from grow_cli.commands.composition import composed, loggers, plugins, prepare_hydra, refuse_two_folders
 from grow_cli.commands.hydra_errors import explain
 from grow_cli.commands.sweep import (
     Outcome,
@@ -53,6 +53,7 @@ def main(arguments: list[str]) -> int:
             folder = Path(argument.removeprefix("run_dir=").strip("'\"")).expanduser()
             if RunFolder(folder).claimed:
                 raise UserError(f"{folder} is the folder of a run: choose another run_dir for the sweep")
+    refuse_two_folders(arguments)
     arguments = [word for argument in arguments for word in loggers(argument)]
     prepare_hydra()
     sys.argv = ["grow train", *plugins(), *arguments]

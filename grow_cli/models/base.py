@@ -15,7 +15,9 @@ from grow_cli.errors import UserError, check
 from grow_cli.keys import key
 from grow_cli.models.ends import Ends
 from grow_cli.records.configs import as_data
+from grow_cli.records.words import counted
 from grow_cli.registry import Option
+from grow_cli.tasks import TASKS
 
 if TYPE_CHECKING:
     from grow_cli.models.modules.network import GrowableModel
@@ -79,6 +81,8 @@ def rebuild(architecture: dict[str, Any]) -> GrowableModel:
         ) from error
     except (TypeError, ValueError) as error:
         raise UserError(f"the architecture is not what `model.architecture()` gives: {error}") from error
+    if ends.task not in TASKS:
+        raise UserError(f"the architecture's task is {ends.task[:40]!r}: it must be one of {', '.join(TASKS)}")
     known = registry.groups().get("model", {})
     if not isinstance(name, str) or name not in known:
         raise UserError(f"the architecture's model is {name!r}: it must be one of {', '.join(sorted(known))}")
@@ -95,7 +99,7 @@ def image_shape(name: str, spec: Ends) -> tuple[int, int, int]:
     """(channels, height, width); UserError where the samples are vectors."""
     if len(spec.input_shape) != 3:
         raise UserError(
-            f"model={name} reads images and these samples are vectors of {prod(spec.input_shape)} numbers: "
+            f"model={name} reads images and these samples are vectors of {counted(prod(spec.input_shape), 'number')}: "
             "use model=mlp or model=residual_mlp, or a dataset of images"
         )
     channels, height, width = spec.input_shape

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from grow_cli.files import is_there, make_folder, write_atomically, write_text
+from grow_cli.records.pictures import render
 from grow_cli.surgery.measure import evaluation_mode
 
 if TYPE_CHECKING:
@@ -106,7 +107,7 @@ def _draw(one: Explained, now: Moment, site: WidthSite, path: Path) -> None:
         axes.set(xlabel="input", ylabel="value (standardised)")
     axes.set_title(f"neuron {one.neuron}: {_named(one.predicted, now)} → {_named(one.true, now)}", fontsize=9)
     axes.spines[["top", "right"]].set_visible(False)
-    figure.savefig(path, format="png", dpi=110)
+    render(figure, path, "png", 110)
 
 
 def _draw_image(one: Explained, now: Moment, path: Path) -> None:
