@@ -319,11 +319,11 @@ def _try(chosen: list[tuple[str, str, Damage, str]], whole: Path, tmp_path: Path
 
 
 # a fixed slice: the quick commands, every so many of the damages
-_SLICE = 97
+_SLICE = 1201
 
 
 def test_each_damage_is_answered_by_a_sentence(whole: Path, grow: Callable[..., Any], tmp_path: Path) -> None:
-    quick = ("report", "eval", "export", "resume", "train", "controls")
+    quick = ("report", "eval", "export", "resume")
     some = [case for case in cases(whole) if case[3] in quick]
     _try(some[::_SLICE], whole, tmp_path, grow)
 
