@@ -279,31 +279,3 @@ def _refuse_unknown_keys(node: DictConfig, prefix: str) -> None:
 
 
 GROUP_KEYS = ("dataset", "model", "method", "trigger", "optimizer", "schedule", "logger")
-
-
-def typed(raw: dict[str, Any]) -> DictConfig:
-    """A config read from a run folder, its schemas attached again; UserError for an option that does not exist here."""
-    known = {name: value for name, value in raw.items() if name not in GROUP_KEYS}
-    merged = OmegaConf.merge(OmegaConf.structured(Config), known)
-    assert isinstance(merged, DictConfig)
-    for group in GROUP_KEYS:
-        merged[group] = _typed_option(group, raw.get(group))
-    return merged
-
-
-def _typed_option(group: str, raw: Any) -> DictConfig:
-    name = raw.get("name") if isinstance(raw, dict) else None
-    options = registry.groups().get(group, {})
-    if name not in options:
-        raise UserError(
-            f"the run's config has {group}={name}, which this grow does not know (it knows "
-            f"{', '.join(sorted(options))}): use the version, and the plugins, that the run was made with"
-        )
-    values = dict(raw)
-    nested = values.pop("of", None)  # the parts of a combined one
-    option = OmegaConf.merge(OmegaConf.structured(options[name]), values)
-    assert isinstance(option, DictConfig)
-    if nested is not None:
-        for key, part in nested.items():
-            option["of"][key] = _typed_option(group, part)
-    return option

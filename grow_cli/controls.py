@@ -9,6 +9,7 @@ from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import fields, replace
 from itertools import count
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from omegaconf import OmegaConf
@@ -17,9 +18,12 @@ from grow_cli import config as configuration
 from grow_cli import registry
 from grow_cli.config import Config
 from grow_cli.errors import UserError
+from grow_cli.files import make_folder
+from grow_cli.records import configs
 from grow_cli.records.events import GrowthEvent, growth_events
 from grow_cli.records.folder import RunFolder
 from grow_cli.records.metrics import read_metrics
+from grow_cli.records.reading import Fields, reading
 
 if TYPE_CHECKING:
     from grow_cli.data.identity import Trained
@@ -48,8 +52,13 @@ class NotPossible(Exception):
 
 
 def control_config(folder: RunFolder, kind: str) -> dict[str, Any]:
-    """The config of a finished run's control; NotPossible where there is none."""
-    summary, source = folder.read_summary(), folder.config()
+    """The config of a finished run's control; NotPossible where there is none, Damaged where its run's files do not say."""
+    summary = folder.read_summary()
+    with reading(summary.path):
+        return _control_config(folder, kind, summary, configs.whole(folder.config(), folder.hydra / "config.yaml"))
+
+
+def _control_config(folder: RunFolder, kind: str, summary: Fields, source: dict[str, Any]) -> dict[str, Any]:
     limit = summary["ended"]["rule"]
     if limit not in configuration.Stop.BUDGETS:
         raise NotPossible(
@@ -121,7 +130,7 @@ def _option(group: str, name: str, like: dict[str, Any]) -> dict[str, Any]:
 def replayed(folder: RunFolder) -> list[tuple[int, list[dict[str, Any]]]]:
     """(step, what was added) of each growth event that was not taken back, best updates of present weights included."""
     events = growth_events(folder)
-    undone = {event.details["undone"] for event in events if event.taken_back}
+    undone = {event.details.get("undone") for event in events if event.taken_back}
     grown = [event for event in events if event.changed and event.units_added >= 0 and event.event not in undone]
     if any(event.added is None for event in grown):
         raise NotPossible("its growth log was written by an earlier grow, which did not list what each event added")
@@ -245,13 +254,14 @@ def train_control(folder: RunFolder, kind: str, settings: dict[str, Any]) -> str
         )
     resume = target.begun
     raw = target.config() if resume else control_config(folder, kind) | {"threads": _threads(folder)}
-    config = _built(raw, settings)
+    config = _built(raw, settings, (target if resume else folder).hydra / "config.yaml")
     configuration.check_run(config)
     if resume:
         target.open()
     else:
         overrides = [*folder.overrides(), f"control={kind}"]
-        target.create({"config": OmegaConf.create(raw), "overrides": OmegaConf.create(overrides)})
+        make_folder(target.path.parent)
+        target.create({"config": dict(raw), "overrides": overrides})
     try:
         run.train(config, target, resume=resume, trained=_trained(folder))
     finally:
@@ -282,8 +292,8 @@ def _overshot(folder: RunFolder, target: RunFolder, kind: str) -> str:
     return f" (with {spent / wanted - 1:.0%} more FLOPs: a step of it costs so much)"
 
 
-def _built(raw: dict[str, Any], settings: dict[str, Any]) -> Config:
-    typed = configuration.typed(raw)
+def _built(raw: dict[str, Any], settings: dict[str, Any], file: Path) -> Config:
+    typed = configs.typed(raw, file)
     for key, value in settings.items():
         OmegaConf.update(typed, key, value, force_add=False)
     return configuration.build(typed)

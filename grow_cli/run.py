@@ -193,10 +193,7 @@ def evaluate(config: Config, folder: RunFolder, which: str, *, other: bool = Fal
     device, data = _device_and_data(config, Trained.of(state, other=other))
     torch.set_num_threads(config.threads or state["progress"]["threads"])
     model = rebuild(state["architecture"]).to(device)
-    try:
-        model.load_state_dict(state["model"])
-    except RuntimeError as error:
-        raise UserError(f"{folder.path}: the checkpoint's weights do not fit its architecture ({error})") from error
+    model.load_state_dict(state["model"])
     if "inputs" not in state:
         warn(
             "this run's checkpoints, of an older grow, do not hold how inputs are normalised: the data read now decide"

@@ -18,7 +18,7 @@ from grow_cli.analysis.numbers import cost_text, interval_text, p_text, short_nu
 from grow_cli.analysis.runs import Record, nothing_held_out
 from grow_cli.analysis.ways import Test, Way, tests_of, ways_of
 from grow_cli.errors import UserError
-from grow_cli.records.metrics import AXES, read_metrics
+from grow_cli.records.metrics import AXES
 from grow_cli.tasks import Task
 
 COSTS = {AXES[name].words: AXES[name].column for name in ("steps", "flops", "seconds", "parameters")}
@@ -145,7 +145,7 @@ def _compare(
     metric = task.column(split)
     ways = ways_of(records)
     tests = tests_of(ways, metric, against)
-    read = {record.folder.path: read_metrics(record.folder) for record in records}
+    read = {record.folder.path: record.metrics for record in records}
     metrics = _equally_often(read)
     curves = {
         cost: {

@@ -3,51 +3,20 @@
 from __future__ import annotations
 
 import base64
-from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import pandas as pd
-
 from grow_cli.analysis.folds import draw_planes
 from grow_cli.errors import UserError
 from grow_cli.files import write_text
-from grow_cli.records.events import growth_events
 from grow_cli.records.folder import RunFolder
+from grow_cli.records.mistakes import Neuron, read_mistakes
+from grow_cli.records.words import counted, were
 from grow_cli.tasks import task_in
 
 if TYPE_CHECKING:
     from grow_cli.config import Config
-
-
-# of mistakes.csv, those that are read
-_COLUMNS = [
-    *(
-        "neuron",
-        "event",
-        "step",
-        "unit",
-        "sample",
-        "predicted",
-        "true",
-        "distance",
-        "mistakes",
-        "cluster",
-        "cluster_after",
-    ),
-    *("cluster_at_end", "predicted_at_end", "right_at_end", "rolled_back", "picture"),
-]
-
-
-@dataclass(frozen=True)
-class Neuron:
-    """A row of mistakes.csv and its picture."""
-
-    row: dict[str, Any]
-    """Empty cells are None."""
-    png: bytes | None
-    """None where it was lost."""
 
 
 def write_page(folder: RunFolder, config: Config, output: Path) -> Path:
@@ -59,8 +28,8 @@ def write_page(folder: RunFolder, config: Config, output: Path) -> Path:
     title = f"Why each neuron exists: {config.model.name} on {config.dataset.name}, seed {config.seed}"
     facts = [str(folder.path)]
     task = task_in(summary, "test")
-    if task.column("test") in summary:
-        value = summary[task.column("test")]
+    value = summary.get(task.column("test"))
+    if value is not None:
         facts.append(f"test {task.label} " + (f"{100 * value:.2f} %" if task.percent else f"{value:.4f}"))
     page = _PAGE.format(
         title=escape(title), facts=escape(" · ".join(facts)), told=escape(tell(neurons)), style=_STYLE, cards=cards
@@ -72,39 +41,16 @@ def write_page(folder: RunFolder, config: Config, output: Path) -> Path:
     return output
 
 
-def read_mistakes(folder: RunFolder) -> list[Neuron]:
-    """The neurons in the order in which they were grown."""
-    place = folder.path / "mistakes"
-    table = place / "mistakes.csv"
-    if not table.is_file():
-        grown = any(event.units_added > 0 for event in growth_events(folder))
-        why = (
-            "its neurons were not grown for mistakes, or the folder was not copied along"
-            if grown
-            else "nothing has grown yet"
-        )
-        raise UserError(f"{table} does not exist: {why}; a run with method=fold has one after its first growth")
-    try:
-        rows = pd.read_csv(table, dtype=str, keep_default_na=False)[_COLUMNS].to_dict("records")
-        pictures = [place / str(row["picture"]) for row in rows]
-        return [
-            Neuron({str(k): v or None for k, v in row.items()}, path.read_bytes() if path.is_file() else None)
-            for row, path in zip(rows, pictures, strict=True)
-        ]
-    except (OSError, KeyError, ValueError) as error:
-        raise UserError(f"{place} is damaged ({error}): restore it from a copy") from error
-
-
 def tell(neurons: list[Neuron]) -> str:
     """A sentence: how many of the instances the net is right about."""
     kept = [n.row for n in neurons if n.row["rolled_back"] == "0"]
     undone = len(neurons) - len(kept)
     said = [row for row in kept if row["right_at_end"] is not None]
-    sentence = (
-        "1 neuron was grown for a mistake" if len(kept) == 1 else f"{len(kept)} neurons were grown, each for a mistake"
-    )
+    sentence = f"{counted(len(kept), 'neuron')} {were(len(kept))} grown, each for a mistake"
+    if len(kept) == 1:
+        sentence = sentence.replace(", each", "")
     if undone:
-        sentence += f" ({undone} more were taken back)"
+        sentence += f" ({undone} more {were(undone)} taken back)"
     if kept and len(said) == len(kept):
         right = sum(row["right_at_end"] == "1" for row in said)
         sentence += f"; in the end the net is right about {right} of {len(said)} ({right / len(said):.0%})"
@@ -131,13 +77,17 @@ def _card(neuron: Neuron, plane: bytes | None) -> str:
 <figcaption>
 <p class="head">neuron {row["neuron"]} <span class="{state}">{word}</span></p>
 <p><b>{row["predicted"]} → {row["true"]}</b>{said}</p>
-<p>cluster: {" → ".join(map(_count, counts))} mistakes</p>
-<p class="small">step {_count(row["step"])}; {_count(row["mistakes"])} mistakes in all; {distance:.2g} from its folding point</p>
+<p>cluster: {" → ".join([*map(_count, counts[:-1]), _mistakes(counts[-1])])}</p>
+<p class="small">step {_count(row["step"])}; {_mistakes(row["mistakes"])} in all; {distance:.2g} from its folding point</p>
 </figcaption></figure>"""
 
 
 def _count(cell: Any) -> str:
     return f"{int(cell):,}"
+
+
+def _mistakes(cell: Any) -> str:
+    return counted(int(cell), "mistake")
 
 
 _WIDE = 300  # pixels: a chart, and not an image

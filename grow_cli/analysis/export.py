@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from grow_cli.errors import UserError
-from grow_cli.files import write_atomically, write_text
+from grow_cli.files import is_there, write_atomically, write_text
 from grow_cli.records.folder import RunFolder
 from grow_cli.records.words import widths_text
 
@@ -49,7 +49,7 @@ def export(folder: RunFolder, config: Config, kind: str, which: str, file: Path)
     from grow_cli.analysis.phases import data_of, load_phase
 
     checkpoint = folder.checkpoints / f"{which}.pt"
-    if not checkpoint.is_file():
+    if not is_there(checkpoint):
         raise UserError(
             f"there is no checkpoint at {checkpoint}: "
             + ("leave --best out for the last one" if which == "best" else "wait for the run's first")

@@ -116,16 +116,24 @@ def _source(lines: list[str], copied: list[type], forward: list[str], about: dic
     per = f".view({', '.join(['-1', *['1'] * (len(about['input_shape']) - 1)])})"
     constants += [f"{key.upper()} = torch.tensor({about[key]!r}){per}" for key in ("mean", "std")]
     parts.append("\n".join(constants))
+    shape = ", ".join(map(str, about["input_shape"]))
+    parts.append(
+        "\ndef check(x: Tensor) -> None:\n"
+        '    """ValueError, in a sentence, where these are not inputs with a batch axis."""\n'
+        f"    if tuple(x.shape[1:]) != ({shape},) or x.dim() == 0:\n"
+        f'        raise ValueError(f"x has the shape {{tuple(x.shape)}} and must have (n, {shape}): give one sample as x[None]")'
+    )
     parts.append(
         "\ndef prepare(x: Tensor) -> Tensor:\n"
         '    """Inputs as the dataset holds them, as the net takes them: float32, normalised."""\n'
+        "    check(x)\n"
         "    return (x.float() - MEAN.to(x.device)) / STD.to(x.device)"
     )
     parts += ["\n" + inspect.getsource(cls).rstrip() for cls in copied]
     parts.append(
         "\nclass Net(nn.Module):\n    def __init__(self) -> None:\n        super().__init__()\n"
         + "".join(f"        {line}\n" for line in lines)
-        + "\n    def forward(self, x: Tensor) -> Tensor:\n"
+        + "\n    def forward(self, x: Tensor) -> Tensor:\n        check(x)\n"
         + "\n".join(f"        {line}" for line in forward)
     )
     parts.append(

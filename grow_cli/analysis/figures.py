@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from grow_cli.errors import UserError
 from grow_cli.files import write_atomically
+from grow_cli.records.pictures import render
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -17,7 +18,7 @@ SUFFIXES = (".png", ".pdf", ".svg")
 def save(figure: Figure, output: Path) -> Path:
     """Write the figure and return its path; UserError where it cannot be written."""
     try:
-        write_atomically(output, lambda temporary: figure.savefig(temporary, format=output.suffix[1:], dpi=130))
+        write_atomically(output, lambda temporary: render(figure, temporary, output.suffix[1:], 130))
     except OSError as error:
         raise UserError(f"{output} cannot be written ({error.strerror}): choose another place with -o FILE") from error
     return output

@@ -11,7 +11,10 @@ from torch import Tensor
 from grow_cli.analysis.boundaries import COLOURS, SIDE, class_probabilities, draw_plane, grid
 from grow_cli.analysis.phases import data_of, load_phases
 from grow_cli.data.tensors import Data
+from grow_cli.files import is_there
 from grow_cli.records.events import growth_events
+from grow_cli.records.pictures import render
+from grow_cli.records.reading import reading
 
 if TYPE_CHECKING:
     from grow_cli.config import Config
@@ -28,7 +31,7 @@ def draw_planes(folder: RunFolder, config: Config, rows: list[dict[str, Any]]) -
     """
     sites = {event.event: event.site for event in growth_events(folder) if event.units_added}
     events = list(sites)
-    if not all((folder.checkpoints / f"before-{event}.pt").is_file() for event in events):
+    if not all(is_there(folder.checkpoints / f"before-{event}.pt") for event in events):
         return {}
     phases = load_phases(folder)
     net = phases[-1].model
@@ -37,11 +40,13 @@ def draw_planes(folder: RunFolder, config: Config, rows: list[dict[str, Any]]) -
     data = data_of(config, phases[-1])
     drawn = {}
     for row in rows:
-        at = events.index(int(row["event"]))
-        before, after = phases[at].model, phases[at + 1].model
-        mistake = data.prepare(data.train.x[int(row["sample"])][None])
-        unit = int(row["unit"]) - 1
-        drawn[int(row["neuron"])] = _draw(before, after, sites[int(row["event"])], unit, mistake, data)
+        with reading(folder.path / "mistakes" / "mistakes.csv"):
+            at = events.index(int(row["event"]))
+            before, after = phases[at].model, phases[at + 1].model
+            mistake = data.prepare(data.train.x[int(row["sample"])][None])
+            name, unit = sites[int(row["event"])], int(row["unit"]) - 1
+            _preactivation(after, name, unit, mistake)  # there is such a unit
+        drawn[int(row["neuron"])] = _draw(before, after, name, unit, mistake, data)
     return drawn
 
 
@@ -68,7 +73,7 @@ def _draw(before: GrowableModel, after: GrowableModel, name: str, unit: int, mis
     if heights.min() < 0 < heights.max():
         panels[1].contour(x, y, heights, levels=[0.0], colors="red", linewidths=1.2, linestyles="dashed")
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=110)
+    render(figure, buffer, "png", 110)
     return buffer.getvalue()
 
 
@@ -76,7 +81,7 @@ def _draw(before: GrowableModel, after: GrowableModel, name: str, unit: int, mis
 def _preactivation(model: GrowableModel, name: str, unit: int, x: Tensor) -> Tensor:
     """(n,) of a unit of the hidden layer of that name."""
     seen: list[Tensor] = []
-    site = next(site for site in model.width_sites() if site.name == name)
+    site = {site.name: site for site in model.width_sites()}[name]
     handle = site.producer.register_forward_hook(lambda module, arguments, output: seen.append(output))
     try:
         model(x)

@@ -6,6 +6,7 @@ import pandas as pd
 
 from grow_cli.analysis.runs import differing, flatten
 from grow_cli.analysis.ways import Test, Way
+from grow_cli.records.words import counted
 from grow_cli.schema import keys_with, role_of
 
 # what is compared is the way of growing; the recipe is what remains, the net's sizes left out
@@ -33,7 +34,7 @@ def notes_of(ways: list[Way], tests: list[Test]) -> list[str]:
         least = 2.0 ** (1 - fewest)
         notes.append(
             f"Two-sided tests, paired by seed; Holm's correction over the {len(tests)} of this table, for each kind of test. "
-            f"The least p-value that the signed-rank test (rank) can give for {fewest} pairs is {least:.2g}, and "
+            f"The least p-value that the signed-rank test (rank) can give for {counted(fewest, 'pair')} is {least:.2g}, and "
             f"{min(1.0, len(tests) * least):.2g} after Holm. Intervals belong to the t-test and are not corrected for the number "
             "of tests"
             + (

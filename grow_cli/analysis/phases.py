@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import pickle
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import torch
 
@@ -15,10 +14,13 @@ from grow_cli.console import warn
 from grow_cli.data.identity import Trained
 from grow_cli.data.tensors import Data, load_data
 from grow_cli.errors import UserError
+from grow_cli.files import is_there
 from grow_cli.models.base import rebuild
 from grow_cli.records.events import growth_events
 from grow_cli.records.folder import RunFolder
+from grow_cli.records.reading import reading, whole
 from grow_cli.records.words import widths_text
+from grow_cli.training import checkpoint
 
 if TYPE_CHECKING:
     from grow_cli.config import Config
@@ -47,14 +49,14 @@ class Phase:
 def load_phases(folder: RunFolder) -> list[Phase]:
     """Every phase's net whose checkpoint was kept, in order, and the last net; a warning if some were not kept."""
     grown = [event.event for event in growth_events(folder) if event.units_added]
-    kept = [path for path in (folder.checkpoints / f"before-{n}.pt" for n in grown) if path.is_file()]
+    kept = [path for path in (folder.checkpoints / f"before-{n}.pt" for n in grown) if is_there(path)]
     if len(kept) < len(grown):
         warn(
             f"{len(kept)} of the {len(grown)} nets from before the growth events of {folder.path} were kept, and no others "
             "can be drawn: train with checkpoint.events=true"
         )
     last = folder.checkpoints / "last.pt"
-    if not last.is_file():
+    if not is_there(last):
         raise UserError(f"there is no checkpoint at {last}: wait for the run's first, or name another run")
     return [load_phase(path) for path in (*kept, last)]
 
@@ -77,14 +79,11 @@ def evenly(items: Sequence[T], most: int) -> list[T]:
 
 def load_phase(path: Path) -> Phase:
     """The net of one checkpoint; UserError where it is damaged."""
-    try:
-        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-        model = rebuild(state["architecture"])
-        model.load_state_dict(state["model"])
+    state = checkpoint.read(path)
+    with reading(path):
         step = state["step"] if "step" in state else state["progress"]["step"]
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError, TypeError, pickle.UnpicklingError) as error:
-        raise UserError(
-            f"{path} is cut short or damaged ({type(error).__name__}): restore it from a copy, or remove it if its name "
-            "begins with before-"
-        ) from error
+        if not whole(step):
+            raise TypeError("its step is no number")
+    model = rebuild(state["architecture"])
+    model.load_state_dict(state["model"])
     return Phase(step, model.eval(), Trained.of(state))

@@ -8,11 +8,13 @@ import numpy as np
 import pandas as pd
 
 from grow_cli.analysis.figures import save
+from grow_cli.analysis.report.reading import RunData, read_run
 from grow_cli.analysis.runs import nothing_held_out
-from grow_cli.records.events import GrowthEvent, growth_events
+from grow_cli.console import warn
+from grow_cli.records.events import GrowthEvent
 from grow_cli.records.folder import RunFolder
-from grow_cli.records.metrics import AXES, read_metrics
-from grow_cli.tasks import task_in
+from grow_cli.records.metrics import AXES
+from grow_cli.records.reading import Damaged, damaged
 
 
 def event_costs(metrics: pd.DataFrame, events: list[GrowthEvent], against: str) -> list[float]:
@@ -23,27 +25,42 @@ def event_costs(metrics: pd.DataFrame, events: list[GrowthEvent], against: str) 
 
 
 def plot_runs(folders: list[RunFolder], output: Path, against: str = "steps") -> Path:
-    """Draw the runs into one picture, against one of `AXES`, and return its path."""
+    """Draw the runs into one picture, against one of `AXES`, and return its path.
+
+    Of several runs a damaged one is left out, which a warning says; Damaged where it is the only one.
+    """
+    runs = []
+    for folder in folders:
+        try:
+            runs.append(read_run(folder))
+            if runs[-1].task.column("train") not in runs[-1].metrics:
+                raise damaged(folder.metrics, f"it has no column {runs.pop().task.column('train')}", line=1)
+        except Damaged as error:
+            if folder is folders[-1] and not runs:
+                raise
+            warn(f"{folder.path} is left out: {error}")
+    return _draw(runs, output, against)
+
+
+def _draw(runs: list[RunData], output: Path, against: str) -> Path:
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(8, 7.5), layout="constrained")
     above, middle, below = figure.subplots(3, 1, sharex=True, height_ratios=(3, 3, 2))
-    summaries = [folder.read_summary() for folder in folders]
-    labels = [f"{s['method']} seed {s['seed']}" if s else f.path.name for s, f in zip(summaries, folders, strict=True)]
+    labels = [f"{r.name('method')} seed {r.summary.get('seed')}" if r.summary else r.folder.path.name for r in runs]
     scores = set()
-    for number, folder in enumerate(folders):
-        metrics = read_metrics(folder)
-        task = task_in(metrics)
+    for number, run in enumerate(runs):
+        metrics, task = run.metrics, run.task
         xs = metrics[AXES[against].column]
         colour = f"C{number}"
-        label = labels[number] if labels.count(labels[number]) == 1 else folder.path.name
+        label = labels[number] if labels.count(labels[number]) == 1 else run.folder.path.name
         scores.add(task.label)
-        measured = "the training split at each evaluation" if nothing_held_out(folder.config()) else "validation"
+        measured = "the training split at each evaluation" if nothing_held_out(run.config) else "validation"
         above.plot(xs, metrics[task.column("val")], color=colour, label=f"{label}, {measured}")
         above.plot(xs, metrics[task.column("train")], color=colour, ls=":", lw=1, label=f"{label}, training")
         middle.plot(xs, metrics["val_loss"], color=colour)
         middle.plot(xs, metrics["train_loss"], color=colour, ls=":", lw=1)
-        events = [e for e in growth_events(folder) if e.units_added]
+        events = [e for e in run.events if e.units_added]
         # rows are written before the growth at their step: the size changes where the event says
         sizes = [metrics["parameters"].iloc[0], *(e.parameters_after for e in events)]
         at = event_costs(metrics, events, against)
@@ -66,7 +83,9 @@ def plot_runs(folders: list[RunFolder], output: Path, against: str = "steps") ->
     below.set_ylim(bottom=0)
     what = "training FLOPs" if against == "flops" else against
     below.set_xlabel(f"{what} (vertical lines: growth events, dotted: taken back; numbers: hidden widths)")
-    figure.suptitle(" / ".join(sorted({f"{s['model']} on {s['dataset']}" for s in summaries if s})), fontsize=10)
+    figure.suptitle(
+        " / ".join(sorted({f"{r.name('model')} on {r.name('dataset')}" for r in runs if r.summary})), fontsize=10
+    )
     above.legend(fontsize=7, loc="lower right")
     for axes in (above, middle, below):
         axes.spines[["top", "right"]].set_visible(False)

@@ -4,17 +4,23 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from grow_cli.console import warn
 from grow_cli.errors import UserError
 from grow_cli.keys import OF_THE_RUN
 from grow_cli.records.flat import flatten as flat_keys
 from grow_cli.records.folder import RunFolder, runs_below
+from grow_cli.records.metrics import read_metrics
+from grow_cli.records.reading import Fields, damaged, whole
+from grow_cli.records.words import are
 from grow_cli.schema import role_of
 from grow_cli.tasks import Task, task_in
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 # Of summary.json, what every run must have to be compared.
 _NUMBERS = (
@@ -39,6 +45,8 @@ class Record:
     """Which control it is."""
     of: Record | None = None
     """The run that it is a control of."""
+    metrics: pd.DataFrame = field(kw_only=True, repr=False, compare=False)
+    """metrics.csv."""
 
     @property
     def seed(self) -> int:
@@ -61,57 +69,75 @@ def find_runs(paths: Iterable[Path]) -> list[RunFolder]:
     return list(found.values())
 
 
+@dataclass(frozen=True)
+class _Read:
+    """What a finished run's files hold."""
+
+    folder: RunFolder
+    summary: dict[str, Any]
+    config: dict[str, Any]
+    metrics: pd.DataFrame
+
+
 def read_records(paths: Iterable[Path]) -> list[Record]:
-    """The finished runs at and below these paths; a warning names those that are not finished."""
-    read: list[tuple[RunFolder, dict[str, Any], dict[str, Any]]] = []
+    """The finished runs at and below these paths; a warning names those that are not finished, or whose files are damaged."""
+    read: list[_Read] = []
     unfinished = []
     for folder in find_runs(paths):
-        summary = folder.read_summary()
-        if summary.get("status") != "finished":
-            unfinished.append(str(folder.path))
-        elif not _complete(folder, summary):
-            warn(
-                f"{folder.path} is left out: its summary.json or metrics.csv lacks numbers (an earlier grow's, or NaN)"
-            )
-        else:
-            read.append((folder, summary, folder.config()))
+        try:
+            summary = folder.read_summary()
+            if summary.get("status") != "finished":
+                unfinished.append(str(folder.path))
+            else:
+                read.append(_finished(folder, summary))
+        except UserError as error:
+            warn(f"{folder.path} is left out: {error}")
     if unfinished:
         some = ", ".join(unfinished[:3]) + (", …" if len(unfinished) > 3 else "")
-        are = "is not finished and is" if len(unfinished) == 1 else "are not finished and are"
-        warn(f"{len(unfinished)} of the runs {are} left out: {some}; `grow resume` goes on with one")
+        are_not = f"{are(len(unfinished))} not finished and {are(len(unfinished))} left out"
+        warn(f"{len(unfinished)} of the runs {are_not}: {some}; `grow resume` goes on with one")
     return _named(read)
 
 
-def _complete(folder: RunFolder, summary: dict[str, Any]) -> bool:
+def _finished(folder: RunFolder, summary: Fields) -> _Read:
+    """Damaged where something is missing that a comparison needs: an earlier grow's run, or one without a score."""
     task = task_in(summary, "test")
-    needed = (task.column("test"), task.column("val"), *_NUMBERS)
-    if any(not isinstance(summary.get(key), int | float) for key in needed) or not folder.metrics.exists():
-        return False
-    with folder.metrics.open(encoding="utf-8") as file:
-        return len(file.readlines()) > 1
+    for key in (task.column("test"), task.column("val"), *_NUMBERS):
+        if not isinstance(summary[key], int | float):
+            raise damaged(summary.path, f"it has no {key}")
+    for key in ("method", "trigger", "device"):
+        summary[key]
+    if not whole(summary["architecture"].get("outputs")):
+        raise damaged(summary.path, "architecture has no outputs")
+    config = folder.config()
+    for group in ("dataset", "model", "method", "trigger"):
+        config[group]
+    return _Read(folder, summary, config, read_metrics(folder, (task.column("val"),)))
 
 
-def _named(read: list[tuple[RunFolder, dict[str, Any], dict[str, Any]]]) -> list[Record]:
-    flat = {folder.path: flatten(config) for folder, _, config in read}
+def _named(read: list[_Read]) -> list[Record]:
+    flat = {one.folder.path: flatten(one.config) for one in read}
     alike = defaultdict(list)  # runs of one name and dataset
-    for folder, summary, config in read:
-        if not summary.get("control"):
-            alike[_dataset(config), _base(summary)].append(flat[folder.path])
+    for one in read:
+        if not one.summary.get("control"):
+            alike[_dataset(one.config), _base(one.summary)].append(flat[one.folder.path])
     records: dict[Path, Record] = {}
     # a control lies below its run: runs come before their controls
-    for folder, summary, config in sorted(read, key=lambda r: len(r[0].path.resolve().parts)):
-        dataset, control = _dataset(config), summary.get("control")
+    for one in sorted(read, key=lambda r: len(r.folder.path.resolve().parts)):
+        place, dataset, control = one.folder.path.resolve(), _dataset(one.config), one.summary.get("control")
+        parent = None
         if control:
-            parent = records.get(folder.path.resolve().parent.parent)
+            parent = records.get(place.parent.parent)
             if parent is None:
-                warn(f"{folder.path} is a control of a run that is not among the finished ones, and is left out")
+                warn(f"{one.folder.path} is a control of a run that is not among the finished ones, and is left out")
                 continue
-            record = Record(folder, summary, config, dataset, f"{parent.label} · {control}", control, parent)
+            label = f"{parent.label} · {control}"
         else:
-            name = _base(summary)
-            told = _told(flat[folder.path], alike[dataset, name])
-            record = Record(folder, summary, config, dataset, ", ".join([name, *told]))
-        records[folder.path.resolve()] = record
+            name = _base(one.summary)
+            label = ", ".join([name, *_told(flat[one.folder.path], alike[dataset, name])])
+        records[place] = Record(
+            one.folder, one.summary, one.config, dataset, label, control or None, parent, metrics=one.metrics
+        )
     if not records:
         raise UserError("none of the runs is finished: there is nothing to compare")
     return list(records.values())

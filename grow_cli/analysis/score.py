@@ -10,9 +10,11 @@ from typing import Any
 from grow_cli.analysis.figures import save, short
 from grow_cli.config import Config
 from grow_cli.errors import UserError
+from grow_cli.files import is_there
 from grow_cli.records.events import GrowthEvent, growth_events
 from grow_cli.records.folder import RunFolder
 from grow_cli.records.metrics import read_metrics
+from grow_cli.records.reading import reading
 from grow_cli.records.words import counted, widths_of
 
 _CURVES = {"width": "best new unit", "depth": "best new layer"}
@@ -27,7 +29,7 @@ def best_ratios(events: list[GrowthEvent], kind: str) -> tuple[list[int], list[f
     steps, ratios = [], []
     for event in events:
         # null stands for infinity: a layer without any score, whose proposals say nothing about the threshold
-        found = [c["ratio"] for c in event.details.get("candidates", []) if c["kind"] == kind]
+        found = [c["ratio"] for c in event.details.get("candidates") or [] if c["kind"] == kind]
         finite = [ratio for ratio in found if ratio is not None]
         if finite:
             steps.append(event.step)
@@ -37,7 +39,7 @@ def best_ratios(events: list[GrowthEvent], kind: str) -> tuple[list[int], list[f
 
 def eta_readings(folder: RunFolder) -> tuple[list[int], list[float]]:
     """Steps and Δη'/η_c as the trigger read them; empty where it read none."""
-    if not folder.metrics.exists():
+    if not is_there(folder.metrics):
         return [], []
     metrics = read_metrics(folder)
     if _READING not in metrics:
@@ -70,7 +72,8 @@ def added(event: GrowthEvent) -> str:
 def draw_score(folder: RunFolder, config: Config, output: Path) -> Path:
     """Draw the curves into one picture and return its path; UserError where the run has no score."""
     events = growth_events(folder)
-    curves = {label: best_ratios(events, kind) for kind, label in _CURVES.items()}
+    with reading(folder.growth):
+        curves = {label: best_ratios(events, kind) for kind, label in _CURVES.items()}
     curves["best proposal, as the trigger reads it"] = eta_readings(folder)
     if not any(steps for steps, _ in curves.values()):
         raise UserError(

@@ -27,7 +27,7 @@ def show(folder: RunFolder, summary: dict[str, Any]) -> None:
         console.out.print(_nothing_grew(summary))
     console.out.print(_reached(summary))
     console.out.print(
-        f"{summary['parameters']:,} parameters; {counted(summary['steps'], 'step')} in {summary['seconds']:.1f} s, "
+        f"{counted(summary['parameters'], 'parameter')}; {counted(summary['steps'], 'step')} in {summary['seconds']:.1f} s, "
         f"{summary['growth_seconds']:.1f} s of them growing; {summary['training_flops']:.2e} FLOPs; {summary['device']}"
     )
     if summary["growth_steps"]:
@@ -37,7 +37,7 @@ def show(folder: RunFolder, summary: dict[str, Any]) -> None:
     if summary.get("mistakes_targeted"):
         targeted, corrected = summary["mistakes_targeted"], summary["mistakes_corrected"]
         console.out.print(
-            f"corrected: {round(corrected * targeted)} of {targeted} mistakes that a neuron was grown for; see"
+            f"corrected: {round(corrected * targeted)} of {counted(targeted, 'mistake')} that a neuron was grown for; see"
         )
         console.out.print(f"`grow explain {escape(str(folder.path))}`", soft_wrap=True)
     console.out.print(f"ended after {summary['ended_by']}; the run folder is")

@@ -75,6 +75,19 @@ def words(overrides: list[str]) -> list[str]:
     return [literal(word) for override in overrides for word in loggers(override)]
 
 
+_FOLDERS = ("hydra.run.dir", "hydra.sweep.dir")
+
+
+def refuse_two_folders(arguments: list[str]) -> None:
+    """UserError where run_dir is given beside Hydra's own key of the same folder: one of them would be ignored."""
+    keys = {word.lstrip("+~").partition("=")[0]: word for word in arguments if "=" in word}
+    given = next((keys[name] for name in _FOLDERS if name in keys), None)
+    if given is not None and "run_dir" in keys:
+        raise UserError(
+            f"{keys['run_dir']} and {given} both name the folder, and one would be ignored: leave out either"
+        )
+
+
 def composed(overrides: list[str]) -> DictConfig:
     """What `grow train OVERRIDES` composes, lists of loggers among them."""
     prepare_hydra()

@@ -12,6 +12,7 @@ from grow_cli.commands import children
 from grow_cli.commands.overrides import only, with_overrides
 from grow_cli.errors import Interrupted, TrainingFailed, UserError
 from grow_cli.records.folder import RunFolder
+from grow_cli.records.words import counted
 from grow_cli.schema import keys_with
 
 
@@ -94,7 +95,7 @@ def _one_after_another(wanted: list[tuple[RunFolder, str]], overrides: list[str]
             continue
         console.out.print(f"{control_folder(folder, kind).path} {done}", markup=False, highlight=False, soft_wrap=True)
     if failed:
-        raise TrainingFailed(f"{failed} of {len(wanted)} controls failed")
+        raise TrainingFailed(f"{failed} of {counted(len(wanted), 'control')} failed")
     return 0
 
 
@@ -108,7 +109,7 @@ def _in_processes(wanted: list[tuple[RunFolder, str]], overrides: list[str], job
     if not wanted:
         console.out.print("all controls were there already")
     if failed:
-        raise TrainingFailed(f"{failed} of {len(wanted)} controls failed")
+        raise TrainingFailed(f"{failed} of {counted(len(wanted), 'control')} failed")
     return 0
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 
-from grow_cli import config as configuration
 from grow_cli import console
-from grow_cli.commands.overrides import existing, only, with_overrides
+from grow_cli.commands.overrides import config_of, existing, only
+from grow_cli.records.words import counted
 from grow_cli.schema import keys_with
 from grow_cli.tasks import task_in
 
@@ -37,7 +37,7 @@ def main(arguments: list[str]) -> int:
     only(options.overrides, _measurable(), "a trained net is measured as it was trained")
     other = any(override.startswith("dataset.path=") for override in options.overrides)
     whole = ["subset=null"] * other  # of other images all are measured
-    config = configuration.build(with_overrides(folder, [*options.overrides, *whole]))
+    config = config_of(folder, [*options.overrides, *whole])
     from grow_cli import run
 
     result = run.evaluate(config, folder, "best" if options.best else "last", other=other)
@@ -56,6 +56,6 @@ def main(arguments: list[str]) -> int:
     for kind in kinds:
         table.add_row(kind, *(f"{result[f'{split}_{kind}']:.4f}" for split in splits))
     held_out = "" if config.dataset.validation else "; nothing was held out, val is train"
-    table.caption = f"{result['parameters']:,} parameters, widths {result['widths']}{held_out}"
+    table.caption = f"{counted(result['parameters'], 'parameter')}, widths {result['widths']}{held_out}"
     console.out.print(table)
     return 0

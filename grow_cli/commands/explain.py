@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from grow_cli import config as configuration
-from grow_cli.commands.overrides import existing, with_overrides
+from grow_cli.commands.overrides import config_of, existing
 from grow_cli.console import Parser, page_name
 
 
@@ -33,5 +32,5 @@ def main(arguments: list[str]) -> int:
     output = page_name(options.output or folder.path / "explain.html")
     from grow_cli.analysis.explain import write_page
 
-    print(write_page(folder, configuration.build(with_overrides(folder, [])), output))
+    print(write_page(folder, config_of(folder), output))
     return 0

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from grow_cli import config as configuration
 from grow_cli.analysis.export import FORMATS, check_packages, place
-from grow_cli.commands.overrides import existing, only, with_overrides
+from grow_cli.commands.overrides import config_of, existing, only
 from grow_cli.console import OneOf, Parser
 from grow_cli.schema import keys_with
 
@@ -53,7 +52,7 @@ def main(arguments: list[str]) -> int:
     # a net is written from the CPU, wherever it was trained
     allowed = [key for key in keys_with("place", "data") if key != "device"]
     only(options.overrides, allowed, "a net is exported as it was trained")
-    config = configuration.build(with_overrides(folder, options.overrides))
+    config = config_of(folder, options.overrides)
     written = export(folder, config, options.format, "best" if options.best else "last", file)
     print(*written, sep="\n")
     print("load it:", _LOADING[options.format].format(stem=file.stem, file=str(file)))

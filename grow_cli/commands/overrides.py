@@ -12,7 +12,10 @@ from omegaconf.errors import OmegaConfBaseException
 
 from grow_cli import config as configuration
 from grow_cli.commands.composition import literal
+from grow_cli.config import Config
 from grow_cli.errors import UserError
+from grow_cli.records import reading
+from grow_cli.records.configs import typed as typed_config
 from grow_cli.records.folder import RunFolder, runs_below
 
 
@@ -36,25 +39,34 @@ def only(overrides: Collection[str], allowed: list[str], why: str) -> None:
             raise UserError(f"{override}: {why}, and only {', '.join(allowed)} can be given")
 
 
+def config_of(folder: RunFolder, overrides: Collection[str] = ()) -> Config:
+    """The run's config, typed by the schemas again and checked, with KEY=VALUE overrides; UserError where it cannot be."""
+    typed = with_overrides(folder, overrides)
+    try:
+        return configuration.build(typed)
+    except (UserError, OmegaConfBaseException) as error:
+        if overrides and isinstance(error, UserError):
+            raise
+        raise UserError(f"{folder.hydra}/config.yaml: {reading.first_line(error)}") from error
+
+
 def with_overrides(folder: RunFolder, overrides: Collection[str]) -> DictConfig:
     """The run's config, typed by the schemas again, with KEY=VALUE overrides."""
-    raw = folder.config()
-    try:
-        typed = configuration.typed(raw)
-        for override in overrides:
-            key, equals, _ = override.partition("=")
-            if not equals:
-                raise UserError(f"{override}: write KEY=VALUE")
-            if key in configuration.GROUP_KEYS:
-                raise UserError(f"{override}: a group cannot be exchanged in a trained run; set one of its keys")
-            read = (
-                OverridesParser.create().parse_override(literal(override)).value()
-            )  # as `grow train` does: off is a word
+    typed = typed_config(folder.config(), folder.hydra / "config.yaml")
+    for override in overrides:
+        key, equals, _ = override.partition("=")
+        if not equals:
+            raise UserError(f"{override}: write KEY=VALUE")
+        if key in configuration.GROUP_KEYS:
+            raise UserError(f"{override}: a group cannot be exchanged in a trained run; set one of its keys")
+        try:
+            # as `grow train` does: off is a word
+            read = OverridesParser.create().parse_override(literal(override)).value()
             OmegaConf.update(typed, key, read, force_add=False)
-    except HydraException as error:
-        raise UserError(
-            f"{override} cannot be read: write KEY=VALUE, and quote special characters, like 'key=\"a b\"'"
-        ) from error
-    except OmegaConfBaseException as error:
-        raise UserError(f"{folder.path}: {str(error).splitlines()[0]}") from error
+        except HydraException as error:
+            raise UserError(
+                f"{override} cannot be read: write KEY=VALUE, and quote special characters, like 'key=\"a b\"'"
+            ) from error
+        except OmegaConfBaseException as error:
+            raise UserError(f"{override}: {reading.first_line(error)}") from error
     return typed

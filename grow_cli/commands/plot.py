@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from grow_cli import config as configuration
 from grow_cli import console
 from grow_cli.analysis.figures import SUFFIXES
 from grow_cli.analysis.pictures import AGAINST, PICTURES, RUNS, draw
-from grow_cli.commands.overrides import existing, with_overrides
+from grow_cli.commands.overrides import config_of, existing
 from grow_cli.errors import UserError
+from grow_cli.files import is_there
 
 
 def parser() -> console.Parser:
@@ -55,12 +55,12 @@ def main(arguments: list[str]) -> int:
             raise UserError(f"--picture {name} shows one run, and {len(folders)} are given: name one folder")
         if options.against != AGAINST[0]:
             raise UserError(f"--against is for --picture {RUNS}: {name} is not drawn against a cost")
-        print(draw(name, folders[0], configuration.build(with_overrides(folders[0], [])), output))
+        print(draw(name, folders[0], config_of(folders[0]), output))
         return 0
     from grow_cli.analysis.plot import plot_runs
 
     for folder in folders:
-        if not folder.metrics.exists():
+        if not is_there(folder.metrics):
             raise UserError(f"{folder.path} has no metrics.csv yet: nothing to draw")
     print(plot_runs(folders, output, options.against))
     return 0

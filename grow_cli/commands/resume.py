@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from grow_cli import config as configuration
 from grow_cli import console
-from grow_cli.commands.overrides import existing, only, with_overrides
+from grow_cli.commands.overrides import config_of, existing, only
 from grow_cli.errors import Interrupted, UserError
 from grow_cli.schema import keys_with
 
@@ -28,7 +27,7 @@ def main(arguments: list[str]) -> int:
         raise UserError(f"{folder.path} is finished: there is nothing to resume")
     allowed = [*keys_with("place", "data", "shown"), "evaluate.batch_size"]
     only(options.overrides, allowed, "a resumed run goes on as it was configured")
-    config = configuration.build(with_overrides(folder, options.overrides))
+    config = config_of(folder, options.overrides)
     folder.open()
     try:
         from grow_cli import run

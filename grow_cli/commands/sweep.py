@@ -29,13 +29,14 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
-from grow_cli import config as configuration
 from grow_cli import console
 from grow_cli.errors import TrainingFailed, UserError
-from grow_cli.files import write_text
+from grow_cli.files import open_lock, write_text
 from grow_cli.keys import OF_THE_RUN
+from grow_cli.records.configs import typed
 from grow_cli.records.flat import flatten
 from grow_cli.records.folder import RunFolder
+from grow_cli.records.words import counted, were
 from grow_cli.schema import make_absolute, role_of
 from grow_cli.tasks import task_in
 
@@ -91,6 +92,7 @@ class Tally(Callback):
         # it would add to each failed job that None is no float
         logging.getLogger("hydra_plugins.hydra_optuna_sweeper").setLevel(logging.ERROR)
         Tally.current = self
+        remove_spools(self.sweep)
 
     def on_job_start(self, config: DictConfig, **kwargs: Any) -> None:
         if hasattr(self, "sweep"):
@@ -123,12 +125,24 @@ class Tally(Callback):
         return self.sweep / f".jobs-{self._id}"
 
 
+_SPOOL_AGE = 3600.0 * 24
+
+
+def remove_spools(sweep: Path) -> None:
+    """The counts of earlier sweeps into this folder that a kill has left; those of the last day may still be counted."""
+    for spool in sweep.glob(".jobs-*"):
+        if not spool.is_symlink() and time.time() - spool.stat().st_mtime > _SPOOL_AGE:
+            shutil.rmtree(spool, ignore_errors=True)
+
+
 def describe(outcomes: list[Outcome]) -> str:
     """`6 jobs: 2 trained, 4 finished already`."""
     counts = Counter(outcome.became for outcome in outcomes)
     if set(counts) == {"skipped"}:
-        return f"{len(outcomes)} of {len(outcomes)} jobs were finished already"
-    return f"{len(outcomes)} jobs: " + ", ".join(f"{counts[k]} {words}" for k, words in COUNTED.items() if counts[k])
+        return f"{len(outcomes)} of {counted(len(outcomes), 'job')} {were(len(outcomes))} finished already"
+    return f"{counted(len(outcomes), 'job')}: " + ", ".join(
+        f"{counts[k]} {words}" for k, words in COUNTED.items() if counts[k]
+    )
 
 
 def conclude(tally: Tally, outcomes: list[Outcome]) -> None:
@@ -146,13 +160,13 @@ def conclude(tally: Tally, outcomes: list[Outcome]) -> None:
             console.err.print(f"{outcome.job}: {outcome.sentence}", markup=False)
     if bad:
         names = ", ".join([outcome.job for outcome in bad[:5]] + [f"and {len(bad) - 5} more"] * (len(bad) > 5))
-        raise TrainingFailed(f"{len(bad)} runs of the sweep did not finish: {names}")
+        raise TrainingFailed(f"{counted(len(bad), 'run')} of the sweep did not finish: {names}")
 
 
 @contextlib.contextmanager
 def one_at_a_time(sweep: Path) -> Iterator[None]:
     """While a job looks for its folder and claims it: two sweeps at once must not begin a job twice."""
-    with (sweep / ".lock").open("w") as lock:
+    with os.fdopen(open_lock(sweep / ".lock")) as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 
@@ -190,7 +204,7 @@ def refuse_other_config(folder: RunFolder, raw: DictConfig) -> None:
     """UserError where what was typed is the same and what it means is not: a YAML file or a default has changed."""
     remedy = "choose another run_dir, or remove that folder to train the job anew"
     try:
-        there = _flat(configuration.typed(folder.config()))
+        there = _flat(typed(folder.config(), folder.hydra / "config.yaml"))
     except UserError as error:
         raise UserError(f"{error}; {remedy}") from error
     except Exception as error:

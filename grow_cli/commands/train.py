@@ -21,7 +21,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from grow_cli import config as configuration
 from grow_cli import console, registry
-from grow_cli.commands.composition import composed, flags_first, plugins, prepare_hydra, words
+from grow_cli.commands.composition import composed, flags_first, plugins, prepare_hydra, refuse_two_folders, words
 from grow_cli.commands.hydra_errors import explain
 from grow_cli.commands.sweep import (
     Outcome,
@@ -54,6 +54,7 @@ def main(arguments: list[str]) -> int:
             folder = expanded(argument.removeprefix("run_dir=").strip("'\""))
             if RunFolder(folder).claimed:
                 raise UserError(f"{folder} is the folder of a run: choose another run_dir for the sweep")
+    refuse_two_folders(arguments)
     arguments = words(flags_first(arguments))
     prepare_hydra()
     sys.argv = ["grow train", *plugins(), *arguments]
@@ -159,7 +160,7 @@ def _sweep_job(raw: DictConfig, own: RunFolder) -> float | None:
                     folder.open()
             else:
                 folder.create(_hydra_files(raw))
-        summary = folder.read_summary()
+        summary: dict[str, Any] = folder.read_summary()
         if summary.get("status") == "failed":
             raise TrainingFailed(
                 f"failed before ({summary.get('error')}) and is not tried again: remove {folder.path} to train it anew"

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from grow_cli.console import warn
 from grow_cli.errors import UserError
-from grow_cli.files import write_text
+from grow_cli.files import is_there, make_folder, write_text
 from grow_cli.records.folder import plain
+from grow_cli.records.reading import damaged, json_data, whole
 from grow_cli.registry import Option
 
 if TYPE_CHECKING:
@@ -50,13 +51,21 @@ class Remote(Logger):
     name: str
 
     def __init__(self, folder: Path) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         self._file = folder / "sent.json"
-        known = json.loads(self._file.read_text(encoding="utf-8")) if self._file.exists() else {}
-        self.sent: dict[str, Any] = {"rows": 0, "events": 0} | known
+        self.sent: dict[str, Any] = {"rows": 0, "events": 0} | self._known()
         self._rows = self._events = 0
         self._lost = False
         self.finished = False
+
+    def _known(self) -> dict[str, Any]:
+        if not is_there(self._file):
+            return {}
+        known = json_data(self._file, self._file.parent.parent)
+        if not isinstance(known, dict) or not all(whole(known.get(name, 0)) for name in ("rows", "events")):
+            raise damaged(self._file, "it does not say how many rows and events were sent")
+        return known
 
     def send_row(self, numbers: dict[str, float], step: int) -> None:
         raise NotImplementedError

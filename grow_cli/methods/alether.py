@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from grow_cli.keys import key
 from grow_cli.methods.depth import DepthMethod
+from grow_cli.records.words import counted
 from grow_cli.registry import option
 
 if TYPE_CHECKING:
@@ -92,7 +93,7 @@ class Alether(DepthMethod):
         assert history is not None, "needs_trajectory makes the run record one"
         if len(history) < 3:
             notes.nothing(
-                f"the frontier has {len(history)} snapshots and an extrapolation needs 3: "
+                f"the frontier has {counted(len(history), 'snapshot')} and an extrapolation needs 3: "
                 "lower trajectory.every or grow later"
             )
             return []

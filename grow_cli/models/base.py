@@ -14,7 +14,10 @@ from grow_cli import registry
 from grow_cli.errors import UserError, check
 from grow_cli.keys import key
 from grow_cli.models.ends import Ends
+from grow_cli.records.configs import as_data
+from grow_cli.records.words import counted
 from grow_cli.registry import Option
+from grow_cli.tasks import TASKS
 
 if TYPE_CHECKING:
     from grow_cli.models.modules.network import GrowableModel
@@ -78,11 +81,13 @@ def rebuild(architecture: dict[str, Any]) -> GrowableModel:
         ) from error
     except (TypeError, ValueError) as error:
         raise UserError(f"the architecture is not what `model.architecture()` gives: {error}") from error
+    if ends.task not in TASKS:
+        raise UserError(f"the architecture's task is {ends.task[:40]!r}: it must be one of {', '.join(TASKS)}")
     known = registry.groups().get("model", {})
-    if name not in known:
+    if not isinstance(name, str) or name not in known:
         raise UserError(f"the architecture's model is {name!r}: it must be one of {', '.join(sorted(known))}")
     try:
-        option = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(known[name]), settings))
+        option = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(known[name]), as_data(settings)))
     except (OmegaConfBaseException, ValueError) as error:
         # OmegaConf's first line says key and value, the rest is its own bookkeeping
         raise UserError(f"the architecture's model={name} cannot be built: {str(error).splitlines()[0]}") from error
@@ -94,7 +99,7 @@ def image_shape(name: str, spec: Ends) -> tuple[int, int, int]:
     """(channels, height, width); UserError where the samples are vectors."""
     if len(spec.input_shape) != 3:
         raise UserError(
-            f"model={name} reads images and these samples are vectors of {prod(spec.input_shape)} numbers: "
+            f"model={name} reads images and these samples are vectors of {counted(prod(spec.input_shape), 'number')}: "
             "use model=mlp or model=residual_mlp, or a dataset of images"
         )
     channels, height, width = spec.input_shape

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
 from typing import Any
 
+from grow_cli.files import is_there
+from grow_cli.records import reading
 from grow_cli.records.folder import RunFolder
 
 
@@ -80,12 +82,55 @@ class GrowthEvent:
     @classmethod
     def from_json(cls, entry: dict[str, Any]) -> GrowthEvent:
         """A line as it was written, by this grow or an earlier one; unknown fields are left out."""
-        known = {f.name for f in fields(cls)}
-        return cls(**{key: value for key, value in entry.items() if key in known})
+        return cls(**{key: value for key, value in entry.items() if key in cls.__annotations__ and value is not None})
+
+
+_WIDTHS = ("widths_before", "widths_after")
+_KINDS = {
+    "int": reading.WHOLE,
+    "float": reading.NUMBER,
+    "float | None": reading.NUMBER,
+    "str": reading.TEXT,
+    "list[str]": (lambda value: _list_of(value, str), "a list of text"),
+    "list[dict[str, Any]]": (lambda value: _list_of(value, dict), "a list of objects"),
+    "list[dict[str, Any]] | None": (lambda value: _list_of(value, dict), "a list of objects"),
+    "dict[str, Any]": reading.OBJECT,
+    "Mapping[str, float | None]": (
+        lambda value: isinstance(value, dict) and all(v is None or reading.number(v) for v in value.values()),
+        "an object of numbers",
+    ),
+}
+# kind of a field, by its annotation and its name
+_FIELDS = {f.name: _KINDS[str(f.type)] for f in fields(GrowthEvent)} | {
+    "units_added": (lambda value: isinstance(value, int) and not isinstance(value, bool), "a whole number"),
+    **dict.fromkeys(_WIDTHS, reading.WIDTHS),
+}
+
+
+def _list_of(value: Any, kind: type) -> bool:
+    return isinstance(value, list) and all(isinstance(one, kind) for one in value)
 
 
 def growth_events(folder: RunFolder) -> list[GrowthEvent]:
-    """The lines of growth.jsonl; none where there is no such file."""
-    if not folder.growth.exists():
+    """The lines of growth.jsonl; none where there is no such file. Damaged, with the line, where one is not grow's.
+
+    A kill leaves the last line as far as it was written: a warning says that it is left out.
+    """
+    path = folder.growth
+    if not is_there(path):
         return []
-    return [GrowthEvent.from_json(json.loads(line)) for line in folder.growth.read_text(encoding="utf-8").splitlines()]
+    whole, torn = reading.lines(path, folder.path)
+    if torn:
+        folder.say_once(f"the last line of {path} is incomplete, as a kill leaves it, and is left out")
+    return [_event(path, number, line) for number, line in enumerate(whole, 1)]
+
+
+def _event(path: Path, number: int, line: str) -> GrowthEvent:
+    try:
+        entry = reading.parsed(line)
+    except ValueError as error:
+        raise reading.damaged(path, reading.first_line(error), line=number) from error
+    if not isinstance(entry, dict):
+        raise reading.damaged(path, "it is no JSON object", line=number)
+    reading.check_fields(path, entry, _FIELDS, line=number)
+    return GrowthEvent.from_json(entry)

@@ -10,12 +10,23 @@ import json
 import math
 import os
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from omegaconf import OmegaConf
 
+from grow_cli.console import warn
 from grow_cli.errors import UserError
-from grow_cli.files import write_text
+from grow_cli.files import append_text, is_there, make_folder, open_lock, write_text
+from grow_cli.records import plain_yaml, reading
+from grow_cli.records.summary import read_summary
+
+# what grow itself makes in a run folder: none of it may be a link, or it would write, or look, elsewhere
+_OURS = (
+    *(".hydra", ".lock", "checkpoints", "controls", "growth.jsonl", "metrics.csv", "mistakes", "summary.json"),
+    *("trajectory.bin", "tensorboard", "wandb", "mlflow"),
+)
+# of the config, what commands read without its schema
+_GROUPS = ("dataset", "model", "method", "trigger")
 
 
 class InUse(UserError):
@@ -27,7 +38,9 @@ class RunFolder:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._lock: IO[str] | None = None
+        self._lock: int | None = None
+        self._overrides: list[str] | None = None
+        self._said: set[str] = set()
         self.columns: list[str] = []
 
     @property
@@ -42,19 +55,29 @@ class RunFolder:
     def growth(self) -> Path:
         return self.path / "growth.jsonl"
 
+    @property
+    def hydra(self) -> Path:
+        return self.path / ".hydra"
+
     def create(self, hydra_files: dict[str, Any]) -> None:
-        """Claim a new folder and write `.hydra/`; UserError if it holds a run already or cannot be written."""
+        """Claim a new folder and write `.hydra/`; UserError if it holds a run already or cannot be written.
+
+        :param hydra_files: name → plain data, or a config, which is written as it is after interpolation
+        """
         try:
-            (self.path / ".hydra").mkdir(parents=True, exist_ok=True)
+            self.path.mkdir(parents=True, exist_ok=True)
+            self._refuse_links()
+            make_folder(self.hydra)
             self._acquire()
             self._refuse_a_run()
             self._remove_leftovers()
             for name, content in hydra_files.items():
-                write_text(self.path / ".hydra" / f"{name}.yaml", OmegaConf.to_yaml(content))
+                write_text(self.hydra / f"{name}.yaml", plain_yaml.dump(_plain_data(name, content)))
         except OSError as error:
             raise UserError(
                 f"the run folder {self.path} cannot be written ({error.strerror}): choose another with run_dir=PATH"
             ) from error
+        self.overrides()
 
     @property
     def begun(self) -> bool:
@@ -78,7 +101,7 @@ class RunFolder:
     @property
     def claimed(self) -> bool:
         """Whether `grow train` made it."""
-        return (self.path / ".hydra" / "config.yaml").is_file()
+        return is_there(self.hydra / "config.yaml")
 
     def open(self) -> None:
         """Claim an existing folder, to go on with its run."""
@@ -86,77 +109,97 @@ class RunFolder:
             raise UserError(
                 f"{self.path} is not a run folder (it has no .hydra/config.yaml): name a folder that `grow train` wrote"
             )
+        self.overrides()  # now: nothing that can fail is left for the end of training
         try:
+            self._refuse_links()
             self._acquire()
+            self._remove_leftovers()
         except OSError as error:
             raise UserError(f"the run folder {self.path} cannot be written ({error.strerror})") from error
-        self._remove_leftovers()
+
+    def _refuse_links(self) -> None:
+        for name in _OURS:
+            if (self.path / name).is_symlink():
+                raise UserError(
+                    f"{self.path / name} is a link, and grow writes through none: put there what it points to, or remove it"
+                )
 
     def _remove_leftovers(self) -> None:
-        """Files that a kill left half-written."""
-        for folder in (self.path, self.path / ".hydra", self.checkpoints):
+        """The temporary files of a process that was killed."""
+        for folder in (self.path, self.hydra, self.checkpoints, self.path / "mistakes"):
             for stale in folder.glob(".*.tmp"):
                 stale.unlink(missing_ok=True)
 
     def _acquire(self) -> None:
-        self._lock = (self.path / ".lock").open("w")
+        self._lock = open_lock(self.path / ".lock")
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            self._lock.close()
-            self._lock = None
+            self.close()
             raise InUse(f"another process is using {self.path}: wait for it, or stop it first") from None
 
     def close(self) -> None:
         """Release the lock."""
         if self._lock is not None:
-            self._lock.close()
+            os.close(self._lock)
             self._lock = None
 
     def discard_unless_trained(self) -> None:
         """Take back what `create` wrote, where nothing was trained: another try may then have the same name."""
         if self._lock is not None and not self.holds_a_run:
             self._remove_leftovers()
-            for path in (*(self.path / ".hydra").glob("*.yaml"), self.path / ".lock"):
+            for path in (*self.hydra.glob("*.yaml"), self.path / ".lock"):
                 path.unlink(missing_ok=True)
-            _remove_if_empty(self.path / ".hydra")
+            _remove_if_empty(self.hydra)
             _remove_if_empty(self.checkpoints)
         self.close()
         _remove_if_empty(self.path)
 
-    def config(self) -> dict[str, Any]:
-        """The run's config as plain data."""
-        try:
-            raw = OmegaConf.to_container(OmegaConf.load(self.path / ".hydra" / "config.yaml"))
-        except (OSError, ValueError) as error:
-            raise UserError(f"{self.path}/.hydra/config.yaml cannot be read ({error})") from error
-        except Exception as error:  # yaml's own errors have no common public base with the above
-            if type(error).__module__.split(".")[0] not in ("yaml", "omegaconf"):
-                raise
-            raise UserError(f"{self.path}/.hydra/config.yaml is damaged: {str(error).splitlines()[0]}") from error
+    def config(self) -> reading.Fields:
+        """The run's config as plain data: text in it is text, whatever it looks like. Damaged where it is no config."""
+        path = self.hydra / "config.yaml"
+        raw = reading.yaml_data(path, self.path)
         if not isinstance(raw, dict):
-            raise UserError(f"{self.path}/.hydra/config.yaml is damaged: it does not hold a configuration")
-        return {str(key): value for key, value in raw.items()}
+            raise reading.damaged(path, "it does not hold a configuration")
+        for group in _GROUPS:
+            if group in raw and not (isinstance(raw[group], dict) and isinstance(raw[group].get("name"), str)):
+                raise reading.damaged(path, f"{group} is no option")
+        return reading.Fields(path, raw)
+
+    def config_text(self) -> str:
+        """The same as it stands in the file."""
+        return reading.text(self.hydra / "config.yaml", self.path)
 
     def overrides(self) -> list[str]:
-        """What was given on the command line."""
-        path = self.path / ".hydra" / "overrides.yaml"
-        return [str(o) for o in OmegaConf.load(path)] if path.exists() else []
+        """What was given on the command line, as it was typed; of a claimed folder, when it was claimed."""
+        if self._overrides is None:
+            path = self.hydra / "overrides.yaml"
+            found = reading.yaml_data(path, self.path) if is_there(path) else []
+            if not isinstance(found, list):
+                raise reading.damaged(path, "it is no list")
+            self._overrides = [str(override) for override in found]
+        return self._overrides
+
+    def say_once(self, sentence: str) -> None:
+        """A warning about one of its files, which a command may read several times."""
+        if sentence not in self._said:
+            self._said.add(sentence)
+            warn(sentence)
 
     def trim(self, rows: int, lines: int) -> None:
         """Cut metrics and growth log back to what the checkpoint knows: `rows` evaluations, `lines` firings."""
         for path, keep in ((self.metrics, rows + 1 if rows else 0), (self.growth, lines)):
-            whole = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.exists() else []
+            there = is_there(path)
+            whole = reading.text(path, self.path).splitlines(keepends=True) if there else []
             if len(whole) < keep or (keep and not whole[keep - 1].endswith("\n")):
                 raise UserError(
                     f"{path} has {len(whole)} lines and the checkpoint knows {keep}: restore the file from a copy, "
                     "or train anew"
                 )
-            if len(whole) > keep or path.exists():
+            if there:
                 write_text(path, "".join(whole[:keep]))
-        if rows:
-            with self.metrics.open(encoding="utf-8", newline="") as file:
-                self.columns = next(csv.reader(file))
+            if path == self.metrics and rows:
+                self.columns = next(csv.reader(whole[:1]), [])
 
     def append_metrics(self, row: dict[str, Any]) -> None:
         """A row of metrics.csv, on the disk when this returns; its first call sets the columns."""
@@ -166,40 +209,23 @@ class RunFolder:
             self.columns = list(row)
             writer.writerow(self.columns)
         missing = set(row) ^ set(self.columns)
-        assert not missing, f"metrics.csv has fixed columns; {missing} differ"
+        if missing:
+            raise reading.damaged(self.metrics, f"its columns are not the run's: {', '.join(sorted(missing))}", line=1)
         writer.writerow([_cell(row[name]) for name in self.columns])
-        _append(self.metrics, buffer.getvalue())
+        append_text(self.metrics, buffer.getvalue())
 
     def append_growth(self, event: dict[str, Any]) -> None:
         """A line of growth.jsonl, on the disk when this returns."""
-        _append(self.growth, json.dumps(plain(event)) + "\n")
+        append_text(self.growth, json.dumps(plain(event)) + "\n")
 
     def write_summary(self, summary: dict[str, Any]) -> None:
         """summary.json, whole."""
         write_text(self.path / "summary.json", json.dumps(plain(summary), indent=1) + "\n")
 
-    def read_summary(self) -> dict[str, Any]:
-        """summary.json; empty where there is none yet (a run that was killed)."""
+    def read_summary(self) -> reading.Fields:
+        """summary.json; empty where there is none yet (a run that was killed). Damaged where it is no summary."""
         path = self.path / "summary.json"
-        if not path.exists():
-            return {}
-        try:
-            summary = json.loads(path.read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise UserError(f"{path} is damaged: {error}") from error
-        return migrate(dict(summary))
-
-
-# last word of `ended_by` → the rule that it told of, before the summary had `ended`
-_RULES = {"epochs": "epochs", "steps": "steps", "seconds": "seconds", "FLOPs": "flops"}
-
-
-def migrate(summary: dict[str, Any]) -> dict[str, Any]:
-    """A summary of an earlier grow with the fields that it lacks."""
-    if "ended_by" in summary and "ended" not in summary:
-        words = str(summary["ended_by"]).split()
-        summary["ended"] = {"rule": _RULES.get(words[-1], ""), "value": None}
-    return summary
+        return read_summary(path, self.path) if is_there(path) else reading.Fields(path, {})
 
 
 def runs_below(path: Path) -> list[Path]:
@@ -207,16 +233,16 @@ def runs_below(path: Path) -> list[Path]:
     return sorted(p.parent.parent for p in path.glob("**/.hydra/config.yaml")) if path.is_dir() else []
 
 
+def _plain_data(name: str, content: Any) -> Any:
+    """The config is written as it holds in this run; what was typed, and Hydra's own section, stay as they are."""
+    if not OmegaConf.is_config(content):
+        return content
+    return OmegaConf.to_container(content, resolve=name == "config", enum_to_str=True)
+
+
 def _remove_if_empty(folder: Path) -> None:
     with contextlib.suppress(OSError):  # it is not there, not empty, or not ours
         folder.rmdir()
-
-
-def _append(path: Path, text: str) -> None:
-    with path.open("a", encoding="utf-8", newline="") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
 
 
 def _cell(value: Any) -> Any:

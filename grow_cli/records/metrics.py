@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import csv
+import math
 from collections.abc import Collection
 from dataclasses import dataclass
+from io import StringIO
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from grow_cli.errors import UserError
+from grow_cli.files import is_there
+from grow_cli.records import reading
 from grow_cli.records.folder import RunFolder
+from grow_cli.records.words import counted
+from grow_cli.tasks import TASKS
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -33,23 +41,75 @@ AXES = {
 """As a user types it → where it stands and how it is called."""
 
 
+_COUNTS = ("step", "seconds", "flops", "parameters", "epoch")
+
+
 def read_metrics(folder: RunFolder, needed: Collection[str] = ()) -> pd.DataFrame:
-    """metrics.csv, `widths` as text; UserError where it holds no evaluation, is damaged, or lacks a needed column."""
+    """metrics.csv, `widths` as text, all else numbers; UserError where it holds no evaluation, Damaged where it is not grow's.
+
+    A kill leaves the last row as far as it was written: a warning says that it is left out.
+
+    :param needed: columns that must be there besides the axes and the validation score
+    """
     import pandas as pd
 
-    if not folder.metrics.is_file():
+    path = folder.metrics
+    if not is_there(path):
         raise UserError(
             f"{folder.path} has no metrics.csv yet: wait for the run's first evaluation, or name another run"
         )
+    whole, torn = reading.lines(path, folder.path)
+    if torn:
+        folder.say_once(f"the last row of {path} is incomplete, as a kill leaves it, and is left out")
+    if len(whole) < 2:
+        raise UserError(f"{path} is empty: wait for the run's first evaluation, or name another run")
+    rows = _rows(path, whole)
+    for name in (*_COUNTS, *needed):
+        if name not in rows[0]:
+            raise reading.damaged(path, f"it has no column {name}", line=1)
+    if not {task.column("val") for task in TASKS.values()} & set(rows[0]):
+        raise reading.damaged(path, "it has no column of a validation score", line=1)
+    _check(path, rows)
+    return pd.read_csv(StringIO("\n".join(whole)), dtype={"widths": str}, low_memory=False).fillna({"widths": ""})
+
+
+def _rows(path: Path, whole: list[str]) -> list[list[str]]:
+    """The header and its rows, each as long."""
     try:
-        metrics = pd.read_csv(folder.metrics, dtype={"widths": str}).fillna({"widths": ""})
-    except pd.errors.EmptyDataError:
-        metrics = pd.DataFrame()
-    except ValueError as error:  # pandas' ParserError, too
-        raise UserError(f"{folder.metrics} is damaged ({error}): restore it from a copy") from error
-    if metrics.empty:
-        raise UserError(f"{folder.metrics} is empty: wait for the run's first evaluation, or name another run")
-    missing = [name for name in needed if name not in metrics]
-    if missing:
-        raise UserError(f"{folder.metrics} is damaged: it has no column {missing[0]}; restore it from a copy")
-    return metrics
+        rows = list(csv.reader(whole))
+    except csv.Error as error:
+        raise reading.damaged(path, str(error)) from error
+    header = rows[0]
+    if len(set(header)) < len(header):
+        raise reading.damaged(path, "two columns have one name", line=1)
+    for number, row in enumerate(rows, 1):
+        if len(row) != len(header):
+            raise reading.damaged(path, f"it has {counted(len(row), 'cell')} for {len(header)} columns", line=number)
+    return rows
+
+
+def _check(path: Path, rows: list[list[str]]) -> None:
+    """Every cell is a number or empty; what a run has spent is there at every row and finite."""
+    header = rows[0]
+    for number, row in enumerate(rows[1:], 2):
+        for name, cell in zip(header, row, strict=True):
+            if name == "widths":
+                fits = reading.widths(cell)
+            elif name in _COUNTS:
+                value = _value(cell)
+                fits = value is not None and 0 <= value < reading.LARGEST
+            else:
+                value = _value(cell) if cell else 0.0
+                fits = value is not None and not (value < 0 and name.endswith("_loss"))
+            if not fits:
+                raise reading.damaged(path, f"{name} is {cell[:40]!r}", line=number)
+
+
+def _value(cell: str) -> float | None:
+    """Its number, as it is written by a run; None where it is none. Beyond 1e100 there is infinity alone."""
+    try:
+        value = float(cell)
+    except ValueError:
+        return None
+    odd = "_" in cell or not cell.isascii() or reading.LARGEST < abs(value) < math.inf
+    return None if odd or cell != cell.strip() else value

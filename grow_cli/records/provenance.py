@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 
 import grow_cli
+from grow_cli.records.words import counted
 
 _PACKAGES = ("torch", "torchvision", "numpy", "hydra-core", "scikit-learn")
 
@@ -64,4 +65,4 @@ def device_name(device: torch.device) -> str:
     if device.type == "cuda":
         return f"{device} ({torch.cuda.get_device_name(device)})"
     threads = torch.get_num_threads()
-    return f"{device} ({threads} thread{'s' * (threads > 1)})" if device.type == "cpu" else str(device)
+    return f"{device} ({counted(threads, 'thread')})" if device.type == "cpu" else str(device)

@@ -5,9 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 
-def counted(number: int | float, word: str) -> str:
-    """`1 unit`, `2 units`, `1,234 steps`."""
-    return f"{number:,} {word}" if number == 1 else f"{number:,} {word}s"
+def counted(number: int | float, word: str, several: str = "") -> str:
+    """`1 unit`, `2 units`, `1,234 steps`; `several` where that is not the word with an s."""
+    return f"{number:,} {word if number == 1 else several or word + 's'}"
+
+
+def were(number: int | float) -> str:
+    """The verb that follows a number of things."""
+    return "was" if number == 1 else "were"
+
+
+def are(number: int | float) -> str:
+    """The verb that follows a number of things."""
+    return "is" if number == 1 else "are"
 
 
 def widths_text(widths: Sequence[int]) -> str:

@@ -24,11 +24,14 @@ def boundary_point(logits: Outputs, x: Tensor, predicted: int, true: int, *, tol
     a boundary that bends back and forth it may miss a nearer piece.
 
     :param logits: differentiable, (n, d) → (n, c)
-    :param tolerance: of |d| at the point returned
+    :param tolerance: of |d| at the point returned, where d is of the order of 1 around x; a part of that order where it is less,
+        so that logits times 1e-6 have the same point
     :raise ValueError: if x is not classified as `predicted` rather than `true`, or no boundary is reached
     """
     search = _Search(logits, x.detach(), predicted, true, tolerance)
     value, slope = search.lead(search.start)
+    # ten times: the order at a point that was found from elsewhere may be less than it was there
+    tolerance = min(tolerance, 10 * search.measure(value, slope))
     if not float(value) >= 0:
         raise ValueError(f"class {true} is ahead of class {predicted} there: x is no such mistake")
     if value < tolerance:
@@ -55,6 +58,15 @@ class _Search:
     def __init__(self, logits: Outputs, start: Tensor, predicted: int, true: int, tolerance: float) -> None:
         self.start = start
         self._logits, self._classes, self._tolerance = logits, (predicted, true), tolerance
+
+    def measure(self, value: Tensor, slope: Tensor) -> float:
+        """Set the tolerance by the order of d around the start, where it and its slope are these; rounding bounds it below."""
+        order = float(torch.maximum(value.abs(), slope.norm() * self.start.norm()))
+        with torch.no_grad():
+            largest = float(self._logits(self.start[None]).abs().max())
+        least = 4 * torch.finfo(self.start.dtype).eps * largest
+        self._tolerance = min(self._tolerance, max(self._tolerance * order, least))
+        return self._tolerance
 
     def leads(self, points: Tensor) -> Tensor:
         """d (n,) at points (n, d)."""

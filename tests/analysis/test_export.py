@@ -268,6 +268,11 @@ def test_prepared_raw_inputs_are_what_grow_trains_on(run: Path, tmp_path: Path, 
         torch.testing.assert_close(outputs, load_phases(RunFolder(run))[-1].model(data.test.x))
     accuracy = (outputs.argmax(1) == raw.test_y).double().mean().item()
     assert accuracy == pytest.approx(RunFolder(run).read_summary()["test_accuracy"])
+    one = raw.test_x[0]
+    for wrong in (one, one.reshape(1, -1, 1), one.sum(), one[None, :-1]):
+        for asked in (space["prepare"], space["load"]()):
+            with pytest.raises(ValueError, match=r"must have \(n, .*: give one sample as x\[None\]"):
+                asked(wrong)
 
 
 def test_a_program_carries_what_its_inputs_are(run: Path, tmp_path: Path, grow: Any) -> None:

@@ -260,7 +260,7 @@ def test_an_interrupted_run_is_drawn_as_far_as_it_came(runs: Path, grow: Callabl
         (lambda folder: (folder / "metrics.csv").write_text(""), "is empty: wait"),
         (lambda folder: (folder / "metrics.csv").write_text("step,seconds\n"), "is empty: wait"),
         (lambda folder: (folder / "metrics.csv").write_text("step,seconds\n1,2\n"), "has no column flops"),
-        (lambda folder: (folder / "growth.jsonl").write_text("{"), "growth.jsonl is damaged"),
+        (lambda folder: (folder / "growth.jsonl").write_text("{\n"), "growth.jsonl is damaged (line 1"),
     ],
 )
 def test_a_folder_without_what_is_needed_is_refused(

@@ -537,3 +537,16 @@ def test_a_limit_below_the_neurons_that_are_asked_for_is_told(grow: Callable) ->
         assert outcome.code == 0
         assert f"method.neurons_per_event=12: {limit} lets an event grow 5 at most" in " ".join(outcome.err.split())
     assert "neurons_per_event" not in grow("train", *RUN, *plenty, "run_dir=enough").err
+
+
+@pytest.mark.parametrize("kind", ["kmeans", "hdbscan"])
+def test_mistakes_of_any_weight_are_clustered(kind: str) -> None:
+    generator = np.random.default_rng(0)
+    for n in (1, 2, 3, 30):
+        points = generator.normal(size=(n, 2)).astype(np.float32)
+        plain = cluster(points, None, kind=kind, most=5, seed=0)
+        for size in (0.0, 1e-300, 1e-30, 1.0, 1e300):
+            found = cluster(points, np.full(n, size), kind=kind, most=5, seed=0)
+            assert sorted(len(c.members) for c in found.clusters) == sorted(len(c.members) for c in plain.clusters)
+        one = cluster(points, np.r_[1.0, np.zeros(n - 1)], kind=kind, most=5, seed=0)
+        assert all(len(c.members) for c in one.clusters)

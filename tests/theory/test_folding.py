@@ -501,3 +501,16 @@ def test_on_a_flat_objective_the_ascent_returns_the_start() -> None:
         bounded = ascend_in_ball(objective, start, radius=0.5, steps=10)
         torch.testing.assert_close(bounded, start / 2)
     assert other.grad is None
+
+
+@pytest.mark.parametrize("scale", [1e-12, 1e-6, 1e-3, 1e6])
+def test_the_boundary_point_does_not_depend_on_the_scale_of_the_logits(scale: float) -> None:
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(20):
+        weight = torch.randn(3, 4, generator=generator, dtype=DOUBLE)
+        x = torch.randn(4, generator=generator, dtype=DOUBLE)
+        order = (weight @ x).argsort(descending=True).tolist()
+        normal = weight[order[0]] - weight[order[1]]
+        nearest = x - (normal @ x) / normal.square().sum() * normal
+        found = boundary_point(lambda z, w=weight: scale * (z @ w.T), x, order[0], order[1])
+        torch.testing.assert_close(found, nearest, rtol=0, atol=1e-3 * float((nearest - x).norm()) + 2e-4)

@@ -23,6 +23,8 @@ from grow_cli.analysis.report.events import colour
 from grow_cli.analysis.report.page import folded
 from grow_cli.analysis.report.reading import RunData
 from grow_cli.records.events import GrowthEvent
+from grow_cli.records.mistakes import has_mistakes, read_mistakes
+from grow_cli.records.reading import reading
 
 _COEFFICIENTS = {"beta": "β, velocity", "gamma": "γ, acceleration", "eta": "η, escape"}
 _KINDS = {"width": ("a new unit", "circle"), "depth": ("a new layer", "square")}
@@ -32,8 +34,9 @@ _WIDE = 300  # pixels: a chart, and not an image
 
 def own_charts(run: RunData) -> list[Chart]:
     """Those for which the growth log has something."""
-    charts = (_spectra(run, "eigenvalues"), _spectra(run, "singular_values"), _coefficients(run), _candidates(run))
-    return [chart for chart in (*charts, _mistakes(run), _phases(run)) if chart is not None]
+    with reading(run.folder.growth):  # what a method writes down, it alone knows
+        charts = (_spectra(run, "eigenvalues"), _spectra(run, "singular_values"), _coefficients(run), _candidates(run))
+        return [chart for chart in (*charts, _mistakes(run), _phases(run)) if chart is not None]
 
 
 def _found(value: Any, key: str) -> Iterator[dict[str, Any]]:
@@ -227,10 +230,8 @@ def _phases(run: RunData) -> Chart | None:
 
 def own_html(run: RunData) -> str:
     """The mistakes that neurons were grown for, as a gallery; empty where there are none."""
-    if not (run.folder.path / "mistakes" / "mistakes.csv").is_file():
+    if not has_mistakes(run.folder):
         return ""
-    from grow_cli.analysis.explain import read_mistakes  # it loads torch
-
     neurons = read_mistakes(run.folder)
     shown = [neuron for neuron in neurons if neuron.png is not None][:_PICTURES]
     cards = []

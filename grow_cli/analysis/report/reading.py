@@ -8,7 +8,6 @@ from typing import Any
 
 import pandas as pd
 
-from grow_cli.errors import UserError
 from grow_cli.records.events import GrowthEvent, growth_events
 from grow_cli.records.folder import RunFolder, plain
 from grow_cli.records.metrics import AXES, read_metrics
@@ -69,11 +68,9 @@ class RunData:
         return [values[max(int(steps.searchsorted(event.step, side="right")) - 1, 0)] for event in self.events]
 
 
+_NEEDED = ("widths", "train_loss", "val_loss")
+
+
 def read_run(folder: RunFolder) -> RunData:
-    """Read it; UserError where there is nothing to show yet, or a file is damaged."""
-    metrics = read_metrics(folder, (*COLUMNS, "val_loss"))
-    try:
-        events = growth_events(folder)
-    except ValueError as error:
-        raise UserError(f"{folder.growth} is damaged ({error}): restore it from a copy") from error
-    return RunData(folder, folder.config(), folder.read_summary(), metrics, events)
+    """Read it; UserError where there is nothing to show yet, Damaged where a file is not grow's."""
+    return RunData(folder, folder.config(), folder.read_summary(), read_metrics(folder, _NEEDED), growth_events(folder))

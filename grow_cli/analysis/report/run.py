@@ -282,5 +282,4 @@ def _settings(page: Page, run: RunData) -> None:
     versions = run.summary.get("versions") or {}
     if versions:
         page.note("Versions: " + ", ".join(f"{name} {version}" for name, version in versions.items()))
-    text = (run.folder.path / ".hydra" / "config.yaml").read_text(encoding="utf-8")
-    page.add(folded("Config", f"<pre>{escape(text)}</pre>"))
+    page.add(folded("Config", f"<pre>{escape(run.folder.config_text())}</pre>"))

@@ -19,7 +19,6 @@ from grow_cli.analysis.report.page import Page, table
 from grow_cli.analysis.report.reading import COLUMNS
 from grow_cli.analysis.runs import Record, read_records
 from grow_cli.records.folder import plain
-from grow_cli.records.metrics import read_metrics
 from grow_cli.records.words import counted
 from grow_cli.tasks import Task
 
@@ -100,7 +99,7 @@ def average(runs: Sequence[tuple[Sequence[float], Sequence[float]]]) -> tuple[li
 def _curves(ways: dict[str, list[Record]], index: int) -> Chart:
     """The mean of each way's validation score, and a band of a standard deviation."""
     score = next(iter(ways.values()))[0].task.column("val")
-    metrics = {way: [read_metrics(record.folder) for record in runs] for way, runs in ways.items()}
+    metrics = {way: [record.metrics for record in runs] for way, runs in ways.items()}
     axes: dict[str, dict[str, Any]] = {}
     for axis, title in COLUMNS.items():
         xs: list[list[float]] = []

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from grow_cli.errors import UserError
 from grow_cli.methods.fold.settings import Settings
 from grow_cli.methods.width import check_widening, no_room, room
+from grow_cli.records.words import counted
 from grow_cli.registry import option
 
 if TYPE_CHECKING:
@@ -122,7 +123,8 @@ class FoldAtMistakes(Settings):
         folds, found, unreached = self._placed(now, judged, clusters, placement, len(mistakes))
         if not folds:
             notes.nothing(
-                f"of {len(mistakes)} mistakes in {len(clusters)} clusters none is left to fold at: each typical one has a neuron"
+                f"of {counted(len(mistakes), 'mistake')} in {counted(len(clusters), 'cluster')} none is left to fold at: "
+                "each typical one has a neuron"
                 + (f", or a boundary that is not reached ({unreached})" if unreached else "")
             )
             return [], []

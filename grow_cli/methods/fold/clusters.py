@@ -51,6 +51,8 @@ def cluster(points: Points, weights: NDArray[np.float64] | None, *, kind: str, m
     found = []
     for label in range(int(labels.max()) + 1):
         own = np.flatnonzero(labels == label)
+        if not len(own):
+            continue
         # all weights can be 0 (a mistake of no cost): then none counts more
         shares = each[own] if each[own].sum() > 0 else np.ones(len(own))
         centre = np.average(points[own], axis=0, weights=shares)
@@ -73,7 +75,7 @@ def _by_means(
 
     def fitted(x: Points, w: NDArray[np.float64] | None, k: int, tries: int) -> Any:
         nonlocal flops
-        model = KMeans(k, n_init=tries, random_state=seed).fit(x, sample_weight=w)
+        model = KMeans(k, n_init=tries, random_state=seed).fit(x, sample_weight=_in_float32(w))
         flops += 2 * len(x) * d * k * int(model.n_iter_) * tries
         return model
 
@@ -94,6 +96,14 @@ def _by_means(
             k = most
         labels = fitted(points, weights, k, 3).labels_
     return labels.astype(np.intp), flops
+
+
+def _in_float32(weights: NDArray[np.float64] | None) -> NDArray[np.float64] | None:
+    """As scikit-learn takes them, which counts in the points' float32: none where all are zero, scaled where they must be."""
+    most = 0.0 if weights is None else float(weights.max())
+    if weights is None or most == 0:
+        return None
+    return weights if 1e-20 < most < 1e20 else weights / most
 
 
 def _by_density(points: Points) -> NDArray[np.intp]:

@@ -11,7 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from grow_cli.files import write_atomically, write_text
+from grow_cli.files import is_there, make_folder, write_atomically, write_text
+from grow_cli.records.pictures import render
 from grow_cli.surgery.measure import evaluation_mode
 
 if TYPE_CHECKING:
@@ -28,13 +29,13 @@ def keep_explanations(grown: list[Explained], now: Moment, site: WidthSite, fold
 
     A picture of more than the mistake itself is drawn when its neuron has just been grown, and shows the net as it then is.
     """
-    folder.mkdir(exist_ok=True)
+    make_folder(folder)
     known = {picture_name(one.neuron) for one in grown}
     for stale in {p.name for p in folder.glob("neuron-*.png")} - known:
         (folder / stale).unlink()  # of an event after the checkpoint that the run was resumed from
     for one in grown:
         path = folder / picture_name(one.neuron)
-        if not path.exists() and (one.x_mistake.dim() == 3 or one.event == now.progress.firings):
+        if not is_there(path) and (one.x_mistake.dim() == 3 or one.event == now.progress.firings):
             write_atomically(path, lambda temporary, one=one: _draw(one, now, site, temporary))  # type: ignore[misc]
     table = folder / "mistakes.csv"
     if not grown:
@@ -106,7 +107,7 @@ def _draw(one: Explained, now: Moment, site: WidthSite, path: Path) -> None:
         axes.set(xlabel="input", ylabel="value (standardised)")
     axes.set_title(f"neuron {one.neuron}: {_named(one.predicted, now)} → {_named(one.true, now)}", fontsize=9)
     axes.spines[["top", "right"]].set_visible(False)
-    figure.savefig(path, format="png", dpi=110)
+    render(figure, path, "png", 110)
 
 
 def _draw_image(one: Explained, now: Moment, path: Path) -> None:

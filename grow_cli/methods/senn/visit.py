@@ -15,6 +15,7 @@ from grow_cli.methods.senn.settings import Settings
 from grow_cli.methods.width import room, units_left
 from grow_cli.models.modules.activations import Rational
 from grow_cli.models.modules.sites import DepthSite, WidthSite
+from grow_cli.records.words import counted
 from grow_cli.scoring import (
     Reading,
     Unreadable,
@@ -141,11 +142,12 @@ class Visit:
         if not site.identity or site.residual:
             reason = "a new layer there cannot be the identity"
         elif site.units > self.option.widest_layer:
-            reason = f"a new layer would have {site.units} units (method.widest_layer={self.option.widest_layer})"
-        elif not self._fits(site):
             reason = (
-                f"growth.max_units, max_total_units or max_parameters leave no room for a layer of {site.units} units"
+                f"a new layer would have {counted(site.units, 'unit')} (method.widest_layer={self.option.widest_layer})"
             )
+        elif not self._fits(site):
+            room = "growth.max_units, max_total_units or max_parameters leave no room"
+            reason = f"{room} for a layer of {counted(site.units, 'unit')}"
         elif any(isinstance(m, nn.MaxPool2d) for part in site.between for m in part.modules()):
             reason = "its outputs would pass a max-pool, through which no mixture of channels can be undone"
         elif not len(site.stack) and site.between:

@@ -15,6 +15,7 @@ from grow_cli.errors import UserError
 from grow_cli.keys import key
 from grow_cli.methods.base import Method, Settling
 from grow_cli.methods.width.offer import NO_ROOM, Offer
+from grow_cli.records.words import counted
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -37,7 +38,7 @@ def limits(now: Moment) -> list[int] | None:
         return given * len(sites)
     names = ", ".join(f"{site.name} ({site.units} now)" for site in sites)
     raise UserError(
-        f"growth.max_units={given} has {len(given)} numbers and the model {len(sites)} places to grow: "
+        f"growth.max_units={given} has {counted(len(given), 'number')} and the model {counted(len(sites), 'place')} to grow: "
         f"give one number for all, or one for each of {names}"
     )
 

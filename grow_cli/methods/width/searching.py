@@ -12,6 +12,7 @@ from grow_cli.methods.width.offer import Offer
 from grow_cli.methods.width.statistics import draw
 from grow_cli.methods.width.units import make_units, updated
 from grow_cli.models.modules.sites import WidthSite
+from grow_cli.records.words import counted
 from grow_cli.surgery.patches import SitePatches
 from grow_cli.surgery.proposal import WidthProposal
 from grow_cli.surgery.signals import Tail
@@ -58,7 +59,7 @@ def offer_of(
         }
         gain = loss - found.loss or gain
         if found.epsilon == 0:
-            reason = f"no amplitude down to 2^-{halvings} lowers the loss on {len(y)} samples"
+            reason = f"no amplitude down to 2^-{halvings} lowers the loss on {counted(len(y), 'sample')}"
     if reason:
         proposal = _no_units(site, replace, details) if replace else None
     else:
