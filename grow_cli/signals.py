@@ -17,14 +17,15 @@ TERMINATING = (signal.SIGTERM, signal.SIGHUP)
 
 @contextmanager
 def handled(handler: Callable[[int, FrameType | None], Any], *numbers: int) -> Iterator[None]:
-    """Inside the block the handler is asked; one that is ignored (`nohup`) stays ignored.
+    """Inside the block the handler is asked; SIGHUP, where it is ignored (`nohup`), stays ignored.
 
     Elsewhere than in the main thread signals do not arrive, and nothing is done.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    earlier = {n: signal.getsignal(n) for n in numbers if signal.getsignal(n) is not signal.SIG_IGN}
+    nohup = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    earlier = {n: signal.getsignal(n) for n in numbers if not (nohup and n == signal.SIGHUP)}
     try:
         for number in earlier:
             signal.signal(number, handler)

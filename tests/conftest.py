@@ -44,11 +44,12 @@ def grow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capture
 
 
 @pytest.fixture
-def spawn(tmp_path: Path) -> Callable[..., subprocess.Popen[str]]:
-    """`spawn("train", "seed=1")`: the command in a process of its own, in an empty folder."""
+def spawn(tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
+    """`spawn("train", "seed=1")`: the command in a process of its own, in an empty folder; it ends with the test."""
+    children: list[subprocess.Popen[str]] = []
 
     def call(*arguments: object) -> subprocess.Popen[str]:
-        return subprocess.Popen(
+        child = subprocess.Popen(
             [sys.executable, "-m", "grow_cli", *map(str, arguments)],
             cwd=tmp_path,
             env=os.environ | {"PYTHONPATH": str(REPOSITORY)},
@@ -56,8 +57,14 @@ def spawn(tmp_path: Path) -> Callable[..., subprocess.Popen[str]]:
             stderr=subprocess.PIPE,
             text=True,
         )
+        children.append(child)
+        return child
 
-    return call
+    yield call
+    for child in children:
+        if child.poll() is None:
+            child.kill()
+        child.communicate()
 
 
 # A run that reaches every part in a second: few samples, growth at steps 50 and 100, a warm-up of 10 steps.
