@@ -172,13 +172,8 @@ EVENTS = (
         ),
         (
             (
-                "method=senn",
-                "dataset=curve",
-                "model=mlp",
-                "model.hidden=[4]",
-                "model.activation=rational",
-                *POINTS,
-                *EVENTS,
+                *("method=static", "model=mlp", "model.hidden=[4]", "model.activation=rational"),
+                *("dataset=curve", *POINTS, "stop.epochs=1"),
             ),
             [("eval", "r"), ("plot", "r", "--picture", "landscape")],
         ),
@@ -245,3 +240,10 @@ def test_an_export_says_how_images_are_prepared(tree: Path, grow: Callable, tmp_
     assert all(word in told for word in ("EXIF applied", "background: 9", "size: 4", "bilinear", "colour: RGB")), told
     state = torch.load(tmp_path / "r/checkpoints/last.pt", weights_only=True)
     assert state["inputs"]["image"]["background"] == 9
+
+
+def test_a_validation_split_that_would_be_empty_is_refused_before_training(grow: Callable, tmp_path: Path) -> None:
+    outcome = grow("train", "dataset=curve", "dataset.validation=1e-8", "method=static", "model=mlp", "run_dir=r")
+    assert outcome.code == 2
+    assert "dataset.validation=1e-08: 200 training samples are too few to hold out that part" in outcome.err
+    assert not (tmp_path / "r").exists()

@@ -40,3 +40,9 @@ def test_classes_that_have_no_names_are_counted() -> None:
 def test_what_is_wrong_with_a_dataset_is_a_sentence(changes: dict[str, Any], sentence: str) -> None:
     with pytest.raises(UserError, match=sentence):
         RawData(**({"train_x": X, "train_y": Y, "test_x": X, "test_y": Y} | changes))
+
+
+def test_a_regression_is_tested_on_two_samples_or_more() -> None:
+    y = Y[:, None].float()
+    with pytest.raises(UserError, match="test_y holds one target"):
+        RawData(X, y, X[:1], y[:1], task="regression")

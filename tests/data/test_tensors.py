@@ -318,3 +318,47 @@ def test_the_scale_multiplies_what_the_model_sees_and_the_inverse_undoes_it() ->
         torch.testing.assert_close(scaled.prepare(scaled.train.x), 0.1 * plain.prepare(plain.train.x))
         back = scaled.normalizer.inverse(scaled.prepare(scaled.test.x))
         torch.testing.assert_close(back, plain.normalizer.inverse(plain.prepare(plain.test.x)), rtol=1e-4, atol=1e-3)
+
+
+@settings(deadline=None)
+@given(st.lists(st.integers(1, 30), min_size=1, max_size=4), st.floats(1e-12, 0.999), st.booleans())
+def test_a_held_out_split_is_as_large_as_asked_or_refused_in_a_sentence(
+    counts: list[int], fraction: float, regression: bool
+) -> None:
+    option = numbered(counts, validation=fraction)
+    n = sum(counts)
+    if regression:
+        if n < 2:
+            return
+        x = option.raw.train_x
+        option.raw = RawData(x, x.clone(), x, x.clone(), task="regression")
+    try:
+        data = load(option)
+    except UserError as error:
+        said = str(error)
+        assert f"dataset.validation={fraction}: {n} training samples" in said
+        assert round(fraction * n) < (2 if regression else 1) or n <= len(counts) or max(counts) == 1, said
+    else:
+        assert 0 < len(data.val) <= round(fraction * n)
+        assert len(data.val) > 1 or not regression
+
+
+@pytest.mark.parametrize("name", ["digits", "curve", "moons", "sines", "quadratics"])
+def test_every_dataset_refuses_to_hold_out_nothing_where_something_is_asked_for(name: str) -> None:
+    from grow_cli import registry
+
+    cls = registry.groups()["dataset"][name]
+    for fraction in (1e-300, 1e-8, 1e-4):
+        with pytest.raises(UserError, match=rf"dataset.validation={fraction}: [\d]+ training samples are too few"):
+            load(cls(name=name, validation=fraction))  # type: ignore[call-arg,arg-type]
+    assert load(cls(name=name, validation=0)).val is not None  # type: ignore[call-arg,arg-type]
+
+
+def test_the_share_that_the_refusal_names_is_enough() -> None:
+    for n in range(3, 400, 7):
+        for option in (numbered([n], validation=1e-9), Curve(name="curve", samples=n + 7, validation=1e-9)):
+            with pytest.raises(UserError) as refused:
+                load(option)
+            share = float(str(refused.value).split("ask for more (")[1].split(" ")[0])
+            option.validation = share
+            assert len(load(option).val) >= (2 if option.name == "curve" else 1)
