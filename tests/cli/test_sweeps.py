@@ -59,7 +59,7 @@ def test_a_sweep_typed_again_with_what_does_not_make_another_run_trains_nothing(
     before = sorted(path.name for path in (tmp_path / "s").iterdir() if path.is_dir())
     again = grow(*sweep, *more)
     assert again.code == 0, again.err
-    assert "jobs were finished already" in " ".join(again.out.split())
+    assert "1 of 1 job was finished already" in " ".join(again.out.split())
     assert sorted(path.name for path in (tmp_path / "s").iterdir() if path.is_dir()) == before
     assert grow("compare", "s").code == 0
 
@@ -123,7 +123,7 @@ def test_a_job_that_was_killed_before_its_first_checkpoint_is_begun(
             path.unlink()
     (folder / "checkpoints").rmdir()
     outcome = grow(*sweep, "seed=0")
-    assert (outcome.code, "1 jobs: 1 trained" in outcome.out) == (0, True), outcome.err
+    assert (outcome.code, "1 job: 1 trained" in outcome.out) == (0, True), outcome.err
 
 
 def test_a_job_with_another_config_is_refused_and_kept(grow: Callable, sweep: tuple[str, ...], tmp_path: Path) -> None:
