@@ -16,7 +16,7 @@ from omegaconf import OmegaConf
 
 from grow_cli.console import warn
 from grow_cli.errors import UserError
-from grow_cli.files import append_text, is_there, make_folder, open_lock, write_text
+from grow_cli.files import append_text, is_plain, is_there, make_folder, open_lock, write_text
 from grow_cli.records import plain_yaml, reading
 from grow_cli.records.summary import read_summary
 
@@ -82,7 +82,7 @@ class RunFolder:
     @property
     def begun(self) -> bool:
         """Whether there is a run to go on with: a whole `last.pt`, which is renamed to its name when it is written."""
-        return (self.checkpoints / "last.pt").is_file()
+        return is_plain(self.checkpoints / "last.pt")
 
     @property
     def holds_a_run(self) -> bool:

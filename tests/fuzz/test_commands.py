@@ -79,9 +79,8 @@ def _check(typed: list[str]) -> None:
 
 
 @settings(
-    max_examples=EXAMPLES or 12,
+    max_examples=EXAMPLES or 6,
     deadline=None,
-    derandomize=not EXAMPLES,
     database=None,
     phases=[Phase.generate],  # what fails is shown as it was typed
     suppress_health_check=list(HealthCheck),

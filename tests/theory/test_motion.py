@@ -89,7 +89,7 @@ def test_the_unit_of_time_moves_no_weight(durations: list[float], seed: int, uni
     choices = {"rank": 2, "tau_crit": 0.0, "kappa_crit": 0.0}
     once, _ = moved(history, durations, **choices)
     scaled, _ = moved(history, [unit * one for one in durations], **choices)
-    assert (scaled - once).norm() <= 1e-4 * once.norm()
+    assert (scaled - once).norm() <= 1e-3 * once.norm()  # Definition 13 adds an ε of its own to a velocity
 
 
 @motions
