@@ -145,12 +145,12 @@ def _cut(
     train: Tensor = torch.arange(n)
     val: Tensor | None = None
     if option.validation > 0 and not raw.test_only:
-        if round(option.validation * n) < least and not measured:
+        train, val = splits.cut(labels, option.validation, option.split_seed)
+        if min(round(option.validation * n), len(val)) < least and not measured:
             raise UserError(
                 f"dataset.validation={option.validation}: {n} training samples are too few to hold out that part: "
                 f"ask for more ({least / n:.2g} is {least} of them), for 0, which holds nothing out, or add samples"
             )
-        train, val = splits.cut(labels, option.validation, option.split_seed)
     if subset is not None and not raw.test_only:
         train = train[splits.subset(labels[train], subset, option.split_seed)]
     return train, val

@@ -337,7 +337,8 @@ def test_a_held_out_split_is_as_large_as_asked_or_refused_in_a_sentence(
     except UserError as error:
         said = str(error)
         assert f"dataset.validation={fraction}: {n} training samples" in said
-        assert round(fraction * n) < (2 if regression else 1) or n <= len(counts) or max(counts) == 1, said
+        least = 2 if regression else 1
+        assert round(fraction * n) < least or n <= least or max(counts) == 1, said
     else:
         assert 0 < len(data.val) <= round(fraction * n)
         assert len(data.val) > 1 or not regression
