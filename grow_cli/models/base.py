@@ -7,14 +7,10 @@ from dataclasses import asdict, dataclass
 from math import prod
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
-
 from grow_cli import registry
 from grow_cli.errors import UserError, check
 from grow_cli.keys import key
 from grow_cli.models.ends import Ends
-from grow_cli.records.configs import as_data
 from grow_cli.records.words import counted
 from grow_cli.registry import Option
 from grow_cli.tasks import TASKS
@@ -67,6 +63,11 @@ class _Ends:
 
 def rebuild(architecture: dict[str, Any]) -> GrowableModel:
     """The net whose `architecture()` this is, freshly initialized: `load_state_dict` then makes it the same net."""
+    from omegaconf import OmegaConf  # here: `grow list` loads this module too
+    from omegaconf.errors import OmegaConfBaseException
+
+    from grow_cli.records.configs import as_data
+
     try:
         settings = dict(architecture["model"])
         ends = _Ends(

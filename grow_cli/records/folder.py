@@ -12,8 +12,6 @@ import os
 from pathlib import Path
 from typing import Any
 
-from omegaconf import OmegaConf
-
 from grow_cli.console import warn
 from grow_cli.errors import UserError
 from grow_cli.files import append_text, is_plain, is_there, make_folder, open_lock, write_text
@@ -235,6 +233,8 @@ def runs_below(path: Path) -> list[Path]:
 
 def _plain_data(name: str, content: Any) -> Any:
     """The config is written as it holds in this run; what was typed, and Hydra's own section, stay as they are."""
+    from omegaconf import OmegaConf  # here: `grow list` loads this module too
+
     if not OmegaConf.is_config(content):
         return content
     return OmegaConf.to_container(content, resolve=name == "config", enum_to_str=True)

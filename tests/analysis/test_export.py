@@ -42,6 +42,12 @@ ABOUT: dict[str, Any] = {
     "run": "a\nrun",
     "step": 7,
 }
+
+
+def about(model: GrowableModel) -> dict[str, Any]:
+    return ABOUT | {"input_shape": list(model.input_shape)}
+
+
 GROWN = [f"{name}, grown" for name in NETS]
 CASES = [*GROWN, "mlp linear", "regression"]
 # every model; tracing one takes these formats about a second, so the others are slow tests
@@ -116,7 +122,7 @@ def seen_by_a_stranger(folder: Path, kind: str, cases: list[str]) -> dict[str, A
         model = made(case)
         place = folder / case
         place.mkdir(parents=True)
-        write(model, kind, ABOUT | {"input_shape": list(model.input_shape)}, place / f"model{FORMATS[kind]}")
+        write(model, kind, about(model), place / f"model{FORMATS[kind]}")
         batches = [torch.randn(n, *model.input_shape) for n in (1, 7)]
         with torch.no_grad():
             torch.save([(x, model(x)) for x in batches], place / "expected")
@@ -179,7 +185,7 @@ def test_every_other_net_gives_the_same_outputs_without_grow(kind: str, tmp_path
 @pytest.mark.parametrize("case", GROWN)
 def test_the_exported_code_names_every_number_of_the_net(case: str) -> None:
     model = made(case)
-    source, weights = as_code(model, ABOUT, "model")
+    source, weights = as_code(model, about(model), "model")
     assert sum(t.numel() for t in weights.values()) == sum(t.numel() for t in model.state_dict().values())
     imported = {
         name.name if isinstance(node, ast.Import) else str(node.module)
@@ -191,7 +197,8 @@ def test_the_exported_code_names_every_number_of_the_net(case: str) -> None:
 
 
 def test_names_from_outside_stay_words_in_the_exported_code() -> None:
-    source, _ = as_code(made("mlp, grown"), ABOUT, "model")
+    model = made("mlp, grown")
+    source, _ = as_code(model, about(model), "model")
     tree = ast.parse(source)
     assert ABOUT["dataset"] in str(ast.get_docstring(tree))
     classes = next(n for n in tree.body if isinstance(n, ast.Assign) and ast.unparse(n.targets[0]) == "CLASSES")
@@ -200,7 +207,7 @@ def test_names_from_outside_stay_words_in_the_exported_code() -> None:
 
 def test_the_exported_code_can_be_trained_on() -> None:
     model = made("cnn gap, grown")
-    source, weights = as_code(model, ABOUT, "model")
+    source, weights = as_code(model, about(model), "model")
     space: dict[str, Any] = {"__name__": "exported", "__file__": "model.py"}
     exec(source, space)
     net = space["Net"]()
@@ -218,7 +225,7 @@ def test_a_net_that_no_code_can_tell_is_refused_with_the_format_that_takes_it() 
     model = made("mlp, grown")
     model.hidden.append(Secret())  # type: ignore[operator, union-attr]
     with pytest.raises(UserError, match=r"cannot be written as code .*: use --format torch_export"):
-        as_code(model, ABOUT, "model")
+        as_code(model, about(model), "model")
 
 
 @pytest.fixture(scope="module")

@@ -107,8 +107,7 @@ def test_layers_keep_their_distance(make: Any) -> None:
         counts.append(len(loop.session.model.widths()))
         loop._train_until(loop.session.progress.step + 10)
     assert counts == [2, 2, 3, 3]
-    state = loop.method.state_dict()
-    assert state == {"last_layer": 20}
+    assert loop.method.state_dict()["last_layer"] == 20
 
 
 def test_inserted_layers_respect_the_limits_on_units_and_parameters(make: Any) -> None:

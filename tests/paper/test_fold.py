@@ -29,6 +29,8 @@ INPUTS, CLASSES = 3, 4
 SHALLOW, DEEP = ((7,), 0), ((9, 6), 1)
 """Hidden units and the layer that grows, the last."""
 INNER = ((9, 6), 0)
+ROUNDING = 1e-11
+"""Of outputs and gradients about 1: sums of seven and of eight numbers are not added up in the same order."""
 Loss = Callable[[Tensor], Tensor]
 """(n, c) → ()."""
 
@@ -92,8 +94,10 @@ class Fold:
         """Samples (n, d) around the fold, many of them on each side."""
         g = torch.Generator().manual_seed(100 + seed)
         x = self.x_fold + torch.randn(n, INPUTS, generator=g, dtype=torch.float64)
-        active = int((self.preactivation(x) > 0).sum())
+        reached = self.preactivation(x)
+        active = int((reached > 0).sum())
         assert n // 20 < active < n - n // 20
+        assert reached.abs().min() > 1e-6, "none so near that rounding decides"
         return x
 
 
@@ -199,7 +203,7 @@ def test_theorem_3_outgoing_weights_do_not_move_the_crease(seed: int, case: tupl
     for factor in (1.0, -20.0, 1e-3):
         found = fold(case, seed, outgoing=factor * torch.arange(1, CLASSES + 1, dtype=torch.float64))
         x = found.on_both_sides(seed)
-        moved = (found.after(x) - found.before(x)).abs().amax(1) > 0
+        moved = (found.after(x) - found.before(x)).abs().amax(1) > ROUNDING
         assert torch.equal(moved, found.preactivation(x) > 0)
         assert abs(float(found.preactivation(found.x_fold[None]))) < 1e-12
         lead = found.after(found.x_fold[None])[0]
@@ -297,7 +301,7 @@ def test_theorem_5_leaves_out_what_the_unit_changes_in_the_losss_derivative(
     missing = slopes(found.before, x, after - before) + ((after - before) @ found.outgoing)[:, None] * active * back
     torch.testing.assert_close(whole, formula + missing, rtol=1e-9, atol=1e-9)
     assert missing.norm() > 0.05 * whole.norm()
-    assert float((whole * ~active).abs().max()) == 0, "and none of it where the unit is off"
+    assert float((whole * ~active).abs().max()) < ROUNDING, "and none of it where the unit is off"
 
 
 @pytest.mark.parametrize("case", [SHALLOW, DEEP])
@@ -311,7 +315,7 @@ def test_theorem_5_the_bias_only_says_where_the_unit_is_active(seed: int, case: 
     active = [found.preactivation(x) > 0 for found in folds]
     for change, on in zip(changes[1:], active[1:], strict=True):
         torch.testing.assert_close(change[active[0]], changes[0][active[0]], rtol=1e-10, atol=1e-10)
-        assert float((change * ~on[:, None]).abs().max()) == 0
+        assert float((change * ~on[:, None]).abs().max()) < ROUNDING
         switched = on & ~active[0]
         assert float((change - changes[0])[switched].norm(dim=1).median()) > 1e-3, "where it becomes active"
 

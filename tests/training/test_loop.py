@@ -141,7 +141,7 @@ def test_growth_without_enough_snapshots_says_so_and_goes_on(make: Any) -> None:
     loop = make("trajectory.every=1000")
     event = grow_once(loop.session).to_json()
     assert event["units_added"] == 0
-    assert "snapshots" in event["details"]["reason"]
+    assert "1 snapshot and an extrapolation needs 3" in event["details"]["reason"]
     assert event["parameters_after"] == event["parameters_before"]
 
 

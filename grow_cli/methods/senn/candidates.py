@@ -315,7 +315,7 @@ def _solve(a: Tensor, moved: Tensor) -> Tensor:
     gram = a @ a.mT
     precision = torch.finfo(a.dtype)
     # rounding is that of the largest eigenvalue, which may be the whole trace
-    ridge = 8 * precision.eps * gram.diagonal(dim1=1, dim2=2).sum(1).clamp(min=precision.tiny)
+    ridge = (8 * precision.eps * gram.diagonal(dim1=1, dim2=2).sum(1)).clamp(min=precision.tiny)  # of a dead unit too
     gram.diagonal(dim1=1, dim2=2).add_(ridge[:, None])
     factor, failed = torch.linalg.cholesky_ex(gram)
     factor = torch.where((failed == 0)[:, None, None], factor, torch.nan)  # such a proposal has no value
