@@ -240,6 +240,10 @@ def check_run(config: Config) -> list[str]:
     return [sentence for part in config.parts for sentence in part.check_run(config)]
 
 
+_told: dict[tuple[str, str], type] = {}
+"""Group and name → the dataclass that Hydra knows for it."""
+
+
 def register_schemas() -> None:
     """Tell Hydra every option's schema, as the group `schema`: it then refuses unknown keys and wrong types."""
     from hydra.core.config_store import ConfigStore
@@ -248,7 +252,9 @@ def register_schemas() -> None:
     store.store(group="schema", name="run", node=Config)
     for group, options in registry.groups().items():
         for name, cls in options.items():
-            store.store(group=f"schema/{group}", name=name, node=cls(name=name))
+            if _told.get((group, name)) is not cls:  # it takes a fifth of what composing takes
+                store.store(group=f"schema/{group}", name=name, node=cls(name=name))
+                _told[group, name] = cls
 
 
 def build(raw: DictConfig) -> Config:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -33,6 +34,9 @@ if TYPE_CHECKING:
     from grow_cli.theory.expansion import Scored
     from grow_cli.theory.history import History
     from grow_cli.triggers.base import Trigger
+
+_counted: dict[tuple[type[nn.Module], str], int] = {}
+"""Class and architecture of a net → forward FLOPs of one sample."""
 
 
 @dataclass
@@ -78,8 +82,11 @@ class Session:
 
     @property
     def flops(self) -> int:
-        """Forward FLOPs of one sample."""
-        return flops_per_sample(self.model, self.data.spec.input_shape)
+        """Forward FLOPs of one sample; counting takes longer than a step, so a net that was counted is not counted again."""
+        net = (type(self.model), json.dumps(self.model.architecture()))
+        if net not in _counted:
+            _counted[net] = flops_per_sample(self.model, self.data.spec.input_shape)
+        return _counted[net]
 
     @property
     def parameters(self) -> int:

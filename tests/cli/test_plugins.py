@@ -82,6 +82,7 @@ def test_what_strangers_add_is_found_listed_completed_trained_resumed_and_compar
     assert "sparse" in grow("compare", "runs")
 
 
+@pytest.mark.slow  # the contract is the one that our own options keep
 def test_what_strangers_add_keeps_the_contract(plugged: Call, tmp_path: Path) -> None:
     done = plugged("-W", "error", "-c", CONTRACT, str(tmp_path / "runs"))
     assert done.returncode == 0, done.stderr

@@ -222,7 +222,7 @@ def _wait_for_rows(process: subprocess.Popen[str], metrics: Path, rows: int) -> 
     raise AssertionError("the run writes no metrics")
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+@pytest.mark.parametrize(("number", "code"), [pytest.param(signal.SIGTERM, 143, marks=pytest.mark.slow), (signal.SIGINT, 130)])
 def test_signals_write_a_checkpoint_and_tell(
     number: signal.Signals, code: int, spawn: Callable, small: tuple[str, ...], tmp_path: Path
 ) -> None:
@@ -237,7 +237,8 @@ def test_signals_write_a_checkpoint_and_tell(
     assert torch.load(tmp_path / "r/checkpoints/last.pt", weights_only=True)["progress"]["step"] > 0
 
 
-@pytest.mark.parametrize("seed", [pytest.param(s, marks=[pytest.mark.slow] if s else []) for s in range(6)])
+@pytest.mark.slow  # a kill at each file operation is simulated in tests/reliability
+@pytest.mark.parametrize("seed", range(6))
 def test_kill_9_at_random_moments_loses_nothing(
     seed: int, spawn: Callable, grow: Callable, small: tuple[str, ...], tmp_path: Path
 ) -> None:

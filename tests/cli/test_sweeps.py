@@ -49,7 +49,10 @@ def test_a_repeated_sweep_trains_nothing(grow: Callable, sweep: tuple[str, ...],
 
 @pytest.mark.parametrize(
     "more",
-    [("threads=2", "device=cpu"), ("evaluate.batch_size=50", "checkpoint.every=3"), ("logger=[csv]", "progress=lines")],
+    [
+        ("threads=2", "device=cpu", "evaluate.batch_size=50", "logger=[csv]"),
+        pytest.param(("checkpoint.every=3", "progress=lines"), marks=pytest.mark.slow),
+    ],
     ids=str,
 )
 def test_a_sweep_typed_again_with_what_does_not_make_another_run_trains_nothing(

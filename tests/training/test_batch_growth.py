@@ -93,7 +93,15 @@ def test_growth_at_every_tenth_of_an_epoch_is_growth_at_every_evaluation(doublin
     assert [b - a for a, b in pairwise([0, *steps])] == [4, 2, 1, 1]  # of 37, 18, 9, 4 steps per epoch
 
 
-@pytest.mark.parametrize("looks", [49, 70, 80, 88], ids=["after one change", "at an evaluation", "after two", "late"])
+@pytest.mark.parametrize(
+    "looks",
+    [
+        pytest.param(49, id="after one change"),
+        pytest.param(70, id="at an evaluation", marks=pytest.mark.slow),
+        pytest.param(80, id="after two"),
+        pytest.param(88, id="late", marks=pytest.mark.slow),
+    ],
+)
 def test_a_resumed_run_ends_to_the_bit_as_the_whole_one(
     looks: int, doubling: None, grow: Callable, small: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
