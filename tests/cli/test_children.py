@@ -48,7 +48,9 @@ here = pathlib.Path({str(tmp_path)!r})
     assert {int(one.out) for one in ended} <= {1, 2}
 
 
-@pytest.mark.parametrize("number", [pytest.param(signal.SIGTERM, marks=pytest.mark.slow), signal.SIGKILL], ids=["SIGTERM", "SIGKILL"])
+@pytest.mark.parametrize(
+    "number", [pytest.param(signal.SIGTERM, marks=pytest.mark.slow), signal.SIGKILL], ids=["SIGTERM", "SIGKILL"]
+)
 def test_children_end_with_their_parent(
     number: signal.Signals, grow: Callable, spawn: Callable, tmp_path: Path
 ) -> None:

@@ -222,7 +222,9 @@ def _wait_for_rows(process: subprocess.Popen[str], metrics: Path, rows: int) -> 
     raise AssertionError("the run writes no metrics")
 
 
-@pytest.mark.parametrize(("number", "code"), [pytest.param(signal.SIGTERM, 143, marks=pytest.mark.slow), (signal.SIGINT, 130)])
+@pytest.mark.parametrize(
+    ("number", "code"), [pytest.param(signal.SIGTERM, 143, marks=pytest.mark.slow), (signal.SIGINT, 130)]
+)
 def test_signals_write_a_checkpoint_and_tell(
     number: signal.Signals, code: int, spawn: Callable, small: tuple[str, ...], tmp_path: Path
 ) -> None:
