@@ -73,6 +73,9 @@ class Growth(Section):
     """Fraction of the budget after which nothing grows any more and the `anneal` schedule runs the rate to zero."""
     max_events: int | None = key(None, at_least=0, null="for no limit")
     """No more growth after so many events that added something."""
+    plateau: int | None = key(None, at_least=1, null="for no limit")
+    """No more growth while the last so many events have brought no better validation score: the last of them is judged at
+    the evaluation at which the trigger fires again."""
     max_parameters: int | None = key(None, at_least=0, null="for no limit")
     """No more growth once the net has so many parameters."""
     neurons: int | None = key(10, at_least=1, null="for as many as the consumer has outputs")

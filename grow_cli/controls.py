@@ -93,7 +93,7 @@ def _replay(folder: RunFolder, summary: dict[str, Any], raw: dict[str, Any], lim
     if raw["method"].get("train_by_growth"):
         raise NotPossible("it was trained by its growth alone, and random growth trains nothing")
     events = replayed(folder)
-    growth = raw["growth"] | {"max_events": None}
+    growth = raw["growth"] | {"max_events": None, "plateau": None}
     stop = {"epochs": raw["stop"]["epochs"]} if limit == "epochs" else {"steps": summary["steps"]}
     if limit in ("seconds", "flops"):  # the rate must begin to fall at the same step
         growth["until"] = _step_at(folder, growth["until"], limit) / summary["steps"]

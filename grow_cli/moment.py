@@ -39,6 +39,8 @@ class Progress:
     anchor_epoch: float = 0.0
     events: int = 0
     """Growth events that added something."""
+    events_without_gain: int = 0
+    """Of those, since the best validation score."""
     undone: int = 0
     """Of those, taken back (`growth.rollback`)."""
     firings: int = 0

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from grow_cli.errors import TrainingFailed
 from grow_cli.methods.base import Settling, WarmUp
 from grow_cli.records.events import GrowthEvent
-from grow_cli.records.words import widths_text
+from grow_cli.records.words import counted, widths_text
 from grow_cli.surgery.event import Event
 from grow_cli.surgery.flops import FlopCounter
 from grow_cli.surgery.measure import function_change, measure
@@ -35,6 +35,9 @@ def growth_closed(session: Session, used: float) -> str:
         return f"growth.max_events={growth.max_events} is reached"
     if growth.max_parameters is not None and session.parameters >= growth.max_parameters:
         return f"growth.max_parameters={growth.max_parameters} is reached"
+    in_vain = session.progress.events_without_gain
+    if growth.plateau is not None and in_vain >= growth.plateau and not session.is_best:
+        return f"the last {counted(in_vain, 'event')} brought no better validation (growth.plateau={growth.plateau})"
     return method.closed(session.moment())
 
 

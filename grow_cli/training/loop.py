@@ -205,13 +205,12 @@ class Loop:
         return {f"whole_train_{key}": found[f"{name}_{key}"] for key in ("loss", task.score)}
 
     def _note_best(self, measured: dict[str, float]) -> bool:
-        """Whether this is the best validation so far: by accuracy, ties by the loss; for regression by R²."""
+        """Whether this is the best validation so far."""
         progress = self.session.progress
-        scored = self.session.score
-        better = (scored, -measured["val_loss"]) > (progress.best_val_score, -progress.loss_at_best)
+        better = self.session.is_best
         if better:
-            progress.best_val_score, progress.loss_at_best = scored, measured["val_loss"]
-            progress.best_step = progress.step
+            progress.best_val_score, progress.loss_at_best = self.session.score, measured["val_loss"]
+            progress.best_step, progress.events_without_gain = progress.step, 0
         gained = measured["val_loss"] < progress.best_val_loss
         progress.best_val_loss = min(progress.best_val_loss, measured["val_loss"])
         progress.evaluations_without_gain = 0 if gained else progress.evaluations_without_gain + 1
@@ -239,6 +238,7 @@ class Loop:
             self.watch_frontier()
         if event.units_added > 0:
             progress.events += 1
+            progress.events_without_gain += 1
             progress.evaluations_without_gain = 0  # a grown net gets its evaluations
             if session.config.schedule.restart:
                 progress.restarted_at = self._used()

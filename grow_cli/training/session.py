@@ -76,6 +76,12 @@ class Session:
         return self.task.direction * self.measured[self.task.column("val")]
 
     @property
+    def is_best(self) -> bool:
+        """Whether the last validation is better than the best before it: by the score, ties by the loss."""
+        best = (self.progress.best_val_score, -self.progress.loss_at_best)
+        return (self.score, -self.measured["val_loss"]) > best
+
+    @property
     def undo_helped(self) -> bool:
         """Whether the growth that could be undone has helped, by the last validation."""
         return self.undo is not None and self.undo.helped(self.score, self.measured["val_loss"])

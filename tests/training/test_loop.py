@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pandas as pd
@@ -13,7 +14,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from grow_cli.tasks import TASKS
 from grow_cli.training.evaluation import measure_split
 from grow_cli.training.event import grow as grow_once
+from grow_cli.training.event import growth_closed
 from grow_cli.training.metrics import Gathered
+from grow_cli.training.session import Session
 from grow_cli.training.warmup import warm_up_alone
 
 CPU = torch.device("cpu")
@@ -270,6 +273,19 @@ def test_growth_respects_its_limits(make: Any) -> None:
         loop = make(*options)
         loop.train()
         assert loop.session.progress.events == events, options
+
+
+def test_growth_that_brings_no_better_validation_ends(make: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    limited = ("growth.plateau=2", "growth.max_events=null", "growth.until=1")
+    in_vain = make(*limited)
+    in_vain.session.progress.best_val_score = math.inf
+    in_vain.train()
+    assert in_vain.session.progress.events == 2
+    assert growth_closed(in_vain.session, 0.5) == "the last 2 events brought no better validation (growth.plateau=2)"
+    monkeypatch.setattr(Session, "is_best", True)
+    gaining = make(*limited)
+    gaining.train()
+    assert gaining.session.progress.events > 2, "every evaluation was better"
 
 
 def test_regression_and_flat_data_train_too(make: Any) -> None:
