@@ -152,6 +152,8 @@ def _session(
 def _check_start(loop: Loop) -> None:
     """UserError where the run could not take a step as it is asked for; warnings of what will not happen."""
     session, config = loop.session, loop.session.config
+    for sentence in session.method.check_start(session.moment()):
+        warn(sentence)
     closed = growth_closed(session, 0.0)
     if closed and session.method.kind != "none":
         warn(f"nothing will grow: {closed}")

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from grow_cli.surgery.optimizer import carry, forget, mark_new, regroup
+from grow_cli.surgery.optimizer import carry, forget, inherit, mark_new, regroup
 from grow_cli.surgery.proposal import DepthProposal, Proposal, WidthProposal
 
 
@@ -34,6 +34,9 @@ def apply(
         _replace(proposal)
         if optimizer is not None:
             forget(optimizer, proposal.replace)  # their moments are those of another basis
+            for name, parameter in block.named_parameters():
+                if name in proposal.moments:
+                    inherit(optimizer, proposal.moments[name], parameter)
             mark_new(optimizer, block.parameters(), lr_factor)
         stack = proposal.site.stack
         stack.insert(proposal.site.index, block.train(stack.training))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from copy import deepcopy
 from typing import Any
 
 import torch
@@ -74,6 +75,13 @@ def carry(
         state[name] = value
     if state:
         optimizer.state[new] = state
+
+
+def inherit(optimizer: Optimizer, source: nn.Parameter, new: nn.Parameter) -> None:
+    """Remember of `new` what is remembered of `source`, shaped like it, its age included; its rate is its own."""
+    known = {name: deepcopy(value) for name, value in optimizer.state.get(source, {}).items() if name != _FACTOR}
+    if known:
+        optimizer.state[new] = known
 
 
 def mark_new(optimizer: Optimizer, parameters: Iterable[nn.Parameter], lr_factor: float) -> None:
