@@ -139,8 +139,9 @@ def _session(
         streams=streams,
         loss=task.loss(config.label_smoothing),
     )
-    if config.growth.optimizer_state == "age" or config.growth.lr_factor != 1:
-        follow_new_entries(session.optimizer)
+    growth = config.growth
+    if growth.optimizer_state == "age" or growth.lr_factor != 1 or growth.lr_warmup:
+        follow_new_entries(session.optimizer, growth.lr_warmup)
     if session.method.needs_trajectory or session.trigger.needs_trajectory:
         t = config.trajectory
         file = folder.path / "trajectory.bin" if t.storage == "file" else None
