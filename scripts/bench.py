@@ -213,7 +213,7 @@ BENCHES = {
                 "evaluate.every=28",
             ),
         ],
-        {"warmed": ("static-flops",), "stack": ("static-flops",)},
+        {"stack": ("static-flops",)},
         10,
         first_seed=100,
         note="280 steps of 64 images (0.3 epochs), four blocks added at 30 % of them; every way ends with the same six blocks. "
