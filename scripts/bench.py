@@ -219,8 +219,8 @@ BENCHES = {
         note="280 steps of 64 images (0.3 epochs), four blocks added at 30 % of them; every way ends with the same six blocks. "
         "warmed: copies before the last block that speak at once and are first trained alone for 28 steps on top of the 280, the "
         "rest frozen, as Alether's protocol has it, so that they spend more FLOPs; zero-copy and zero-random: copied or fresh "
-        "blocks at the same place that add nothing at first; stack: the whole stack three times. The last three take equal FLOPs, "
-        "so that stack's static-flops control is that of all three. Seeds 100 to 109; the rate was chosen on seed 50 by validation.",
+        "blocks at the same place that add nothing at first; stack: the whole stack three times. The last three cost the same, "
+        "so that stack's static-flops control is that of all three. Seeds 100 to 109; rate chosen on seed 50 by validation.",
         events=True,
     ),
     "alether_cifar_vit": _study(
