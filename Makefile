@@ -80,6 +80,10 @@ bench-cifar: install ## The same on CIFAR-10 (a GPU; BUDGET=cpu: smaller, within
 paper-alether: install ## Alether against copy and random blocks, MLP and transformer, MNIST and CIFAR-10, ten seeds
 	$(BIN)/python scripts/bench.py alether $(CIFAR) $(DATA_DIR)
 
+.PHONY: study-deepen
+study-deepen: install ## Depth growth where compute is scarce: a transformer of 2 blocks becomes one of 6, ten seeds (half an hour)
+	$(BIN)/python scripts/bench.py deepen --jobs 1 $(DATA_DIR)
+
 .PHONY: paper-tiny
 paper-tiny: install ## TINY's Figures 5, 6 and 11 to 13 on MNIST (15 minutes)
 	$(BIN)/python scripts/tiny.py $(DATA_OPTION)

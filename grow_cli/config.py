@@ -95,6 +95,8 @@ class Growth(Section):
     ones for their own age, where with `carry` their first steps are longer the later they come; `reset`: all are forgotten."""
     lr_factor: float = key(1, above=0)
     """Rate of what is added, as a multiple of the others', from then on."""
+    lr_warmup: int = key(0, at_least=0, unit="steps")
+    """Steps over which the rate of what is added rises to that, the others' untouched (`schedule.warmup` is everything's)."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -96,6 +96,8 @@ class Moment:
     """Of training, now."""
     steps_per_epoch: int
     progress: Progress
+    used: float = 0.0
+    """Fraction of the budget, by whichever limit is nearer."""
     history: History | None = None
     """The frontier's trajectory, where trigger or method asks for it (`needs_trajectory`)."""
     measured: dict[str, float] = field(default_factory=dict)

@@ -139,8 +139,9 @@ def _session(
         streams=streams,
         loss=task.loss(config.label_smoothing),
     )
-    if config.growth.optimizer_state == "age" or config.growth.lr_factor != 1:
-        follow_new_entries(session.optimizer)
+    growth = config.growth
+    if growth.optimizer_state == "age" or growth.lr_factor != 1 or growth.lr_warmup:
+        follow_new_entries(session.optimizer, growth.lr_warmup)
     if session.method.needs_trajectory or session.trigger.needs_trajectory:
         t = config.trajectory
         file = folder.path / "trajectory.bin" if t.storage == "file" else None
@@ -152,6 +153,8 @@ def _session(
 def _check_start(loop: Loop) -> None:
     """UserError where the run could not take a step as it is asked for; warnings of what will not happen."""
     session, config = loop.session, loop.session.config
+    for sentence in session.method.check_start(session.moment()):
+        warn(sentence)
     closed = growth_closed(session, 0.0)
     if closed and session.method.kind != "none":
         warn(f"nothing will grow: {closed}")

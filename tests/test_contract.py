@@ -21,6 +21,7 @@ PROBLEMS: dict[str, tuple[str, ...]] = {
     "method=alether": (*_BLOCKS, "method.rank=1"),
     "method=copy": _BLOCKS,
     "method=random": _BLOCKS,
+    "method=deepen": (*_BLOCKS, "method.factor=2", "method.pattern=stack", "method.moments=copy", "method.output=half"),
     "method=tiny": (*_MLP, "method.significance=false"),
     "method=gradmax": _MLP,
     "method=net2net": _MLP,

@@ -11,15 +11,17 @@ from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 from grow_cli.keys import key
-from grow_cli.methods.depth import DepthMethod
+from grow_cli.methods.depth import DepthMethod, NewBlock, Start, copied, named
 from grow_cli.records.words import counted
 from grow_cli.registry import option
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from grow_cli.config import Config
+    from grow_cli.models.modules.network import GrowableModel
     from grow_cli.moment import Moment
     from grow_cli.surgery.event import Notes
-    from grow_cli.surgery.proposal import Proposal
 
 
 @option("method", "alether")
@@ -86,9 +88,18 @@ class Alether(DepthMethod):
             "the paper has one pair of thresholds for both, so set the method's like the trigger's"
         ]
 
-    def candidates(self, now: Moment, notes: Notes) -> list[Proposal]:
-        from grow_cli.surgery.proposal import DepthProposal
+    @property
+    def follows_all(self) -> bool:
+        """Whether new blocks are made of several ones, so that the trajectory of every block is recorded."""
+        return self.pattern not in ("before_frontier", "top")
 
+    def frontier(self, model: GrowableModel) -> nn.Module:
+        """What is watched: the frontier block, or the whole stack, which τ and κ then are of."""
+        if self.follows_all:
+            return next(site.stack for site in model.depth_sites() if site.residual)
+        return super().frontier(model)
+
+    def starts(self, now: Moment, notes: Notes, new: list[NewBlock]) -> list[Start]:
         history = now.history
         assert history is not None, "needs_trajectory makes the run record one"
         if len(history) < 3:
@@ -98,18 +109,25 @@ class Alether(DepthMethod):
             )
             return []
         extrapolated = history.extrapolate(**self.settings)  # Algorithm 1
-        state = {name: t.clone() for name, t in self.frontier(now.model).state_dict().items()}  # buffers are copied
-        state |= {name: e.weights for name, e in extrapolated.items()}
         metrics = history.metrics()
         logged = ("tau", "kappa", "rho", "beta", "gamma", "eta", "escape", "snr")
-        details = {
-            "tau": metrics.tau,
-            "kappa": metrics.kappa,
-            "rho": metrics.rho,
-            "snapshots": list(history.steps),
-            "tensors": {
-                name: {field: getattr(e, field) for field in logged} | {"singular_values": e.singular_values.tolist()}
-                for name, e in extrapolated.items()
-            },
-        }
-        return [DepthProposal(self.site(now.model), state, details)]
+        started = []
+        for block in new:
+            prefix = f"{block.source}." if self.follows_all else ""
+            own = {name.removeprefix(prefix): e for name, e in extrapolated.items() if name.startswith(prefix)}
+            state = copied(now, block.source)  # buffers are copied
+            state |= {name: e.weights.clone() for name, e in own.items()}
+            details = {
+                "tau": metrics.tau,
+                "kappa": metrics.kappa,
+                "rho": metrics.rho,
+                "snapshots": list(history.steps),
+                "tensors": {
+                    name: {field: getattr(e, field) for field in logged}
+                    | {"singular_values": e.singular_values.tolist()}
+                    for name, e in own.items()
+                },
+                "source": named(block.source),
+            }
+            started.append(Start(state, details))
+        return started

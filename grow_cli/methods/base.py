@@ -77,6 +77,10 @@ class Method(Part):
         """UserError if this method cannot grow this model, asked of the net itself; returns warnings."""
         return []
 
+    def check_start(self, now: Moment) -> list[str]:
+        """UserError if this run's first event could not be; asked once data and net are there, before the first step."""
+        return []
+
     def closed(self, now: Moment) -> str:
         """Why this method can add nothing more to the present net, whatever the trigger says; empty while it can."""
         return ""

@@ -1,28 +1,46 @@
-"""Layer copying: the new block starts with the frontier's weights (Alether's comparator)."""
+"""Layer copying: each new block starts with the weights of a present one (Alether's comparator)."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from grow_cli.methods.depth import DepthMethod
+from grow_cli.errors import UserError
+from grow_cli.keys import key
+from grow_cli.methods.depth import DepthMethod, NewBlock, Start, copied, named
 from grow_cli.registry import option
 
 if TYPE_CHECKING:
+    from torch import nn
+
+    from grow_cli.config import Config
     from grow_cli.moment import Moment
     from grow_cli.surgery.event import Notes
-    from grow_cli.surgery.proposal import Proposal
 
 
 @option("method", "copy")
 @dataclass
 class Copy(DepthMethod):
-    """W_new = W_front."""
+    """W_new = W_front, or the weights of the block that `pattern` says."""
+
+    moments: str = key("zero", one_of=("zero", "copy"))
+    """What the optimizer remembers of a copy: `zero`, nothing as of any new layer; `copy`, what it does of the block copied."""
 
     no_score = "a copied block says what its neighbour says, and has the score 0"
 
-    def candidates(self, now: Moment, notes: Notes) -> list[Proposal]:
-        from grow_cli.surgery.proposal import DepthProposal
+    def check_run(self, config: Config) -> list[str]:
+        if self.moments == "copy" and config.growth.optimizer_state == "reset":
+            raise UserError(
+                "method.moments=copy and growth.optimizer_state=reset: one keeps what the other forgets; give "
+                "growth.optimizer_state=carry, or method.moments=zero"
+            )
+        return super().check_run(config)
 
-        state = {name: t.clone() for name, t in self.frontier(now.model).state_dict().items()}
-        return [DepthProposal(self.site(now.model), state)]
+    def starts(self, now: Moment, notes: Notes, new: list[NewBlock]) -> list[Start]:
+        return [Start(copied(now, block.source), {"source": named(block.source)}) for block in new]
+
+    def remembered(self, now: Moment, source: int | None) -> dict[str, nn.Parameter]:
+        if self.moments == "zero" or source is None:
+            return {}
+        stack = next(site.stack for site in now.model.depth_sites() if site.residual)
+        return dict(stack[source].named_parameters())

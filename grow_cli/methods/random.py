@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from grow_cli.keys import key
 from grow_cli.methods.base import Method
-from grow_cli.methods.depth import DepthMethod, Protocol
+from grow_cli.methods.depth import Blocks, DepthMethod, NewBlock, Start, fresh
 from grow_cli.methods.width import SearchedMethod, random_directions
 from grow_cli.registry import option
 
@@ -21,18 +21,18 @@ if TYPE_CHECKING:
     from grow_cli.models.modules.sites import WidthSite
     from grow_cli.moment import Moment
     from grow_cli.surgery.event import Notes
-    from grow_cli.surgery.proposal import Proposal
 
 
 @dataclass
 class RandomBlock(DepthMethod):
     """W_new as at the start of training."""
 
-    def candidates(self, now: Moment, notes: Notes) -> list[Proposal]:
-        from grow_cli.surgery.proposal import DepthProposal
+    @property
+    def needs_source(self) -> bool:
+        return False
 
-        site = self.site(now.model)
-        return [DepthProposal(site, site.make_block().state_dict())]
+    def starts(self, now: Moment, notes: Notes, new: list[NewBlock]) -> list[Start]:
+        return fresh(new)
 
 
 @dataclass
@@ -45,7 +45,7 @@ class RandomUnits(SearchedMethod):
 
 @option("method", "random")
 @dataclass
-class Random(SearchedMethod, Protocol):
+class Random(SearchedMethod, Blocks):
     """Becomes one of both; the keys of the other are not read."""
 
     grow: str = key("auto", one_of=("auto", "depth", "width"))

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from grow_cli.errors import TrainingFailed, check
 from grow_cli.keys import key
 from grow_cli.methods.base import Settling
-from grow_cli.methods.depth import Protocol
+from grow_cli.methods.depth import Protocol, like
 from grow_cli.methods.width import SampledMethod, SearchedMethod, random_directions
 from grow_cli.registry import option
 
@@ -87,8 +87,9 @@ class Replay(SampledMethod, SearchedMethod, Protocol):
         for entry in added:
             now.stop_if_interrupted()
             if entry["kind"] == "depth":
-                deeper: DepthSite = _named(now.model.depth_sites(), entry)
-                event.apply(DepthProposal(deeper, deeper.make_block().state_dict(), details={"site": deeper.name}))
+                deeper = _of_width(now.model.depth_sites(), entry)
+                state = self.spoken(deeper, deeper.make_block().state_dict())
+                event.apply(DepthProposal(deeper, state, details={"site": deeper.name}))
             else:
                 proposal = self._units(
                     now, _named(now.model.width_sites(), entry), entry["units"], entry.get("update", False)
@@ -135,6 +136,15 @@ class Replay(SampledMethod, SearchedMethod, Protocol):
             left, all_of_them = len(self.events) - self.state.done, len(self.events)
             raise TrainingFailed(f"the run ended before {left} of the schedule's {all_of_them} growth events had come")
         return {}
+
+
+def _of_width(sites: list[DepthSite], entry: dict[str, Any]) -> DepthSite:
+    """The site named, its new block as wide as the schedule's, which may have been shaped like a block elsewhere."""
+    site: DepthSite = _named(sites, entry)
+    if site.units == entry["units"] or not site.residual:
+        return site
+    alike = (other for other in sites if other.residual and other.units == entry["units"])
+    return like(site, next(alike, site))
 
 
 def _named(sites: list[Any], entry: dict[str, Any]) -> Any:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from grow_cli.surgery.optimizer import carry, forget, mark_new, regroup
+from grow_cli.surgery.optimizer import carry, forget, inherit, mark_new, regroup
 from grow_cli.surgery.proposal import DepthProposal, Proposal, WidthProposal
 
 
@@ -19,12 +19,13 @@ def apply(
     *,
     optimizer_state: str = "carry",
     lr_factor: float = 1.0,
+    lr_warmup: int = 0,
 ) -> None:
     """Add what is proposed; ValueError, and nothing is changed, if it does not fit.
 
     Inserting a layer keeps every parameter object. Widening replaces those of producer, followers and consumer by
     longer ones, without gradient. With `optimizer_state="reset"` the optimizer forgets everything; with "age" it notes when
-    entries were added, and for an `lr_factor` other than 1 that it is theirs: `follow_new_entries` heeds both.
+    entries were added, and whose rate has an `lr_factor` or an `lr_warmup`: `follow_new_entries` heeds all three.
     """
     if optimizer_state not in ("carry", "age", "reset"):
         raise ValueError(f"optimizer_state={optimizer_state!r}: must be carry, age or reset")
@@ -34,13 +35,17 @@ def apply(
         _replace(proposal)
         if optimizer is not None:
             forget(optimizer, proposal.replace)  # their moments are those of another basis
-            mark_new(optimizer, block.parameters(), lr_factor)
+            for name, parameter in block.named_parameters():
+                if name in proposal.moments:
+                    inherit(optimizer, proposal.moments[name], parameter)
+            mark_new(optimizer, block.parameters(), lr_factor, lr_warmup)
         stack = proposal.site.stack
         stack.insert(proposal.site.index, block.train(stack.training))
     else:
         _replace(proposal)
         with torch.no_grad():
-            _widen(proposal, optimizer, ages=optimizer_state == "age", lr_factor=lr_factor)
+            ages = optimizer_state == "age"
+            _widen(proposal, optimizer, ages=ages, lr_factor=lr_factor, lr_warmup=lr_warmup)
     if optimizer is not None:
         if optimizer_state == "reset":
             forget(optimizer, optimizer.state)

@@ -40,6 +40,8 @@ class Event(Notes):
     """What becomes of the optimizer's memory: `carry`, `age` or `reset`."""
     lr_factor: float = field(kw_only=True, default=1.0)
     """Of the rate of what is added."""
+    lr_warmup: int = field(kw_only=True, default=0)
+    """Steps over which that rate rises."""
     applied: list[Proposal] = field(default_factory=list)
 
     def apply(self, proposal: Proposal) -> None:
@@ -50,5 +52,6 @@ class Event(Notes):
             self.optimizer,
             optimizer_state=self.optimizer_state,
             lr_factor=self.lr_factor,
+            lr_warmup=self.lr_warmup,
         )
         self.applied.append(proposal)

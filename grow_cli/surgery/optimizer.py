@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from copy import deepcopy
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-# Beside the moments in an optimizer's state, where asked for: the tensor's step at which an entry was added, and its rate.
-_BORN, _FACTOR = "born", "lr_factor"
+# Beside the moments in an optimizer's state, where asked for: the tensor's step at which an entry was added, its rate's factor,
+# and the steps until its rate has risen to that.
+_BORN, _FACTOR, _RISING = "born", "lr_factor", "rising"
+_MARKS = (_BORN, _FACTOR, _RISING)
 
 
 def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
@@ -44,7 +47,14 @@ def regroup(model: nn.Module, optimizer: Optimizer) -> None:
 
 
 def carry(
-    optimizer: Optimizer, old: nn.Parameter, new: nn.Parameter, dim: int, *, ages: bool = False, lr_factor: float = 1.0
+    optimizer: Optimizer,
+    old: nn.Parameter,
+    new: nn.Parameter,
+    dim: int,
+    *,
+    ages: bool = False,
+    lr_factor: float = 1.0,
+    lr_warmup: int = 0,
 ) -> None:
     """Hand on what is remembered of `old` to `new`, which is longer along `dim`; zero for the new entries.
 
@@ -54,6 +64,7 @@ def carry(
 
     :param ages: note when the new entries were born, for `follow_new_entries` to correct that
     :param lr_factor: of the new entries' rate, for the same
+    :param lr_warmup: steps over which their rate rises to it, for the same
     """
     known = optimizer.state.pop(old, {})
     born, state = float(known.get("step", 0.0)), dict[str, Any]()
@@ -62,11 +73,13 @@ def carry(
         kept.setdefault(_BORN, torch.zeros_like(old))
     if lr_factor != 1:
         kept.setdefault(_FACTOR, torch.ones_like(old))
+    if lr_warmup:
+        kept.setdefault(_RISING, torch.zeros_like(old))
     added = list(new.shape)
     added[dim] -= old.shape[dim]
     for name, value in kept.items():
         if isinstance(value, Tensor) and value.shape == old.shape:
-            fresh = {_BORN: born, _FACTOR: lr_factor}.get(name, 0.0)
+            fresh = {_BORN: born, _FACTOR: lr_factor, _RISING: lr_warmup}.get(name, 0.0)
             value = torch.cat([value, value.new_full(added, fresh)], dim)
         elif isinstance(value, Tensor) and value.ndim:
             state = {}  # a factored state (Adafactor's) has no entries that could be kept: the tensor starts anew
@@ -76,32 +89,48 @@ def carry(
         optimizer.state[new] = state
 
 
-def mark_new(optimizer: Optimizer, parameters: Iterable[nn.Parameter], lr_factor: float) -> None:
-    """Parameters of a new layer, which have no memory yet: their rate's factor."""
-    if lr_factor != 1:
-        for parameter in parameters:
+def inherit(optimizer: Optimizer, source: nn.Parameter, new: nn.Parameter) -> None:
+    """Remember of `new` what is remembered of `source`, shaped like it, its age included; its rate is its own."""
+    known = {
+        name: deepcopy(value)
+        for name, value in optimizer.state.get(source, {}).items()
+        if name not in (_FACTOR, _RISING)
+    }
+    if known:
+        optimizer.state[new] = known
+
+
+def mark_new(
+    optimizer: Optimizer, parameters: Iterable[nn.Parameter], lr_factor: float = 1.0, lr_warmup: int = 0
+) -> None:
+    """Parameters of a new layer: their rate's factor, and the steps over which it rises to that."""
+    for parameter in parameters:
+        if lr_factor != 1:
             optimizer.state[parameter][_FACTOR] = torch.full_like(parameter, lr_factor, requires_grad=False)
+        if lr_warmup:
+            optimizer.state[parameter][_RISING] = torch.full_like(parameter, lr_warmup, requires_grad=False)
 
 
 def forget(optimizer: Optimizer, parameters: Iterable[Tensor]) -> None:
-    """All that is remembered of them but the factor of their rate."""
+    """All that is remembered of them but their rate."""
     for parameter in list(parameters):
         known = optimizer.state.pop(parameter, {})
-        if _FACTOR in known:
-            optimizer.state[parameter][_FACTOR] = known[_FACTOR]
+        for name in {_FACTOR, _RISING} & known.keys():
+            optimizer.state[parameter][name] = known[name]
 
 
-def follow_new_entries(optimizer: Optimizer) -> None:
+def follow_new_entries(optimizer: Optimizer, lr_warmup: int = 0) -> None:
     """From now on every step gives new entries their own age in Adam's bias correction, and their own rate.
 
-    Both stand beside the moments in the optimizer's state, so that they are carried, saved and taken back with these. They are
-    put away while it steps or loads, since it knows a fresh parameter by its empty state.
+    That rises linearly over their first `lr_warmup` steps. All of it stands beside the moments in the optimizer's state, so that
+    it is carried, saved and taken back with these. They are put away while it steps or loads, since it knows a fresh parameter
+    by its empty state.
     """
     away: list[tuple[Tensor, dict[str, Tensor], Tensor]] = []
 
     def before(*_: Any) -> None:
         for parameter, state in optimizer.state.items():
-            marks = {name: state.pop(name) for name in (_BORN, _FACTOR) if name in state}
+            marks = {name: state.pop(name) for name in _MARKS if name in state}
             if marks:
                 away.append((parameter, marks, parameter.detach().clone()))
 
@@ -116,6 +145,11 @@ def follow_new_entries(optimizer: Optimizer) -> None:
                     parameter.add_(_adam_step(*moments, marks[_BORN]) - _adam_step(*moments, torch.zeros_like(earlier)))
                 if _FACTOR in marks:
                     parameter.copy_(earlier + marks[_FACTOR] * (parameter - earlier))
+                if _RISING in marks:
+                    left = marks[_RISING]
+                    risen = earlier + (1 - left / (lr_warmup + 1)) * (parameter - earlier)
+                    parameter.copy_(torch.where(left > 0, risen, parameter))  # the others to the last bit as they are
+                    marks[_RISING] = (left - 1).clamp(min=0)
             state.update(marks)
         away.clear()
 
@@ -123,7 +157,7 @@ def follow_new_entries(optimizer: Optimizer) -> None:
 
     def loading(_: Optimizer, saved: dict[str, Any]) -> dict[str, Any]:
         """Without what has marks and no memory yet, which Adam cannot load."""
-        lone.update({i: state for i, state in saved["state"].items() if not state.keys() - {_BORN, _FACTOR}})
+        lone.update({i: state for i, state in saved["state"].items() if not state.keys() - set(_MARKS)})
         return saved | {"state": {i: state for i, state in saved["state"].items() if i not in lone}}
 
     def loaded(_: Optimizer) -> None:

@@ -105,6 +105,8 @@ class DepthProposal:
     """The method's own, for the growth log."""
     replace: Mapping[nn.Parameter, Tensor] = field(default_factory=dict)
     """Old parameter of the net → what its values become (SENN: the consumer's weight, W W_q⁻¹)."""
+    moments: Mapping[str, nn.Parameter] = field(default_factory=dict)
+    """Name of a parameter of the layer → the net's parameter whose memory in the optimizer it begins with; none of the others."""
 
     @property
     def units(self) -> int:
@@ -130,8 +132,14 @@ class DepthProposal:
         return self.block(x).activations(x)
 
     def check(self, model: nn.Module) -> None:
-        """ValueError unless every replaced parameter fits and is the net's; `block` checks the state."""
-        _check_replacements(f"the proposal at {self.site.name!r}", self.replace, model)
+        """ValueError unless every parameter named is the net's, those replaced with values that fit; `block` checks the state."""
+        where, present = f"the proposal at {self.site.name!r}", {id(parameter) for parameter in model.parameters()}
+        _check_replacements(where, self.replace, model)
+        for name, parameter in self.moments.items():
+            if id(parameter) not in present:
+                raise ValueError(
+                    f"the memory of {name!r} of {where} is of a parameter that the net does not have: propose anew"
+                )
 
 
 Proposal = WidthProposal | DepthProposal

@@ -94,6 +94,7 @@ def grow(session: Session) -> GrowthEvent:
         optimizer=session.optimizer,
         optimizer_state=growth.optimizer_state,
         lr_factor=growth.lr_factor,
+        lr_warmup=growth.lr_warmup,
     )
     synchronize(session.device)
     begun = time.perf_counter()

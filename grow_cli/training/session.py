@@ -17,6 +17,7 @@ from grow_cli.moment import Moment, Progress
 from grow_cli.surgery.event import Notes
 from grow_cli.surgery.flops import FlopCounter, flops_per_sample
 from grow_cli.tasks import TASKS, Task
+from grow_cli.training.budget import Budget
 from grow_cli.training.device import synchronize
 from grow_cli.training.interrupts import Interrupts
 from grow_cli.training.streams import Streams
@@ -98,6 +99,13 @@ class Session:
     def parameters(self) -> int:
         return count_parameters(self.model)
 
+    @property
+    def used(self) -> float:
+        """Fraction of the budget, by whichever limit is nearer."""
+        p = self.progress
+        budget = Budget(self.config.stop, self.batches.steps_per_epoch, p.anchor_step, p.anchor_epoch)
+        return budget.used(p.step, p.seconds, p.flops)
+
     def moment(self) -> Moment:
         """The run as it is now, to be read."""
         return Moment(
@@ -109,6 +117,7 @@ class Session:
             batch_size=self.batches.batch_size,
             steps_per_epoch=self.batches.steps_per_epoch,
             progress=self.progress,
+            used=self.used,
             history=self.history,
             measured=self.measured,
             closed=self.closed,

@@ -1,4 +1,4 @@
-"""Grow at given steps: a schedule decided beforehand, or taken from another run."""
+"""Grow at given steps or fractions of the budget: a schedule decided beforehand, or taken from another run."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from grow_cli.errors import UserError, check
 from grow_cli.keys import key
 from grow_cli.registry import option
-from grow_cli.triggers.base import Trigger, Verdict
+from grow_cli.triggers.base import Trigger, Verdict, rounded_away
 
 if TYPE_CHECKING:
     from grow_cli.config import Config
@@ -18,10 +18,12 @@ if TYPE_CHECKING:
 @option("trigger", "at")
 @dataclass
 class At(Trigger):
-    """Fires at the first evaluation at or after each of the steps."""
+    """Fires at the first evaluation at or after each of the steps, or of the fractions of the budget."""
 
     steps: list[int] = key(make=list, at_least=1)
     """In ascending order."""
+    fractions: list[float] = key(make=list, above=0, below=1, why="they are fractions of the budget")
+    """Of the budget, in whichever unit it is given (epochs, steps, seconds or FLOPs); in ascending order."""
 
     @dataclass
     class State:
@@ -29,34 +31,57 @@ class At(Trigger):
 
     @property
     def readings(self) -> tuple[str, ...]:
-        return ("steps_until",)
+        return ("fraction_until",) if self.fractions else ("steps_until",)
 
     def thresholds(self, now: Moment) -> dict[str, float]:
-        return {"steps_until": 0.0}
+        return dict.fromkeys(self.readings, 0.0)
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check(self.steps == sorted(self.steps), f"trigger.steps={self.steps}: must be in ascending order")
+        for name, marks in (("steps", self.steps), ("fractions", self.fractions)):
+            check(marks == sorted(marks), f"trigger.{name}={marks}: must be in ascending order")
 
     def check_run(self, config: Config) -> list[str]:
-        if not self.steps:
-            raise UserError("trigger=at needs the steps at which to grow: trigger.steps=[500,1000]")
-        if config.stop.steps is None or not config.method.grows:
+        if not self.steps and not self.fractions:
+            raise UserError(
+                "trigger=at needs the steps at which to grow: trigger.steps=[500,1000], or trigger.fractions=[0.3] of the budget"
+            )
+        if self.steps and self.fractions:
+            raise UserError(
+                f"trigger.steps={self.steps} and trigger.fractions={self.fractions}: give one of them, and [] for the other"
+            )
+        if not config.method.grows or not config.method.heeds_until:
             return []
-        last = config.growth.until * config.stop.steps
-        late = [step for step in self.steps if step >= last]
-        if not late or not config.method.heeds_until:
+        until = config.growth.until
+        late: list[float] = [fraction for fraction in self.fractions if fraction >= until]
+        if config.stop.steps is not None:
+            late += [step for step in self.steps if step >= until * config.stop.steps]
+        if not late:
             return []
+        whole = "budget ends" if self.fractions else f"{config.stop.steps} steps end"
         return [
-            f"trigger.steps: nothing grows at {', '.join(map(str, late))}, for growth.until={config.growth.until:g} of the "
-            f"{config.stop.steps} steps end before: give growth.until=1, or fewer steps"
+            f"trigger.{'fractions' if self.fractions else 'steps'}: nothing grows at {', '.join(map(str, late))}, for "
+            f"growth.until={until:g} of the {whole} before: give growth.until=1, or fewer "
+            f"{'fractions' if self.fractions else 'steps'}"
         ]
 
     def update(self, now: Moment) -> Verdict:
-        if self.state.fired == len(self.steps):
+        marks = self.fractions or self.steps
+        if self.state.fired == len(marks):
             return Verdict(False)
+        if self.fractions:
+            left = self.fractions[self.state.fired] - now.used
+            return Verdict(left <= _early(now, self.fractions[self.state.fired]), {"fraction_until": left})
         until = self.steps[self.state.fired] - now.progress.step
         return Verdict(until <= 0, {"steps_until": float(until)})
 
     def reset(self, now: Moment) -> None:
         self.state.fired += 1
+
+
+def _early(now: Moment, fraction: float) -> float:
+    """How much before the fraction an evaluation may come that is meant to be at it, being on a whole step."""
+    epochs = now.config.stop.epochs
+    if epochs is None or now.config.evaluate.unit != "epochs":
+        return 1e-9
+    return max(1e-9, rounded_away(now, fraction * epochs) / epochs)

@@ -64,6 +64,18 @@ def growing_steps(now: Moment) -> float:
     return until * min(lengths, default=math.inf)
 
 
+def rounded_away(now: Moment, epochs: float) -> float:
+    """Epochs by which an evaluation that is meant to come after so many of them comes before that.
+
+    Evaluations lie on whole steps: the distance between two may be up to half a step too short.
+    """
+    evaluate, epoch = now.config.evaluate, now.steps_per_epoch
+    distance = evaluate.distance(epoch)
+    lost = max(0, distance - evaluate.steps(epoch))
+    evaluations = math.ceil(epochs * epoch / distance - 1e-6)
+    return (min(evaluations * lost, distance / 2) + 1e-6) / epoch
+
+
 def too_long_for(now: Moment, trigger: Trigger, patience: int, needed: int) -> list[str]:
     """A warning where a trigger that reads the trajectory needs more training steps than there are while growth is allowed."""
     trajectory, allowed = now.config.trajectory, growing_steps(now)

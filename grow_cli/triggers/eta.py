@@ -53,6 +53,14 @@ class Eta(Trigger):
             )
         return []
 
+    def check_start(self, now: Moment) -> list[str]:
+        if any(site.residual and not len(site.stack) for site in now.model.depth_sites()):
+            raise UserError(
+                f"trigger=eta scores a new block by what its neighbour reads, and model={now.config.model.name} has no block: "
+                "give it one, or use trigger=at"
+            )
+        return []
+
     def update(self, now: Moment) -> Verdict:
         due = self.state.asked % self.every == 0
         self.state.asked += 1

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from grow_cli.keys import key
 from grow_cli.registry import option
-from grow_cli.triggers.base import Trigger, Verdict
+from grow_cli.triggers.base import Trigger, Verdict, rounded_away
 
 if TYPE_CHECKING:
     from grow_cli.config import Config
@@ -55,19 +55,8 @@ class Every(Trigger):
 
     def update(self, now: Moment) -> Verdict:
         since = self._count(now) - self.state.last
-        early = self._rounded_away(now) if self.unit == "epochs" else 1e-9 * self.every
+        early = rounded_away(now, self.every) if self.unit == "epochs" else 1e-9 * self.every
         return Verdict(since >= self.every - early, {f"{self.unit}_since": since})
-
-    def _rounded_away(self, now: Moment) -> float:
-        """Epochs by which an evaluation that is meant to come after `every` of them comes before that.
-
-        Evaluations lie on whole steps: the distance between two may be up to half a step too short.
-        """
-        evaluate, epoch = now.config.evaluate, now.steps_per_epoch
-        distance = evaluate.distance(epoch)
-        lost = max(0, distance - evaluate.steps(epoch))
-        evaluations = math.ceil(self.every * epoch / distance - 1e-6)
-        return (min(evaluations * lost, distance / 2) + 1e-6) / epoch
 
     def reset(self, now: Moment) -> None:
         self.state.last = self._count(now)

@@ -165,6 +165,27 @@ def test_a_new_layer_and_new_entries_have_the_rate_that_is_asked_for(make: Calla
     assert (((found - 1).abs() < 0.02) | ((found - 3).abs() < 0.06)).all()
 
 
+def test_the_rate_of_what_is_added_rises_and_that_of_the_rest_does_not() -> None:
+    """Plain gradient descent on a gradient of one: a step is the rate itself, also after the state was saved and loaded."""
+    model, _ = NETS["residual_mlp"].build()
+    optimizer = SGD(parameter_groups(model, 0), lr=1.0)
+    follow_new_entries(optimizer, 4)
+    apply(DepthProposal(model.depth_sites()[0]), model, optimizer, lr_warmup=4)
+    new = set(map(id, model.blocks[0].parameters()))  # type: ignore[union-attr, operator, index]
+    for step in range(7):
+        for p in model.parameters():
+            p.grad = torch.ones_like(p)
+        before = [p.detach().clone() for p in model.parameters()]
+        optimizer.step()
+        for p, q in zip(model.parameters(), before, strict=True):
+            expected = min(1.0, (step + 1) / 5) if id(p) in new else 1.0
+            assert torch.allclose(q - p, torch.full_like(p, expected), atol=1e-6)
+        if step == 2:
+            saved = optimizer.state_dict()
+            optimizer.state.clear()
+            optimizer.load_state_dict(saved)
+
+
 def test_carried_new_entries_reach_five_times_the_rate_and_aged_ones_do_not() -> None:
     """The figures of `carry`: a gradient that stays alike, 1,000 and 10,000 steps after the tensor's birth."""
     for old, expected in ((1_000, 5.2), (10_000, 6.6)):

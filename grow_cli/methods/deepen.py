@@ -1,0 +1,47 @@
+"""Depth growth as it is practised: many blocks at one event, and no steps of the new part alone.
+
+The papers claim that a deep transformer costs less to train if a shallow one is trained first and then stacked (G_stack, Du et
+al. 2024), its middle repeated (MIDAS, Saunshi et al. 2024), or fresh blocks are added to one that has none or one block
+(arXiv:2511.04981, which finds random blocks as good as copies). None of them trains the new part alone. `method=stack`, `midas`
+and `zero_blocks` are presets of this method.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from grow_cli.errors import check
+from grow_cli.keys import key
+from grow_cli.methods.copy import Copy
+from grow_cli.methods.depth import NewBlock, Start, fresh
+from grow_cli.registry import option
+
+if TYPE_CHECKING:
+    from grow_cli.moment import Moment
+    from grow_cli.surgery.event import Notes
+
+
+@option("method", "deepen")
+@dataclass
+class Deepen(Copy):
+    """Copies or fresh blocks, as many and wherever its keys say, trained with the rest from the first step on."""
+
+    warmup_steps: int = key(0, at_least=0)
+    """Steps of the new blocks alone."""
+    start: str = key("copy", one_of=("copy", "random"))
+    """What a new block begins with: the weights of the block that `pattern` says, or fresh ones (then from no block on, too)."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check(
+            self.start == "copy" or self.moments == "zero",
+            "method.moments=copy and method.start=random: fresh blocks have no memory to begin with; give method.moments=zero",
+        )
+
+    @property
+    def needs_source(self) -> bool:
+        return self.start == "copy"
+
+    def starts(self, now: Moment, notes: Notes, new: list[NewBlock]) -> list[Start]:
+        return fresh(new) if self.start == "random" else super().starts(now, notes, new)
