@@ -168,9 +168,7 @@ TASKS: dict[str, Task] = {
     for task in (
         _Classification("classification", "accuracy", "accuracy", percent=True),
         _Regression("regression", "r2", "R²", percent=False),
-        _Language(
-            "language", "bits_per_byte", "bits per byte", percent=False, direction=-1, beside=("byte_accuracy",)
-        ),
+        _Language("language", "bits_per_byte", "bits per byte", percent=False, direction=-1, beside=("byte_accuracy",)),
     )
 }
 

@@ -77,7 +77,10 @@ class RawData:
     def _check_text(self) -> None:
         for split, x, y in (("train", self.train_x, self.train_y), ("test", self.test_x, self.test_y)):
             _check(len(x) > 0, f"{split}_x has no window")
-            _check(x.dim() == 2 and x.shape == y.shape, f"{split}_x and {split}_y must be windows (N, context), each of as many")
+            _check(
+                x.dim() == 2 and x.shape == y.shape,
+                f"{split}_x and {split}_y must be windows (N, context), each of as many",
+            )
             _check(str(x.dtype) == str(y.dtype) == "torch.uint8", f"{split}_x and {split}_y must be bytes, torch.uint8")
 
     def _check_targets(self, split: str, y: Tensor) -> None:

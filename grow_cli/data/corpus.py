@@ -22,7 +22,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from grow_cli.errors import UserError
-from grow_cli.records.words import counted
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -62,13 +61,13 @@ def text_files(root: Path, pattern: str) -> list[File]:
     found = [path for path in _below(root) if fnmatch.fnmatchcase(path.name, pattern)]
     if not found:
         raise UserError(
-            f"dataset.root={root}: it holds no file that fits dataset.pattern={pattern!r}: give another pattern, or another folder"
+            f"dataset.root={root}: no file in it fits dataset.pattern={pattern!r}: give another pattern, or another folder"
         )
     return _read(root, found)
 
 
 def _below(root: Path) -> list[Path]:
-    """Files at any depth, relative, in the order of their paths; what is hidden is left out, links to folders are not followed."""
+    """Files at any depth, relative, in the order of their paths, but for hidden ones; links to folders are not followed."""
     found = []
     for folder, folders, names in os.walk(root):
         folders[:] = [name for name in folders if not name.startswith(".")]
@@ -134,9 +133,8 @@ def raw_text(parts: dict[str, bytes], context: int, corpus: dict[str, Any]) -> R
         if len(content) <= context:
             name = {"val": "validation"}.get(part, part)
             raise UserError(
-                f"dataset.context={context}: the {name} part of the corpus ({counted(corpus['files'], 'file')}, "
-                f"{counted(corpus['bytes'], 'byte')}) has {counted(len(content), 'byte')}, and a window and the byte after it "
-                f"take {context + 1}: lower dataset.context, or give more text"
+                f"dataset.context={context}: the {name} part has {len(content):,} of the corpus' {corpus['bytes']:,} bytes, "
+                f"and a window with the byte after it takes {context + 1:,}: lower dataset.context, or give more text"
             )
         found[part] = windows(torch.from_numpy(np.frombuffer(content, np.uint8).copy()), context)
     return RawData(*found["train"], *found["test"], task="language", held_out=found.get("val"), corpus=corpus)

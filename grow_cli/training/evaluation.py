@@ -51,9 +51,7 @@ def measure_split(name: str, model: nn.Module, data: Data, config: Config) -> di
     loss, sums = _summed(
         model, data, data.measured(name), batch_size=config.evaluate.batch_size, precision=config.precision
     )
-    return dict(
-        zip(task.columns(name), (loss, task.value(sums), *task.values_beside(sums).values()), strict=True)
-    )
+    return dict(zip(task.columns(name), (loss, task.value(sums), *task.values_beside(sums).values()), strict=True))
 
 
 def measure_splits(model: nn.Module, data: Data, config: Config) -> dict[str, float]:

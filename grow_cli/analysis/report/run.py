@@ -79,12 +79,13 @@ def _reached(page: Page, run: RunData) -> None:
     summary, task = run.summary, run.task
     splits = [split for split in _SPLITS if run.latest(f"{split}_loss") is not None]
     name = task.label
+    also = [(other.replace("_", " "), other) for other in task.beside]
     page.add(
         table(
             ["", *(_SPLITS[split] for split in splits)],
             [
                 [word, *(number(run.latest(f"{split}_{key}"), ".4f") for split in splits)]
-                for word, key in ((name, task.score), ("loss", "loss"))
+                for word, key in ((task.words, task.score), ("loss", "loss"), *also)
             ],
         )
     )
@@ -176,7 +177,7 @@ def curves(run: RunData) -> Chart:
     shape = layout(
         560,
         xaxis={"title": COLUMNS["step"], "anchor": "y2"},
-        yaxis={"title": name, "domain": [0.5, 0.93]},
+        yaxis={"title": run.task.words, "domain": [0.5, 0.93]},
         yaxis2={"title": "loss", "domain": [0, 0.44], **scale(losses)},
         yaxis3={
             "domain": [0.945, 1],

@@ -45,9 +45,7 @@ class Texts(DatasetOption):
 
         files = self.files()
         known = corpus.digest(files)
-        return corpus.raw_text(
-            corpus.cut(files, self.validation, self.test, self.split_seed), self.context, known
-        )
+        return corpus.raw_text(corpus.cut(files, self.validation, self.test, self.split_seed), self.context, known)
 
 
 @option("dataset", "python")
@@ -80,7 +78,7 @@ class Text(Texts):
 
     root: str | None = key(None, role="data", path=True)
     """The file or folder."""
-    pattern: str = "*.txt"
+    pattern: str = key("*.txt", role="data")
     """Of a folder: the names of the files that are read, at any depth (`*.md`, `*`)."""
 
     def files(self) -> list[File]:

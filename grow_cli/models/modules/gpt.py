@@ -41,17 +41,14 @@ class GPT(ResidualNet):
             activation=activation,
             dropout=dropout,
             causal=True,
-            rotary=positions == "rotary",
+            rotary=ends.input_shape[0] if positions == "rotary" else 0,
         )
         # the first block of an empty stack has 4 · dim hidden units
         super().__init__(ends, width=4 * dim, key="mlp", make=self._scaled_block)
         self.context = self.input_shape[0]
-        self.embedding = nn.Embedding(self.outputs, dim)
-        self.positions = nn.Parameter(torch.randn(self.context, dim)) if positions == "learned" else None
-        with torch.no_grad():
-            for table in (self.embedding.weight, self.positions):
-                if table is not None:
-                    table.mul_((3 * dim) ** -0.5)
+        self.embedding = nn.Parameter((3 * dim) ** -0.5 * torch.randn(self.outputs, dim))
+        places = (3 * dim) ** -0.5 * torch.randn(self.context, dim) if positions == "learned" else None
+        self.positions = None if places is None else nn.Parameter(places)
         self._planned = len(mlp)
         self.blocks = self._stack(mlp)
         self.norm = nn.LayerNorm(dim)
@@ -68,10 +65,10 @@ class GPT(ResidualNet):
         return block
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self.embedding(x.long())
+        x = F.embedding(x.long(), self.embedding)
         if self.positions is not None:
             x = x + self.positions[: x.shape[1]]
         for block in self.blocks:
             x = block(x)
         x = self.norm(x)
-        return cast(Tensor, F.linear(x, self.embedding.weight) if self.head is None else self.head(x))
+        return cast(Tensor, F.linear(x, self.embedding) if self.head is None else self.head(x))
