@@ -16,7 +16,7 @@ def parser() -> console.Parser:
     parser = console.Parser(
         prog="grow eval",
         description="Rebuild the net of a run from its checkpoint, grown architecture included, and measure it on every split. "
-        "On other images (dataset.path=DIR), normalised as those that the net was trained with, or other texts (dataset.root=DIR).",
+        "On other images (dataset.path=DIR), normalised as those that the net was trained with, or texts (dataset.root=DIR).",
     )
     parser.add_run()
     parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE")

@@ -23,6 +23,7 @@ from grow_cli.analysis.report.events import colour, event_table, hover, stages, 
 from grow_cli.analysis.report.own import own_charts, own_html
 from grow_cli.analysis.report.page import Page, folded, pairs, table
 from grow_cli.analysis.report.reading import COLUMNS, RunData, read_run
+from grow_cli.analysis.report.texts import texts
 from grow_cli.analysis.runs import nothing_held_out, read_records
 from grow_cli.records.folder import RunFolder
 from grow_cli.records.words import widths_text
@@ -62,6 +63,11 @@ def run_page(folder: RunFolder) -> Page:
         page.heading("What the method saw")
         page.draw(charts)
         page.add(html)
+    written = texts(run)
+    if written:
+        page.heading("What the net writes")
+        page.add(written)
+        page.note("Drawn at temperature 0.8; of the nets before growth events if checkpoint.events=true kept them.")
     _settings(page, run)
     return page
 
