@@ -43,13 +43,13 @@ class File:
 
 def python_files(root: Path) -> list[File]:
     """The Python sources of a standard library: no tests, nothing that was installed, nothing that is made on a machine."""
-    left_out = {"test", "tests", "idle_test", "site-packages", "dist-packages", "__pycache__"}
+    left_out = frozenset({"test", "tests", "idle_test", "site-packages", "dist-packages", "__pycache__"})
 
     def wanted(path: Path) -> bool:
         # _sysconfigdata…: how this interpreter was built, on whose machine
-        return left_out.isdisjoint(path.parts) and path.suffix == ".py" and not path.name.startswith("_sysconfigdata")
+        return path.suffix == ".py" and not path.name.startswith("_sysconfigdata")
 
-    return _read(root, [path for path in _below(root) if wanted(path)])
+    return _read(root, [path for path in _below(root, left_out) if wanted(path)])
 
 
 def text_files(root: Path, pattern: str) -> list[File]:
@@ -66,11 +66,11 @@ def text_files(root: Path, pattern: str) -> list[File]:
     return _read(root, found)
 
 
-def _below(root: Path) -> list[Path]:
+def _below(root: Path, left_out: frozenset[str] = frozenset()) -> list[Path]:
     """Files at any depth, relative, in the order of their paths, but for hidden ones; links to folders are not followed."""
     found = []
     for folder, folders, names in os.walk(root):
-        folders[:] = [name for name in folders if not name.startswith(".")]
+        folders[:] = [name for name in folders if not name.startswith(".") and name not in left_out]
         found += [(Path(folder) / name).relative_to(root) for name in names if not name.startswith(".")]
     return sorted(found, key=lambda path: path.as_posix())
 

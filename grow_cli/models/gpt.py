@@ -53,14 +53,20 @@ class GPTOption(ModelOption):
             self.blocks is None or self.mlp is None or self.blocks == len(self.mlp),
             f"model.blocks={self.blocks}: model.mlp={self.mlp} lists another number: leave one of them out",
         )
-        # what was meant, once: a grown net is told by its widths alone
-        if self.mlp is None:
-            self.mlp = [4 * self.dim] * (_BLOCKS if self.blocks is None else self.blocks)
-        self.blocks = None
+
+    @property
+    def hidden(self) -> list[int]:
+        """The hidden units of each block, as both keys together say."""
+        return self.mlp if self.mlp is not None else [4 * self.dim] * (_BLOCKS if self.blocks is None else self.blocks)
+
+    def build(self, ends: Ends) -> GrowableModel:
+        net = super().build(ends)
+        net.settings |= {"blocks": None, "mlp": self.hidden}  # a grown net is told by its widths alone
+        return net
 
     def make(self, ends: Ends) -> GrowableModel:
         from grow_cli.models.modules.gpt import GPT
 
-        keywords = self.keywords
+        keywords = self.keywords | {"mlp": self.hidden}
         del keywords["blocks"]
         return GPT(ends, **keywords)
