@@ -212,3 +212,27 @@ def test_a_sample_follows_the_net_the_seed_and_the_temperature(grow: Callable[..
     text = grow("sample", "r", "--prompt", "self " * 10, "--length", "5")  # longer than the context
     assert text.code == 0
     assert text.out.startswith("self self")
+
+
+def test_a_prompt_is_bytes_and_one_at_least(grow: Callable[..., Any], corpus: Path) -> None:
+    from grow_cli.analysis.sampling import prompt_bytes
+    from grow_cli.errors import UserError
+
+    assert prompt_bytes("é\udcff") == "é".encode() + b"\xff"  # as a shell hands on a byte that is no UTF-8
+    with pytest.raises(UserError, match="half of one and has no bytes"):
+        prompt_bytes("a\ud800")
+    with pytest.raises(UserError, match="one byte at least"):
+        prompt_bytes("")
+    assert grow("train", "method=static", "debug=fast", "stop.epochs=1", "run_dir=digits", "progress=off").code == 0
+    refused = grow("sample", "digits", "--prompt", "def ")
+    assert refused.code == 2
+    assert "learnt a classification and writes no text: name a run with model=gpt" in refused.err
+
+
+def test_a_run_is_not_resumed_on_a_corpus_that_changed(grow: Callable[..., Any], corpus: Path) -> None:
+    assert grow("train", *SMALL, "method=static", "run_dir=r", "stop.steps=20").code == 0
+    (corpus / "a.txt").write_text((corpus / "a.txt").read_text() + "more")
+    for command in (("resume", "r", "stop.steps=40"), ("eval", "r")):
+        refused = grow(*command)
+        assert refused.code == 2
+        assert "is not what the net was trained on: its data have another corpus" in refused.err

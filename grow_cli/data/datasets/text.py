@@ -13,6 +13,7 @@ from grow_cli.keys import key
 from grow_cli.registry import option
 
 if TYPE_CHECKING:
+    from grow_cli.config import Config
     from grow_cli.data.corpus import File
 
 
@@ -35,6 +36,13 @@ class Texts(DatasetOption):
         for name, neutral in (("crop", 0), ("flip", False), ("scale", 1.0)):
             value = getattr(self, name)
             check(value == neutral, f"dataset.{name}={value}: text has no pixels and no scale; leave it at {neutral}")
+
+    def check_run(self, config: Config) -> list[str]:
+        if config.label_smoothing:
+            raise UserError(
+                f"label_smoothing={config.label_smoothing}: a text's bits per byte would no longer be its loss: leave it at 0"
+            )
+        return super().check_run(config)
 
     def files(self) -> list[File]:
         """The texts, in an order that is the same everywhere."""
