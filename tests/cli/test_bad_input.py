@@ -61,7 +61,10 @@ MISTAKES = {
     "train dataset=text method=static model=gpt": ["dataset=text needs dataset.root"],
     "train dataset=text dataset.root=nowhere method=static model=gpt": ["dataset.root=", "nowhere", "no such file"],
     "train dataset=text dataset.root=. method=static model=gpt": ["no file in it fits dataset.pattern='*.txt'"],
-    "train dataset=python dataset.context=10000000 method=static model=gpt": ["dataset.context=10000000", "1048576"],
+    "train dataset=python dataset.context=10000000 method=static model=gpt": [
+        "dataset.context=10000000",
+        "must be from 1 to",
+    ],
     "train dataset=python dataset.context=1000000 method=static model=gpt": [
         "dataset.context=1000000",
         "give more text",

@@ -229,8 +229,10 @@ def test_a_prompt_is_bytes_and_one_at_least(grow: Callable[..., Any], corpus: Pa
     assert "learnt a classification and writes no text: name a run with model=gpt" in refused.err
 
 
-def test_a_run_is_not_resumed_on_a_corpus_that_changed(grow: Callable[..., Any], corpus: Path) -> None:
+def test_a_run_is_not_resumed_on_a_corpus_that_changed(grow: Callable[..., Any], corpus: Path, tmp_path: Path) -> None:
     assert grow("train", *SMALL, "method=static", "run_dir=r", "stop.steps=20").code == 0
+    summary = tmp_path / "r" / "summary.json"
+    summary.write_text(summary.read_text().replace('"finished"', '"interrupted"'))
     (corpus / "a.txt").write_text((corpus / "a.txt").read_text() + "more")
     for command in (("resume", "r", "stop.steps=40"), ("eval", "r")):
         refused = grow(*command)
