@@ -133,7 +133,8 @@ def _names(classes: Sequence[str]) -> str:
 
 
 def _corpus(corpus: dict[str, Any]) -> str:
-    return f"{corpus['files']:,} files with {corpus['bytes']:,} bytes, SHA-256 {corpus['sha256'][:8]}"
+    files = "1 file" if corpus["files"] == 1 else f"{corpus['files']:,} files"
+    return f"{files} with {corpus['bytes']:,} bytes, SHA-256 {corpus['sha256'][:8]}"
 
 
 def _counted(counts: dict[str, int]) -> str:
