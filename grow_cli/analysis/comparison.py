@@ -62,7 +62,7 @@ class Comparison:
                     "way": r["way"],
                     "trigger": r["trigger"],
                     "seeds": f"{r['seeds']}",
-                    self.kind + (", %" if self.percent else ""): self._spread(r),
+                    self.metric.replace("_", " ") + (", %" if self.percent else ""): self._spread(r),
                     "parameters": f"{r['parameters']:,.0f}",
                     "FLOPs/sample": short_number(r["flops_per_sample"]),
                     "FLOPs": short_number(r["training_flops"]),
