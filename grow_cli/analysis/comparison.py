@@ -164,6 +164,8 @@ def _compare(
     if to is not None:
         numbers = numbers.join(_reached(ways, read, to))
     notes = [*taken_back(numbers), *notes_of(ways, tests)]
+    if task.direction < 0:
+        notes.insert(0, f"Lower is better: where first − second is negative, the first has the fewer {task.label}.")
     if nothing_held_out(records[0].config):  # nor in any other: it is part of the dataset's name
         notes.insert(0, "Nothing was held out (dataset.validation=0): validation scores here are those of training.")
     if to is not None:

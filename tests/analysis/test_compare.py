@@ -448,6 +448,7 @@ def test_where_fewer_bits_are_better_fronts_curves_and_costs_turn_round(tmp_path
     assert list(numbers.loc[["copy", "static"], "reached"]) == [3, 0]
     assert found.kind == "test bits per byte (lower is better)"
     assert "test bits per byte" in found.table.columns
+    assert found.notes[0].startswith("Lower is better")
     for runs in found.curves["steps"].values():  # a guess among 256 bytes costs 8 bits; what was reached is kept
         for _, ys in runs:
             assert [round(y, 2) for y in ys] == [8, *[round(ys[1], 2)] * 2, round(ys[1] - 1, 2)]

@@ -61,7 +61,7 @@ def _ways(records: list[Record]) -> dict[str, list[Record]]:
 
 
 def _name(record: Record) -> str:
-    return record.task.label
+    return record.task.words
 
 
 def _style(i: int) -> dict[str, Any]:
