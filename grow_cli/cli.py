@@ -48,6 +48,7 @@ COMMANDS = {
         Command("plot", {"RUN...": "accuracy, loss and size; --against flops, say;\n--picture for others"}),
         Command("explain", {"RUN": "why each neuron was grown (method=fold)"}),
         Command("export", {"RUN": "the grown net for use without grow"}),
+        Command("sample", {"RUN --prompt TEXT": "what a language net writes on"}),
         Command("list", {"[GROUP]": "every dataset, model, method, trigger, ..."}, "listing"),
         Command("completion", {"bash|zsh|fish": 'tab completion: eval "$(grow completion bash)"'}),
     )

@@ -49,9 +49,9 @@ class Stop(Section):
     """Growth events that added something."""
     plateau: int | None = key(None, **_NO_RULE)
     """Evaluations without a better validation loss."""
-    val_score: float | None = key(None, at_most=1, why="a fraction, 0.97 for 97 %", **_NO_RULE)
-    """Validation accuracy, from 0 to 1 (R² for regression)."""
-    train_score: float | None = key(None, at_most=1, why="a fraction, 0.97 for 97 %", **_NO_RULE)
+    val_score: float | None = key(None, **_NO_RULE)
+    """Validation accuracy, from 0 to 1 (R² for regression; bits per byte for text, which come down to it)."""
+    train_score: float | None = key(None, **_NO_RULE)
     """The same of the whole training split, which is then measured at every evaluation, too (`whole_train_accuracy`), without
     augmentation and dropout; like all evaluation that counts in neither `seconds` nor `flops`."""
 
@@ -87,7 +87,7 @@ class Growth(Section):
     max_total_units: int | None = key(None, at_least=0, null="for no limit")
     """No more hidden units than so many in the whole net, those of new layers included; null: no limit."""
     rollback: bool = False
-    """Undo a growth after which validation accuracy (R²; where equal, the loss) is no better when the trigger fires again:
+    """Undo a growth after which the validation score (where equal, the loss) is no better when the trigger fires again:
     weights and optimizer go back; steps, FLOPs, the data's order and the schedule do not, and it counts as an event all the
     same. The last one before the end of the run stays."""
     optimizer_state: str = key("carry", one_of=("carry", "age", "reset"))
@@ -116,7 +116,7 @@ class Evaluate(Section):
     unit: str = key("epochs", one_of=("steps", "epochs"))
     """`steps` or `epochs`."""
     batch_size: int = key(2000, at_least=1, role="speed")
-    """Samples per evaluation batch (memory, not results, depends on it)."""
+    """Samples per evaluation batch, of text bytes (memory, not results, depends on it)."""
     probe: int = key(512, at_least=1)
     """Samples in the fixed batch on which every growth event is measured."""
     test_every: int | None = key(None, at_least=1, null="for once at the end")
@@ -217,6 +217,13 @@ class Config(Section):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if not getattr(self.dataset, "language", False):
+            for name in ("val_score", "train_score"):
+                value = getattr(self.stop, name)
+                check(
+                    value is None or value <= 1,
+                    f"stop.{name}={value}: must be above 0 and at most 1, or null for no such rule: a fraction, 0.97 for 97 %",
+                )
         kind, _, index = self.device.partition(":")
         check(
             kind in ("auto", "cpu", "cuda", "mps") and (not index or (kind == "cuda" and index.isdigit())),

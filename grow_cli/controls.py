@@ -157,7 +157,7 @@ def equal_sizes(architecture: dict[str, Any], initial: dict[str, Any]) -> dict[s
 
     grown = _on_meta(architecture)
     keys = list(grown.sizes())
-    first = {key: initial[key] for key in keys}
+    first = _on_meta(architecture | {"model": architecture["model"] | initial}).sizes()
     target = count_parameters(grown)
     if not _count(first):
         raise NotPossible("the net that it began with has no hidden layer that could be wider")

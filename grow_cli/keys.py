@@ -9,7 +9,7 @@ Roles say who may change a key without making another run of it:
     ""       part of what a run is
     name     what it is called                 (label, control)
     folder   the run's own folder              (run_dir)
-    data     where its own dataset lies        (dataset.path): two places are two jobs of a sweep
+    data     where its own dataset lies        (dataset.path, dataset.root): two places are two jobs of a sweep
     place    where things are, or it runs      (data_dir, device)
     speed    how fast, or in how much memory   (threads, compile, evaluate.batch_size)
     shown    what is shown or kept of it       (progress, logger, checkpoint)

@@ -54,7 +54,7 @@ class Progress:
     restart_step: int = 0
     best_val_loss: float = float("inf")
     best_val_score: float = float("-inf")
-    """Accuracy, or R² for regression."""
+    """The task's score times its direction: more is better."""
     loss_at_best: float = float("inf")
     """The validation loss where the score was best: ties are broken by it."""
     best_step: int = 0

@@ -5,6 +5,7 @@ Everything that reports a score asks here. No torch at the top: commands and pag
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -29,11 +30,22 @@ class Task:
     percent: bool
     """Whether it is shown in percent."""
     direction: int = 1
-    """1: a higher score is better; -1: a lower one."""
+    """1: a higher score is better; -1: a lower one. Nothing else says so."""
+    beside: tuple[str, ...] = ()
+    """Other numbers that a split is measured by, named like scores; nothing is selected by them."""
 
     def column(self, split: str) -> str:
         """`val_accuracy`."""
         return f"{split}_{self.score}"
+
+    def columns(self, split: str) -> list[str]:
+        """Of the loss, the score and what stands beside it."""
+        return [f"{split}_{name}" for name in ("loss", self.score, *self.beside)]
+
+    @property
+    def words(self) -> str:
+        """The label, and the direction where it is not the usual one: `bits per byte (lower is better)`."""
+        return self.label if self.direction > 0 else f"{self.label} (lower is better)"
 
     def loss(self, label_smoothing: float = 0.0) -> Loss:
         """(outputs, targets) → mean loss of the batch ()."""
@@ -47,9 +59,21 @@ class Task:
         """The score; NaN without samples."""
         raise NotImplementedError
 
+    def values_beside(self, sums: list[float]) -> dict[str, float]:
+        """Of `beside`, from the same sums."""
+        return {}
+
+    def of_loss(self, loss: float) -> float | None:
+        """The score that a mean loss comes to, where it is that loss in another unit; None where it is more than that."""
+        return None
+
     def guess(self, outputs: int) -> float:
         """The score of a net that knows nothing."""
         raise NotImplementedError
+
+    def samples_at_once(self, batch_size: int, targets: Tensor) -> int:
+        """Samples with as many predictions as `batch_size`, where a net is only measured."""
+        return batch_size
 
 
 class _Classification(Task):
@@ -100,11 +124,51 @@ class _Regression(Task):
         return 0.0
 
 
+class _Language(Task):
+    """Next-byte prediction: outputs (n, tokens, 256), targets (n, tokens) bytes."""
+
+    def loss(self, label_smoothing: float = 0.0) -> Loss:
+        """Cross-entropy in nats per byte."""
+        from torch.nn import functional as F
+
+        return lambda outputs, targets: F.cross_entropy(outputs.flatten(0, -2), targets.flatten().long())
+
+    def sums(self, outputs: Tensor, targets: Tensor, dtype: torch.dtype) -> Tensor:
+        """Nats, right guesses, 0, bytes."""
+        from torch.nn import functional as F
+
+        logits, y = outputs.flatten(0, -2), targets.flatten().long()
+        sums = outputs.new_zeros(4, dtype=dtype)
+        sums[0] = F.cross_entropy(logits, y, reduction="none").sum(dtype=dtype)
+        sums[1] = logits.argmax(-1).eq(y).sum()
+        sums[3] = y.numel()
+        return sums
+
+    def value(self, sums: list[float]) -> float:
+        """Bits per byte."""
+        return sums[0] / sums[3] / math.log(2) if sums[3] else float("nan")
+
+    def values_beside(self, sums: list[float]) -> dict[str, float]:
+        return {"byte_accuracy": sums[1] / sums[3] if sums[3] else float("nan")}
+
+    def of_loss(self, loss: float) -> float | None:
+        return loss / math.log(2)
+
+    def guess(self, outputs: int) -> float:
+        """One byte of 256: 8 bits."""
+        return math.log2(outputs)
+
+    def samples_at_once(self, batch_size: int, targets: Tensor) -> int:
+        """Windows that hold so many bytes."""
+        return max(1, batch_size // targets.shape[1])
+
+
 TASKS: dict[str, Task] = {
     task.name: task
     for task in (
         _Classification("classification", "accuracy", "accuracy", percent=True),
         _Regression("regression", "r2", "R²", percent=False),
+        _Language("language", "bits_per_byte", "bits per byte", percent=False, direction=-1, beside=("byte_accuracy",)),
     )
 }
 

@@ -77,6 +77,7 @@ def check_trigger(name: str, folder: Path, *overrides: str) -> None:
 
 def check_model(name: str, folder: Path, *overrides: str, dataset: Sequence[str] = _DATA) -> None:
     """Of `model=name`: it describes itself, is rebuilt as it is, and whatever sites it declares can grow."""
+    dataset = () if any(o.startswith("dataset=") for o in overrides) else dataset
     typed = ["method=random", f"model={name}", *dataset, *_TRIGGER, "method.warmup_steps=2", *overrides]
     net = on_paper(_check_option("model", name, typed))
     if net is not None:
@@ -96,7 +97,8 @@ def check_model(name: str, folder: Path, *overrides: str, dataset: Sequence[str]
 
 def check_dataset(name: str, folder: Path, *overrides: str) -> None:
     """Of `dataset=name`: a static and a growing net train on it. Its files must be there."""
-    typed = ["method=net2net", "model=mlp", "model.hidden=[3]", f"dataset={name}", *_TRIGGER, *overrides]
+    model = () if any(o.startswith("model=") for o in overrides) else ("model=mlp", "model.hidden=[3]")
+    typed = ["method=net2net", *model, f"dataset={name}", *_TRIGGER, *overrides]
     _check_option("dataset", name, typed)
     _check_run(folder, typed)
 

@@ -27,8 +27,17 @@ def test_every_option_composes(choice: str) -> None:
 
 
 @pytest.mark.parametrize("path", sorted((CONF / "experiment").glob("*.yaml")), ids=lambda path: path.stem)
-def test_an_experiment_fixes_the_method_that_it_is_named_after(path: Path) -> None:
-    assert compose([f"experiment={path.stem}"]).method.name == path.stem.split("_")[0]
+def test_an_experiment_fixes_the_method_or_the_model_that_it_is_named_after(path: Path) -> None:
+    config = compose([f"experiment={path.stem}"])
+    assert path.stem.split("_")[0] in (config.method.name, config.model.name)
+
+
+@pytest.mark.parametrize("method", ["static", "copy", "alether", "random"])
+def test_gpt_python_has_its_methods_own_keys(method: str) -> None:
+    config = compose(["experiment=gpt_python", f"method={method}"])
+    assert config.method.name == method
+    assert getattr(config.method, "warmup_steps", 20) == 20
+    assert config.growth.max_events is None
 
 
 @pytest.mark.parametrize("trigger", ["adf", "never"])

@@ -15,6 +15,9 @@ from grow_cli import registry, testing
 
 _MLP = ("model=mlp_tiny", "model.hidden=[2,2]")
 _BLOCKS = ("model=residual_mlp", "model.width=8", "model.hidden=[6,6]", "method.warmup_steps=2")
+_TEXT = (f"dataset.root={Path(__file__).parent.parent / 'docs'}", "dataset.pattern=*.md", "dataset.context=16")
+_TEXT += ("dataset.measured=1024", "subset=192")
+_GPT = ("model.dim=8", "model.heads=2", "model.mlp=[6,6]")
 _SENN = ("method.proposals=6", "method.layer_proposals=3", "method.steps=6", "method.samples=96", "method.held_out=64")
 
 PROBLEMS: dict[str, tuple[str, ...]] = {
@@ -37,6 +40,7 @@ PROBLEMS: dict[str, tuple[str, ...]] = {
     "model=residual_mlp": ("model.width=8", "model.hidden=[6,6]"),
     "model=residual_cnn": ("model.width=4", "model.hidden=[3,3]"),
     "model=vit": ("model.dim=8", "model.heads=2", "model.mlp=[6,6]", "model.patch=4"),
+    "model=gpt": ("dataset=text", *_TEXT, *_GPT),
     "model=cnn": ("model.channels=[[2],[2]]", "model.hidden=[3]"),
     "model=resnet18": ("model.stream=[3,3]", "model.hidden=[[1],[1]]", "model.classifier=[4]"),
     "model=mlp": ("model.hidden=[3,3]",),
@@ -51,13 +55,14 @@ PROBLEMS: dict[str, tuple[str, ...]] = {
     "optimizer=natural": ("optimizer.iterations=5",),
     "optimizer=sgd": ("optimizer.lr=0.01",),
     "dataset=curve": (),
+    "dataset=text": ("model=gpt", *_TEXT, *_GPT),
 }
 CHECKS: dict[str, Callable[..., object]] = {
     group: getattr(testing, f"check_{group}")
     for group in ("method", "trigger", "model", "dataset", "logger", "optimizer", "schedule")
 }
-# they read files that may not be there; tests/data has files of their format
-_FILES = {"mnist", "fashion_mnist", "cifar10", "cifar100", "image_folder"}
+# they read files that may not be there, or many; tests/data has files of their format, and test_corpus.py the library
+_FILES = {"python", "mnist", "fashion_mnist", "cifar10", "cifar100", "image_folder"}
 OPTIONS = [f"{group}={name}" for group, options in registry.groups().items() for name in options]
 
 

@@ -40,7 +40,7 @@ def show(comparisons: list[Comparison]) -> None:
 
 
 def _frames(comparison: Comparison) -> list[tuple[str, pd.DataFrame]]:
-    kind = comparison.metric.replace("_", " ")
+    kind = comparison.kind
     scale = " (percentage points)" if comparison.percent else ""
     frames = [
         (f"{comparison.title}: {kind}, mean ± standard deviation over seeds", comparison.table),
@@ -188,12 +188,14 @@ def _draw_curves(comparison: Comparison, cost: str, axes: Axes) -> None:
     finals = [float(np.mean([ys[-1] for _, ys in runs])) for runs in curves.values()]
     low, high = min(finals), max(finals)
     margin = max(0.1 * abs(high), 2 * (high - low))
-    axes.set_ylim(low - margin, high + 0.15 * margin)
+    sign = comparison.task.direction  # where curves come from there must be room
+    worst = low - margin if sign > 0 else high + margin
+    axes.set_ylim(*((worst, high + 0.15 * margin) if sign > 0 else (low - 0.15 * margin, worst)))
     _log_scale(axes)
-    seen_from = min(grid[np.argmax(mean >= low - margin)] for mean in means)
+    seen_from = min(grid[np.argmax(sign * mean >= sign * worst)] for mean in means)
     axes.set_xlim(left=0.9 * seen_from)
     axes.set_xlabel(cost)
-    axes.set_ylabel(f"validation {comparison.task.label}")
+    axes.set_ylabel(f"validation {comparison.task.words}")
     axes.spines[["top", "right"]].set_visible(False)
 
 
@@ -278,7 +280,7 @@ def draw_fronts(comparison: Comparison, output: Path) -> Path:
         axes.plot(on[key], on["mean"], color="black", lw=0.8, ls=":", drawstyle="steps-post", zorder=0)
         _log_scale(axes)
         axes.set_xlabel(f"{label} (dotted: Pareto front)")
-        axes.set_ylabel(comparison.metric.replace("_", " "))
+        axes.set_ylabel(comparison.kind)
         axes.spines[["top", "right"]].set_visible(False)
     _legend(comparison, figure, lines=False)
     figure.suptitle(f"{comparison.title}: mean ± standard deviation over seeds", fontsize=11)

@@ -47,6 +47,12 @@ class Comparison:
         return self.task.percent
 
     @property
+    def kind(self) -> str:
+        """`test accuracy`, `test bits per byte (lower is better)`."""
+        words = self.metric.replace("_", " ")
+        return words + self.task.words.removeprefix(self.task.label)
+
+    @property
     def table(self) -> pd.DataFrame:
         """What each way reached and what it cost."""
         rows = []
@@ -134,7 +140,8 @@ def compare(
     known = sorted({record.label for record in records})
     if against is not None and against not in known:
         raise UserError(f"--against {against}: must be one of {'; '.join(map(repr, known))}")
-    if to is not None and not 0 < to <= 1:
+    upward = any(record.task.direction > 0 for record in records)
+    if to is not None and not 0 < to <= (1 if upward else math.inf):
         raise UserError(f"--to {to:g}: a validation score above 0 and at most 1 (0.97 for 97 %)")
     return [_compare(name, task, split, of, against, to) for (name, task), of in by_dataset.items()]
 
@@ -157,6 +164,8 @@ def _compare(
     if to is not None:
         numbers = numbers.join(_reached(ways, read, to))
     notes = [*taken_back(numbers), *notes_of(ways, tests)]
+    if task.direction < 0:
+        notes.insert(0, f"Lower is better: where first − second is negative, the first has the fewer {task.label}.")
     if nothing_held_out(records[0].config):  # nor in any other: it is part of the dataset's name
         notes.insert(0, "Nothing was held out (dataset.validation=0): validation scores here are those of training.")
     if to is not None:
@@ -182,8 +191,10 @@ def _thinned(metrics: pd.DataFrame, distance: float) -> pd.DataFrame:
 
 def _curve(record: Record, metrics: pd.DataFrame, column: str) -> tuple[list[float], list[float]]:
     """The best validation score so far; until the first evaluation that of a guess: one class of all, or the mean."""
+    sign, scores = record.task.direction, metrics[record.task.column("val")]
     guess = record.task.guess(int(record.summary["architecture"]["outputs"]))
-    return statistics.anytime(metrics[column].tolist(), metrics[record.task.column("val")].tolist(), guess)
+    xs, ys = statistics.anytime(metrics[column].tolist(), (sign * scores).tolist(), sign * guess)
+    return xs, [sign * y for y in ys]
 
 
 def _numbers(
@@ -212,7 +223,7 @@ def _numbers(
         budget = max(xs[-1] for runs in curves[cost].values() for xs, _ in runs)
         for row, way in zip(rows, ways, strict=True):
             row[f"anytime_{column}"] = fmean(statistics.area(xs, ys, budget) for xs, ys in curves[cost][way.label])
-    means = [float(row["mean"]) for row in rows]
+    means = [ways[0].records[0].task.direction * float(row["mean"]) for row in rows]
     for name, key in (("parameters", "parameters"), ("flops", "training_flops")):
         for row, on in zip(rows, statistics.front([float(r[key]) for r in rows], means), strict=True):
             row[f"front_{name}"] = on
@@ -222,9 +233,12 @@ def _numbers(
 def _reached(ways: list[Way], metrics: dict[Path, pd.DataFrame], to: float) -> pd.DataFrame:
     """A row per way: how many of its runs came to that validation score, and the mean and spread of what it had cost them."""
     rows: list[dict[str, float]] = []
+    sign = ways[0].records[0].task.direction
     for way in ways:
         reads = [(metrics[record.folder.path], record.task.column("val")) for record in way.records]
-        first = pd.DataFrame([of[of[score] >= to].iloc[0] for of, score in reads if (of[score] >= to).any()])
+        first = pd.DataFrame(
+            [of[sign * of[score] >= sign * to].iloc[0] for of, score in reads if (sign * of[score] >= sign * to).any()]
+        )
         row: dict[str, float] = {"to": to, "reached": len(first)}
         for column in COSTS.values():
             costs = first[column].tolist() if len(first) else []

@@ -30,7 +30,7 @@ def write_page(folder: RunFolder, config: Config, output: Path) -> Path:
     task = task_in(summary, "test")
     value = summary.get(task.column("test"))
     if value is not None:
-        facts.append(f"test {task.label} " + (f"{100 * value:.2f} %" if task.percent else f"{value:.4f}"))
+        facts.append(f"test {task.words} " + (f"{100 * value:.2f} %" if task.percent else f"{value:.4f}"))
     page = _PAGE.format(
         title=escape(title), facts=escape(" · ".join(facts)), told=escape(tell(neurons)), style=_STYLE, cards=cards
     )

@@ -135,9 +135,7 @@ def _write_onnx(model: GrowableModel, about: dict[str, Any], file: Path) -> list
 
 def _example(model: GrowableModel) -> Any:
     """Two samples: torch takes a batch of one for a constant."""
-    import torch
-
-    return torch.zeros(2, *model.input_shape)
+    return model.example(2)
 
 
 def _any_batch() -> tuple[dict[int, Any]]:

@@ -24,6 +24,8 @@ _TOLERANCE = 1e-5  # of the largest output
 
 
 class _Tracer(fx.Tracer):
+    proxy_buffer_attributes = True  # a slice of a buffer is a line, too
+
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         return isinstance(m, _COPIED) or super().is_leaf_module(m, module_qualified_name)
 
@@ -112,23 +114,7 @@ def _source(lines: list[str], copied: list[type], forward: list[str], about: dic
         "from pathlib import Path\n\nimport torch\nfrom torch import Tensor, nn"
         + ("\nfrom torch.nn import functional as F" if any(" = F." in line for line in forward) else ""),
     ]
-    constants = [f"CLASSES = {tuple(about['classes'])!r}"] if about["classes"] else []
-    per = f".view({', '.join(['-1', *['1'] * (len(about['input_shape']) - 1)])})"
-    constants += [f"{key.upper()} = torch.tensor({about[key]!r}){per}" for key in ("mean", "std")]
-    parts.append("\n".join(constants))
-    shape = ", ".join(map(str, about["input_shape"]))
-    parts.append(
-        "\ndef check(x: Tensor) -> None:\n"
-        '    """ValueError, in a sentence, where these are not inputs with a batch axis."""\n'
-        f"    if tuple(x.shape[1:]) != ({shape},) or x.dim() == 0:\n"
-        f'        raise ValueError(f"x has the shape {{tuple(x.shape)}} and must have (n, {shape}): give one sample as x[None]")'
-    )
-    parts.append(
-        "\ndef prepare(x: Tensor) -> Tensor:\n"
-        '    """Inputs as the dataset holds them, as the net takes them: float32, normalised."""\n'
-        "    check(x)\n"
-        "    return (x.float() - MEAN.to(x.device)) / STD.to(x.device)"
-    )
+    parts += (_bytes_prepared if about["task"] == "language" else _numbers_prepared)(about)
     parts += ["\n" + inspect.getsource(cls).rstrip() for cls in copied]
     parts.append(
         "\nclass Net(nn.Module):\n    def __init__(self) -> None:\n        super().__init__()\n"
@@ -145,6 +131,40 @@ def _source(lines: list[str], copied: list[type], forward: list[str], about: dic
     return "\n\n".join(parts)
 
 
+def _numbers_prepared(about: dict[str, Any]) -> list[str]:
+    """Constants, `check` and `prepare` of a net that reads images or vectors."""
+    constants = [f"CLASSES = {tuple(about['classes'])!r}"] if about["classes"] else []
+    per = f".view({', '.join(['-1', *['1'] * (len(about['input_shape']) - 1)])})"
+    constants += [f"{key.upper()} = torch.tensor({about[key]!r}){per}" for key in ("mean", "std")]
+    shape = ", ".join(map(str, about["input_shape"]))
+    return [
+        "\n".join(constants),
+        "\ndef check(x: Tensor) -> None:\n"
+        '    """ValueError, in a sentence, where these are not inputs with a batch axis."""\n'
+        f"    if tuple(x.shape[1:]) != ({shape},) or x.dim() == 0:\n"
+        f'        raise ValueError(f"x has the shape {{tuple(x.shape)}} and must have (n, {shape}): give one sample as x[None]")',
+        "\ndef prepare(x: Tensor) -> Tensor:\n"
+        '    """Inputs as the dataset holds them, as the net takes them: float32, normalised."""\n'
+        "    check(x)\n"
+        "    return (x.float() - MEAN.to(x.device)) / STD.to(x.device)",
+    ]
+
+
+def _bytes_prepared(about: dict[str, Any]) -> list[str]:
+    """The same of one that reads text."""
+    (context,) = about["input_shape"]
+    return [
+        "\ndef check(x: Tensor) -> None:\n"
+        '    """ValueError, in a sentence, where these are not bytes of texts."""\n'
+        f"    if x.dim() != 2 or not 1 <= x.shape[1] <= {context}:\n"
+        f'        raise ValueError(f"x has the shape {{tuple(x.shape)}} and must have (n, tokens), at most {context} tokens")',
+        "\ndef prepare(x: Tensor) -> Tensor:\n"
+        '    """Bytes, of any type, as the net takes them."""\n'
+        "    check(x)\n"
+        "    return x.long()",
+    ]
+
+
 def _docstring(about: dict[str, Any], name: str) -> str:
     shape = ", ".join(map(str, ["n", *about["input_shape"]]))
     grown = f"its hidden widths {about['widths']}" if about["widths"] else "without a hidden layer"
@@ -154,6 +174,8 @@ def _docstring(about: dict[str, Any], name: str) -> str:
         outputs = (
             f"`outputs`: (n, {about['outputs']}) logits, one per class, {order}; softmax(1) makes them probabilities."
         )
+    elif about["task"] == "language":
+        return _docstring_of_text(about, name, grown)
     else:
         outputs = f"`outputs`: (n, {about['outputs']}) numbers, in the unit of the dataset's targets."
     image = "; ".join(f"{what}: {how}" for what, how in (about.get("image") or {}).items())
@@ -172,7 +194,27 @@ deviation of the training split, of each channel or number.
 {outputs}
 Written by `grow export`, which is not needed to use it.
 """
+    return _quoted(text)
+
+
+def _quoted(text: str) -> str:
     return text.replace("\\", "\\\\").replace('"', '\\"')
+
+
+def _docstring_of_text(about: dict[str, Any], name: str, grown: str) -> str:
+    (context,) = about["input_shape"]
+    return _quoted(f"""\
+A net of {about["dataset"]}: model={about["model"]}, method={about["method"]}, {grown}, step {about["step"]} of {about["run"]}.
+
+Needs torch and {name}.pt beside this file:
+
+    from {name} import load, prepare
+    outputs = load()(prepare(torch.tensor([list(b"def ")])))
+
+`x`: bytes of texts, (n, tokens), at most {context} tokens.
+`outputs`: (n, tokens, {about["outputs"]}) logits of the byte that follows each; softmax(-1) makes them probabilities.
+Written by `grow export`, which is not needed to use it.
+""")
 
 
 def _compare(source: str, weights: dict[str, Tensor], model: GrowableModel) -> None:
@@ -181,7 +223,7 @@ def _compare(source: str, weights: dict[str, Tensor], model: GrowableModel) -> N
     exec(compile(source, "exported.py", "exec"), namespace)  # our own code: names from outside are literals in it
     net = namespace["Net"]()
     net.load_state_dict(weights)
-    x = torch.randn(3, *model.input_shape, generator=torch.Generator().manual_seed(0))
+    x = model.example(3)
     with torch.no_grad():
         expected, found = model(x), net.eval()(x)
     if not torch.allclose(

@@ -54,7 +54,7 @@ def _draw(runs: list[RunData], output: Path, against: str) -> Path:
         xs = metrics[AXES[against].column]
         colour = f"C{number}"
         label = labels[number] if labels.count(labels[number]) == 1 else run.folder.path.name
-        scores.add(task.label)
+        scores.add(task.words)
         measured = "the training split at each evaluation" if nothing_held_out(run.config) else "validation"
         above.plot(xs, metrics[task.column("val")], color=colour, label=f"{label}, {measured}")
         above.plot(xs, metrics[task.column("train")], color=colour, ls=":", lw=1, label=f"{label}, training")
@@ -86,7 +86,7 @@ def _draw(runs: list[RunData], output: Path, against: str) -> Path:
     figure.suptitle(
         " / ".join(sorted({f"{r.name('model')} on {r.name('dataset')}" for r in runs if r.summary})), fontsize=10
     )
-    above.legend(fontsize=7, loc="lower right")
+    above.legend(fontsize=7, loc="lower right" if runs[0].task.direction > 0 else "upper right")
     for axes in (above, middle, below):
         axes.spines[["top", "right"]].set_visible(False)
     return save(figure, output)

@@ -120,11 +120,11 @@ def _named(read: list[_Read]) -> list[Record]:
     alike = defaultdict(list)  # runs of one name and dataset
     for one in read:
         if not one.summary.get("control"):
-            alike[_dataset(one.config), _base(one.summary)].append(flat[one.folder.path])
+            alike[_dataset(one), _base(one.summary)].append(flat[one.folder.path])
     records: dict[Path, Record] = {}
     # a control lies below its run: runs come before their controls
     for one in sorted(read, key=lambda r: len(r.folder.path.resolve().parts)):
-        place, dataset, control = one.folder.path.resolve(), _dataset(one.config), one.summary.get("control")
+        place, dataset, control = one.folder.path.resolve(), _dataset(one), one.summary.get("control")
         parent = None
         if control:
             parent = records.get(place.parent.parent)
@@ -147,11 +147,15 @@ def _base(summary: dict[str, Any]) -> str:
     return str(summary.get("label") or summary["method"])
 
 
-def _dataset(config: dict[str, Any]) -> str:
+def _dataset(one: _Read) -> str:
     """What cannot be compared with each other has different names."""
+    config = one.config
     dataset, part = config["dataset"], config.get("subset")
-    folder = f" {Path(dataset['path']).name}" if dataset.get("path") else ""
-    cut = ", validation=0" if nothing_held_out(config) else ""
+    corpus = ((one.summary.get("data") or {}).get("corpus") or {}).get("sha256")
+    cut = f", corpus {str(corpus)[:8]}" if corpus else ""
+    place = dataset.get("path") or dataset.get("root")
+    folder = f" {Path(place).name}" if place else ""
+    cut += ", validation=0" if nothing_held_out(config) else ""
     return str(dataset["name"]) + folder + ("" if part is None else f", subset={part}") + cut
 
 

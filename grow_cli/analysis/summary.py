@@ -84,11 +84,12 @@ def _grown(events: list[GrowthEvent]) -> Table:
 
 def _reached(summary: dict[str, Any]) -> Table:
     table = Table(title="What it reached", title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
-    score = task_in(summary, "test").score
+    task = task_in(summary, "test")
     for name in ("", "train", "val", "test"):
         table.add_column(name, justify="right")
-    for kind in (score, "loss"):
-        table.add_row(kind, *(_number(summary[f"{split}_{kind}"], ".4f") for split in ("train", "val", "test")))
+    for kind in (task.score, "loss", *task.beside):
+        told = task.words.replace(task.label, kind) if kind == task.score else kind
+        table.add_row(told, *(_number(summary[f"{split}_{kind}"], ".4f") for split in ("train", "val", "test")))
     return table
 
 

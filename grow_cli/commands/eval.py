@@ -16,7 +16,7 @@ def parser() -> console.Parser:
     parser = console.Parser(
         prog="grow eval",
         description="Rebuild the net of a run from its checkpoint, grown architecture included, and measure it on every split. "
-        "On other images, too (dataset.path=DIR), normalised as those that the net was trained with.",
+        "On other images (dataset.path=DIR), normalised as those that the net was trained with, or texts (dataset.root=DIR).",
     )
     parser.add_run()
     parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE")
@@ -27,7 +27,7 @@ def parser() -> console.Parser:
 
 def _measurable() -> list[str]:
     """What may differ when a net is measured; another cut of the data would call training samples validation."""
-    return [*keys_with("place", "data", "speed", "shown"), "precision"]
+    return [*keys_with("place", "data", "speed", "shown"), "precision", "dataset.measured"]
 
 
 def main(arguments: list[str]) -> int:
@@ -35,7 +35,7 @@ def main(arguments: list[str]) -> int:
     options = parser().parse(arguments)
     folder = existing(options.run)
     only(options.overrides, _measurable(), "a trained net is measured as it was trained")
-    other = any(override.startswith("dataset.path=") for override in options.overrides)
+    other = any(override.split("=")[0] in keys_with("data") for override in options.overrides)
     whole = ["subset=null"] * other  # of other images all are measured
     config = config_of(folder, [*options.overrides, *whole])
     from grow_cli import run
@@ -47,14 +47,16 @@ def main(arguments: list[str]) -> int:
     from rich.table import Table
 
     table = Table(title=f"{folder.path} · {result['checkpoint']}.pt · step {result['step']:,}", title_justify="left")
-    kinds = (task_in(result, "test").score, "loss")
+    task = task_in(result, "test")
+    kinds = (task.score, "loss", *task.beside)
     splits = [
         split for split in ("train", "val", "test") if f"{split}_loss" in result
     ]  # other images: maybe a test part alone
     for name in ("", *splits):
         table.add_column(name, justify="right")
     for kind in kinds:
-        table.add_row(kind, *(f"{result[f'{split}_{kind}']:.4f}" for split in splits))
+        told = task.words.replace(task.label, kind) if kind == task.score else kind
+        table.add_row(told, *(f"{result[f'{split}_{kind}']:.4f}" for split in splits))
     held_out = "" if config.dataset.validation else "; nothing was held out, val is train"
     table.caption = f"{counted(result['parameters'], 'parameter')}, widths {result['widths']}{held_out}"
     console.out.print(table)

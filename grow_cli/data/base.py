@@ -21,11 +21,11 @@ class DataSpec:
 
     name: str
     task: str
-    """`classification` or `regression`."""
+    """`classification`, `regression` or `language`."""
     input_shape: tuple[int, ...]
-    """(C, H, W) of an image, or (d,)."""
+    """(C, H, W) of an image, (d,), or (context,) of text."""
     outputs: int
-    """Classes, or the dimension of the regression target."""
+    """Classes, the dimension of the regression target, or 256 bytes."""
     classes: tuple[str, ...] = ()
 
 
@@ -34,13 +34,13 @@ class RawData:
     """A dataset as its files hold it, on the CPU."""
 
     train_x: Tensor
-    """(N, C, H, W) uint8 images, or (N, d) float32."""
+    """(N, C, H, W) uint8 images, (N, d) float32, or (N, context) uint8 of text."""
     train_y: Tensor
-    """(N,) int64 class indices, or (N, k) float32 targets."""
+    """(N,) int64 class indices, (N, k) float32 targets, or the bytes (N, context) that come next."""
     test_x: Tensor
     test_y: Tensor
     task: str = "classification"
-    """`classification` or `regression`."""
+    """`classification`, `regression` or `language`."""
     classes: tuple[str, ...] = ()
     """Their names; left out, classes are counted and named by their numbers."""
     white: int = 255
@@ -49,8 +49,15 @@ class RawData:
     """What was done to each image file, as plain data, so that others can do the same; empty where nothing was."""
     test_only: bool = False
     """Whether the files hold no training part: a net can then be measured on them, and none trained."""
+    held_out: tuple[Tensor, Tensor] | None = None
+    """Inputs and targets of a validation part that the dataset has of its own (texts do)."""
+    corpus: dict[str, Any] = field(default_factory=dict)
+    """What tells a corpus from others, as plain data; empty where samples are no windows of one."""
 
     def __post_init__(self) -> None:
+        if self.task == "language":
+            self._check_text()
+            return
         for split, x, y in (("train", self.train_x, self.train_y), ("test", self.test_x, self.test_y)):
             _check(len(x) == len(y), f"{split}_x has {len(x)} samples and {split}_y {len(y)}")
             if self.test_only and split == "train":
@@ -66,6 +73,15 @@ class RawData:
             )
             _check(image or bool(x.isfinite().all()), f"{split}_x holds numbers that are not finite")
             self._check_targets(split, y)
+
+    def _check_text(self) -> None:
+        for split, x, y in (("train", self.train_x, self.train_y), ("test", self.test_x, self.test_y)):
+            _check(len(x) > 0, f"{split}_x has no window")
+            _check(
+                x.dim() == 2 and x.shape == y.shape,
+                f"{split}_x and {split}_y must be windows (N, context), each of as many",
+            )
+            _check(str(x.dtype) == str(y.dtype) == "torch.uint8", f"{split}_x and {split}_y must be bytes, torch.uint8")
 
     def _check_targets(self, split: str, y: Tensor) -> None:
         if self.task == "regression":
@@ -94,6 +110,8 @@ class DatasetOption(Option):
     """Base of every dataset."""
 
     group_name: ClassVar[str] = "dataset"
+    language: ClassVar[bool] = False
+    """Whether its samples are windows of text, which only some models read."""
 
     validation: float = key(0.1, at_least=0, below=1, role="split")
     """Fraction of the training samples that is cut off as validation split; 0: all are trained on, and validated on, too."""

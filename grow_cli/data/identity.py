@@ -43,9 +43,9 @@ class Trained:
 
     def check(self, found: dict[str, Any]) -> None:
         """UserError unless data of this `identity` are what the net was trained on."""
-        names = ("task", "input_shape", "outputs", "classes", *(() if self.other else ("counts", "hash", "test_hash")))
-        for name in names:
-            if name in self.data and _plain(found[name]) != _plain(self.data[name]):
+        same = () if self.other else ("corpus", "counts", "hash", "test_hash")
+        for name in ("task", "input_shape", "outputs", "classes", *same):
+            if name in self.data and _plain(found.get(name)) != _plain(self.data[name]):
                 remedy = (
                     "measure it on data of its kind"
                     if self.other
@@ -59,7 +59,8 @@ class Trained:
 
 def identity(spec: DataSpec, raw: RawData) -> dict[str, Any]:
     """Plain data that tell a dataset, as its files hold it, from every other."""
-    return {
+    known: dict[str, Any] = {"corpus": raw.corpus} if raw.corpus else {}
+    return known | {
         "name": spec.name,
         "task": spec.task,
         "input_shape": list(spec.input_shape),
@@ -117,6 +118,8 @@ def _difference(name: str, found: dict[str, Any], known: dict[str, Any]) -> str:
         case "classes":
             order = "the same classes in another order" if sorted(now) == sorted(then) else "other classes"
             return f"{order} ({_names(now)}), and its own had {_names(then)}"
+        case "corpus":
+            return f"another corpus ({_corpus(now)}), and its own had {_corpus(then)}"
         case "counts":
             return f"{_counted(now)} samples, and its own had {_counted(then)}"
         case _:
@@ -127,6 +130,11 @@ def _difference(name: str, found: dict[str, Any], known: dict[str, Any]) -> str:
 def _names(classes: Sequence[str]) -> str:
     shown = ", ".join(classes[:_LISTED])
     return shown if len(classes) <= _LISTED else f"{shown} and {len(classes) - _LISTED} more"
+
+
+def _corpus(corpus: dict[str, Any]) -> str:
+    files = "1 file" if corpus["files"] == 1 else f"{corpus['files']:,} files"
+    return f"{files} with {corpus['bytes']:,} bytes, SHA-256 {corpus['sha256'][:8]}"
 
 
 def _counted(counts: dict[str, int]) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from grow_cli.data import splits
+from grow_cli.data import corpus, splits
 from grow_cli.data.augment import Augment
 from grow_cli.data.base import DatasetOption, DataSpec, RawData
 from grow_cli.data.batches import Split
@@ -55,10 +55,17 @@ class Data:
     """What tells these data from others (`grow_cli.data.identity`), as plain data."""
     image: dict[str, Any] = field(default_factory=dict)
     """`RawData.image`."""
+    parts_measured: dict[str, Split] = field(default_factory=dict)
+    """Split → the part of it that a net is measured on, where that is not all of it."""
+
+    def measured(self, name: str) -> Split:
+        """What a net is measured on of `train`, `val` or `test`."""
+        split: Split = getattr(self, name)
+        return self.parts_measured.get(name, split)
 
     def prepare(self, x: Tensor) -> Tensor:
-        """Stored inputs as a model takes them, float32: as they are, or normalised now if they are stored as bytes."""
-        return x if x.dtype == torch.float32 else self.normalizer(x)
+        """Stored inputs as a model takes them: bytes of text as they are, else float32, normalised now if stored as bytes."""
+        return x if x.dtype == torch.float32 or self.spec.task == "language" else self.normalizer(x)
 
     def inputs(self) -> dict[str, Any]:
         """What a net trained on this data must be used with, for its checkpoints; on the CPU."""
@@ -100,6 +107,8 @@ def load_data(
             f"dataset={option.name} has a test part and no training part: a trained net can be measured on it, and to train "
             "one it needs both"
         )
+    if raw.task == "language":
+        return _text(option, raw, spec, known, subset, device)
     _check_augmentation(option, raw.train_x)
     train, val = _cut(option, raw, subset, measured=measured)
 
@@ -131,6 +140,46 @@ def load_data(
     )
 
 
+def _text(
+    option: DatasetOption,
+    raw: RawData,
+    spec: DataSpec,
+    known: dict[str, Any],
+    subset: int | float | None,
+    device: torch.device,
+) -> Data:
+    """Windows of text: the bytes lie on the device once, whatever is measured of them is spread evenly over its part."""
+    train = Split(*corpus.moved(raw.train_x, device))
+    if subset is not None:
+        chosen = splits.subset(torch.zeros(len(train), dtype=torch.int64), subset, option.split_seed).to(device)
+        train = Split(train.x.index_select(0, chosen), train.y.index_select(0, chosen))
+    test = Split(*corpus.moved(raw.test_x, device))
+    val = train if raw.held_out is None else Split(*corpus.moved(raw.held_out[0], device))
+    most = getattr(option, "measured", None)
+    parts = {"train": train, "val": val, "test": test}
+    return Data(
+        spec=spec,
+        train=train,
+        val=val,
+        test=test,
+        augment=None,
+        normalizer=Normalizer(torch.zeros(1, 1, device=device), torch.ones(1, 1, device=device)),
+        white=raw.white,
+        split_seed=option.split_seed,
+        identity=known | {"splits": {name: len(part) for name, part in parts.items()}},
+        parts_measured={} if most is None else {name: _spread(part, most) for name, part in parts.items()},
+    )
+
+
+def _spread(split: Split, most: int) -> Split:
+    """Windows with so many bytes together, at equal distances; all, if they have no more."""
+    n, windows = len(split), max(1, most // split.x.shape[1])
+    if n <= windows:
+        return split
+    index = torch.arange(windows, device=split.x.device) * n // windows
+    return Split(split.x.index_select(0, index), split.y.index_select(0, index))
+
+
 def _cut(
     option: DatasetOption, raw: RawData, subset: int | float | None, *, measured: bool
 ) -> tuple[Tensor, Tensor | None]:
@@ -157,6 +206,8 @@ def _cut(
 
 
 def _spec(name: str, raw: RawData) -> DataSpec:
+    if raw.task == "language":
+        return DataSpec(name, raw.task, tuple(raw.train_x.shape[1:]), 256)
     outputs = len(raw.classes) if raw.task == "classification" else raw.train_y.shape[1]
     return DataSpec(name, raw.task, tuple(raw.train_x.shape[1:]), outputs, raw.classes)
 

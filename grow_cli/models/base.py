@@ -16,6 +16,7 @@ from grow_cli.registry import Option
 from grow_cli.tasks import TASKS
 
 if TYPE_CHECKING:
+    from grow_cli.config import Config
     from grow_cli.models.modules.network import GrowableModel
 
 # what `activation=` accepts: torch's elementwise modules, GradMax's ReLU, and SENN's with three parameters per unit
@@ -37,6 +38,12 @@ class ModelOption(Option):
     """Base of every model: its lists of sizes can express any net that it may grow into."""
 
     group_name: ClassVar[str] = "model"
+    language: ClassVar[bool] = False
+    """Whether it reads bytes of text, and nothing else."""
+
+    def check_run(self, config: Config) -> list[str]:
+        check_reads(self, config.dataset.language, f"dataset={config.dataset.name}")
+        return super().check_run(config)
 
     def make(self, ends: Ends) -> GrowableModel:
         """A freshly initialized net; draws from torch's global random stream."""
@@ -44,6 +51,7 @@ class ModelOption(Option):
 
     def build(self, ends: Ends) -> GrowableModel:
         """`make`'s net, which knows the keys that it was made of."""
+        check_reads(self, ends.task == "language", "what it is to be trained on")
         net = self.make(ends)
         net.settings = asdict(self)
         return net
@@ -52,6 +60,17 @@ class ModelOption(Option):
     def keywords(self) -> dict[str, Any]:
         """Its keys, as a net takes them."""
         return {name: value for name, value in asdict(self).items() if name != "name"}
+
+
+def check_reads(option: ModelOption, text: bool, what: str) -> None:
+    """UserError where one of both is text and the other is not."""
+    if option.language and not text:
+        raise UserError(
+            f"model={option.name} predicts the next byte of a text, and {what} is none: use dataset=python or dataset=text, or "
+            "another model"
+        )
+    if text and not option.language:
+        raise UserError(f"model={option.name} cannot predict text, which {what} is: use model=gpt")
 
 
 @dataclass(frozen=True)
@@ -143,10 +162,14 @@ def on_paper(option: ModelOption) -> GrowableModel | None:
     """
     import torch
 
-    for shape in ((3, _SIDE, _SIDE), (64,)):
+    for task, shape, outputs in (
+        ("classification", (3, _SIDE, _SIDE), 10),
+        ("classification", (64,), 10),
+        ("language", (64,), 256),
+    ):
         try:
             with torch.device("meta"):
-                return option.build(_Ends("classification", shape, 10))
+                return option.build(_Ends(task, shape, outputs))
         except UserError:
             continue
     return None

@@ -10,11 +10,11 @@ class Ends(Protocol):
 
     @property
     def task(self) -> str:
-        """`classification` or `regression`."""
+        """`classification`, `regression` or `language`."""
 
     @property
     def input_shape(self) -> tuple[int, ...]:
-        """(channels, height, width) or (numbers,)."""
+        """(channels, height, width), (numbers,), or (context,) of text."""
 
     @property
     def outputs(self) -> int:

@@ -35,6 +35,11 @@ class Natural(OptimizerOption):
     """Of the outputs: `euclidean` (the paper's), or `fisher`, that of the class probabilities."""
 
     def check_run(self, config: Config) -> list[str]:
+        if config.dataset.language:
+            raise UserError(
+                f"optimizer=natural reads outputs (n, outputs), and dataset={config.dataset.name} has one for each byte of a "
+                "window: use optimizer=adam or optimizer=adamw"
+            )
         if config.compile:
             raise UserError(
                 "compile=true cannot be combined with optimizer=natural, which differentiates the backward pass: "

@@ -30,7 +30,7 @@ _KINDS = {
         f"{prefix}{split}_{name}": NUMBER
         for prefix in ("", "best_", "whole_")
         for split in ("train", "val", "test")
-        for name in ("loss", *(task.score for task in TASKS.values()))
+        for name in dict.fromkeys(name for task in TASKS.values() for name in ("loss", task.score, *task.beside))
     },
     **{f"mistakes_{name}": NUMBER for name in ("targeted", "corrected")},
     "widths": WIDTHS,

@@ -44,7 +44,7 @@ class Measurement:
     accuracy: float | None
     """None where the targets are not classes."""
     outputs: Tensor
-    """(n, outputs)."""
+    """(n, outputs), or (n, tokens, outputs)."""
 
 
 def measure(model: nn.Module, x: Tensor, y: Tensor, loss: Callable[[Tensor, Tensor], Tensor]) -> Measurement:
@@ -53,7 +53,7 @@ def measure(model: nn.Module, x: Tensor, y: Tensor, loss: Callable[[Tensor, Tens
         outputs = model(x)
         value = loss(outputs, y).item()
         classes = not y.is_floating_point()
-        accuracy = (outputs.argmax(1) == y).float().mean().item() if classes else None
+        accuracy = (outputs.argmax(-1) == y).float().mean().item() if classes else None
     return Measurement(value, accuracy, outputs)
 
 
@@ -68,9 +68,9 @@ class FunctionChange:
 
 
 def function_change(before: Tensor, after: Tensor) -> FunctionChange:
-    """From the outputs (n, outputs) of the two nets on the same batch."""
+    """From the outputs (n, ..., outputs) of the two nets on the same batch."""
     dtype = torch.float32 if before.device.type == "mps" else torch.float64
-    old, new = before.to(dtype), after.to(dtype)
+    old, new = before.to(dtype).flatten(0, -2), after.to(dtype).flatten(0, -2)
     change, size = torch.stack([(new - old).square().sum(1).mean(), old.square().sum(1).mean()]).tolist()
     if size == 0:
         return FunctionChange(change, 0.0 if change == 0 else float("inf"))

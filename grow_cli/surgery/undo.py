@@ -61,7 +61,7 @@ class Undo:
     units: int
     """That it added."""
     score: float
-    """On validation, before: accuracy, or R²."""
+    """On validation, before, times the task's direction: more is better."""
     batch_size: int
     loss: float = -math.inf
     """On validation, before; absent in older checkpoints, where a tie was no help."""

@@ -56,6 +56,8 @@ class Budget:
     steps_per_epoch: int
     anchor_step: int = 0
     anchor_epoch: float = 0.0
+    direction: int = 1
+    """Of the task's score: `Progress` holds scores times it, so that more is better."""
 
     @cached_property
     def _offset(self) -> float:
@@ -106,11 +108,14 @@ class Budget:
             "parameters": _reached(parameters, stop.parameters),
             "growth_events": _reached(progress.events, stop.growth_events),
             "plateau": _reached(progress.evaluations_without_gain, stop.plateau),
-            "val_score": _reached(progress.best_val_score, stop.val_score),
-            "train_score": _reached(progress.train_score, stop.train_score),
+            "val_score": _reached(progress.best_val_score, self._signed(stop.val_score)),
+            "train_score": _reached(progress.train_score, self._signed(stop.train_score)),
         }
         rule = next((rule for rule, holds in held.items() if holds), None)
         return None if rule is None else Ended(rule, getattr(stop, rule))
+
+    def _signed(self, score: float | None) -> float | None:
+        return None if score is None else self.direction * score
 
 
 def _reached(value: float, limit: float | None) -> bool:

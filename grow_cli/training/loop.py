@@ -156,7 +156,7 @@ class Loop:
         measured = self.gathered.read() | measure_split("val", session.model, session.data, config)
         if config.evaluate.test_every is not None:
             due = progress.evaluations % config.evaluate.test_every == 0
-            nothing = {"test_loss": math.nan, session.task.column("test"): math.nan}
+            nothing = dict.fromkeys(session.task.columns("test"), math.nan)
             measured |= measure_split("test", session.model, session.data, config) if due else nothing
         if config.stop.train_score is not None:  # train_accuracy was gathered while the net changed
             measured |= self._whole_training_split(measured)
@@ -268,7 +268,9 @@ class Loop:
         """What follows from the number of steps in an epoch."""
         session, progress = self.session, self.session.progress
         per_epoch = session.batches.steps_per_epoch
-        self.budget = Budget(session.config.stop, per_epoch, progress.anchor_step, progress.anchor_epoch)
+        self.budget = Budget(
+            session.config.stop, per_epoch, progress.anchor_step, progress.anchor_epoch, session.task.direction
+        )
 
     def _model_changed(self) -> None:
         """What is derived from the model and costs too much to derive at every step."""

@@ -23,6 +23,7 @@ class Gathered:
 
     def __init__(self, task: Task, device: torch.device) -> None:
         self.task, self.device = task, device
+        self._by_loss = task.of_loss(0.0) is not None
         self._clear()
 
     def _clear(self) -> None:
@@ -38,6 +39,8 @@ class Gathered:
 
     def add(self, loss: Tensor, outputs: Tensor, targets: Tensor) -> None:
         """A minibatch: mean loss (), outputs (n, k), targets (n,) or (n, k)."""
+        if self._by_loss:  # outputs over a vocabulary are large: nothing of them is kept
+            outputs, targets = outputs[:0], targets[:0]
         self._pending.append((loss, outputs, targets))
         if len(self._pending) == _SCORE_EVERY:
             self._score()
@@ -46,7 +49,8 @@ class Gathered:
         losses, outputs, targets = zip(*self._pending, strict=True)
         self._steps += len(losses)
         self._sums[0] += torch.stack(losses).sum(dtype=self._dtype)
-        self._sums[1:] += self.task.sums(torch.cat(outputs), torch.cat(targets), self._dtype)
+        if not self._by_loss:
+            self._sums[1:] += self.task.sums(torch.cat(outputs), torch.cat(targets), self._dtype)
         self._pending = []
 
     def read(self) -> dict[str, float]:
@@ -54,10 +58,9 @@ class Gathered:
         if self._pending:
             self._score()
         loss, *sums = self._sums.tolist()
-        result = {
-            "train_loss": loss / self._steps if self._steps else float("nan"),
-            self.task.column("train"): self.task.value(sums),
-        }
+        mean = loss / self._steps if self._steps else float("nan")
+        told = self.task.of_loss(mean)
+        result = {"train_loss": mean, self.task.column("train"): self.task.value(sums) if told is None else told}
         self._clear()
         return result
 

@@ -39,16 +39,17 @@ def roll_back(session: Session, undo: Undo) -> GrowthEvent:
     session.progress.undone += 1
     for moment in ("after", "settled"):
         probe.measure(moment)
+    sign = session.task.direction  # what is told is the score itself
     return GrowthEvent(
         kind="rollback",
         units_added=-undo.units,
         added=[],
         details={
-            "reason": f"growth event {undo.event} is undone: validation was {undo.score:.4f} before it and is "
-            f"{session.score:.4f}" + (", with a loss that is no lower" if session.score == undo.score else ""),
+            "reason": f"growth event {undo.event} is undone: validation was {sign * undo.score:.4f} before it and is "
+            f"{sign * session.score:.4f}" + (", with a loss that is no lower" if session.score == undo.score else ""),
             "undone": undo.event,
-            "score_before": undo.score,
-            "score_now": session.score,
+            "score_before": sign * undo.score,
+            "score_now": sign * session.score,
             "loss_before": undo.loss,
             "loss_now": session.measured["val_loss"],
         },

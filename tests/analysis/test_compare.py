@@ -421,3 +421,43 @@ def test_mistakes_are_a_sentence(arguments: list[str], words: str, grow: Callabl
     outcome = grow("compare", *arguments)
     assert outcome.code == 2
     assert words in " ".join(outcome.err.split())
+
+
+def _as_text(folder: Path, bits: float, corpus: str) -> Path:
+    """The same run as one that predicts text."""
+    summary = json.loads((folder / "summary.json").read_text())
+    for split in ("test", "val"):
+        del summary[f"{split}_accuracy"]
+        summary[f"{split}_bits_per_byte"] = bits
+    summary |= {"architecture": {"outputs": 256}, "data": {"corpus": {"sha256": corpus, "files": 1, "bytes": 9}}}
+    (folder / "summary.json").write_text(json.dumps(summary))
+    metrics = pd.read_csv(folder / "metrics.csv").drop(columns="val_accuracy")
+    metrics["val_bits_per_byte"] = [bits + 1, bits + 1.5, bits]
+    metrics.to_csv(folder / "metrics.csv", index=False)
+    return folder
+
+
+def test_where_fewer_bits_are_better_fronts_curves_and_costs_turn_round(tmp_path: Path) -> None:
+    for seed in range(3):
+        for method, bits, size in (("copy", 2.0, 1000), ("static", 2.5, 2000)):
+            run = write_run(tmp_path / f"{method}{seed}", method=method, seed=seed, dataset="python", parameters=size)
+            _as_text(run, bits + 0.01 * seed, "aa")
+    [found] = compare(read_records([tmp_path]), to=2.2)
+    numbers = found.numbers.set_index("way")
+    assert list(numbers.loc[["copy", "static"], "front_parameters"]) == [True, False]
+    assert list(numbers.loc[["copy", "static"], "reached"]) == [3, 0]
+    assert found.kind == "test bits per byte (lower is better)"
+    assert "test bits per byte" in found.table.columns
+    assert found.notes[0].startswith("Lower is better")
+    for runs in found.curves["steps"].values():  # a guess among 256 bytes costs 8 bits; what was reached is kept
+        for _, ys in runs:
+            assert [round(y, 2) for y in ys] == [8, *[round(ys[1], 2)] * 2, round(ys[1] - 1, 2)]
+    [test] = found.tests_made
+    assert (test.found.difference < 0) == (test.first.label == "copy")
+
+
+def test_runs_of_two_corpora_are_never_pooled(tmp_path: Path) -> None:
+    for seed, corpus in enumerate(("aa", "bb")):
+        _as_text(write_run(tmp_path / corpus, seed=seed, dataset="python"), 2.0, corpus * 32)
+    titles = [found.title for found in compare(read_records([tmp_path]))]
+    assert titles == ["python, corpus aaaaaaaa", "python, corpus bbbbbbbb"]

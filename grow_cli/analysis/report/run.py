@@ -23,6 +23,7 @@ from grow_cli.analysis.report.events import colour, event_table, hover, stages, 
 from grow_cli.analysis.report.own import own_charts, own_html
 from grow_cli.analysis.report.page import Page, folded, pairs, table
 from grow_cli.analysis.report.reading import COLUMNS, RunData, read_run
+from grow_cli.analysis.report.texts import texts
 from grow_cli.analysis.runs import nothing_held_out, read_records
 from grow_cli.records.folder import RunFolder
 from grow_cli.records.words import widths_text
@@ -62,6 +63,11 @@ def run_page(folder: RunFolder) -> Page:
         page.heading("What the method saw")
         page.draw(charts)
         page.add(html)
+    written = texts(run)
+    if written:
+        page.heading("What the net writes")
+        page.add(written)
+        page.note("Drawn at temperature 0.8; of the nets before growth events if checkpoint.events=true kept them.")
     _settings(page, run)
     return page
 
@@ -79,12 +85,13 @@ def _reached(page: Page, run: RunData) -> None:
     summary, task = run.summary, run.task
     splits = [split for split in _SPLITS if run.latest(f"{split}_loss") is not None]
     name = task.label
+    also = [(other.replace("_", " "), other) for other in task.beside]
     page.add(
         table(
             ["", *(_SPLITS[split] for split in splits)],
             [
                 [word, *(number(run.latest(f"{split}_{key}"), ".4f") for split in splits)]
-                for word, key in ((name, task.score), ("loss", "loss"))
+                for word, key in ((task.words, task.score), ("loss", "loss"), *also)
             ],
         )
     )
@@ -176,7 +183,7 @@ def curves(run: RunData) -> Chart:
     shape = layout(
         560,
         xaxis={"title": COLUMNS["step"], "anchor": "y2"},
-        yaxis={"title": name, "domain": [0.5, 0.93]},
+        yaxis={"title": run.task.words, "domain": [0.5, 0.93]},
         yaxis2={"title": "loss", "domain": [0, 0.44], **scale(losses)},
         yaxis3={
             "domain": [0.945, 1],

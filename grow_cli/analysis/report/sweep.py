@@ -61,7 +61,7 @@ def _ways(records: list[Record]) -> dict[str, list[Record]]:
 
 
 def _name(record: Record) -> str:
-    return record.task.label
+    return record.task.words
 
 
 def _style(i: int) -> dict[str, Any]:
@@ -98,7 +98,8 @@ def average(runs: Sequence[tuple[Sequence[float], Sequence[float]]]) -> tuple[li
 
 def _curves(ways: dict[str, list[Record]], index: int) -> Chart:
     """The mean of each way's validation score, and a band of a standard deviation."""
-    score = next(iter(ways.values()))[0].task.column("val")
+    task = next(iter(ways.values()))[0].task
+    score, direction = task.column("val"), task.direction
     metrics = {way: [record.metrics for record in runs] for way, runs in ways.items()}
     axes: dict[str, dict[str, Any]] = {}
     for axis, title in COLUMNS.items():
@@ -146,18 +147,21 @@ def _curves(ways: dict[str, list[Record]], index: int) -> Chart:
     shape = layout(
         400 + 16 * len(ways),
         xaxis={"title": COLUMNS["step"]},
-        yaxis={"title": title.split(",")[0].lower().replace("r²", "R²"), "range": _end_of(axes["step"]["y"][::2])},
+        yaxis={
+            "title": title.split(",")[0].lower().replace("r²", "R²"),
+            "range": _end_of(axes["step"]["y"][::2], direction),
+        },
     )
     note = "The band is a standard deviation over seeds. A curve goes as far as all runs of its way do."
     return Chart(f"curves-{index}", title, data, shape, note, axes)
 
 
-def _end_of(curves: Sequence[Sequence[float]]) -> list[float]:
-    """Where ways differ in the end: what lies far below that, at the beginning, would make them one line."""
+def _end_of(curves: Sequence[Sequence[float]], direction: int = 1) -> list[float]:
+    """Where ways differ in the end: what is far worse, at the beginning, would make them one line."""
     ends = [curve[-1] for curve in curves if curve]
     low, high = min(ends, default=0.0), max(ends, default=1.0)
     margin = max(0.1 * abs(high), 2 * (high - low))
-    return [low - margin, high + 0.1 * margin]
+    return [low - margin, high + 0.1 * margin] if direction > 0 else [low - 0.1 * margin, high + margin]
 
 
 def _told(way: str, record: Record) -> str:

@@ -11,6 +11,7 @@ from collections import OrderedDict
 from math import gcd
 from typing import cast
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -175,11 +176,29 @@ class ConvBlock(Block):
 
 
 class TransformerBlock(Block):
-    """Pre-norm attention, then a pre-norm MLP, each added to the stream of (n, tokens, dim)."""
+    """Pre-norm attention, then a pre-norm MLP, each added to the stream of (n, tokens, dim).
 
-    def __init__(self, dim: int, heads: int, hidden: int, *, activation: str, dropout: float) -> None:
+    :param causal: a token attends to none after it
+    :param rotary: queries and keys are turned by their positions, of which there are so many; 0: they are not
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        heads: int,
+        hidden: int,
+        *,
+        activation: str,
+        dropout: float,
+        causal: bool = False,
+        rotary: int = 0,
+    ) -> None:
         super().__init__()
-        self.heads = heads
+        self.heads, self.causal, self.rotary = heads, causal, rotary
+        if rotary:
+            cos, sin = angles(rotary, dim // heads)
+            self.register_buffer("cos", cos, persistent=False)
+            self.register_buffer("sin", sin, persistent=False)
         self.attention_norm = nn.LayerNorm(dim)
         # apart rather than as one stacked matrix: methods treat each as a tensor of its own
         self.query, self.key = nn.Linear(dim, dim), nn.Linear(dim, dim)
@@ -202,8 +221,16 @@ class TransformerBlock(Block):
         query, key, value = (
             linear(x).view(n, tokens, self.heads, -1).transpose(1, 2) for linear in (self.query, self.key, self.value)
         )
-        mixed = F.scaled_dot_product_attention(query, key, value)
+        if self.rotary:
+            query, key = self._turned(query, tokens), self._turned(key, tokens)
+        mixed = F.scaled_dot_product_attention(query, key, value, is_causal=self.causal)
         return mixed.transpose(1, 2).reshape(n, tokens, dim)
+
+    def _turned(self, x: Tensor, tokens: int) -> Tensor:
+        """(n, heads, tokens, d): the pairs (x_i, x_{i + d/2}) turned by their token's angles."""
+        cos, sin = cast(Tensor, self.cos)[:tokens], cast(Tensor, self.sin)[:tokens]
+        first, second = x.chunk(2, -1)
+        return torch.cat([first * cos - second * sin, second * cos + first * sin], -1)
 
     def _hidden(self, x: Tensor) -> Tensor:
         return cast(Tensor, self.activation(self.producer(self.mlp_norm(x))))
@@ -215,3 +242,10 @@ class TransformerBlock(Block):
     def forward(self, x: Tensor) -> Tensor:
         x = x + self.dropout(self.out(self._attend(x)))
         return x + self.dropout(self.consumer(self._hidden(x)))
+
+
+def angles(tokens: int, d: int) -> tuple[Tensor, Tensor]:
+    """Cosines and sines (tokens, d/2) of position · 10000^(−2i/d) (Su et al., 2021)."""
+    rates = 10000 ** (-torch.arange(0, d, 2, dtype=torch.float32) / d)
+    turned = torch.arange(tokens, dtype=torch.float32)[:, None] * rates
+    return turned.cos(), turned.sin()

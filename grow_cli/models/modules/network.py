@@ -5,7 +5,8 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import Any
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from grow_cli.models.ends import Ends
 from grow_cli.models.modules.sites import DepthSite, WidthSite
@@ -25,6 +26,13 @@ class GrowableModel(nn.Module, ABC):
         self.task = ends.task
         self.input_shape = tuple(ends.input_shape)
         self.outputs = ends.outputs
+
+    def example(self, n: int) -> Tensor:
+        """Inputs of the kind that it takes, always the same ones."""
+        generator = torch.Generator().manual_seed(0)
+        if self.task == "language":
+            return torch.randint(256, (n, *self.input_shape), generator=generator)
+        return torch.randn(n, *self.input_shape, generator=generator)
 
     @property
     def name(self) -> str:

@@ -1,0 +1,72 @@
+"""`model=gpt`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+from grow_cli.errors import check
+from grow_cli.keys import key
+from grow_cli.models.base import ModelOption, activation_key, dropout_key, size_key
+from grow_cli.models.ends import Ends
+from grow_cli.registry import option
+
+if TYPE_CHECKING:
+    from grow_cli.models.modules.network import GrowableModel
+
+_BLOCKS = 2
+
+
+@option("model", "gpt")
+@dataclass
+class GPTOption(ModelOption):
+    """A decoder that predicts the next byte: pre-norm blocks of causal attention and MLP."""
+
+    language: ClassVar[bool] = True
+
+    blocks: int | None = key(None, at_least=0, at_most=1000, role="size", null="for as many as model.mlp lists")
+    """How many there are at first, 0 allowed; null: as many as model.mlp lists, 2 without it."""
+    dim: int = size_key(64)
+    """Width of the residual stream."""
+    heads: int = key(4, at_least=1)
+    """Attention heads per block; must divide dim."""
+    mlp: list[int] | None = key(None, at_least=1, role="size", null="for four times model.dim in each block")
+    """Hidden units of each block's MLP; null: 4 · dim in each."""
+    activation: str = activation_key("gelu")
+    """As in model=mlp."""
+    dropout: float = dropout_key()
+    """On what attention and MLP add to the stream."""
+    positions: str = key("learned", one_of=("learned", "rotary"))
+    """`learned`: an embedding per place in the window; `rotary`: queries and keys are turned by their places."""
+    tie: bool = False
+    """Whether the output layer is the embedding's transpose."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check(self.dim % self.heads == 0, f"model.heads={self.heads}: must divide model.dim={self.dim}")
+        check(
+            self.positions == "learned" or (self.dim // self.heads) % 2 == 0,
+            f"model.heads={self.heads}: model.positions=rotary turns pairs, and a head has {self.dim // self.heads} numbers: "
+            f"model.dim={self.dim} divided by the heads must be even",
+        )
+        check(
+            self.blocks is None or self.mlp is None or self.blocks == len(self.mlp),
+            f"model.blocks={self.blocks}: model.mlp={self.mlp} lists another number: leave one of them out",
+        )
+
+    @property
+    def hidden(self) -> list[int]:
+        """The hidden units of each block, as both keys together say."""
+        return self.mlp if self.mlp is not None else [4 * self.dim] * (_BLOCKS if self.blocks is None else self.blocks)
+
+    def build(self, ends: Ends) -> GrowableModel:
+        net = super().build(ends)
+        net.settings |= {"blocks": None, "mlp": self.hidden}  # a grown net is told by its widths alone
+        return net
+
+    def make(self, ends: Ends) -> GrowableModel:
+        from grow_cli.models.modules.gpt import GPT
+
+        keywords = self.keywords | {"mlp": self.hidden}
+        del keywords["blocks"]
+        return GPT(ends, **keywords)
