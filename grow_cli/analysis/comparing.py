@@ -13,7 +13,10 @@ from rich.table import Table
 
 from grow_cli import console
 from grow_cli.analysis.comparison import COSTS, Comparison
+from grow_cli.analysis.equivalence import seeds_to_equate, seeds_to_find
 from grow_cli.analysis.figures import save
+from grow_cli.analysis.reaching import medians_table, sooner_table
+from grow_cli.analysis.verdicts import ALPHA
 from grow_cli.analysis.ways import Way
 from grow_cli.errors import UserError
 from grow_cli.files import write_text
@@ -29,6 +32,8 @@ _GRID = 300
 def show(comparisons: list[Comparison]) -> None:
     """The tables of every dataset."""
     for comparison in comparisons:
+        for caution in comparison.cautions:
+            console.out.print(f"[yellow]Careful:[/yellow] {escape(caution)}")
         for title, frame in _frames(comparison):
             for part, of in enumerate(_parts(frame)):
                 told = title if part == 0 else f"{comparison.title}: what it cost"
@@ -49,6 +54,12 @@ def _frames(comparison: Comparison) -> list[tuple[str, pd.DataFrame]]:
     ]
     if comparison.to is not None:
         frames.append((f"What it cost until the validation score was {comparison.to:g}", comparison.reaching))
+        frames.append(
+            ("Median cost over all seeds, a run that missed it never there", medians_table(comparison.numbers))
+        )
+        frames.append(("Who reaches it sooner, one-sided", sooner_table(comparison.sooner)))
+    if comparison.decisions is not None:
+        frames.append((f"Seed by seed: verdicts that hold whenever one stops (level {ALPHA:g})", comparison.deciding))
     return frames
 
 
@@ -152,9 +163,32 @@ def _test_rows(comparison: Comparison) -> list[dict[str, object]]:
             **vars(t.found),
             "t_holm": t.t_holm,
             "wilcoxon_holm": t.wilcoxon_holm,
+            "verdict": t.verdict,
+            "verdict_p": t.differs,
+            **_further(comparison, number),
         }
-        for t in comparison.tests_made
+        for number, t in enumerate(comparison.tests_made)
     ]
+
+
+def _further(comparison: Comparison, number: int) -> dict[str, object]:
+    """Of a test's row, what was asked for."""
+    test = comparison.tests_made[number]
+    row: dict[str, object] = {}
+    level = ALPHA / len(comparison.tests_made)
+    if (within := comparison.within) is not None:
+        spread = test.found.deviation
+        row |= {"delta": within.delta, "tost_pvalue": test.tost_pvalue, "tost_corrected": test.equal}
+        row |= {"seeds_to_find": seeds_to_find(within.delta, spread, level) if spread else None}
+        row |= {"seeds_to_equate": seeds_to_equate(within.delta, spread, level) if spread else None}
+    if comparison.decisions is not None:
+        decision = comparison.decisions[number]
+        row |= {"evalue": decision.evalue, "anytime_verdict": decision.verdict, "decided_after": decision.after}
+    if comparison.sooner:
+        sooner = comparison.sooner[number]
+        row |= {f"sooner_{column}": p for column, p in sooner.pvalues.items()}
+        row |= {f"sooner_{column}_holm": p for column, p in sooner.holm.items()}
+    return row
 
 
 def mean_curve(runs: list[tuple[list[float], list[float]]], grid: np.ndarray) -> np.ndarray:
