@@ -36,12 +36,16 @@ def show(comparisons: list[Comparison]) -> None:
             console.out.print(f"[yellow]Careful:[/yellow] {escape(caution)}")
         for title, frame in _frames(comparison):
             for part, of in enumerate(_parts(frame)):
-                told = title if part == 0 else f"{comparison.title}: what it cost"
-                for more, fitting in enumerate(_fitting(of, console.out.width)):
-                    console.out.print(_table(f"{told}, continued" if more else told, fitting))
+                show_frame(title if part == 0 else f"{comparison.title}: what it cost", of)
         for note in comparison.notes:
             console.out.print(f"[dim]{escape(note)}[/dim]")
         console.out.print()
+
+
+def show_frame(title: str, frame: pd.DataFrame) -> None:
+    """A table of text, cut into several where the terminal is narrow."""
+    for more, fitting in enumerate(_fitting(frame, console.out.width) if len(frame) else []):
+        console.out.print(_table(f"{title}, continued" if more else title, fitting))
 
 
 def _frames(comparison: Comparison) -> list[tuple[str, pd.DataFrame]]:
@@ -110,16 +114,19 @@ def markdown(comparisons: list[Comparison], command: str, pictures: bool = True)
     """All tables and notes; the pictures are named if they lie beside it."""
     parts = ["# Comparison", f"Made by `{command}`."]
     for number, comparison in enumerate(comparisons):
+        parts += [f"**Careful:** {caution}" for caution in comparison.cautions]
         for title, frame in _frames(comparison):
             if len(frame):
-                parts += [f"## {title}", _markdown_table(frame)]
+                parts += [f"## {title}", markdown_table(frame)]
         parts += comparison.notes
         if pictures:
             parts += [f"![{name}]({name}{_suffix(number)}.png)" for name in ("anytime", "fronts")]
     return "\n\n".join(parts) + "\n"
 
 
-def _markdown_table(frame: pd.DataFrame) -> str:
+def markdown_table(frame: pd.DataFrame) -> str:
+    """A table of text."""
+
     def cells(row: list[str]) -> str:
         return "| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |"
 

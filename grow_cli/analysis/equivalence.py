@@ -36,7 +36,7 @@ def t_power(difference: float, deviation: float, n: int, level: float = 0.05) ->
     from scipy import stats
 
     away, bound = abs(difference) / deviation * math.sqrt(n), stats.t.isf(level / 2, n - 1)
-    return float(stats.nct.sf(bound, n - 1, away) + stats.t.sf(bound + away, n - 1))
+    return float(stats.nct.sf(bound, n - 1, away) + stats.nct.sf(bound, n - 1, -away))
 
 
 def tost_power(delta: float, deviation: float, n: int, level: float = 0.05, difference: float = 0.0) -> float:

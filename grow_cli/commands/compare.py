@@ -41,6 +41,11 @@ def parser() -> Parser:
         help="read the seeds one at a time and say whether one may stop; exit code 3 if not yet",
     )
     parser.add_argument(
+        "--over-datasets",
+        action="store_true",
+        help="also all datasets at once: interquartile mean, probability of improvement, performance profiles",
+    )
+    parser.add_argument(
         "-o", "--output", type=Path, help="the folder that is written (default: compare in the first RUN)"
     )
     return parser
@@ -49,6 +54,7 @@ def parser() -> Parser:
 def main(arguments: list[str]) -> int:
     """Compare, and print what was written."""
     options = parser().parse(arguments)
+    from grow_cli.analysis import over_datasets
     from grow_cli.analysis.comparing import show, write
     from grow_cli.analysis.comparison import compare
     from grow_cli.analysis.runs import read_records
@@ -62,8 +68,13 @@ def main(arguments: list[str]) -> int:
         until_decided=options.until_decided,
     )
     command = " ".join(["grow compare", *(shlex.quote(word) for word in arguments)])
-    written = write(comparisons, options.output or options.runs[0] / "compare", command)
+    folder = options.output or options.runs[0] / "compare"
+    over = over_datasets.over_datasets(comparisons) if options.over_datasets else []
+    written = write(comparisons, folder, command)
     show(comparisons)
+    if over:
+        written += over_datasets.write(over, folder, command)
+        over_datasets.show(over)
     for path in written:
         print(path)
     if not options.until_decided:
