@@ -51,11 +51,12 @@ def paired(first: Mapping[int, float], second: Mapping[int, float]) -> Paired | 
     if len(d) < 2:
         return None
     low = high = math.nan
+    spread = float(d.std(ddof=1)) if np.ptp(d) > 0 else 0.0  # not the dust of equal numbers
     t = math.nan if d.any() else 1.0
     if np.ptp(d) > 0:
         test = stats.ttest_1samp(d, 0)
         t, (low, high) = float(test.pvalue), map(float, test.confidence_interval(LEVEL))
-    return Paired(len(d), float(d.mean()), low, high, *interval(d), t, wilcoxon(d), float(d.std(ddof=1)))
+    return Paired(len(d), float(d.mean()), low, high, *interval(d), t, wilcoxon(d), spread)
 
 
 def interval(values: Sequence[float] | NDArray[np.float64]) -> tuple[float, float]:
