@@ -23,6 +23,7 @@ from common import ROOT
 from grow_cli.analysis.betting import anytime_pvalues
 from grow_cli.analysis.equivalence import t_power
 from grow_cli.analysis.verdicts import ALPHA
+from grow_cli.commands.compare import NOT_DECIDED
 
 _EVALUATIONS = 40
 
@@ -95,7 +96,9 @@ def measure(runs: int, seeds: int, datasets: int, *options: str) -> tuple[float,
         command = [sys.executable, "-m", "grow_cli", "compare", "runs", *options]
         environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
         began = time.perf_counter()
-        subprocess.run(command, cwd=folder, env=environment, check=True, capture_output=True)
+        ended = subprocess.run(command, cwd=folder, env=environment, check=False, capture_output=True, text=True)
+        if ended.returncode not in (0, NOT_DECIDED):
+            raise SystemExit(ended.stderr)
         seconds = time.perf_counter() - began
     return seconds, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024 / 1e9
 

@@ -53,7 +53,10 @@ def _frames(comparison: Comparison) -> list[tuple[str, pd.DataFrame]]:
     scale = " (percentage points)" if comparison.percent else ""
     frames = [
         (f"{comparison.title}: {kind}, mean ± standard deviation over seeds", comparison.table),
-        (f"Differences of {kind}{scale}", comparison.tests),
+        (
+            f"Differences of {kind}{scale}{', on one split of the data' if comparison.one_split else ''}",
+            comparison.tests,
+        ),
         ("Anytime: mean of the best validation score so far, against", comparison.anytime),
     ]
     if comparison.to is not None:

@@ -13,7 +13,7 @@ from typing import Any
 import pandas as pd
 
 from grow_cli.analysis import reaching, statistics
-from grow_cli.analysis.notes import cautions_of, notes_of, power_note, taken_back
+from grow_cli.analysis.notes import cautions_of, notes_of, one_split, power_note, taken_back, verdict_note
 from grow_cli.analysis.numbers import cost_text, interval_text, p_text, short_number
 from grow_cli.analysis.runs import Record, nothing_held_out
 from grow_cli.analysis.signed_rank import least_pvalue
@@ -56,6 +56,11 @@ class Comparison:
     @property
     def percent(self) -> bool:
         return self.task.percent
+
+    @property
+    def one_split(self) -> bool:
+        """Whether the differences are of one cut of the data only."""
+        return one_split(self.ways)
 
     @property
     def table(self) -> pd.DataFrame:
@@ -219,7 +224,7 @@ def _compare(
     numbers = _numbers(ways, metric, curves)
     if to is not None:
         numbers = numbers.join(_reached(ways, read, to)).join(reaching.medians(ways, to))
-    notes = [*taken_back(numbers), *power_note(tests, within), *notes_of(ways, tests)]
+    notes = [*taken_back(numbers), *verdict_note(tests, within), *power_note(tests, within), *notes_of(ways, tests)]
     if nothing_held_out(records[0].config):  # nor in any other: it is part of the dataset's name
         notes.insert(0, "Nothing was held out (dataset.validation=0): validation scores here are those of training.")
     if to is not None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import pandas as pd
 
 from grow_cli.analysis import equivalence
@@ -63,6 +61,32 @@ def _fingerprint(summary: dict[str, object]) -> str:
     if not isinstance(data, dict):
         return ""
     return "/".join(str(data[key])[:8] for key in ("hash", "test_hash") if data.get(key))
+
+
+def verdict_note(tests: list[Test], within: Within | None) -> list[str]:
+    """The rule by which the words are given."""
+    if not tests:
+        return []
+    shared = (
+        "; undecided is not equal (--equal-within δ asks that)"
+        if within is None
+        else '. Of a pair at most one of "differs" and "equal within δ" can be wrong: both share one correction (Shaffer)'
+    )
+    return [
+        f"Verdicts are of the first way, by the paired t-test{'' if within is None else ' and TOST'} at p ≤ {ALPHA:g} after "
+        f"correction over this table: at most {ALPHA:.0%} of tables have any that is wrong{shared}. They hold for a number of "
+        "seeds that was fixed before; --until-decided is for whoever looks in between."
+    ]
+
+
+def one_split(ways: list[Way]) -> bool:
+    """Whether all runs share one cut into training and validation."""
+    return len(_cuts(ways)) == 1
+
+
+def _cuts(ways: list[Way]) -> set[str]:
+    keys = [key.removeprefix("dataset.") for key in keys_with("split")]
+    return {repr([r.config["dataset"].get(key) for key in keys]) for way in ways for r in way.records}
 
 
 def power_note(tests: list[Test], within: Within | None) -> list[str]:
@@ -125,16 +149,6 @@ def notes_of(ways: list[Way], tests: list[Test]) -> list[str]:
         fewest = min(t.found.n for t in tests)
         least = least_pvalue(fewest)
         notes.append(
-            f"Verdicts are of the first way, by the paired t-test: better or worse at p ≤ {ALPHA:g} after correction over this "
-            f"table, so that any of its verdicts is wrong in at most {ALPHA:.0%} of tables"
-            + (
-                '. Of a pair at most one of "differs" and "equal within δ" can be wrong, so both questions share one correction '
-                "(Shaffer)."
-                if any(not math.isnan(t.tost_pvalue) for t in tests)
-                else "; undecided is not equal."
-            )
-        )
-        notes.append(
             f"Two-sided tests, paired by seed; Holm's correction over the {len(tests)} of this table, for each kind of test. "
             f"The least p-value that the signed-rank test (rank) can give for {counted(fewest, 'pair')} is {least:.2g}, and "
             f"{min(1.0, len(tests) * least):.2g} after Holm. Intervals belong to the t-test and are not corrected for the number "
@@ -146,10 +160,9 @@ def notes_of(ways: list[Way], tests: list[Test]) -> list[str]:
             )
         )
         cut = [key.removeprefix("dataset.") for key in keys_with("split")]
-        cuts = {repr([r.config["dataset"].get(key) for key in cut]) for way in ways for r in way.records}
         notes.append(
             "All runs share one split into training, validation and test: what is said holds for other seeds, not for other data."
-            if len(cuts) == 1
+            if one_split(ways)
             else f"The runs do not share one split into training and validation ({', '.join(cut)}): that makes differences, too."
         )
     elif len(ways) > 1:

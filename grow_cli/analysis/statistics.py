@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 from grow_cli.analysis.signed_rank import wilcoxon
 
 _RESAMPLES = 10_000
+# Samples whose bootstraps are drawn at once: 13 MB for ten values each.
+_TOGETHER = 16
 LEVEL = 0.95
 
 
@@ -45,18 +47,27 @@ def differences(first: Mapping[int, float], second: Mapping[int, float]) -> dict
 
 def paired(first: Mapping[int, float], second: Mapping[int, float]) -> Paired | None:
     """Compare two ways, seed → score, over the seeds that both have; None if they share fewer than two."""
+    d = np.array(list(differences(first, second).values()))
+    return None if len(d) < 2 else _paired(d, interval(d))
+
+
+def all_paired(pairs: Sequence[tuple[Mapping[int, float], Mapping[int, float]]]) -> list[Paired | None]:
+    """The same for many at once, a third of the time of each alone."""
+    rows = [np.array(list(differences(first, second).values())) for first, second in pairs]
+    bounds = intervals(rows)
+    return [None if len(d) < 2 else _paired(d, ends) for d, ends in zip(rows, bounds, strict=True)]
+
+
+def _paired(d: NDArray[np.float64], bootstrapped: tuple[float, float]) -> Paired:
     from scipy import stats
 
-    d = np.array(list(differences(first, second).values()))
-    if len(d) < 2:
-        return None
     low = high = math.nan
     spread = float(d.std(ddof=1)) if np.ptp(d) > 0 else 0.0  # not the dust of equal numbers
     t = math.nan if d.any() else 1.0
     if np.ptp(d) > 0:
         test = stats.ttest_1samp(d, 0)
         t, (low, high) = float(test.pvalue), map(float, test.confidence_interval(LEVEL))
-    return Paired(len(d), float(d.mean()), low, high, *interval(d), t, wilcoxon(d), spread)
+    return Paired(len(d), float(d.mean()), low, high, *bootstrapped, t, wilcoxon(d), spread)
 
 
 def interval(values: Sequence[float] | NDArray[np.float64]) -> tuple[float, float]:
@@ -72,6 +83,28 @@ def interval(values: Sequence[float] | NDArray[np.float64]) -> tuple[float, floa
         (x,), np.mean, confidence_level=LEVEL, n_resamples=_RESAMPLES, method="BCa", rng=np.random.default_rng(0)
     ).confidence_interval
     return float(found.low), float(found.high)
+
+
+def intervals(many: Sequence[NDArray[np.float64]]) -> list[tuple[float, float]]:
+    """`interval` of each, those of one length together; equal to it but for the rounding of sums."""
+    from scipy import stats
+
+    found = {i: interval(x) for i, x in enumerate(many) if len(x) < 3 or np.ptp(x) == 0}
+    for n in {len(x) for i, x in enumerate(many) if i not in found}:
+        alike = [i for i, x in enumerate(many) if len(x) == n and i not in found]
+        for start in range(0, len(alike), _TOGETHER):
+            chunk = alike[start : start + _TOGETHER]
+            ends = stats.bootstrap(
+                (np.stack([many[i] for i in chunk] * (2 if len(chunk) == 1 else 1)),),  # one alone is summed otherwise
+                np.mean,
+                axis=-1,
+                confidence_level=LEVEL,
+                n_resamples=_RESAMPLES,
+                method="BCa",
+                rng=np.random.default_rng(0),
+            ).confidence_interval
+            found |= {i: (float(a), float(b)) for i, a, b in zip(chunk, ends.low, ends.high, strict=False)}
+    return [found[i] for i in range(len(many))]
 
 
 def holm(pvalues: Sequence[float]) -> list[float]:

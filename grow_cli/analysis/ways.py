@@ -119,8 +119,8 @@ def tests_of(ways: list[Way], metric: str, against: str | None, within: Within |
     if against is not None:
         pairs = [(way, other) for other in ways if other.label == against for way in ways if way is not other]
     scores = {way.label: way.scores(metric) for way in ways}
-    found = [(a, b, statistics.paired(scores[a.label], scores[b.label])) for a, b in pairs]
-    kept = [(a, b, test) for a, b, test in found if test is not None]
+    found = statistics.all_paired([(scores[a.label], scores[b.label]) for a, b in pairs])
+    kept = [(a, b, test) for (a, b), test in zip(pairs, found, strict=True) if test is not None]
     by_t = statistics.holm([test.t_pvalue for _, _, test in kept])
     by_rank = statistics.holm([test.wilcoxon_pvalue for _, _, test in kept])
     equal = [_outside(scores[a.label], scores[b.label], within) for a, b, _ in kept]

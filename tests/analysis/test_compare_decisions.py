@@ -198,6 +198,33 @@ def test_folders_with_nan_missing_columns_or_of_another_version_are_named_and_le
     assert "Traceback" not in outcome.out + outcome.err
 
 
+def test_many_folders_are_each_read_once_and_kept_small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from grow_cli.analysis import runs
+
+    reads: list[Path] = []
+    read = runs.read_metrics
+    monkeypatch.setattr(
+        runs, "read_metrics", lambda folder, needed: (reads.append(folder.path), read(folder, needed))[1]
+    )
+    bench_compare.fabricate(tmp_path, runs=60, seeds=5, datasets=2)
+    records = read_records([tmp_path])
+    comparisons = compare(records, equal_within=0.1, until_decided=True, to=0.7)
+    assert len(reads) == len(set(reads)) == 60
+    assert [len(c.tests_made) for c in comparisons] == [15, 15]
+    kept = max(int(r.metrics.memory_usage(deep=True).sum()) for r in records)
+    assert kept < 100_000, "a thousand of them fit 0.1 GB"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "options", [(), ("--equal-within", "0.1", "--until-decided", "--over-datasets", "--to", "0.7")]
+)
+def test_a_thousand_folders_are_compared_in_a_minute_and_a_gigabyte(options: tuple[str, ...]) -> None:
+    seconds, gigabytes = bench_compare.measure(1000, 10, 4, *options)
+    assert seconds < 60
+    assert gigabytes < 1
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
