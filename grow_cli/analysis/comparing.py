@@ -13,9 +13,9 @@ from rich.table import Table
 
 from grow_cli import console
 from grow_cli.analysis.comparison import COSTS, Comparison
-from grow_cli.analysis.equivalence import seeds_to_equate, seeds_to_find
 from grow_cli.analysis.figures import save
 from grow_cli.analysis.reaching import medians_table, sooner_table
+from grow_cli.analysis.rows import rows_of_tests
 from grow_cli.analysis.verdicts import ALPHA
 from grow_cli.analysis.ways import Way
 from grow_cli.errors import UserError
@@ -142,7 +142,7 @@ def write(comparisons: list[Comparison], folder: Path, command: str) -> list[Pat
     try:
         folder.mkdir(parents=True, exist_ok=True)
         numbers = pd.concat([c.numbers.assign(dataset=c.title, metric=c.metric) for c in comparisons])
-        tests = pd.DataFrame([row for c in comparisons for row in _test_rows(c)])
+        tests = pd.DataFrame([row for c in comparisons for row in rows_of_tests(c)])
         texts = {
             "compare.md": markdown(comparisons, command),
             "compare.csv": numbers.to_csv(index=False),
@@ -161,44 +161,6 @@ def write(comparisons: list[Comparison], folder: Path, command: str) -> list[Pat
 
 def _suffix(number: int) -> str:
     return "" if number == 0 else f"_{number + 1}"
-
-
-def _test_rows(comparison: Comparison) -> list[dict[str, object]]:
-    return [
-        {
-            "dataset": comparison.title,
-            "metric": comparison.metric,
-            "first": t.first.label,
-            "second": t.second.label,
-            **vars(t.found),
-            "t_holm": t.t_holm,
-            "wilcoxon_holm": t.wilcoxon_holm,
-            "verdict": t.verdict,
-            "verdict_p": t.differs,
-            **_further(comparison, number),
-        }
-        for number, t in enumerate(comparison.tests_made)
-    ]
-
-
-def _further(comparison: Comparison, number: int) -> dict[str, object]:
-    """Of a test's row, what was asked for."""
-    test = comparison.tests_made[number]
-    row: dict[str, object] = {}
-    level = ALPHA / len(comparison.tests_made)
-    if (within := comparison.within) is not None:
-        spread = test.found.deviation
-        row |= {"delta": within.delta, "tost_pvalue": test.tost_pvalue, "tost_corrected": test.equal}
-        row |= {"seeds_to_find": seeds_to_find(within.delta, spread, level) if spread else None}
-        row |= {"seeds_to_equate": seeds_to_equate(within.delta, spread, level) if spread else None}
-    if comparison.decisions is not None:
-        decision = comparison.decisions[number]
-        row |= {"evalue": decision.evalue, "anytime_verdict": decision.verdict, "decided_after": decision.after}
-    if comparison.sooner:
-        sooner = comparison.sooner[number]
-        row |= {f"sooner_{column}": p for column, p in sooner.pvalues.items()}
-        row |= {f"sooner_{column}_holm": p for column, p in sooner.holm.items()}
-    return row
 
 
 def mean_curve(runs: list[tuple[list[float], list[float]]], grid: np.ndarray) -> np.ndarray:
