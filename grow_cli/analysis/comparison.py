@@ -58,11 +58,6 @@ class Comparison:
         return self.task.percent
 
     @property
-    def one_split(self) -> bool:
-        """Whether the differences are of one cut of the data only."""
-        return one_split(self.ways)
-
-    @property
     def table(self) -> pd.DataFrame:
         """What each way reached and what it cost."""
         rows = []
@@ -135,6 +130,11 @@ class Comparison:
                 for t in self.tests_made
             ]
         )
+
+    @property
+    def one_split(self) -> bool:
+        """Whether the differences are of one cut of the data only."""
+        return one_split(self.ways)
 
     @property
     def deciding(self) -> pd.DataFrame:

@@ -60,7 +60,9 @@ def _fingerprint(summary: dict[str, object]) -> str:
     data = summary.get("data")
     if not isinstance(data, dict):
         return ""
-    return "/".join(str(data[key])[:8] for key in ("hash", "test_hash") if data.get(key))
+    corpus = data.get("corpus")  # a text's files
+    marks = [data.get("hash"), data.get("test_hash"), corpus.get("sha256") if isinstance(corpus, dict) else None]
+    return "/".join(str(mark)[:8] for mark in marks if mark)
 
 
 def verdict_note(tests: list[Test], within: Within | None) -> list[str]:
