@@ -48,16 +48,11 @@ def medians(ways: list[Way], to: float) -> pd.DataFrame:
     for way in ways:
         costs = [costs_to(record, to) for record in way.records]
         misses = sum(math.isinf(cost["step"]) for cost in costs)
-        # of an even number the later of the two in the middle: nothing lies between a cost and never
+        # halfway between a cost and never is never
         rows.append(
-            {"misses": misses} | {f"to_{c}_median": _median([cost[c] for cost in costs]) for c in SPENT.values()}
+            {"misses": misses} | {f"to_{c}_median": median([cost[c] for cost in costs]) for c in SPENT.values()}
         )
     return pd.DataFrame(rows)
-
-
-def _median(costs: list[float]) -> float:
-    found = median(costs)
-    return math.inf if math.isnan(found) else found
 
 
 def sooner(tests: list[Test], to: float) -> list[Sooner]:
