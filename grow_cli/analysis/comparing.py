@@ -14,6 +14,9 @@ from rich.table import Table
 from grow_cli import console
 from grow_cli.analysis.comparison import COSTS, Comparison
 from grow_cli.analysis.figures import save
+from grow_cli.analysis.reaching import medians_table, sooner_table
+from grow_cli.analysis.rows import rows_of_tests
+from grow_cli.analysis.verdicts import ALPHA
 from grow_cli.analysis.ways import Way
 from grow_cli.errors import UserError
 from grow_cli.files import write_text
@@ -29,14 +32,20 @@ _GRID = 300
 def show(comparisons: list[Comparison]) -> None:
     """The tables of every dataset."""
     for comparison in comparisons:
+        for caution in comparison.cautions:
+            console.out.print(f"[yellow]Careful:[/yellow] {escape(caution)}")
         for title, frame in _frames(comparison):
             for part, of in enumerate(_parts(frame)):
-                told = title if part == 0 else f"{comparison.title}: what it cost"
-                for more, fitting in enumerate(_fitting(of, console.out.width)):
-                    console.out.print(_table(f"{told}, continued" if more else told, fitting))
+                show_frame(title if part == 0 else f"{comparison.title}: what it cost", of)
         for note in comparison.notes:
             console.out.print(f"[dim]{escape(note)}[/dim]")
         console.out.print()
+
+
+def show_frame(title: str, frame: pd.DataFrame) -> None:
+    """A table of text, cut into several where the terminal is narrow."""
+    for more, fitting in enumerate(_fitting(frame, console.out.width) if len(frame) else []):
+        console.out.print(_table(f"{title}, continued" if more else title, fitting))
 
 
 def _frames(comparison: Comparison) -> list[tuple[str, pd.DataFrame]]:
@@ -44,11 +53,20 @@ def _frames(comparison: Comparison) -> list[tuple[str, pd.DataFrame]]:
     scale = " (percentage points)" if comparison.percent else ""
     frames = [
         (f"{comparison.title}: {kind}, mean ± standard deviation over seeds", comparison.table),
-        (f"Differences of {kind}{scale}", comparison.tests),
+        (
+            f"Differences of {kind}{scale}{', on one split of the data' if comparison.one_split else ''}",
+            comparison.tests,
+        ),
         ("Anytime: mean of the best validation score so far, against", comparison.anytime),
     ]
     if comparison.to is not None:
         frames.append((f"What it cost until the validation score was {comparison.to:g}", comparison.reaching))
+        frames.append(
+            ("Median cost over all seeds, a run that missed it never there", medians_table(comparison.numbers))
+        )
+        frames.append(("Who reaches it sooner, one-sided", sooner_table(comparison.sooner)))
+    if comparison.decisions is not None:
+        frames.append((f"Seed by seed: verdicts that hold whenever one stops (level {ALPHA:g})", comparison.deciding))
     return frames
 
 
@@ -99,16 +117,19 @@ def markdown(comparisons: list[Comparison], command: str, pictures: bool = True)
     """All tables and notes; the pictures are named if they lie beside it."""
     parts = ["# Comparison", f"Made by `{command}`."]
     for number, comparison in enumerate(comparisons):
+        parts += [f"**Careful:** {caution}" for caution in comparison.cautions]
         for title, frame in _frames(comparison):
             if len(frame):
-                parts += [f"## {title}", _markdown_table(frame)]
+                parts += [f"## {title}", markdown_table(frame)]
         parts += comparison.notes
         if pictures:
             parts += [f"![{name}]({name}{_suffix(number)}.png)" for name in ("anytime", "fronts")]
     return "\n\n".join(parts) + "\n"
 
 
-def _markdown_table(frame: pd.DataFrame) -> str:
+def markdown_table(frame: pd.DataFrame) -> str:
+    """A table of text."""
+
     def cells(row: list[str]) -> str:
         return "| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |"
 
@@ -121,7 +142,7 @@ def write(comparisons: list[Comparison], folder: Path, command: str) -> list[Pat
     try:
         folder.mkdir(parents=True, exist_ok=True)
         numbers = pd.concat([c.numbers.assign(dataset=c.title, metric=c.metric) for c in comparisons])
-        tests = pd.DataFrame([row for c in comparisons for row in _test_rows(c)])
+        tests = pd.DataFrame([row for c in comparisons for row in rows_of_tests(c)])
         texts = {
             "compare.md": markdown(comparisons, command),
             "compare.csv": numbers.to_csv(index=False),
@@ -140,21 +161,6 @@ def write(comparisons: list[Comparison], folder: Path, command: str) -> list[Pat
 
 def _suffix(number: int) -> str:
     return "" if number == 0 else f"_{number + 1}"
-
-
-def _test_rows(comparison: Comparison) -> list[dict[str, object]]:
-    return [
-        {
-            "dataset": comparison.title,
-            "metric": comparison.metric,
-            "first": t.first.label,
-            "second": t.second.label,
-            **vars(t.found),
-            "t_holm": t.t_holm,
-            "wilcoxon_holm": t.wilcoxon_holm,
-        }
-        for t in comparison.tests_made
-    ]
 
 
 def mean_curve(runs: list[tuple[list[float], list[float]]], grid: np.ndarray) -> np.ndarray:

@@ -5,18 +5,21 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
 import pandas as pd
 
-from grow_cli.analysis import statistics
-from grow_cli.analysis.notes import notes_of, taken_back
+from grow_cli.analysis import reaching, statistics
+from grow_cli.analysis.notes import cautions_of, notes_of, one_split, power_note, taken_back, verdict_note
 from grow_cli.analysis.numbers import cost_text, interval_text, p_text, short_number
 from grow_cli.analysis.runs import Record, nothing_held_out
-from grow_cli.analysis.ways import Test, Way, tests_of, ways_of
+from grow_cli.analysis.signed_rank import least_pvalue
+from grow_cli.analysis.stopping import Decision, decide
+from grow_cli.analysis.verdicts import ALPHA
+from grow_cli.analysis.ways import Test, Way, Within, tests_of, ways_of
 from grow_cli.errors import UserError
 from grow_cli.records.metrics import AXES
 from grow_cli.tasks import Task
@@ -41,6 +44,14 @@ class Comparison:
     notes: list[str] = field(default_factory=list)
     to: float | None = None
     """The validation score that `reaching` is about."""
+    within: Within | None = None
+    """The difference that does not matter."""
+    cautions: list[str] = field(default_factory=list)
+    """What makes the tests doubtful, to be read before them."""
+    decisions: list[Decision] | None = None
+    """Of each test, read seed by seed; None where nobody asked."""
+    sooner: list[reaching.Sooner] = field(default_factory=list)
+    """One-sided tests of the cost of reaching `to`."""
 
     @property
     def percent(self) -> bool:
@@ -109,16 +120,47 @@ class Comparison:
             [
                 {
                     "first − second": f"{t.first.label} − {t.name_of_second}",
+                    "verdict": t.verdict,
                     "n": f"{t.found.n}",
                     "Δ": f"{scale * t.found.difference:+.{digits}f}",
                     f"{statistics.LEVEL:.0%}": interval_text(scale * t.found.low, scale * t.found.high, digits),
                     "bootstrap": interval_text(scale * t.found.bootstrap_low, scale * t.found.bootstrap_high, digits),
                     "t: p (Holm)": f"{p_text(t.found.t_pvalue)} ({p_text(t.t_holm)})",
-                    "rank: p (Holm)": f"{p_text(t.found.wilcoxon_pvalue)} ({p_text(t.wilcoxon_holm)})",
+                    "rank: p (Holm)": f"{p_text(t.found.wilcoxon_pvalue)} ({p_text(t.wilcoxon_holm)}){_never(t)}",
                 }
+                | (
+                    {}
+                    if self.within is None
+                    else {"TOST: p (corrected)": f"{p_text(t.tost_pvalue)} ({p_text(t.equal)})"}
+                )
                 for t in self.tests_made
             ]
         )
+
+    @property
+    def one_split(self) -> bool:
+        """Whether the differences are of one cut of the data only."""
+        return one_split(self.ways)
+
+    @property
+    def deciding(self) -> pd.DataFrame:
+        """What the seeds showed one at a time; empty where nobody asked."""
+        return pd.DataFrame(
+            [
+                {
+                    "first − second": f"{t.first.label} − {t.name_of_second}",
+                    "verdict": d.verdict,
+                    "decided after": "–" if d.after is None else f"{d.after} of {d.seeds} seeds",
+                    "e": f"{d.evalue:.3g}",
+                }
+                for t, d in zip(self.tests_made, self.decisions or [], strict=self.decisions is not None)
+            ]
+        )
+
+    @property
+    def decided(self) -> bool:
+        """Whether no test is open any more, so that one may stop; there must be a test."""
+        return bool(self.decisions) and all(d.decided for d in self.decisions or [])
 
     def _spread(self, row: pd.Series) -> str:
         scale, digits = (100, 2) if self.percent else (1, 4)
@@ -126,11 +168,24 @@ class Comparison:
         return mean if math.isnan(row["sd"]) else f"{mean} ± {scale * row['sd']:.{digits}f}"
 
 
+def _never(test: Test) -> str:
+    """Where the number of pairs alone forbids a small p-value, the cell says so."""
+    least = least_pvalue(test.found.n)
+    return f", never < {least:.2g}" if least > ALPHA else ""
+
+
 def compare(
-    records: Sequence[Record], *, split: str = "test", against: str | None = None, to: float | None = None
+    records: Sequence[Record],
+    *,
+    split: str = "test",
+    against: str | None = None,
+    to: float | None = None,
+    equal_within: float | None = None,
+    until_decided: bool = False,
 ) -> list[Comparison]:
     """A comparison for each dataset. `against`: the label of the way that all others are tested against; None: all pairs.
-    `to`: a validation score, for what it cost to reach it.
+    `to`: a validation score, for what it cost to reach it. `equal_within`: the difference that does not matter, in percentage
+    points of accuracy, other scores as they are. `until_decided`: also read the seeds one at a time, so that one may stop.
 
     UserError where a way has two runs with one seed, or `against` is none of the ways.
     """
@@ -143,15 +198,28 @@ def compare(
     upward = any(record.task.direction > 0 for record in records)
     if to is not None and not 0 < to <= (1 if upward else math.inf):
         raise UserError(f"--to {to:g}: a validation score above 0 and at most 1 (0.97 for 97 %)")
-    return [_compare(name, task, split, of, against, to) for (name, task), of in by_dataset.items()]
+    if equal_within is not None and not 0 < equal_within < math.inf:
+        raise UserError(f"--equal-within {equal_within:g}: a difference above 0, such as 0.1 (points of accuracy)")
+    found = []
+    for (name, task), of in by_dataset.items():
+        ways, within = ways_of(of), None if equal_within is None else Within.of(equal_within, task)
+        tests = tests_of(ways, task.column(split), against, within)
+        decisions = _decided(tests, within) if until_decided else None
+        found.append(replace(_compare(name, task, split, of, ways, tests, to, within), decisions=decisions))
+    return found
 
 
 def _compare(
-    dataset: str, task: Task, split: str, records: list[Record], against: str | None, to: float | None
+    dataset: str,
+    task: Task,
+    split: str,
+    records: list[Record],
+    ways: list[Way],
+    tests: list[Test],
+    to: float | None,
+    within: Within | None,
 ) -> Comparison:
     metric = task.column(split)
-    ways = ways_of(records)
-    tests = tests_of(ways, metric, against)
     read = {record.folder.path: record.metrics for record in records}
     metrics = _equally_often(read)
     curves = {
@@ -162,8 +230,8 @@ def _compare(
     }
     numbers = _numbers(ways, metric, curves)
     if to is not None:
-        numbers = numbers.join(_reached(ways, read, to))
-    notes = [*taken_back(numbers), *notes_of(ways, tests)]
+        numbers = numbers.join(_reached(ways, read, to)).join(reaching.medians(ways, to))
+    notes = [*taken_back(numbers), *verdict_note(tests, within), *power_note(tests, within), *notes_of(ways, tests)]
     if task.direction < 0:
         notes.insert(0, f"Lower is better: where first − second is negative, the first has the fewer {task.label}.")
     if nothing_held_out(records[0].config):  # nor in any other: it is part of the dataset's name
@@ -173,7 +241,17 @@ def _compare(
             "Cost of reaching a score: mean ± standard deviation over the seeds that did, at the first evaluation that saw it; "
             "more frequent ones see it sooner. Each run's rate follows its own budget: another length would give other costs."
         )
-    return Comparison(dataset, metric, task, ways, tests, numbers, curves, notes, to)
+        notes.append(reaching.NOTE)
+    return Comparison(
+        *(dataset, metric, task, ways, tests, numbers, curves, notes, to, within),
+        cautions=cautions_of(ways, tests),
+        sooner=[] if to is None else reaching.sooner(tests, to),
+    )
+
+
+def _decided(tests: list[Test], within: Within | None) -> list[Decision]:
+    differences = [test.differences for test in tests]
+    return decide(differences, within.delta if within else None, within.words if within else "")
 
 
 def _equally_often(read: dict[Path, pd.DataFrame]) -> dict[Path, pd.DataFrame]:

@@ -4,20 +4,138 @@ from __future__ import annotations
 
 import pandas as pd
 
+from grow_cli.analysis import equivalence
 from grow_cli.analysis.runs import differing, flatten
-from grow_cli.analysis.ways import Test, Way
+from grow_cli.analysis.signed_rank import least_pvalue
+from grow_cli.analysis.verdicts import ALPHA
+from grow_cli.analysis.ways import Test, Way, Within
 from grow_cli.records.words import counted
 from grow_cli.schema import keys_with, role_of
 
 # what is compared is the way of growing; the recipe is what remains, the net's sizes left out
 _GROWING = ("method", "trigger", "growth", "trajectory", "evaluate", "subset")
 _FEW = 10
+# Pairs that the power line tells one by one.
+_SHOWN = 3
 
 
 def taken_back(numbers: pd.DataFrame) -> list[str]:
     some = numbers[numbers["undone"] > 0]
     each = "; ".join(f"{row['way']}: {row['undone']:.1f} of {row['events']:.1f}" for _, row in some.iterrows())
     return [f"Of the growth events some were taken back ({each})."] if each else []
+
+
+def cautions_of(ways: list[Way], tests: list[Test]) -> list[str]:
+    """What makes the tests themselves doubtful: it stands above their table."""
+    cautions = []
+    if tests and least_pvalue(fewest := min(t.found.n for t in tests)) > ALPHA:
+        cautions.append(
+            f"Too few seeds for the signed-rank test: of {counted(fewest, 'pair')} it cannot be below "
+            f"{least_pvalue(fewest):.2g}, whatever they show; 6 or more can be below {ALPHA:g}."
+        )
+    data = {way.label: sorted({_fingerprint(r.summary) for r in way.records} - {""}) for way in ways}
+    if len({mark for marks in data.values() for mark in marks}) > 1:
+        told = "; ".join(f"{_quoted(label)}: {', '.join(marks)}" for label, marks in data.items() if marks)
+        cautions.append(
+            f"Not all runs were trained and tested on the same data (fingerprints {told}): differences are of the data, too."
+        )
+    machines = {way.label: tuple(sorted({str(r.summary["device"]) for r in way.records})) for way in ways}
+    if len(set(machines.values())) > 1:
+        told = "; ".join(f"{_quoted(label)}: {', '.join(names)}" for label, names in machines.items())
+        cautions.append(
+            f"The sides ran on other devices or numbers of threads ({told}): the same run has other last digits there, and "
+            "differences hold that, too."
+        )
+    stuck = [t for t in tests if t.found.deviation == 0]
+    if stuck:
+        cautions.append(
+            f"{_pair(stuck[0])}{' and others' if len(stuck) > 1 else ''}: all differences are the same: a t-test then has no "
+            "spread to measure chance by, and there is no verdict."
+        )
+    return cautions
+
+
+def _fingerprint(summary: dict[str, object]) -> str:
+    """Eight digits of training and test data; empty in older folders."""
+    data = summary.get("data")
+    if not isinstance(data, dict):
+        return ""
+    corpus = data.get("corpus")  # a text's files
+    marks = [data.get("hash"), data.get("test_hash"), corpus.get("sha256") if isinstance(corpus, dict) else None]
+    return "/".join(str(mark)[:8] for mark in marks if mark)
+
+
+def verdict_note(tests: list[Test], within: Within | None) -> list[str]:
+    """The rule by which the words are given."""
+    if not tests:
+        return []
+    shared = (
+        "; undecided is not equal (--equal-within δ asks that)"
+        if within is None
+        else '. Of a pair at most one of "differs" and "equal within δ" can be wrong: both share one correction (Shaffer)'
+    )
+    return [
+        f"Verdicts are of the first way, by the paired t-test{'' if within is None else ' and TOST'} at p ≤ {ALPHA:g} after "
+        f"correction over this table: at most {ALPHA:.0%} of tables have any that is wrong{shared}. They hold for a number of "
+        "seeds that was fixed before; --until-decided is for whoever looks in between."
+    ]
+
+
+def one_split(ways: list[Way]) -> bool:
+    """Whether all runs share one cut into training and validation."""
+    return len(_cuts(ways)) == 1
+
+
+def _cuts(ways: list[Way]) -> set[str]:
+    keys = [key.removeprefix("dataset.") for key in keys_with("split")]
+    return {repr([r.config["dataset"].get(key) for key in keys]) for way in ways for r in way.records}
+
+
+def power_note(tests: list[Test], within: Within | None) -> list[str]:
+    """How many seeds δ needs, or what the seeds find: of the pairs that spread most and least."""
+    spread = sorted((t for t in tests if t.found.deviation > 0), key=lambda t: -t.found.deviation)
+    if not spread:
+        return []
+    level = ALPHA / len(tests)
+    at = f"{equivalence.POWER:.0%} power, level {ALPHA:g}" + (f" / {len(tests)} tests" if len(tests) > 1 else "")
+    shown = spread if len(spread) <= _SHOWN else [spread[0], spread[-1]]
+    which = "" if len(spread) <= _SHOWN else f" (of {len(spread)} pairs those that spread most and least)"
+    if within is None:
+        unit = 100 if tests[0].first.records[0].task.percent else 1
+        found = "; ".join(
+            f"{unit * equivalence.findable(t.found.deviation, t.found.n, level):.2g}{' points' if unit == 100 else ''} "
+            f"with {counted(t.found.n, 'seed')} ({_pair(t)})"
+            for t in shown
+        )
+        return [
+            f"Power{which}: the difference that would be found is {found}; {at}. --equal-within δ says how many seeds δ needs, "
+            "and what is equal within it."
+        ]
+    needs = "; ".join(_needs(t, within, level) for t in shown)
+    return [f"Power{which}: δ = {within.words} needs {needs}; {at}."]
+
+
+def _needs(test: Test, within: Within, level: float) -> str:
+    found = test.found
+    low, high = equivalence.deviation_interval(found.deviation, found.n)
+    fewest, most = (equivalence.seeds_to_find(within.delta, d, level) for d in (low, high))
+    return (
+        f"{_seeds(equivalence.seeds_to_find(within.delta, found.deviation, level))} to be found, "
+        f"{_seeds(equivalence.seeds_to_equate(within.delta, found.deviation, level))} to show equality ({_pair(test)}; the "
+        f"deviation is measured on {counted(found.n, 'pair')}: {_number(fewest)} to {_seeds(most)})"
+    )
+
+
+def _number(n: int | None) -> str:
+    return f"more than {equivalence.MOST_SEEDS:,}" if n is None else f"{n:,}"
+
+
+def _seeds(n: int | None) -> str:
+    return f"{_number(n)} seeds"
+
+
+def _pair(test: Test) -> str:
+    return f"{test.first.label} − {test.name_of_second}"
 
 
 def notes_of(ways: list[Way], tests: list[Test]) -> list[str]:
@@ -31,7 +149,7 @@ def notes_of(ways: list[Way], tests: list[Test]) -> list[str]:
         )
     if tests:
         fewest = min(t.found.n for t in tests)
-        least = 2.0 ** (1 - fewest)
+        least = least_pvalue(fewest)
         notes.append(
             f"Two-sided tests, paired by seed; Holm's correction over the {len(tests)} of this table, for each kind of test. "
             f"The least p-value that the signed-rank test (rank) can give for {counted(fewest, 'pair')} is {least:.2g}, and "
@@ -44,10 +162,9 @@ def notes_of(ways: list[Way], tests: list[Test]) -> list[str]:
             )
         )
         cut = [key.removeprefix("dataset.") for key in keys_with("split")]
-        cuts = {repr([r.config["dataset"].get(key) for key in cut]) for way in ways for r in way.records}
         notes.append(
             "All runs share one split into training, validation and test: what is said holds for other seeds, not for other data."
-            if len(cuts) == 1
+            if one_split(ways)
             else f"The runs do not share one split into training and validation ({', '.join(cut)}): that makes differences, too."
         )
     elif len(ways) > 1:

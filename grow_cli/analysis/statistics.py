@@ -9,9 +9,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-# Up to so many pairs every assignment of signs is counted; above, SciPy decides.
-_ENUMERATED = 14
+from grow_cli.analysis.signed_rank import wilcoxon
+
 _RESAMPLES = 10_000
+# Samples whose bootstraps are drawn at once: 13 MB for ten values each.
+_TOGETHER = 16
 LEVEL = 0.95
 
 
@@ -31,43 +33,41 @@ class Paired:
     t_pvalue: float
     """Two-sided paired t-test; NaN where the differences do not spread."""
     wilcoxon_pvalue: float
-    """Two-sided signed-rank test, exact for few pairs, ties and all."""
+    """Two-sided signed-rank test, exact, ties and all."""
+    deviation: float
+    """Standard deviation of the differences."""
+
+
+def differences(first: Mapping[int, float], second: Mapping[int, float]) -> dict[int, float]:
+    """Seed → first − second, in the order of the seeds that both have."""
+    seeds = sorted(set(first) & set(second))
+    # 0.98 − 0.97 and 0.97 − 0.96 are tied, which floating point hides
+    return dict(zip(seeds, np.round([first[s] - second[s] for s in seeds], 12).tolist(), strict=True))
 
 
 def paired(first: Mapping[int, float], second: Mapping[int, float]) -> Paired | None:
     """Compare two ways, seed → score, over the seeds that both have; None if they share fewer than two."""
+    d = np.array(list(differences(first, second).values()))
+    return None if len(d) < 2 else _paired(d, interval(d))
+
+
+def all_paired(pairs: Sequence[tuple[Mapping[int, float], Mapping[int, float]]]) -> list[Paired | None]:
+    """The same for many at once, a third of the time of each alone."""
+    rows = [np.array(list(differences(first, second).values())) for first, second in pairs]
+    bounds = intervals(rows)
+    return [None if len(d) < 2 else _paired(d, ends) for d, ends in zip(rows, bounds, strict=True)]
+
+
+def _paired(d: NDArray[np.float64], bootstrapped: tuple[float, float]) -> Paired:
     from scipy import stats
 
-    seeds = sorted(set(first) & set(second))
-    if len(seeds) < 2:
-        return None
-    # 0.98 − 0.97 and 0.97 − 0.96 are tied, which floating point hides
-    d = np.round([first[s] - second[s] for s in seeds], 12)
     low = high = math.nan
+    spread = float(d.std(ddof=1)) if np.ptp(d) > 0 else 0.0  # not the dust of equal numbers
     t = math.nan if d.any() else 1.0
     if np.ptp(d) > 0:
         test = stats.ttest_1samp(d, 0)
         t, (low, high) = float(test.pvalue), map(float, test.confidence_interval(LEVEL))
-    return Paired(len(seeds), float(d.mean()), low, high, *interval(d), t, wilcoxon(d))
-
-
-def wilcoxon(differences: Sequence[float] | NDArray[np.float64]) -> float:
-    """Two-sided p-value of the signed-rank test; zeros are dropped, ties share their mean rank.
-
-    For few pairs the null distribution is that of all assignments of signs, which is exact with ties, too.
-    """
-    from scipy import stats
-
-    d = np.asarray(differences, dtype=float)
-    d = d[d != 0]
-    if not len(d):
-        return 1.0
-    if len(d) > _ENUMERATED:
-        return float(stats.wilcoxon(d, method="auto").pvalue)
-    ranks = stats.rankdata(np.abs(d))
-    signs = 1 - 2 * ((np.arange(2 ** len(d))[:, None] >> np.arange(len(d))) & 1)
-    null, found = np.abs(signs @ ranks), abs(np.sign(d) @ ranks)
-    return float((null >= found - 1e-9).mean())
+    return Paired(len(d), float(d.mean()), low, high, *bootstrapped, t, wilcoxon(d), spread)
 
 
 def interval(values: Sequence[float] | NDArray[np.float64]) -> tuple[float, float]:
@@ -83,6 +83,28 @@ def interval(values: Sequence[float] | NDArray[np.float64]) -> tuple[float, floa
         (x,), np.mean, confidence_level=LEVEL, n_resamples=_RESAMPLES, method="BCa", rng=np.random.default_rng(0)
     ).confidence_interval
     return float(found.low), float(found.high)
+
+
+def intervals(many: Sequence[NDArray[np.float64]]) -> list[tuple[float, float]]:
+    """`interval` of each, those of one length together; equal to it but for the rounding of sums."""
+    from scipy import stats
+
+    found = {i: interval(x) for i, x in enumerate(many) if len(x) < 3 or np.ptp(x) == 0}
+    for n in {len(x) for i, x in enumerate(many) if i not in found}:
+        alike = [i for i, x in enumerate(many) if len(x) == n and i not in found]
+        for start in range(0, len(alike), _TOGETHER):
+            chunk = alike[start : start + _TOGETHER]
+            ends = stats.bootstrap(
+                (np.stack([many[i] for i in chunk] * (2 if len(chunk) == 1 else 1)),),  # one alone is summed otherwise
+                np.mean,
+                axis=-1,
+                confidence_level=LEVEL,
+                n_resamples=_RESAMPLES,
+                method="BCa",
+                rng=np.random.default_rng(0),
+            ).confidence_interval
+            found |= {i: (float(a), float(b)) for i, a, b in zip(chunk, ends.low, ends.high, strict=False)}
+    return [found[i] for i in range(len(many))]
 
 
 def holm(pvalues: Sequence[float]) -> list[float]:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from dataclasses import dataclass
 from itertools import combinations
 
 from grow_cli.analysis import statistics
+from grow_cli.analysis.equivalence import tost
 from grow_cli.analysis.runs import Record
+from grow_cli.analysis.verdicts import corrected, word
 from grow_cli.errors import UserError
+from grow_cli.tasks import Task
 
 
 @dataclass(frozen=True)
@@ -45,9 +49,25 @@ class Test:
 
     first: Way
     second: Way
+    metric: str
     found: statistics.Paired
     t_holm: float
     wilcoxon_holm: float
+    verdict: str
+    """Of the first: `better`, `worse`, `equal within δ`, `undecided`."""
+    differs: float
+    """p-value of the verdicts better and worse: of the t-test, corrected over all questions of the table."""
+    tost_pvalue: float
+    """That the mean difference lies outside ±δ; NaN where no δ was asked about."""
+    equal: float
+    """The same, corrected over all questions of the table."""
+
+    @property
+    def differences(self) -> dict[int, float]:
+        """Seed → first − second of the score, turned so that above 0 the first is better."""
+        metric, sign = self.metric, self.first.records[0].task.direction
+        found = statistics.differences(self.first.scores(metric), self.second.scores(metric))
+        return {seed: sign * d for seed, d in found.items()}
 
     @property
     def name_of_second(self) -> str:
@@ -75,15 +95,48 @@ def ways_of(records: list[Record]) -> list[Way]:
     return sorted(ways, key=lambda w: (order[w.source], w.records[0].control is not None, order[w.label]))
 
 
-def tests_of(ways: list[Way], metric: str, against: str | None) -> list[Test]:
+@dataclass(frozen=True)
+class Within:
+    """The difference that does not matter."""
+
+    delta: float
+    """In the score's own unit: 0.001 for 0.1 points of accuracy."""
+    words: str
+    """`0.1 points`."""
+
+    @classmethod
+    def of(cls, typed: float, task: Task) -> Within:
+        """As it is typed: accuracies in percentage points, other scores as they are."""
+        return cls(typed / 100, f"{typed:g} points") if task.percent else cls(typed, f"{typed:g}")
+
+
+def tests_of(ways: list[Way], metric: str, against: str | None, within: Within | None) -> list[Test]:
+    """The tests of a table: all grown ways with each other, each with its controls; or all ways `against` one."""
     grown = [way for way in ways if way.records[0].control is None]
     pairs = list(combinations(grown, 2))
     controls = [way for way in ways if way.records[0].control is not None]
     pairs += [(source, way) for source in grown for way in controls if way.source == source.label]
     if against is not None:
         pairs = [(way, other) for other in ways if other.label == against for way in ways if way is not other]
-    found = [(a, b, statistics.paired(a.scores(metric), b.scores(metric))) for a, b in pairs]
-    kept = [(a, b, test) for a, b, test in found if test is not None]
+    scores = {way.label: way.scores(metric) for way in ways}
+    found = statistics.all_paired([(scores[a.label], scores[b.label]) for a, b in pairs])
+    kept = [(a, b, test) for (a, b), test in zip(pairs, found, strict=True) if test is not None]
     by_t = statistics.holm([test.t_pvalue for _, _, test in kept])
     by_rank = statistics.holm([test.wilcoxon_pvalue for _, _, test in kept])
-    return [Test(a, b, test, t, w) for (a, b, test), t, w in zip(kept, by_t, by_rank, strict=True)]
+    equal = [_outside(scores[a.label], scores[b.label], within) for a, b, _ in kept]
+    family = corrected([(test.t_pvalue, p) for (_, _, test), p in zip(kept, equal, strict=True)])
+    tests = []
+    for (a, b, test), t, rank, outside, (differs, same) in zip(kept, by_t, by_rank, equal, family, strict=True):
+        better = test.difference * a.records[0].task.direction > 0
+        verdict = word(better, differs, same, within.words if within else "")
+        tests.append(
+            Test(a, b, metric, test, t, rank, verdict, differs, math.nan if outside is None else outside, same)
+        )
+    return tests
+
+
+def _outside(first: dict[int, float], second: dict[int, float], within: Within | None) -> float | None:
+    """TOST's p-value; None where nobody asked."""
+    if within is None:
+        return None
+    return tost(list(statistics.differences(first, second).values()), within.delta)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from grow_cli.analysis.statistics import anytime, area, front, holm, interval, paired, wilcoxon
+from grow_cli.analysis.statistics import anytime, area, front, holm, interval, intervals, paired, wilcoxon
 
 
 def _seeds(values: np.ndarray) -> dict[int, float]:
@@ -125,6 +125,13 @@ def test_intervals_hold_the_mean_as_often_as_the_notes_say(n: int, low: float, h
     rng = np.random.default_rng(4)
     held = [lower <= 0 <= upper for lower, upper in (interval(rng.normal(size=n)) for _ in range(300))]
     assert low <= np.mean(held) <= high
+
+
+def test_intervals_of_many_are_those_of_each() -> None:
+    rng = np.random.default_rng(6)
+    many = [rng.normal(size=n) for n in (2, 5, 10, 10, 5, 40, 10)] + [np.ones(4)]
+    np.testing.assert_allclose(intervals(many), [interval(x) for x in many], rtol=1e-9)
+    assert intervals(many[2:3]) == intervals(many)[2:3], "whatever else is in the table"
 
 
 def test_an_interval_needs_three_values_and_is_a_point_without_spread() -> None:

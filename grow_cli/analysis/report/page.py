@@ -56,6 +56,8 @@ class Page:
         """Its tables and notes."""
         self.add(_frame_table(comparison.table))
         self.add("<h3>Best validation score so far, averaged over the cost</h3>" + _frame_table(comparison.anytime))
+        for caution in comparison.cautions:
+            self.note(f"Careful: {caution}")
         if len(comparison.tests):
             self.add("<h3>Tests</h3>" + _frame_table(comparison.tests))
         for note in comparison.notes:
