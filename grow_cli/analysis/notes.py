@@ -88,7 +88,12 @@ def one_split(ways: list[Way]) -> bool:
 
 def _cuts(ways: list[Way]) -> set[str]:
     keys = [key.removeprefix("dataset.") for key in keys_with("split")]
-    return {repr([r.config["dataset"].get(key) for key in keys]) for way in ways for r in way.records}
+    # a cut that is drawn by the run's seed is another for each seed
+    return {
+        repr([r.seed if (value := r.config["dataset"].get(key)) == "seed" else value for key in keys])
+        for way in ways
+        for r in way.records
+    }
 
 
 def power_note(tests: list[Test], within: Within | None) -> list[str]:
