@@ -45,8 +45,11 @@ def notes_of(ways: list[Way], tests: list[Test]) -> list[str]:
         )
         cut = [key.removeprefix("dataset.") for key in keys_with("split")]
         cuts = {repr([r.config["dataset"].get(key) for key in cut]) for way in ways for r in way.records}
+        drawn = all(r.config["dataset"].get("split_seed") == "seed" for way in ways for r in way.records)
         notes.append(
-            "All runs share one split into training, validation and test: what is said holds for other seeds, not for other data."
+            "Each seed has a validation split of its own (dataset.split_seed=seed), and all the same test split."
+            if drawn and len(cuts) == 1
+            else "All runs share one split into training, validation and test: what is said holds for other seeds, not for other data."
             if len(cuts) == 1
             else f"The runs do not share one split into training and validation ({', '.join(cut)}): that makes differences, too."
         )

@@ -23,7 +23,11 @@ if TYPE_CHECKING:
 def add_options(parser: console.Parser) -> None:
     """Those of a ladder."""
     parser.add_argument(
-        "--ladder", type=int, default=8, metavar="N", help="static-best: how many sizes are tried (default: %(default)s)"
+        "--ladder",
+        type=int,
+        default=8,
+        metavar="N",
+        help="static-best: how many sizes are tried (default: %(default)s)",
     )
     parser.add_argument(
         "--halving",
@@ -75,7 +79,9 @@ def train_best(runs: list[RunFolder], overrides: list[str], options: argparse.Na
             continue
         for folder, words in zip(group, done, strict=True):
             _say(f"{control_folder(folder, KIND).path} {words}")
-        _say(f"the ladder cost {searched.cost()['flops']:.3g} FLOPs; it is in {control_folder(group[0], KIND).path}/ladder.json")
+        _say(
+            f"the ladder cost {searched.cost()['flops']:.3g} FLOPs; it is in {control_folder(group[0], KIND).path}/ladder.json"
+        )
 
 
 def groups(runs: list[RunFolder]) -> list[list[RunFolder]]:
@@ -112,7 +118,9 @@ def trainer(overrides: list[str], jobs: int) -> Jobs:
 
             words = ["--only", KIND, "--until", str(fraction)]
             children.run(
-                [["controls", str(folder.path), *words, "--rung", name, *overrides] for folder, name in left], jobs, done
+                [["controls", str(folder.path), *words, "--rung", name, *overrides] for folder, name in left],
+                jobs,
+                done,
             )
         if failed:
             raise TrainingFailed(f"{len(failed)} of {len(left)} sizes could not be trained: {failed[0]}")

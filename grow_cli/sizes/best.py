@@ -1,8 +1,8 @@
 """The control `static-best`: the best static size of a ladder, each at the run's FLOPs, chosen by validation over all seeds.
 
-    plan     one ladder for the runs that differ by their seeds
-    search   its rungs trained, wholly or by successive halving, in RUN/controls/.tried
-    adopt    the chosen rung becomes RUN/controls/static-best, and its test split is read, for the first and only time
+plan     one ladder for the runs that differ by their seeds
+search   its rungs trained, wholly or by successive halving, in RUN/controls/.tried
+adopt    the chosen rung becomes RUN/controls/static-best, and its test split is read, for the first and only time
 """
 
 from __future__ import annotations
@@ -48,10 +48,10 @@ class Searched:
 
     def cost(self, runs: Sequence[RunFolder] | None = None) -> dict[str, float]:
         """FLOPs and seconds of all that was trained for it, or of some runs' part."""
-        summaries = [
-            tried_folder(folder, rung).read_summary() for folder in runs or self.runs for rung in self.rungs
-        ]
-        return {key: math.fsum(float(s[f]) for s in summaries) for key, f in _COSTS.items()} | {"trained": len(summaries)}
+        summaries = [tried_folder(folder, rung).read_summary() for folder in runs or self.runs for rung in self.rungs]
+        return {key: math.fsum(float(s[f]) for s in summaries) for key, f in _COSTS.items()} | {
+            "trained": len(summaries)
+        }
 
     def halving_flops(self) -> float:
         """What successive halving costs, or would have cost: each rung as far as it was trained when it was dropped."""
@@ -96,7 +96,9 @@ def judged_at(folder: RunFolder, target: RunFolder, fraction: float) -> tuple[fl
     """`judged`, of what must have been trained so far."""
     found = judged(folder, target, fraction)
     if found is None:
-        raise UserError(f"{target.path} was not trained as far as it must be: type the same again to go on with the ladder")
+        raise UserError(
+            f"{target.path} was not trained as far as it must be: type the same again to go on with the ladder"
+        )
     return found
 
 
@@ -117,7 +119,9 @@ def search_ladder(runs: list[RunFolder], count: int, jobs: Jobs, *, halving: boo
     found = search(len(rungs), range(len(runs)), train, halving=halving)
     searched = Searched(runs, rungs, found, halving)
     if not all(map(math.isfinite, found.last(found.best, range(len(runs))))):
-        raise NotPossible("no size of its ladder could be trained with every seed: see summary.json of each in controls/.tried")
+        raise NotPossible(
+            "no size of its ladder could be trained with every seed: see summary.json of each in controls/.tried"
+        )
     for folder in runs:
         write_plan(folder, content | searched.to_json())
     return searched

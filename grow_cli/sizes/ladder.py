@@ -53,7 +53,9 @@ def ladder(architecture: dict[str, Any], initial: dict[str, Any], count: int) ->
 
     begin, target = parameters(0.0), BEYOND * parameters(1.0)
     if begin >= target:
-        raise NotPossible("the net that it began with has as many parameters as twice the grown net: there is no ladder")
+        raise NotPossible(
+            "the net that it began with has as many parameters as twice the grown net: there is no ladder"
+        )
     high = 1.0
     while parameters(high) < target:
         high *= 2

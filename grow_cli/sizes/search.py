@@ -40,7 +40,7 @@ def fractions(rungs: int) -> list[float]:
 
 def search(rungs: int, seeds: Sequence[int], train: Train, *, halving: bool) -> Found:
     """The best of the rungs 0, 1, ... (ascending in size) by their mean score over the seeds; of equals the smaller."""
-    alive, reached = list(range(rungs)), {}
+    alive, reached = list(range(rungs)), dict[int, float]()
     scores: dict[float, Scores] = {}
     for fraction in fractions(rungs) if halving else [1.0]:
         scores[fraction] = train([(rung, seed) for rung in alive for seed in seeds], fraction)

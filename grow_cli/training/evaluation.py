@@ -48,9 +48,7 @@ def measure_split(name: str, model: nn.Module, data: Data, config: Config) -> di
     return {f"{name}_loss": loss, TASKS[data.spec.task].column(name): scored}
 
 
-def measure_splits(
-    model: nn.Module, data: Data, config: Config, names: Sequence[str] = SPLITS
-) -> dict[str, float]:
+def measure_splits(model: nn.Module, data: Data, config: Config, names: Sequence[str] = SPLITS) -> dict[str, float]:
     """All three, or some; without those that have no sample, where a net is measured on a test part alone."""
     return {
         key: value
