@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +61,7 @@ def test_halving_trains_the_better_half_on_and_costs_less_than_a_third_of_the_la
 
     found = search(8, [0, 1], train, halving=True)
     assert [(f, len(rungs)) for f, rungs in calls] == [(1 / 8, 8), (1 / 4, 4), (1 / 2, 2), (1, 1)]
-    assert all(later < earlier for (_, earlier), (_, later) in zip(calls, calls[1:], strict=False))
+    assert all(later < earlier for (_, earlier), (_, later) in pairwise(calls))
     assert sum(found.reached.values()) == 4 / 8 + 2 / 4 + 1 / 2 + 1  # budgets, of 8
 
 
