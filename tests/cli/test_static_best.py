@@ -21,8 +21,8 @@ from grow_cli.sizes.rungs import judged, plan, tried_folder
 from grow_cli.sizes.search import Scores, fractions, search
 
 GROWN = (
-    "method=random_width model=mlp model.hidden=[4,4] growth.neurons=2 trigger=every trigger.every=4 growth.max_units=[8] "
-    "stop.epochs=14 evaluate.every=2 subset=400 dataset.split_seed=seed threads=1 progress=off"
+    "method=random_width model=mlp model.hidden=[2,2] growth.neurons=3 trigger=every trigger.every=4 growth.max_units=[8] "
+    "stop.epochs=30 evaluate.every=2 subset=400 dataset.split_seed=seed threads=1 progress=off"
 ).split()
 ENDS = {"input_shape": [3, 16, 16], "outputs": 10, "task": "classification"}
 
