@@ -62,7 +62,7 @@ def train_one(runs: list[RunFolder], name: str, until: float, overrides: list[st
 def train_best(runs: list[RunFolder], overrides: list[str], options: argparse.Namespace) -> None:
     """The control `static-best` of every run: one ladder for all that differ by their seeds."""
     from grow_cli.sizes.best import adopt, search_ladder
-    from grow_cli.sizes.rungs import KIND
+    from grow_cli.sizes.rungs import EXACT, KIND
 
     for group in groups(runs):
         for folder in group:
@@ -79,6 +79,11 @@ def train_best(runs: list[RunFolder], overrides: list[str], options: argparse.Na
             continue
         for folder, words in zip(group, done, strict=True):
             _say(f"{control_folder(folder, KIND).path} {words}")
+        if len(searched.rungs) < options.ladder:
+            _say(
+                f"the ladder has {len(searched.rungs)} sizes of the {options.ladder} asked for: the others are the same nets, or "
+                f"a step of them costs more than {EXACT:.0%} of the run's FLOPs"
+            )
         _say(
             f"the ladder cost {searched.cost()['flops']:.3g} FLOPs; it is in {control_folder(group[0], KIND).path}/ladder.json"
         )
