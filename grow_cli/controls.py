@@ -40,6 +40,15 @@ KINDS = {
 TIMED = ("static-seconds",)
 """Those that nothing else should be trained beside."""
 
+SEARCHED = {
+    "static-best": "the best by validation of a ladder of static sizes, from the initial net to twice the final one, each "
+    "for as many training FLOPs; it costs the whole ladder, and is trained when it is asked for only",
+}
+"""The same of those that are chosen among many nets (`grow_cli.sizes`)."""
+
+EQUAL_FLOPS = ("static-flops", "static-best")
+"""Those that are given the run's training FLOPs."""
+
 # How far a control's parameters may be from the grown net's.
 _ALIKE = 0.02
 
@@ -155,7 +164,7 @@ def equal_sizes(architecture: dict[str, Any], initial: dict[str, Any]) -> dict[s
     """
     from grow_cli.training.session import count_parameters
 
-    grown = _on_meta(architecture)
+    grown = on_meta(architecture)
     keys = list(grown.sizes())
     first = _on_meta(architecture | {"model": architecture["model"] | initial}).sizes()
     target = count_parameters(grown)
@@ -163,7 +172,7 @@ def equal_sizes(architecture: dict[str, Any], initial: dict[str, Any]) -> dict[s
         raise NotPossible("the net that it began with has no hidden layer that could be wider")
 
     def parameters(sizes: dict[str, Any]) -> int:
-        return count_parameters(_on_meta(architecture | {"model": architecture["model"] | sizes}))
+        return count_parameters(on_meta(architecture | {"model": architecture["model"] | sizes}))
 
     low, high = 0.0, 2.0
     while parameters(_scaled(first, high)) < target:
@@ -180,7 +189,8 @@ def equal_sizes(architecture: dict[str, Any], initial: dict[str, Any]) -> dict[s
     return best
 
 
-def _on_meta(architecture: dict[str, Any]) -> Any:
+def on_meta(architecture: dict[str, Any]) -> Any:
+    """The net of an architecture, without memory."""
     import torch
 
     from grow_cli.models.base import rebuild
@@ -242,8 +252,6 @@ def train_control(folder: RunFolder, kind: str, settings: dict[str, Any]) -> str
 
     NotPossible where this run has no such control.
     """
-    from grow_cli import run
-
     target = control_folder(folder, kind)
     status = target.read_summary().get("status")
     if status == "finished":
@@ -252,21 +260,35 @@ def train_control(folder: RunFolder, kind: str, settings: dict[str, Any]) -> str
         raise UserError(
             f"{target.path} has failed before: see its summary.json, and remove the folder to train it anew"
         )
+    done = train_beside(folder, target, lambda: control_config(folder, kind), settings)
+    return done + overshot(folder, target, kind)
+
+
+def train_beside(
+    folder: RunFolder, target: RunFolder, make: Callable[[], dict[str, Any]], settings: dict[str, Any], **how: Any
+) -> str:
+    """Train a net into `target` that a finished run is held against, or go on with it; says which.
+
+    :param make: its config, where it is not begun
+    :param how: `run.train`'s keywords
+    """
+    from grow_cli import run
+
     resume = target.begun
-    raw = target.config() if resume else control_config(folder, kind) | {"threads": _threads(folder)}
-    config = _built(raw, settings, (target if resume else folder).hydra / "config.yaml")
+    raw = target.config() if resume else make() | {"threads": _threads(folder)}
+    config = built(raw, settings, (target if resume else folder).hydra / "config.yaml")
     configuration.check_run(config)
     if resume:
         target.open()
     else:
-        overrides = [*folder.overrides(), f"control={kind}"]
+        overrides = [*folder.overrides(), f"control={raw['control']}"]
         make_folder(target.path.parent)
         target.create({"config": dict(raw), "overrides": overrides})
     try:
-        run.train(config, target, resume=resume, trained=_trained(folder))
+        run.train(config, target, resume=resume, trained=_trained(folder), **how)
     finally:
         target.discard_unless_trained()
-    return ("resumed" if resume else "trained") + _overshot(folder, target, kind)
+    return "resumed" if resume else "trained"
 
 
 def _trained(folder: RunFolder) -> Trained:
@@ -284,15 +306,15 @@ def _threads(folder: RunFolder) -> int:
     return int(checkpoint.load(folder.checkpoints / "last.pt")["progress"]["threads"])
 
 
-def _overshot(folder: RunFolder, target: RunFolder, kind: str) -> str:
+def overshot(folder: RunFolder, target: RunFolder, kind: str) -> str:
     """A word about FLOPs that could not be met: a run ends after a whole step."""
     spent, wanted = (f.read_summary()["training_flops"] for f in (target, folder))
-    if kind != "static-flops" or spent <= 1.01 * wanted:
+    if kind not in EQUAL_FLOPS or spent <= 1.01 * wanted:
         return ""
     return f" (with {spent / wanted - 1:.0%} more FLOPs: a step of it costs so much)"
 
 
-def _built(raw: dict[str, Any], settings: dict[str, Any], file: Path) -> Config:
+def built(raw: dict[str, Any], settings: dict[str, Any], file: Path) -> Config:
     typed = configs.typed(raw, file)
     for key, value in settings.items():
         OmegaConf.update(typed, key, value, force_add=False)

@@ -29,6 +29,13 @@ class Interrupted(BaseException):
         self.signal_number = signal_number
 
 
+class Paused(Exception):
+    """A run was set aside where it was told to, saved, and can be resumed: no error."""
+
+    def __init__(self, flops: float) -> None:
+        super().__init__(f"set aside after {flops:.3g} FLOPs")
+
+
 def check(condition: bool, sentence: str) -> None:
     """Raise `ValueError(sentence)` unless the condition holds: the range checks of `__post_init__`."""
     if not condition:

@@ -41,6 +41,8 @@ class Range:
     at_most: float | None = None
     below: float | None = None
     one_of: tuple[str, ...] = ()
+    word: str = ""
+    """The one text that a key of numbers takes, too."""
     unit: str = ""
     """What numbers count: `steps`."""
     null: str = ""
@@ -52,6 +54,8 @@ class Range:
         """Whether a single value lies in it."""
         if self.one_of:
             return value in self.one_of
+        if self.word and isinstance(value, str):
+            return value == self.word
         if self.limit_missed(value):
             return False
         return (
@@ -70,7 +74,8 @@ class Range:
     @property
     def words(self) -> str:
         """`1 step or more, or null for no limit`."""
-        told = f"must be {self._interval()}" + (f", or null {self.null}" if self.null else "")
+        told = f"must be {self._interval()}" + (f", or {self.word}" if self.word else "")
+        told += f", or null {self.null}" if self.null else ""
         return told + (f": {self.why}" if self.why else "")
 
     def _interval(self) -> str:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import copy
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -14,7 +15,7 @@ from grow_cli.console import warn
 from grow_cli.data.batches import Batches
 from grow_cli.data.identity import Trained
 from grow_cli.data.tensors import Data, load_data
-from grow_cli.errors import Crashed, Interrupted, TrainingFailed, UserError
+from grow_cli.errors import Crashed, Interrupted, Paused, TrainingFailed, UserError
 from grow_cli.models.base import on_paper, rebuild
 from grow_cli.models.modules.network import GrowableModel
 from grow_cli.moment import Progress
@@ -35,7 +36,7 @@ from grow_cli.training.device import (
     set_precision,
 )
 from grow_cli.training.display import make_display
-from grow_cli.training.evaluation import measure_splits
+from grow_cli.training.evaluation import SPLITS, measure_splits
 from grow_cli.training.event import growth_closed
 from grow_cli.training.loop import Loop
 from grow_cli.training.memory import enough_memory, refuse_too_large
@@ -43,10 +44,19 @@ from grow_cli.training.session import Session, count_parameters
 from grow_cli.training.streams import Streams
 
 
-def train(config: Config, folder: RunFolder, *, resume: bool = False, trained: Trained | None = None) -> dict[str, Any]:
+def train(
+    config: Config,
+    folder: RunFolder,
+    *,
+    resume: bool = False,
+    trained: Trained | None = None,
+    splits: Sequence[str] = SPLITS,
+    pause_at: float = math.inf,
+) -> dict[str, Any]:
     """Train into a claimed folder (from its checkpoint if `resume`) and return the summary, which is written there too.
 
-    `trained`, of another run: the data must be the same as its.
+    `trained`, of another run: the data must be the same as its. `splits`: those that the trained net is measured on.
+    `pause_at`: Paused comes out after the first evaluation by which so many FLOPs were spent; resumed, it goes on the same.
     Interrupted, crashed and failed runs raise; their summary has that status, and the last good checkpoint stays.
     """
     state = checkpoint.load(folder.checkpoints / "last.pt") if resume else None
@@ -60,16 +70,17 @@ def train(config: Config, folder: RunFolder, *, resume: bool = False, trained: T
     with _writing(folder):
         with enough_memory("the net was built", "lower the model's size"):
             loop = assemble(config, folder, data, device, state)
+        loop.pause_at = pause_at
         try:
             with _end_noted(config, folder, device):
-                summary = _trained(loop, data)
+                summary = _trained(loop, data, splits)
             loop.logger.summary(summary)
         finally:
             loop.close()
     return summary
 
 
-def _trained(loop: Loop, data: Data) -> dict[str, Any]:
+def _trained(loop: Loop, data: Data, splits: Sequence[str]) -> dict[str, Any]:
     """Train to the end, measure, and write the summary."""
     session, folder, config = loop.session, loop.folder, loop.session.config
     with session.interrupted.watching(), enough_memory("it trained", "lower batch_size or the model's size"):
@@ -82,7 +93,7 @@ def _trained(loop: Loop, data: Data) -> dict[str, Any]:
         "the trained net was measured",
         f"`grow resume {folder.path} evaluate.batch_size={max(1, config.evaluate.batch_size // 4)}` measures it again",
     ):
-        measured = measure_splits(session.model, data, config)
+        measured = measure_splits(session.model, data, config, splits)
     summary = _summary(config, session.model, session.progress, folder, session.device, "finished")
     summary |= {"data": data.identity, "ended_by": str(ended), "ended": vars(ended), "thresholds": loop.thresholds}
     summary |= own | measured
@@ -187,7 +198,9 @@ def _check_single_samples(session: Session) -> None:
         ) from error
 
 
-def evaluate(config: Config, folder: RunFolder, which: str, *, other: bool = False) -> dict[str, Any]:
+def evaluate(
+    config: Config, folder: RunFolder, which: str, *, other: bool = False, splits: Sequence[str] = SPLITS
+) -> dict[str, Any]:
     """Rebuild the net of a checkpoint (`last` or `best`), as far as it has grown, and measure it on every split.
 
     `other`: of other data than it was trained on, on purpose.
@@ -205,7 +218,7 @@ def evaluate(config: Config, folder: RunFolder, which: str, *, other: bool = Fal
         "run": str(folder.path),
         "checkpoint": which,
         "step": state["progress"]["step"],
-        **measure_splits(model, data, config),
+        **measure_splits(model, data, config, splits),
         "parameters": count_parameters(model),
         "widths": widths_text(model.widths()),
     }
@@ -220,7 +233,12 @@ def _device_and_data(config: Config, trained: Trained | None) -> tuple[torch.dev
     reset_threads()
     with enough_memory("the data were read", "choose less of them (subset=10000), or a device with more memory"):
         data = load_data(
-            config.dataset, data_dir=config.data_folder, subset=config.subset, device=device, trained=trained
+            config.dataset,
+            data_dir=config.data_folder,
+            subset=config.subset,
+            device=device,
+            trained=trained,
+            seed=config.seed,
         )
     return device, data
 
@@ -251,7 +269,7 @@ def _end_noted(config: Config, folder: RunFolder, device: torch.device) -> Itera
 
 
 def _status_after(error: BaseException) -> str:
-    if isinstance(error, Interrupted | KeyboardInterrupt):
+    if isinstance(error, Interrupted | KeyboardInterrupt | Paused):
         return "interrupted"
     return "failed" if isinstance(error, TrainingFailed) and not isinstance(error, Crashed) else "crashed"
 

@@ -31,6 +31,7 @@ FLOORS = (
     {"training"},
     {"run"},
     {"controls", "analysis"},
+    {"sizes"},
     {"cli"},
     {"commands"},
     {"testing"},

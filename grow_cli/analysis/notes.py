@@ -167,11 +167,8 @@ def notes_of(ways: list[Way], tests: list[Test]) -> list[str]:
             )
         )
         cut = [key.removeprefix("dataset.") for key in keys_with("split")]
-        notes.append(
-            "All runs share one split into training, validation and test: what is said holds for other seeds, not for other data."
-            if one_split(ways)
-            else f"The runs do not share one split into training and validation ({', '.join(cut)}): that makes differences, too."
-        )
+        cuts = {repr([r.config["dataset"].get(key) for key in cut]) for way in ways for r in way.records}
+        notes.append(_splits(ways, cut, same=len(cuts) == 1))
     elif len(ways) > 1:
         notes.append("No two ways share two seeds: nothing can be tested. Train each with several, seed=0,1,2,3,4.")
     recipes = {way.label: _recipe(way) for way in ways if way.records[0].control is None}
@@ -196,6 +193,15 @@ def notes_of(ways: list[Way], tests: list[Test]) -> list[str]:
         "as the one with the fewest evaluations. Steps leave out those in which a new block is trained alone."
     )
     return notes
+
+
+def _splits(ways: list[Way], cut: list[str], *, same: bool) -> str:
+    """Which data the runs share; `cut`: the keys that a split follows."""
+    if not same:
+        return f"The runs do not share one split into training and validation ({', '.join(cut)}): that makes differences, too."
+    if all(r.config["dataset"].get("split_seed") == "seed" for way in ways for r in way.records):
+        return "Each seed has a validation split of its own (dataset.split_seed=seed), and all the same test split."
+    return "All runs share one split into training, validation and test: what is said holds for other seeds, not for other data."
 
 
 def _recipe(way: Way) -> dict[str, object]:

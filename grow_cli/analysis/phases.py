@@ -65,7 +65,12 @@ def data_of(config: Config, phase: Phase) -> Data:
     """The data that a phase's net was trained on, on the CPU, as it takes them; UserError where they are others now."""
     cpu = torch.device("cpu")
     return load_data(
-        config.dataset, data_dir=config.data_folder, subset=config.subset, device=cpu, trained=phase.trained
+        config.dataset,
+        data_dir=config.data_folder,
+        subset=config.subset,
+        device=cpu,
+        trained=phase.trained,
+        seed=config.seed,
     )
 
 

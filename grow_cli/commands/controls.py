@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import argparse
 import shlex
 from pathlib import Path
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeElapsedColumn
 
 from grow_cli import console
-from grow_cli.commands import children
+from grow_cli.commands import children, ladders
 from grow_cli.commands.overrides import only, with_overrides
 from grow_cli.errors import Interrupted, TrainingFailed, UserError
 from grow_cli.records.folder import RunFolder
@@ -18,28 +19,34 @@ from grow_cli.schema import keys_with
 
 def parser() -> console.Parser:
     """Of its arguments."""
-    from grow_cli.controls import KINDS
+    from grow_cli.controls import KINDS, SEARCHED
 
     parser = console.Parser(
         prog="grow controls",
         description="Train the controls of grown runs into their folders, RUN/controls/<kind>; those that are there already are "
         "left alone.",
-        epilog="kinds: " + "; ".join(f"{kind}: {what}" for kind, what in KINDS.items()),
+        epilog="kinds: " + "; ".join(f"{kind}: {what}" for kind, what in (KINDS | SEARCHED).items()),
     )
     parser.add_argument("runs", nargs="+", metavar="RUN", help="run folders, or folders of them")
     parser.add_argument(
         "--only",
         metavar="KIND,...",
         default=",".join(KINDS),
-        type=console.OneOf("--only", KINDS, several=True),
-        help="which controls (default: all)",
+        type=console.OneOf("--only", KINDS | SEARCHED, several=True),
+        help=f"which controls (default: all but {', '.join(SEARCHED)})",
     )
+    ladders.add_options(parser)
+    # what the processes of `-j` are told: one rung, to a part of its budget
+    parser.add_argument("--rung", help=argparse.SUPPRESS)
+    parser.add_argument("--until", type=float, default=1.0, help=argparse.SUPPRESS)
     parser.add_argument("-j", "--jobs", type=int, default=1, metavar="N", help="train so many at a time (default: 1)")
     return parser
 
 
 def main(arguments: list[str]) -> int:
     """Train them."""
+    from grow_cli.controls import KINDS, SEARCHED
+
     options = parser().parse(arguments)
     # a sweep's job folders have = in their names
     paths = [Path(word) for word in options.runs if "=" not in word or Path(word).is_dir()]
@@ -50,12 +57,20 @@ def main(arguments: list[str]) -> int:
     only(overrides, allowed, "a control has its run's recipe")
     if not paths:
         raise UserError("grow controls needs runs: grow controls RUN..., or the folder of a sweep")
-    wanted = [(folder, kind) for folder in grown_runs(paths) for kind in options.only.split(",")]
+    ladders.check(options)
+    runs, kinds = grown_runs(paths), options.only.split(",")
+    if options.rung is not None:
+        return ladders.train_one(runs, options.rung, options.until, overrides)
+    wanted = [(folder, kind) for folder in runs for kind in kinds if kind in KINDS]
     begun = "grow controls " + " ".join(shlex.quote(word) for word in arguments)
     try:
         if options.jobs > 1 and len(wanted) > 1:
-            return _in_processes(wanted, overrides, options.jobs)
-        return _one_after_another(wanted, overrides)
+            _in_processes(wanted, overrides, options.jobs)
+        elif wanted:
+            _one_after_another(wanted, overrides)
+        if set(kinds) & set(SEARCHED):
+            ladders.train_best(runs, overrides, options)
+        return 0
     except (Interrupted, KeyboardInterrupt):
         console.err.print(f"interrupted: go on with `{begun}`", markup=False, highlight=False, soft_wrap=True)
         raise
@@ -75,12 +90,12 @@ def grown_runs(paths: list[Path]) -> list[RunFolder]:
     raise UserError("none of the runs is finished and has grown: there is nothing to hold against controls")
 
 
-def _one_after_another(wanted: list[tuple[RunFolder, str]], overrides: list[str]) -> int:
+def _one_after_another(wanted: list[tuple[RunFolder, str]], overrides: list[str]) -> None:
     from grow_cli.controls import NotPossible, control_folder, train_control
 
     failed = 0
     for folder, kind in wanted:
-        settings = {o.partition("=")[0]: o.partition("=")[2] for o in overrides}
+        settings = ladders.settings_of(overrides)
         try:
             with_overrides(folder, overrides)  # refuses what cannot be read
             done = train_control(folder, kind, settings)
@@ -96,10 +111,9 @@ def _one_after_another(wanted: list[tuple[RunFolder, str]], overrides: list[str]
         console.out.print(f"{control_folder(folder, kind).path} {done}", markup=False, highlight=False, soft_wrap=True)
     if failed:
         raise TrainingFailed(f"{failed} of {counted(len(wanted), 'control')} failed")
-    return 0
 
 
-def _in_processes(wanted: list[tuple[RunFolder, str]], overrides: list[str], jobs: int) -> int:
+def _in_processes(wanted: list[tuple[RunFolder, str]], overrides: list[str], jobs: int) -> None:
     """Each in a process of its own, so many at a time; those whose seconds count one at a time, after the others."""
     from grow_cli.controls import TIMED, control_folder
 
@@ -110,7 +124,6 @@ def _in_processes(wanted: list[tuple[RunFolder, str]], overrides: list[str], job
         console.out.print("all controls were there already")
     if failed:
         raise TrainingFailed(f"{failed} of {counted(len(wanted), 'control')} failed")
-    return 0
 
 
 def _side_by_side(wanted: list[tuple[RunFolder, str]], overrides: list[str], jobs: int) -> int:

@@ -115,8 +115,9 @@ class DatasetOption(Option):
 
     validation: float = key(0.1, at_least=0, below=1, role="split")
     """Fraction of the training samples that is cut off as validation split; 0: all are trained on, and validated on, too."""
-    split_seed: int = key(0, at_least=0, at_most=2**63 - 1, role="split")
-    """Seed of that cut, of the subset and of the probe batch; independent of the run's seed."""
+    split_seed: int | str = key(0, at_least=0, at_most=2**63 - 1, word="seed", role="split")
+    """Seed of that cut, of the subset and of the probe batch, whatever the run's seed is; `seed`: the run's own, so that
+    conclusions over seeds hold for more than one split."""
     normalize: bool = True
     """Standardise inputs per channel (images) or per feature, with the statistics of the training split."""
     scale: float = key(1.0, above=0, at_most=10**6)
@@ -125,6 +126,14 @@ class DatasetOption(Option):
     """Random crop of training images after zero padding by so many pixels; 0: none."""
     flip: bool = False
     """Random horizontal flip of training images."""
+
+    def cut_by(self, seed: int | None) -> int:
+        """`split_seed` of a run of this seed. Its folder keeps the word `seed`, so that runs of all seeds are one way."""
+        if not isinstance(self.split_seed, str):
+            return self.split_seed
+        if seed is None:
+            raise UserError("dataset.split_seed=seed needs the seed of a run: give a number where there is none")
+        return seed
 
     def load(self, data_dir: Path) -> RawData:
         """Read it; files are looked for in `data_dir`. UserError where they are absent or damaged."""

@@ -1,6 +1,6 @@
 """Who is trained on: the validation cut, class-balanced subsets, and the random streams that choose.
 
-Everything here follows `dataset.split_seed`, never the run's seed: runs of several seeds share their splits.
+Everything here follows `dataset.split_seed`: runs of several seeds share their splits, unless it is the word `seed`.
 Labels are class indices (N,); regression counts as a single class.
 """
 

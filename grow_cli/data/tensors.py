@@ -91,11 +91,14 @@ def load_data(
     subset: int | float | None,
     device: torch.device,
     trained: Trained | None = None,
+    seed: int | None = None,
 ) -> Data:
     """Read, cut, take the subset, normalise with the statistics of what is left to train on, and move to the device.
 
     `trained`, of a net's checkpoint: the data must be those that it was trained on, and are normalised as they were then.
+    `seed`, of the run: what `dataset.split_seed=seed` stands for.
     """
+    split_seed = option.cut_by(seed)
     raw = option.load(data_dir)
     spec = _spec(option.name, raw)
     known = identity(spec, raw)
@@ -110,7 +113,7 @@ def load_data(
     if raw.task == "language":
         return _text(option, raw, spec, known, subset, device)
     _check_augmentation(option, raw.train_x)
-    train, val = _cut(option, raw, subset, measured=measured)
+    train, val = _cut(option, raw, subset, split_seed, measured=measured)
 
     image = raw.train_x.dim() == 4
     train_x = raw.train_x[train]
@@ -133,7 +136,7 @@ def load_data(
         augment=Augment(option.crop, option.flip) if option.crop or option.flip else None,
         normalizer=normalizer,
         white=raw.white,
-        split_seed=option.split_seed,
+        split_seed=split_seed,
         identity=known
         | {"splits": {"train": len(train), "val": len(train if val is None else val), "test": len(raw.test_x)}},
         image=raw.image,
@@ -181,7 +184,7 @@ def _spread(split: Split, most: int) -> Split:
 
 
 def _cut(
-    option: DatasetOption, raw: RawData, subset: int | float | None, *, measured: bool
+    option: DatasetOption, raw: RawData, subset: int | float | None, split_seed: int, *, measured: bool
 ) -> tuple[Tensor, Tensor | None]:
     """Indices of what is trained on and of what is held out, None where nothing is.
 
@@ -194,14 +197,14 @@ def _cut(
     train: Tensor = torch.arange(n)
     val: Tensor | None = None
     if option.validation > 0 and not raw.test_only:
-        train, val = splits.cut(labels, option.validation, option.split_seed)
+        train, val = splits.cut(labels, option.validation, split_seed)
         if min(round(option.validation * n), len(val)) < least and not measured:
             raise UserError(
                 f"dataset.validation={option.validation}: {n} training samples are too few to hold out that part: "
                 f"ask for more ({least / n:.2g} is {least} of them), for 0, which holds nothing out, or add samples"
             )
     if subset is not None and not raw.test_only:
-        train = train[splits.subset(labels[train], subset, option.split_seed)]
+        train = train[splits.subset(labels[train], subset, split_seed)]
     return train, val
 
 

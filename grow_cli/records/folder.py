@@ -226,9 +226,14 @@ class RunFolder:
         return read_summary(path, self.path) if is_there(path) else reading.Fields(path, {})
 
 
+TRIED = ".tried"
+"""The folder of runs that were trained to choose among them: none is a result, and no test split was read for one."""
+
+
 def runs_below(path: Path) -> list[Path]:
-    """The run folders at and below a path, in order; none where it is no folder."""
-    return sorted(p.parent.parent for p in path.glob("**/.hydra/config.yaml")) if path.is_dir() else []
+    """The run folders at and below a path, in order, those in `TRIED` left out; none where it is no folder."""
+    found = [p.parent.parent for p in path.glob("**/.hydra/config.yaml")] if path.is_dir() else []
+    return sorted(p for p in found if TRIED not in p.relative_to(path).parts)
 
 
 def _plain_data(name: str, content: Any) -> Any:

@@ -12,7 +12,11 @@ from grow_cli.tasks import TASKS
 from grow_cli.training.metrics import sums_dtype
 from grow_cli.training.step import autocast
 
+SPLITS = ("train", "val", "test")
+
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from grow_cli.config import Config
     from grow_cli.data.tensors import Data, Split
 
@@ -54,11 +58,11 @@ def measure_split(name: str, model: nn.Module, data: Data, config: Config) -> di
     return dict(zip(task.columns(name), (loss, task.value(sums), *task.values_beside(sums).values()), strict=True))
 
 
-def measure_splits(model: nn.Module, data: Data, config: Config) -> dict[str, float]:
-    """All three; without those that have no sample, where a net is measured on a test part alone."""
+def measure_splits(model: nn.Module, data: Data, config: Config, names: Sequence[str] = SPLITS) -> dict[str, float]:
+    """All three, or some; without those that have no sample, where a net is measured on a test part alone."""
     return {
         key: value
-        for name in ("train", "val", "test")
+        for name in names
         if len(getattr(data, name))
         for key, value in measure_split(name, model, data, config).items()
     }

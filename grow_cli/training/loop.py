@@ -6,7 +6,7 @@ import math
 import time
 from typing import Any
 
-from grow_cli.errors import Interrupted, TrainingFailed
+from grow_cli.errors import Interrupted, Paused, TrainingFailed
 from grow_cli.loggers.base import Logger
 from grow_cli.records.events import GrowthEvent
 from grow_cli.records.folder import RunFolder
@@ -31,6 +31,8 @@ class Loop:
         self.folder, self.display, self.logger = folder, display, logger
         self.gathered = Gathered(session.task, session.device)
         self.grown_since_evaluation = False
+        self.pause_at = math.inf
+        """FLOPs by which it is set aside after an evaluation, to be resumed if it is worth it."""
         self._batch_size_changed()
         self._model_changed()
 
@@ -62,6 +64,9 @@ class Loop:
                 return ended
             if progress.growth_pending:
                 self._grow()
+            elif progress.flops >= self.pause_at:
+                self.save(best=False)
+                raise Paused(progress.flops)
             else:
                 self.train_until_next_evaluation()
 
