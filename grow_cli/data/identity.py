@@ -57,6 +57,24 @@ class Trained:
                 )
 
 
+def check_plain(data: Any) -> None:
+    """TypeError unless this, from a file, is what `identity` gives, or a part of it as older files have."""
+    if not isinstance(data, dict):
+        raise TypeError("data is no dict")
+    each: dict[str, tuple[type, type | None]] = {
+        **dict.fromkeys(("name", "task", "hash", "test_hash"), (str, None)),
+        "outputs": (int, None),
+        "input_shape": (list, int),
+        "classes": (list, str),
+        "counts": (dict, int),
+    }
+    for name, (kind, inner) in each.items():
+        value = data.get(name, kind())
+        parts = value.values() if isinstance(value, dict) else value
+        if not isinstance(value, kind) or (inner is not None and not all(isinstance(part, inner) for part in parts)):
+            raise TypeError(f"data.{name} is not what a dataset gives")
+
+
 def identity(spec: DataSpec, raw: RawData) -> dict[str, Any]:
     """Plain data that tell a dataset, as its files hold it, from every other."""
     return {

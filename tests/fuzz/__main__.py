@@ -18,9 +18,12 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from fuzz import commands, damages
-from fuzz.isolated import Ended, call, warm
+from fuzz.isolated import Command, Ended, call, warm
+
+BATCH = 25  # cases in one process: most of a fork's cost is that it touches its parent's memory for the first time
 
 
 @dataclass(frozen=True)
@@ -49,41 +52,59 @@ def cases(lines: int, damaged: int, seed: int, whole: Path) -> Iterator[Case]:
         yield Case(list(damages.COMMANDS[case[3]]), case)
 
 
-def attempt(case: Case, whole: Path) -> tuple[Ended, str]:
-    """How the command ended, and what kind of fault that is (empty: none)."""
+def attempt(batch: list[Case], whole: Path) -> list[tuple[Ended, str]]:
+    """How the commands ended, in one process, and what kind of fault that is (empty: none)."""
     with tempfile.TemporaryDirectory(prefix="fuzz-") as folder:
-        base = Path(folder)
-        work = base / "work"
-        if case.damaged is None:
-            work.mkdir()
-            ended = call(case.typed, work, base, "run")
-            return ended, ended.wrong() or _unsaid(ended, work)
-        name, told, damage, command = case.damaged
-        damages.spoil(whole, work, name, damage, command)
-        ended = call(case.typed, work, base, "r")
-        wrong = ended.wrong(allowed=("/work/page.html", "/work/.page.html"))
-        return ended, wrong or (_leak(ended, work, str(base / "home")) if "HOME" in told else "")
+        commands = [_placed(case, Path(folder) / str(number), whole) for number, case in enumerate(batch)]
+        all_ended = call(commands)
+        return [(e, _wrong(case, command, e)) for case, command, e in zip(batch, commands, all_ended, strict=True)]
+
+
+def _placed(case: Case, base: Path, whole: Path) -> Command:
+    base.mkdir()
+    command = Command(case.typed, base, "r" if case.damaged else "run")
+    if case.damaged is None:
+        command.work.mkdir()
+    else:
+        name, _, damage, word = case.damaged
+        damages.spoil(whole, command.work, name, damage, word)
+    return command
+
+
+def _wrong(case: Case, command: Command, ended: Ended) -> str:
+    if case.damaged is None:
+        return ended.wrong() or _unsaid(ended, command.work)
+    leaked = _leak(ended, command.work, str(command.base / "home")) if "HOME" in case.damaged[1] else ""
+    return ended.wrong(allowed=("/work/page.html", "/work/.page.html")) or leaked
 
 
 def _unsaid(ended: Ended, work: Path) -> str:
     summary = work / "run" / "summary.json"
-    return "exit code 1 without a summary" if ended.code == 1 and "out of memory" not in ended.err and not summary.exists() else ""
+    return (
+        "exit code 1 without a summary"
+        if ended.code == 1 and "out of memory" not in ended.err and not summary.exists()
+        else ""
+    )
 
 
 def _leak(ended: Ended, work: Path, secret: str) -> str:
     if secret in ended.out + ended.err:
         return "a variable of the environment is printed"
-    pages = [p for p in work.rglob("*") if p.suffix in (".json", ".html", ".md", ".yaml") and not p.is_symlink() and p.is_file()]
+    pages = [
+        p
+        for p in work.rglob("*")
+        if p.suffix in (".json", ".html", ".md", ".yaml") and not p.is_symlink() and p.is_file()
+    ]
     found = [p.name for p in pages if secret in p.read_text(errors="replace")]
     return f"a variable of the environment is written to {found[0]}" if found else ""
 
 
 def train_whole(base: Path) -> Path:
     """The two finished runs that are damaged."""
-    whole = base / "whole"
+    whole = base / "work"
     whole.mkdir()
     for name in ("r", "good"):
-        ended = call(["train", *damages.TYPED, f"run_dir={name}", f"label={name}"], whole, base, name)
+        [ended] = call([Command(["train", *damages.TYPED, f"run_dir={name}", f"label={name}"], base, name)])
         assert ended.code == 0, ended.err
     return whole
 
@@ -93,7 +114,7 @@ def main() -> int:
     parser.add_argument("--lines", type=int, default=6000, metavar="N", help="command lines")
     parser.add_argument("--damages", type=int, default=4000, metavar="N", help="damages of a run folder")
     parser.add_argument("--seed", type=int, default=1, help="of the choice of cases")
-    parser.add_argument("--first", type=int, default=0, metavar="N", help="leave out the cases before this one")
+    parser.add_argument("--first", type=int, default=0, metavar="N", help="begin with the so many-th of their order")
     parser.add_argument("--only", type=int, metavar="N", help="try this case alone, and show what it prints")
     given = parser.parse_args()
     warm()
@@ -108,23 +129,32 @@ def run(given: argparse.Namespace, whole: Path) -> int:
     """Try them; 1 if one was at fault."""
     kinds: Counter[str] = Counter()
     tried, begun = 0, time.monotonic()
-    for number, case in enumerate(cases(given.lines, given.damages, given.seed, whole)):
-        if number < given.first or given.only not in (None, number):
-            continue
-        ended, wrong = attempt(case, whole)
-        tried += 1
-        if given.only is not None:
-            print(case, ended.code, ended.out, ended.err, *ended.written, sep="\n")
-        if wrong:
-            kinds[wrong] += 1
+    numbered = list(enumerate(cases(given.lines, given.damages, given.seed, whole)))
+    random.Random(given.seed).shuffle(numbered)  # so that whatever is stopped has tried some of each
+    chosen = [(number, case) for number, case in numbered[given.first :] if given.only in (None, number)]
+    for some in batched(chosen, BATCH):
+        for (number, case), (ended, wrong) in zip(some, attempt([case for _, case in some], whole), strict=True):
+            tried += 1
+            if given.only is not None:
+                print(case, ended.code, ended.out, ended.err, *ended.written, sep="\n")
+            kinds.update([wrong] if wrong else [])
             if kinds[wrong] == 1:
-                print(f"{number}: {wrong}\n    {str(case)[:600]}", flush=True)
-        if tried % 250 == 0:
+                alone = attempt([case], whole)[0][1] if len(some) > 1 else wrong
+                note = "" if alone == wrong else f" (alone: {alone or 'nothing wrong'})"
+                print(f"{number}: {wrong}{note}\n    {str(case)[:600]}", flush=True)
+        if tried % (10 * BATCH) == 0:
             print(f"{tried} cases, {sum(kinds.values())} at fault, {time.monotonic() - begun:.0f} s", flush=True)
-    print(f"seed {given.seed}: {tried} cases in {time.monotonic() - begun:.0f} s, {sum(kinds.values())} at fault, {len(kinds)} kinds")
+    seconds = time.monotonic() - begun
+    print(f"seed {given.seed}: {tried} cases in {seconds:.0f} s, {sum(kinds.values())} at fault, {len(kinds)} kinds")
     for kind, count in kinds.most_common():
         print(f"  {count} x {kind}")
     return int(bool(kinds))
+
+
+def batched(items: list[Any], size: int) -> Iterator[list[Any]]:
+    """So many at a time."""
+    for first in range(0, len(items), size):
+        yield items[first : first + size]
 
 
 if __name__ == "__main__":

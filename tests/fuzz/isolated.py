@@ -6,15 +6,16 @@ leaves the process in disorder spoils no other.
 
 from __future__ import annotations
 
+import contextlib
 import faulthandler
 import gc
 import os
 import re
 import resource
+import select
 import signal
 import sys
 import tempfile
-import time
 import warnings
 from dataclasses import dataclass, field
 from importlib import import_module
@@ -26,7 +27,16 @@ SECONDS = 10  # of the processor's time: two steps of a small net take less than
 _WALL = 10 * SECONDS  # where other work goes on beside, or the command waits for what never comes
 _MEMORY = 4 * 2**30  # beyond what the interpreter has: so that no case takes the machine's
 _FILE = 2**29
-_RAW = ("Traceback", "Warning", "Error executing job", "HYDRA_FULL_ERROR", "Error(", "[W", "Fatal Python error")
+_RAW = (
+    "Traceback",
+    "Warning",
+    "Error executing job",
+    "HYDRA_FULL_ERROR",
+    "Error(",
+    "full_key",
+    "[W",
+    "Fatal Python error",
+)
 
 
 @dataclass(frozen=True)
@@ -47,7 +57,9 @@ class Ended:
         if self.code < 0:
             return f"killed by {signal.Signals(-self.code).name}: {_innermost(self.err, most_recent_first=True)}"
         if "Traceback" in self.err + self.out:
-            last = next((line for line in reversed(self.err.splitlines()) if re.match(r"[\w.]+(Error|Exception)", line)), "")
+            last = next(
+                (line for line in reversed(self.err.splitlines()) if re.match(r"[\w.]+(Error|Exception)", line)), ""
+            )
             return f"traceback: {_innermost(self.err)}: {_plain(last)}"
         for raw in _RAW:
             if raw in self.err + self.out:
@@ -55,8 +67,9 @@ class Ended:
                 return f"raw words: {_plain(line)}"
         if self.code not in (0, 1, 2):
             return f"exit code {self.code}"
-        if self.err.count("error:") != (self.code != 0):
-            return f"exit code {self.code} with {self.err.count('error:')} errors: {_plain(self.err[-200:])}"
+        errors = [line for line in self.err.splitlines() if line.startswith("error: ")]
+        if len(errors) != (self.code != 0):
+            return f"exit code {self.code} with {len(errors)} errors: {_plain(self.err[-200:])}"
         elsewhere = [line for line in self.written if not any(part in line for part in allowed)]
         return f"writes elsewhere: {_plain(', '.join(elsewhere))}" if elsewhere else ""
 
@@ -82,7 +95,15 @@ def warm() -> None:
     for module in walk_packages(grow_cli.__path__, "grow_cli."):
         if module.name != "grow_cli.__main__":
             import_module(module.name)
-    for name in ("torch._dynamo", "torch.onnx", "hydra.main", "matplotlib.pyplot", "scipy.stats", "PIL.Image", "pandas"):
+    for name in (
+        "torch._dynamo",
+        "torch.onnx",
+        "hydra.main",
+        "matplotlib.pyplot",
+        "scipy.stats",
+        "PIL.Image",
+        "pandas",
+    ):
         try:
             import_module(name)
         except ImportError:
@@ -106,68 +127,130 @@ def _compose_once() -> None:
     train.prepare_hydra = lambda: None  # type: ignore[attr-defined]
 
 
-def call(arguments: list[str], work: Path, base: Path, own: str) -> Ended:
-    """`grow ARGUMENTS` in `work`, whose entry `own` is the run folder.
+@dataclass(frozen=True)
+class Command:
+    """`grow ARGUMENTS` in `base/work`, whose entry `own` is the run folder.
 
     What it prints, and a home and a temporary folder that are empty, lie in `base`.
     """
-    out, err, written = (base / name for name in ("stdout", "stderr", "written"))
-    (base / "home").mkdir(exist_ok=True)
-    (base / "tmp").mkdir(exist_ok=True)
+
+    arguments: list[str]
+    base: Path
+    own: str
+
+    @property
+    def work(self) -> Path:
+        return self.base / "work"
+
+    def ended(self, code: int) -> Ended:
+        """From what it left in `base`."""
+        out, err, written = (self._text(name) for name in ("stdout", "stderr", "written"))
+        return Ended(code, out, err, sorted(set(written.splitlines())))
+
+    def _text(self, name: str) -> str:
+        path = self.base / name
+        return path.read_text(errors="replace") if path.exists() else ""
+
+
+def call(commands: list[Command]) -> list[Ended]:
+    """How the commands end, one after another in one fork; after one that takes its process along, the rest in another."""
+    ended: list[Ended] = []
+    while len(ended) < len(commands):
+        ended += _call_until_one_dies(commands[len(ended) :])
+    return ended
+
+
+def _call_until_one_dies(commands: list[Command]) -> list[Ended]:
     sys.stdout.flush()
     sys.stderr.flush()
+    reading, writing = os.pipe()
     child = os.fork()
     if child == 0:
-        code = 70
         try:
-            _prepare(out, err, written, work, base, own)
-            code = _grow(arguments)
+            os.close(reading)
+            _prepare_process()
+            for command in commands:
+                _prepare(command)
+                os.write(writing, bytes([_grow(command.arguments) & 255]))
         finally:
-            os._exit(code)
-    code = _wait(child)
-    texts = [path.read_text(errors="replace") if path.exists() else "" for path in (out, err, written)]
-    return Ended(code, texts[0], texts[1], sorted(set(texts[2].splitlines())))
+            os._exit(70)
+    os.close(writing)
+    codes: list[int] = []
+    while len(codes) < len(commands):
+        if not select.select([reading], [], [], _WALL)[0]:
+            os.kill(child, signal.SIGALRM)
+            select.select([reading], [], [], 5)  # until it has said where it is
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(child, signal.SIGKILL)
+            os.waitpid(child, 0)
+            codes.append(-signal.SIGALRM)
+            break
+        told = os.read(reading, 1)
+        if not told:
+            codes.append(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+            break
+        codes.append(told[0])
+    else:
+        os.waitpid(child, 0)
+    os.close(reading)
+    return [command.ended(code) for command, code in zip(commands, codes, strict=False)]
 
 
-def _prepare(out: Path, err: Path, written: Path, work: Path, base: Path, own: str) -> None:
-    for number, path in ((1, out), (2, err)):
-        os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND, 0o600), number)
-    null = os.open(os.devnull, os.O_RDONLY)
-    os.dup2(null, 0)
-    os.environ |= {"HOME": str(base / "home"), "TMPDIR": str(base / "tmp"), "GROW_DATA_DIR": str(base / "home")}
-    for name in ("GROW_DEBUG", "XDG_CACHE_HOME"):
-        os.environ.pop(name, None)
-    tempfile.tempdir = None
+def _prepare_process() -> None:
     warnings.resetwarnings()
     warnings.simplefilter("default")
-    sys.argv = ["grow"]
-    os.chdir(work)
-    sys.stdout = os.fdopen(1, "w", encoding="utf-8", errors="replace")
-    sys.stderr = os.fdopen(2, "w", encoding="utf-8", errors="replace", buffering=1)
-    _watch_writes(written, work / own, base / "tmp")
+    null = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(null, 0)
+    for name in ("GROW_DEBUG", "XDG_CACHE_HOME"):
+        os.environ.pop(name, None)
+    _watch_writes()
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_FSIZE, (_FILE, _FILE))
     here = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (here + _MEMORY, here + _MEMORY))
+
+
+def _prepare(command: Command) -> None:
+    base, work = command.base, command.work
+    _watched.update(log=-1)
+    for name in ("home", "tmp"):
+        (base / name).mkdir(exist_ok=True)
+    for number, name in ((1, "stdout"), (2, "stderr")):
+        opened = os.open(base / name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND, 0o600)
+        os.dup2(opened, number)
+        os.close(opened)
+    os.environ |= {"HOME": str(base / "home"), "TMPDIR": str(base / "tmp"), "GROW_DATA_DIR": str(base / "home")}
+    tempfile.tempdir = None
+    warnings.simplefilter("default")  # a module's memory of what it has warned of would hide it from later cases
+    sys.argv = ["grow"]
+    sys.stdout = os.fdopen(1, "w", encoding="utf-8", errors="replace", closefd=False)
+    sys.stderr = os.fdopen(2, "w", encoding="utf-8", errors="replace", buffering=1, closefd=False)
     faulthandler.enable(file=2, all_threads=False)
-    faulthandler.register(signal.SIGXCPU, file=2, all_threads=False, chain=True)
-    faulthandler.register(signal.SIGALRM, file=2, all_threads=False, chain=True)
-    resource.setrlimit(resource.RLIMIT_CPU, (SECONDS, SECONDS + 5))
+    for number in (signal.SIGXCPU, signal.SIGALRM):
+        faulthandler.register(number, file=2, all_threads=False, chain=True)
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    resource.setrlimit(resource.RLIMIT_CPU, (int(used.ru_utime + used.ru_stime) + 1 + SECONDS, resource.RLIM_INFINITY))
+    os.chdir(work)
+    log = os.open(base / "written", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    _watched.update(log=log, inside=tuple(os.path.realpath(path) + "/" for path in (work / command.own, base / "tmp")))
 
 
-def _watch_writes(log: Path, *allowed: Path) -> None:
-    """Note every path outside `allowed` that this process opens for writing, makes, renames or removes, from now on."""
-    note = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-    inside = tuple(os.path.realpath(path) + "/" for path in allowed)
+_watched: dict[str, Any] = {"log": -1, "inside": ()}
+
+
+def _watch_writes() -> None:
+    """From now on, note every path outside `inside` that this process opens for writing, makes, renames or removes."""
     changing = {"os.mkdir", "os.remove", "os.rmdir", "os.rename", "os.link", "os.symlink", "os.truncate", "os.chmod"}
 
     def hook(event: str, args: tuple[Any, ...]) -> None:
+        if _watched["log"] < 0 or not (event == "open" or event in changing):
+            return
         if event == "open":
             path, mode, flags = args
-            writes = bool(flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC)) if mode is None else bool(set(mode) & set("wax+"))
-            paths = [path] if writes else []
+            by_flags = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
+            paths = [path] if (flags & by_flags if mode is None else set(mode) & set("wax+")) else []
         else:
-            paths = [p for p in args[:2] if isinstance(p, str | bytes | os.PathLike)] if event in changing else []
+            paths = [path for path in args[:2] if isinstance(path, str | bytes | os.PathLike)]
         for path in paths:
             if isinstance(path, int):
                 continue
@@ -175,8 +258,8 @@ def _watch_writes(log: Path, *allowed: Path) -> None:
                 real = os.path.realpath(os.fsdecode(path))
             except (OSError, ValueError):
                 continue
-            if not (real + "/").startswith(inside) and not real.startswith("/dev/") and "__pycache__" not in real:
-                os.write(note, f"{event} {real}\n".encode(errors="replace"))
+            if not (real + "/").startswith((*_watched["inside"], "/dev/")) and "__pycache__" not in real:
+                os.write(_watched["log"], f"{event} {real}\n".encode(errors="replace"))
 
     sys.addaudithook(hook)
 
@@ -194,19 +277,6 @@ def _grow(arguments: list[str]) -> int:
         traceback.print_exc()
         code = 1
     for stream in (sys.stdout, sys.stderr):
-        stream.flush()
+        with contextlib.suppress(OSError):
+            stream.flush()
     return int(code or 0)
-
-
-def _wait(child: int) -> int:
-    until, pause = time.monotonic() + _WALL, 0.002
-    asked = False
-    while True:
-        done, status = os.waitpid(child, os.WNOHANG)
-        if done:
-            return os.waitstatus_to_exitcode(status)
-        if time.monotonic() > until:
-            os.kill(child, signal.SIGKILL if asked else signal.SIGALRM)
-            asked, until = True, until + 5
-        time.sleep(pause)
-        pause = min(pause * 1.3, 0.05)
