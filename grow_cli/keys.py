@@ -41,6 +41,8 @@ class Range:
     at_most: float | None = None
     below: float | None = None
     one_of: tuple[str, ...] = ()
+    longest: int | None = None
+    """Entries of a list."""
     unit: str = ""
     """What numbers count: `steps`."""
     null: str = ""
@@ -93,15 +95,17 @@ def key(
     make: Callable[[], Any] | None = None,
     role: Role = "",
     path: bool = False,
+    address: bool = False,
     **within: Any,
 ) -> Any:
     """A field of an option or a section.
 
     :param make: makes the default, where that is a list or another part
     :param path: it names a file or a folder, which is recorded from the root on: it may be read from elsewhere
+    :param address: the same, where it may also name a server (`http://…`) or a database (`sqlite:///…`)
     :param within: of `Range`; without any, numbers must still be finite
     """
-    metadata = {"role": role, "path": path, "range": Range(**within)}
+    metadata = {"role": role, "path": path, "address": address, "range": Range(**within)}
     if make is not None:
         return dataclasses.field(default_factory=make, metadata=metadata)
     return dataclasses.field(default=default, metadata=metadata)
@@ -116,6 +120,8 @@ def check_ranges(part: Any, prefix: str) -> None:
             raise ValueError(
                 f"{prefix}{field.name}={value}: must be a list without lists in it"
             )  # OmegaConf lets it by
+        if isinstance(value, list) and allowed.longest is not None and len(value) > allowed.longest:
+            raise ValueError(f"{prefix}{field.name} has {len(value):,} entries: give {allowed.longest:,} at most")
         if any(not allowed.holds(number) for number in _numbers(value)):
             missed = next(filter(None, map(allowed.limit_missed, _numbers(value))), "")
             raise ValueError(f"{prefix}{field.name}={value}: {f'must be {missed}; it ' * bool(missed)}{allowed.words}")
