@@ -116,6 +116,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=1, help="of the choice of cases")
     parser.add_argument("--first", type=int, default=0, metavar="N", help="begin with the so many-th of their order")
     parser.add_argument("--only", type=int, metavar="N", help="try this case alone, and show what it prints")
+    parser.add_argument("--minutes", type=float, default=float("inf"), metavar="M", help="begin nothing after so long")
     given = parser.parse_args()
     warm()
     base = Path(tempfile.mkdtemp(prefix="fuzz-whole-"))
@@ -133,6 +134,8 @@ def run(given: argparse.Namespace, whole: Path) -> int:
     random.Random(given.seed).shuffle(numbered)  # so that whatever is stopped has tried some of each
     chosen = [(number, case) for number, case in numbered[given.first :] if given.only in (None, number)]
     for some in batched(chosen, BATCH):
+        if time.monotonic() - begun > 60 * given.minutes:
+            break
         for (number, case), (ended, wrong) in zip(some, attempt([case for _, case in some], whole), strict=True):
             tried += 1
             if given.only is not None:
