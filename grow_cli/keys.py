@@ -32,6 +32,9 @@ OF_THE_RUN: tuple[Role, ...] = ("", "size", "split")
 """Roles of the keys that make a run what it is."""
 
 
+_FLOAT32 = (2 - 2**-23) * 2.0**127  # in which nets are trained: a larger number fails there, in torch's own words
+
+
 @dataclasses.dataclass(frozen=True)
 class Range:
     """The values that a key takes; those of a list hold for each number in it."""
@@ -64,9 +67,14 @@ class Range:
         )
 
     def limit_missed(self, value: Any) -> str:
-        """`a finite number`, where a number is not; nothing to count here comes to 2^53, from which on floats have gaps."""
+        """`a finite number`, where a number is not; nothing to count here comes to 2^53, from which on floats have gaps.
+
+        Empty where nothing is missed.
+        """
         if isinstance(value, float) and not math.isfinite(value):
             return "a finite number"
+        if isinstance(value, float) and abs(value) > _FLOAT32:
+            return "a number up to 3.4e38, the largest of float32"
         return "a number below 2^53" if isinstance(value, int) and self.at_most is None and abs(value) >= 2**53 else ""
 
     @property

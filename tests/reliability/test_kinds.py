@@ -93,3 +93,14 @@ def test_where_a_logger_writes_is_recorded_from_the_root_on(
 def test_a_list_of_sizes_that_would_take_minutes_to_build_is_refused_before_anything_is_built(model: str) -> None:
     with pytest.raises(UserError, match=r"model\.hidden has 3,000 entries: give 1,000 at most"):
         compose([*SHORT, f"model={model}", f"model.hidden=[{','.join(['1'] * 3000)}]"])
+
+
+@pytest.mark.parametrize("typed", ["clip_norm=1e300", "optimizer.lr=-1e39", "model.dropout=3.5e38"])
+def test_a_number_that_float32_does_not_hold_is_refused_by_any_key(typed: str) -> None:
+    with pytest.raises(UserError, match=r"must be a number up to 3\.4e38, the largest of float32"):
+        compose([*SHORT, "model=mlp_tiny", typed])
+
+
+def test_a_step_that_torch_would_not_take_is_refused_before_training() -> None:
+    with pytest.raises(UserError, match=r"method\.step=1e\+300: must be a number up to 3\.4e38"):
+        compose([*SHORT[:-1], "method=senn", "method.step=1e300"])
