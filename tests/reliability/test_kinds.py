@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -104,3 +105,12 @@ def test_a_number_that_float32_does_not_hold_is_refused_by_any_key(typed: str) -
 def test_a_step_that_torch_would_not_take_is_refused_before_training() -> None:
     with pytest.raises(UserError, match=r"method\.step=1e\+300: must be a number up to 3\.4e38"):
         compose([*SHORT[:-1], "method=senn", "method.step=1e300"])
+
+
+def test_sgd_at_its_default_rate_lowers_the_loss_of_the_curve(grow: Callable) -> None:
+    import pandas as pd
+
+    typed = ("dataset=curve", "model=mlp_tiny", "method=static", "optimizer=sgd", "stop.epochs=20", "progress=off")
+    assert grow("train", *typed, "run_dir=run").code == 0
+    losses = pd.read_csv("run/metrics.csv").val_loss
+    assert losses.iloc[-1] < losses.iloc[0]
