@@ -61,18 +61,21 @@ def check_plain(data: Any) -> None:
     """TypeError unless this, from a file, is what `identity` gives, or a part of it as older files have."""
     if not isinstance(data, dict):
         raise TypeError("data is no dict")
-    each: dict[str, tuple[type, type | None]] = {
-        **dict.fromkeys(("name", "task", "hash", "test_hash"), (str, None)),
-        "outputs": (int, None),
-        "input_shape": (list, int),
-        "classes": (list, str),
-        "counts": (dict, int),
+    counts = data.get("counts", {})
+    good = {
+        **{name: isinstance(data.get(name, ""), str) for name in ("name", "task", "hash", "test_hash")},
+        "outputs": isinstance(data.get("outputs", 0), int),
+        "input_shape": _all(int, data.get("input_shape", [])),
+        "classes": _all(str, data.get("classes", [])),
+        "counts": isinstance(counts, dict) and _all(int, list(counts.values())),
     }
-    for name, (kind, inner) in each.items():
-        value = data.get(name, kind())
-        parts = value.values() if isinstance(value, dict) else value
-        if not isinstance(value, kind) or (inner is not None and not all(isinstance(part, inner) for part in parts)):
+    for name, is_good in good.items():
+        if not is_good:
             raise TypeError(f"data.{name} is not what a dataset gives")
+
+
+def _all(kind: type, found: Any) -> bool:
+    return isinstance(found, list | tuple) and all(isinstance(one, kind) for one in found)
 
 
 def identity(spec: DataSpec, raw: RawData) -> dict[str, Any]:
