@@ -46,8 +46,8 @@ SMALL = (
     "growth.until=1",
 )
 _DEFAULTS = {
-    "optimizer.natural": ("model=mlp_tiny", "method=random_width"),
-    "model.cnn": ("dataset=digits", "method=random_width"),
+    "optimizer.natural": ("model=mlp_tiny", "method=static"),
+    "model.cnn": ("dataset=digits", "method=static"),
     "model.resnet18": ("dataset=digits", "method=static"),
 }
 # Need what is not there: the network, packages that are extras, or files; `replay` is set by `grow controls`.

@@ -24,6 +24,7 @@ RUN = (
 OF = {
     "alether": ("method.rank=2", "method.warmup_steps=2"),
     "copy": ("method.warmup_steps=2",),
+    "gradmax": ("model.activation=relu_right",),
     "random": ("method.warmup_steps=2",),
     "senn": ("model.hidden=[2,2]",),
 }
