@@ -32,12 +32,15 @@ test: install ## All tests but the slow ones
 test-slow: install ## The slow tests: long trainings, the wheel in an environment of its own
 	$(BIN)/python -m pytest -q -m slow
 
-# how many command lines `make fuzz` tries
-FUZZ ?= 10000
+# how many command lines, and how many damaged folders, `make fuzz` tries, and which
+FUZZ ?= 6000
+DAMAGES ?= 4000
+SEED ?= 1
 
 .PHONY: fuzz
-fuzz: install ## Random command lines and damaged run folders by the thousand (hours; FUZZ=1000 for less)
-	FUZZ=$(FUZZ) $(BIN)/python -m pytest -q tests/fuzz tests/reliability -m "slow or not slow"
+fuzz: install ## Random command lines and damaged run folders by the thousand (FUZZ=1000 DAMAGES=1000 for less; SEED=2 for others)
+	cd tests && PYTHONPATH=.. OMP_NUM_THREADS=1 $(abspath $(BIN))/python -m fuzz --lines $(FUZZ) --damages $(DAMAGES) --seed $(SEED)
+	$(BIN)/python -m pytest -q tests/reliability -m slow
 
 .PHONY: lint
 lint: install ## Format, lint and type checks

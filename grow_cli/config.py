@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from omegaconf import MISSING, DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from grow_cli import registry
 from grow_cli.errors import UserError, check
@@ -274,6 +275,9 @@ def build(raw: DictConfig) -> Config:
     _refuse_unknown_keys(raw, "")
     try:
         config = OmegaConf.to_object(raw)
+    except OmegaConfBaseException as error:  # several lines, of which the first says it
+        key = f"{error.full_key}: " if error.full_key else ""
+        raise UserError(f"{key}{str(error).splitlines()[0]}") from error
     except ValueError as error:
         raise UserError(str(error)) from error
     assert isinstance(config, Config)

@@ -166,7 +166,7 @@ def equal_sizes(architecture: dict[str, Any], initial: dict[str, Any]) -> dict[s
 
     grown = on_meta(architecture)
     keys = list(grown.sizes())
-    first = _on_meta(architecture | {"model": architecture["model"] | initial}).sizes()
+    first = on_meta(architecture | {"model": architecture["model"] | initial}).sizes()
     target = count_parameters(grown)
     if not _count(first):
         raise NotPossible("the net that it began with has no hidden layer that could be wider")

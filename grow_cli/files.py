@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import stat
 import tempfile
 from collections.abc import Callable
@@ -40,6 +41,14 @@ def write_text(path: Path, text: str) -> None:
 def expanded(path: str | Path) -> Path:
     """From the root on, ~ and ~user replaced where they stand for something (in a container, a user may have no home)."""
     return Path(os.path.abspath(os.path.expanduser(path)))
+
+
+def address_from_root(address: str) -> str:
+    """Of a server, a database or a folder: what lies on this machine from the root on, anything else as it is."""
+    if address.startswith("sqlite:///") and not address.endswith(":memory:"):
+        return f"sqlite:///{expanded(address.removeprefix('sqlite:///'))}"
+    elsewhere = re.match(r"[A-Za-z][\w+.-]*:", address) or address in ("databricks", "databricks-uc", "uc")
+    return address if elsewhere else str(expanded(address))
 
 
 def cache_folder() -> Path:

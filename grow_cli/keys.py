@@ -32,6 +32,9 @@ OF_THE_RUN: tuple[Role, ...] = ("", "size", "split")
 """Roles of the keys that make a run what it is."""
 
 
+_FLOAT32 = (2 - 2**-23) * 2.0**127  # in which nets are trained: a larger number fails there, in torch's own words
+
+
 @dataclasses.dataclass(frozen=True)
 class Range:
     """The values that a key takes; those of a list hold for each number in it."""
@@ -43,6 +46,8 @@ class Range:
     one_of: tuple[str, ...] = ()
     word: str = ""
     """The one text that a key of numbers takes, too."""
+    longest: int | None = None
+    """Entries of a list."""
     unit: str = ""
     """What numbers count: `steps`."""
     null: str = ""
@@ -66,9 +71,14 @@ class Range:
         )
 
     def limit_missed(self, value: Any) -> str:
-        """`a finite number`, where a number is not; nothing to count here comes to 2^53, from which on floats have gaps."""
+        """`a finite number`, where a number is not; nothing to count here comes to 2^53, from which on floats have gaps.
+
+        Empty where nothing is missed.
+        """
         if isinstance(value, float) and not math.isfinite(value):
             return "a finite number"
+        if isinstance(value, float) and abs(value) > _FLOAT32:
+            return "a number up to 3.4e38, the largest of float32"
         return "a number below 2^53" if isinstance(value, int) and self.at_most is None and abs(value) >= 2**53 else ""
 
     @property
@@ -98,15 +108,17 @@ def key(
     make: Callable[[], Any] | None = None,
     role: Role = "",
     path: bool = False,
+    address: bool = False,
     **within: Any,
 ) -> Any:
     """A field of an option or a section.
 
     :param make: makes the default, where that is a list or another part
     :param path: it names a file or a folder, which is recorded from the root on: it may be read from elsewhere
+    :param address: the same, where it may also name a server (`http://…`) or a database (`sqlite:///…`)
     :param within: of `Range`; without any, numbers must still be finite
     """
-    metadata = {"role": role, "path": path, "range": Range(**within)}
+    metadata = {"role": role, "path": path, "address": address, "range": Range(**within)}
     if make is not None:
         return dataclasses.field(default_factory=make, metadata=metadata)
     return dataclasses.field(default=default, metadata=metadata)
@@ -121,6 +133,8 @@ def check_ranges(part: Any, prefix: str) -> None:
             raise ValueError(
                 f"{prefix}{field.name}={value}: must be a list without lists in it"
             )  # OmegaConf lets it by
+        if isinstance(value, list) and allowed.longest is not None and len(value) > allowed.longest:
+            raise ValueError(f"{prefix}{field.name} has {len(value):,} entries: give {allowed.longest:,} at most")
         if any(not allowed.holds(number) for number in _numbers(value)):
             missed = next(filter(None, map(allowed.limit_missed, _numbers(value))), "")
             raise ValueError(f"{prefix}{field.name}={value}: {f'must be {missed}; it ' * bool(missed)}{allowed.words}")

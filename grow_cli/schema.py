@@ -10,7 +10,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from grow_cli import registry
 from grow_cli.config import Config
-from grow_cli.files import expanded
+from grow_cli.files import address_from_root, expanded
 from grow_cli.keys import ROLES, Role
 
 
@@ -62,15 +62,12 @@ def _texts() -> frozenset[str]:
 
 def make_absolute(raw: DictConfig) -> None:
     """Record the paths of a config from the root on: a run is resumed and compared from other folders, too."""
-    for f in fields(Config):
-        node = OmegaConf.select(raw, f.name)
-        parts = [(raw, f)] if not isinstance(node, DictConfig) else [(node, g) for g in fields(_type_of(node))]
-        for holder, g in parts:
-            if g.metadata.get("path") and holder[g.name]:
-                holder[g.name] = str(expanded(holder[g.name]))
-
-
-def _type_of(node: DictConfig) -> Any:
-    cls: Any = OmegaConf.get_type(node)
-    assert is_dataclass(cls)
-    return cls
+    cls: Any = OmegaConf.get_type(raw)
+    for f in fields(cls) if is_dataclass(cls) else ():
+        for declared, absolute in (("path", lambda path: str(expanded(path))), ("address", address_from_root)):
+            if f.metadata.get(declared) and raw[f.name]:
+                raw[f.name] = absolute(raw[f.name])
+    for name in list(raw):  # its parts, and theirs
+        part = raw._get_node(name)
+        if isinstance(part, DictConfig) and not (part._is_none() or part._is_missing() or part._is_interpolation()):
+            make_absolute(part)

@@ -31,7 +31,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from grow_cli import console
 from grow_cli.errors import TrainingFailed, UserError
-from grow_cli.files import open_lock, write_text
+from grow_cli.files import open_lock, open_plainly, write_text
 from grow_cli.keys import OF_THE_RUN
 from grow_cli.records.configs import typed
 from grow_cli.records.flat import flatten
@@ -83,6 +83,7 @@ class Tally(Callback):
         self.begun = 0.0
         self._id = secrets.token_hex(3)
         self._unwritten: list[Outcome] = []
+        self._held: int | None = None
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         self.sweep = Path(str(config.hydra.sweep.dir)).absolute()
@@ -93,6 +94,12 @@ class Tally(Callback):
         logging.getLogger("hydra_plugins.hydra_optuna_sweeper").setLevel(logging.ERROR)
         Tally.current = self
         remove_spools(self.sweep)
+        with contextlib.suppress(
+            OSError
+        ):  # a folder that cannot be written, or has no locks: then spools go by their age
+            self._spool().mkdir(parents=True, exist_ok=True)
+            self._held = open_lock(self._spool() / ".lock")
+            fcntl.flock(self._held, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
     def on_job_start(self, config: DictConfig, **kwargs: Any) -> None:
         if hasattr(self, "sweep"):
@@ -119,6 +126,9 @@ class Tally(Callback):
         files = sorted(self._spool().glob("*.json"), key=lambda path: int(path.stem))
         outcomes = [Outcome(**json.loads(path.read_text(encoding="utf-8"))) for path in files]
         shutil.rmtree(self._spool(), ignore_errors=True)
+        if self._held is not None:
+            os.close(self._held)
+            self._held = None
         return outcomes + self._unwritten
 
     def _spool(self) -> Path:
@@ -129,10 +139,25 @@ _SPOOL_AGE = 3600.0 * 24
 
 
 def remove_spools(sweep: Path) -> None:
-    """The counts of earlier sweeps into this folder that a kill has left; those of the last day may still be counted."""
+    """The counts that earlier sweeps into this folder have left, whose process was killed: nobody will collect them."""
     for spool in sweep.glob(".jobs-*"):
-        if not spool.is_symlink() and time.time() - spool.stat().st_mtime > _SPOOL_AGE:
+        if not spool.is_symlink() and _abandoned(spool):
             shutil.rmtree(spool, ignore_errors=True)
+
+
+def _abandoned(spool: Path) -> bool:
+    """Whether no process holds its lock; where that cannot be known, whether it is older than a day."""
+    try:
+        lock = open_plainly(spool / ".lock", os.O_RDWR)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        finally:
+            os.close(lock)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return time.time() - spool.stat().st_mtime > _SPOOL_AGE
+    return True
 
 
 def describe(outcomes: list[Outcome]) -> str:
@@ -166,8 +191,15 @@ def conclude(tally: Tally, outcomes: list[Outcome]) -> None:
 @contextlib.contextmanager
 def one_at_a_time(sweep: Path) -> Iterator[None]:
     """While a job looks for its folder and claims it: two sweeps at once must not begin a job twice."""
-    with os.fdopen(open_lock(sweep / ".lock")) as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    path = sweep / ".lock"
+    with contextlib.ExitStack() as held:
+        try:
+            fcntl.flock(held.enter_context(os.fdopen(open_lock(path))), fcntl.LOCK_EX)
+        except OSError as error:
+            raise UserError(
+                f"{path} cannot be locked ({error.strerror}), and without a lock two sweeps could begin one job: choose a "
+                "run_dir on another file system"
+            ) from error
         yield
 
 

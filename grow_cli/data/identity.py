@@ -57,6 +57,27 @@ class Trained:
                 )
 
 
+def check_plain(data: Any) -> None:
+    """TypeError unless this, from a file, is what `identity` gives, or a part of it as older files have."""
+    if not isinstance(data, dict):
+        raise TypeError("data is no dict")
+    counts = data.get("counts", {})
+    good = {
+        **{name: isinstance(data.get(name, ""), str) for name in ("name", "task", "hash", "test_hash")},
+        "outputs": isinstance(data.get("outputs", 0), int),
+        "input_shape": _all(int, data.get("input_shape", [])),
+        "classes": _all(str, data.get("classes", [])),
+        "counts": isinstance(counts, dict) and _all(int, list(counts.values())),
+    }
+    for name, is_good in good.items():
+        if not is_good:
+            raise TypeError(f"data.{name} is not what a dataset gives")
+
+
+def _all(kind: type, found: Any) -> bool:
+    return isinstance(found, list | tuple) and all(isinstance(one, kind) for one in found)
+
+
 def identity(spec: DataSpec, raw: RawData) -> dict[str, Any]:
     """Plain data that tell a dataset, as its files hold it, from every other."""
     known: dict[str, Any] = {"corpus": raw.corpus} if raw.corpus else {}

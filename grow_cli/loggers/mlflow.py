@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from grow_cli.keys import key
 from grow_cli.loggers.base import Logger, Packaged, Remote, numbers
 from grow_cli.records.flat import flatten
 from grow_cli.records.folder import RunFolder
@@ -75,9 +76,9 @@ class MLflow(Remote):
 class MLflowOption(Packaged):
     """Needs the extra `mlflow`."""
 
-    tracking_uri: str | None = None
-    """Where runs are kept, as MLflow writes it (http://…, sqlite:///mlflow.db); null: $MLFLOW_TRACKING_URI, else a database
-    in the run folder."""
+    tracking_uri: str | None = key(None, address=True)
+    """Where runs are kept, as MLflow writes it (http://…, sqlite:///mlflow.db, a folder); null: $MLFLOW_TRACKING_URI,
+    else a database in the run folder."""
     experiment: str = "grow"
     """What the run is kept under."""
 

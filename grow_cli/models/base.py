@@ -136,9 +136,12 @@ def size_key(default: int) -> Any:
     return key(default, at_least=1, role="size")
 
 
+_LAYERS = 1000  # a longer list takes minutes to build and is a slip of the hand
+
+
 def size_keys(*default: Any) -> Any:
     """A key that lists sizes of the net, or lists of them."""
-    return key(make=lambda: deepcopy(list(default)), at_least=1, role="size")
+    return key(make=lambda: deepcopy(list(default)), at_least=1, longest=_LAYERS, role="size")
 
 
 def dropout_key() -> Any:

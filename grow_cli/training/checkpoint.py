@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 import grow_cli
+from grow_cli.data.identity import check_plain
 from grow_cli.errors import UserError
 from grow_cli.files import is_there, make_anew, make_folder, open_to_read, sync, write_atomically
 from grow_cli.models.base import rebuild
@@ -204,3 +205,5 @@ def _check_net(state: Fields) -> None:
             and all(isinstance(name, str) for name in inputs["classes"])
         ):
             raise TypeError("inputs are not what a dataset gives")
+        if state.get("data") is not None:  # absent in older checkpoints
+            check_plain(state["data"])

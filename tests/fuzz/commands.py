@@ -46,8 +46,8 @@ SMALL = (
     "growth.until=1",
 )
 _DEFAULTS = {
-    "optimizer.natural": ("model=mlp_tiny", "method=random_width"),
-    "model.cnn": ("dataset=digits", "method=random_width"),
+    "optimizer.natural": ("model=mlp_tiny", "method=static"),
+    "model.cnn": ("dataset=digits", "method=static"),
     "model.resnet18": ("dataset=digits", "method=static"),
 }
 # Need what is not there: the network, packages that are extras, or files; `replay` is set by `grow controls`.
@@ -101,6 +101,20 @@ def override(name: str, value: str) -> str:
     """KEY=VALUE, as it is typed: without the option's name."""
     parts = name.split(".")
     return f"{parts[0]}.{parts[-1]}={value}" if len(parts) == 3 else f"{name}={value}"
+
+
+def typed(picked: list[tuple[str, str]]) -> list[str]:
+    """The command line that gives these keys these values, and whatever else keeps the run small."""
+    own = [override(name, value) for name, value in picked]
+    taken = {o.split("=")[0] for o in own}
+    groups = {o.split("=")[0]: o for name, _ in reversed(picked) for o in chosen(name)}
+    shared = [o for o in SMALL if o.split("=")[0] not in taken]
+    if "trigger" not in groups:  # so that something grows
+        groups["trigger"] = "trigger=every"
+        shared += [o for o in ("trigger.every=1", "trigger.unit=steps") if o.split("=")[0] not in taken]
+    if any(key.startswith("stop.") for key in taken):  # what stops a run in any case
+        shared += [f"stop.{rule}" for rule in ("seconds=2", "epochs=1") if f"stop.{rule.split('=')[0]}" not in taken]
+    return ["train", *groups.values(), *shared, *own, "run_dir=run"]
 
 
 def cases() -> Iterator[tuple[str, str]]:

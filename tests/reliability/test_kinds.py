@@ -1,0 +1,116 @@
+"""Faults that the fuzzer has found: a small test of each kind."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from grow_cli.commands.sweep import Tally, one_at_a_time, remove_spools
+from grow_cli.commands.train import compose
+from grow_cli.data.identity import check_plain
+from grow_cli.errors import UserError
+from grow_cli.schema import make_absolute
+
+SHORT = ("subset=60", "stop.steps=2", "evaluate.every=1", "evaluate.unit=steps", "progress=off", "method=static")
+
+
+@pytest.mark.parametrize("key", ["clip_norm", "optimizer.lr", "dataset.validation", "stop.epochs", "model.activation"])
+def test_an_interpolation_that_leads_nowhere_is_one_line_that_names_the_key(key: str) -> None:
+    with pytest.raises(UserError) as refused:
+        compose([*SHORT, "model=mlp_tiny", f"{key}=${{nothing}}"])
+    assert str(refused.value) == f"{key}: Interpolation key 'nothing' not found"
+
+
+@pytest.mark.parametrize(
+    "data",
+    [3, "x", [1], {"hash": 3}, {"counts": 3}, {"counts": {"train": "x"}}, {"classes": [None]}, {"input_shape": "ab"}],
+)
+def test_what_a_checkpoint_says_of_its_data_is_read_as_such_or_refused(data: Any) -> None:
+    with pytest.raises(TypeError, match=r"^data"):
+        check_plain(data)
+    check_plain({})
+
+
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.EOPNOTSUPP])
+def test_a_file_system_without_locks_is_a_sentence_in_a_sweep(
+    number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(*_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(fcntl, "flock", refused)
+    with (
+        pytest.raises(UserError, match=r"cannot be locked .*choose a run_dir on another file system"),
+        one_at_a_time(tmp_path),
+    ):
+        raise AssertionError("a job would be looked for without a lock")
+
+
+def test_the_counts_of_a_dead_sweep_are_removed_and_those_of_a_living_one_stay(tmp_path: Path) -> None:
+    from omegaconf import OmegaConf
+
+    config = OmegaConf.create({"hydra": {"sweep": {"dir": str(tmp_path)}, "overrides": {"task": []}}})
+    living, dead = Tally(), Tally()
+    for tally in (living, dead):
+        tally.on_multirun_start(config)
+    assert dead._held is not None
+    os.close(dead._held)  # as its end does, however it came
+    dead._held = None
+    remove_spools(tmp_path)
+    assert list(tmp_path.glob(".jobs-*")) == [living._spool()]
+    assert living.collect() == []
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("typed", "recorded"),
+    [
+        ("runs", "{here}/runs"),
+        ("sqlite:///a.db", "sqlite:///{here}/a.db"),
+        ("sqlite:////a.db", "sqlite:////a.db"),
+        ("sqlite:///:memory:", "sqlite:///:memory:"),
+        ("http://localhost:5000", "http://localhost:5000"),
+        ("databricks", "databricks"),
+    ],
+)
+def test_where_a_logger_writes_is_recorded_from_the_root_on(
+    typed: str, recorded: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from grow_cli.commands.composition import composed
+
+    monkeypatch.chdir(tmp_path)
+    raw = composed([*SHORT, "logger=mlflow", f"logger.tracking_uri='{typed}'"])
+    make_absolute(raw)
+    assert raw.logger.tracking_uri == recorded.format(here=tmp_path)
+
+
+@pytest.mark.parametrize("model", ["mlp", "residual_mlp", "cnn", "residual_cnn"])
+def test_a_list_of_sizes_that_would_take_minutes_to_build_is_refused_before_anything_is_built(model: str) -> None:
+    with pytest.raises(UserError, match=r"model\.hidden has 3,000 entries: give 1,000 at most"):
+        compose([*SHORT, f"model={model}", f"model.hidden=[{','.join(['1'] * 3000)}]"])
+
+
+@pytest.mark.parametrize("typed", ["clip_norm=1e300", "optimizer.lr=-1e39", "model.dropout=3.5e38"])
+def test_a_number_that_float32_does_not_hold_is_refused_by_any_key(typed: str) -> None:
+    with pytest.raises(UserError, match=r"must be a number up to 3\.4e38, the largest of float32"):
+        compose([*SHORT, "model=mlp_tiny", typed])
+
+
+def test_a_step_that_torch_would_not_take_is_refused_before_training() -> None:
+    with pytest.raises(UserError, match=r"method\.step=1e\+300: must be a number up to 3\.4e38"):
+        compose([*SHORT[:-1], "method=senn", "method.step=1e300"])
+
+
+def test_sgd_at_its_default_rate_lowers_the_loss_of_the_curve(grow: Callable) -> None:
+    import pandas as pd
+
+    typed = ("dataset=curve", "model=mlp_tiny", "method=static", "optimizer=sgd", "stop.epochs=20", "progress=off")
+    assert grow("train", *typed, "run_dir=run").code == 0
+    losses = pd.read_csv("run/metrics.csv").val_loss
+    assert losses.iloc[-1] < losses.iloc[0]
