@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -99,6 +99,7 @@ def load_data(
     `seed`, of the run: what `dataset.split_seed=seed` stands for.
     """
     split_seed = option.cut_by(seed)
+    option = replace(option, split_seed=split_seed)
     raw = option.load(data_dir)
     spec = _spec(option.name, raw)
     known = identity(spec, raw)
@@ -111,7 +112,7 @@ def load_data(
             "one it needs both"
         )
     if raw.task == "language":
-        return _text(option, raw, spec, known, subset, device)
+        return _text(option, raw, spec, known, subset, split_seed, device)
     _check_augmentation(option, raw.train_x)
     train, val = _cut(option, raw, subset, split_seed, measured=measured)
 
@@ -149,12 +150,13 @@ def _text(
     spec: DataSpec,
     known: dict[str, Any],
     subset: int | float | None,
+    split_seed: int,
     device: torch.device,
 ) -> Data:
     """Windows of text: the bytes lie on the device once, whatever is measured of them is spread evenly over its part."""
     train = Split(*corpus.moved(raw.train_x, device))
     if subset is not None:
-        chosen = splits.subset(torch.zeros(len(train), dtype=torch.int64), subset, option.split_seed).to(device)
+        chosen = splits.subset(torch.zeros(len(train), dtype=torch.int64), subset, split_seed).to(device)
         train = Split(train.x.index_select(0, chosen), train.y.index_select(0, chosen))
     test = Split(*corpus.moved(raw.test_x, device))
     val = train if raw.held_out is None else Split(*corpus.moved(raw.held_out[0], device))
@@ -168,7 +170,7 @@ def _text(
         augment=None,
         normalizer=Normalizer(torch.zeros(1, 1, device=device), torch.ones(1, 1, device=device)),
         white=raw.white,
-        split_seed=option.split_seed,
+        split_seed=split_seed,
         identity=known | {"splits": {name: len(part) for name, part in parts.items()}},
         parts_measured={} if most is None else {name: _spread(part, most) for name, part in parts.items()},
     )

@@ -53,7 +53,7 @@ class Texts(DatasetOption):
 
         files = self.files()
         known = corpus.digest(files)
-        return corpus.raw_text(corpus.cut(files, self.validation, self.test, self.split_seed), self.context, known)
+        return corpus.raw_text(corpus.cut(files, self.validation, self.test, self.cut_by(None)), self.context, known)
 
 
 @option("dataset", "python")
