@@ -97,7 +97,7 @@ def _run(arguments: list[str]) -> int:
         console.error("the working directory is gone: cd to one that exists")
         return 2
     try:
-        with signals.handled(signals.interrupt, *signals.TERMINATING):
+        with signals.told_through(), signals.handled(signals.interrupt, *signals.TERMINATING):
             code = _dispatch(arguments)
             sys.stdout.flush()
         return code

@@ -38,3 +38,27 @@ def handled(handler: Callable[[int, FrameType | None], Any], *numbers: int) -> I
 def interrupt(number: int, frame: FrameType | None) -> None:
     """A handler that raises, as Python itself does for Ctrl-C: what has been begun is then ended in order."""
     raise Interrupted(number)
+
+
+@contextmanager
+def told_through() -> Iterator[None]:
+    """An error that came of a signal is the signal's: a library's `finally` may fail at what was left half done, and its error
+    hides the exception that the signal raised."""
+    try:
+        yield
+    except Exception as error:
+        number = _behind(error)
+        if number is None:
+            raise
+        raise Interrupted(number) from error
+
+
+def _behind(error: BaseException) -> int | None:
+    earlier = error.__cause__ or error.__context__
+    while earlier is not None:
+        if isinstance(earlier, Interrupted):
+            return earlier.signal_number
+        if isinstance(earlier, KeyboardInterrupt):
+            return signal.SIGINT
+        earlier = earlier.__cause__ or earlier.__context__
+    return None

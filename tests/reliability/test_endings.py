@@ -19,7 +19,7 @@ import torch
 
 from grow_cli import files
 from grow_cli.cli import main
-from grow_cli.errors import Crashed
+from grow_cli.errors import Crashed, Interrupted, UserError
 from grow_cli.records.folder import RunFolder
 from grow_cli.signals import TERMINATING
 from grow_cli.training import checkpoint, memory
@@ -279,6 +279,24 @@ def test_a_signal_before_training_leaves_no_folder(
     assert done.code == 128 + number
     assert "before training began" in done.err
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(("raised", "code"), [(KeyboardInterrupt(), 130), (Interrupted(signal.SIGTERM), 143)])
+def test_an_error_that_hides_a_signal_is_not_told(
+    raised: BaseException, code: int, grow: Callable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def prepare() -> None:
+        try:
+            try:
+                raise raised
+            finally:
+                None.left_half_done  # type: ignore[attr-defined]  # noqa: B018
+        except AttributeError as error:
+            raise UserError(str(error)) from error
+
+    monkeypatch.setattr("grow_cli.commands.train.prepare_hydra", prepare)
+    ended = grow(*RUN)
+    assert (ended.code, ended.err) == (code, "")
 
 
 def test_a_user_without_a_home_can_train(grow: Callable, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
