@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from grow_cli.console import warn
 from grow_cli.errors import UserError
 from grow_cli.files import is_there, make_folder, write_text
-from grow_cli.records.folder import plain
+from grow_cli.records.flat import plain
 from grow_cli.records.reading import damaged, json_data, whole
 from grow_cli.registry import Option
 

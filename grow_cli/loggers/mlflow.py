@@ -13,7 +13,6 @@ from typing import Any
 from grow_cli.keys import key
 from grow_cli.loggers.base import Logger, Packaged, Remote, numbers
 from grow_cli.records.flat import flatten
-from grow_cli.records.folder import RunFolder
 from grow_cli.registry import option
 
 # what a server takes
@@ -48,6 +47,8 @@ class MLflow(Remote):
         known = client.get_experiment_by_name(name)
         experiment = known.experiment_id if known else client.create_experiment(name, artifact_location=artifacts)
         run = str(client.create_run(experiment, run_name=run_folder.name).info.run_id)
+        from grow_cli.records.folder import RunFolder
+
         params = [Param(key, str(value)[:_LONGEST]) for key, value in flatten(RunFolder(run_folder).config()).items()]
         for start in range(0, len(params), _BATCH):
             client.log_batch(run, params=params[start : start + _BATCH])

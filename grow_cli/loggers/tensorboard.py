@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from grow_cli.loggers.base import Logger, Packaged, Remote, numbers
-from grow_cli.records.folder import RunFolder
 from grow_cli.registry import option
 
 
@@ -56,4 +55,6 @@ class TensorBoardOption(Packaged):
     """Needs the extra `tensorboard`."""
 
     def start(self, run_folder: Path) -> Logger:
+        from grow_cli.records.folder import RunFolder
+
         return TensorBoard(run_folder / "tensorboard", RunFolder(run_folder).config())

@@ -10,7 +10,6 @@ from typing import Any
 
 from grow_cli.keys import key
 from grow_cli.loggers.base import Logger, Packaged, Remote
-from grow_cli.records.folder import RunFolder
 from grow_cli.registry import option
 
 
@@ -21,6 +20,8 @@ class WandB(Remote):
 
     def __init__(self, option: WandBOption, run_folder: Path) -> None:
         import wandb
+
+        from grow_cli.records.folder import RunFolder
 
         super().__init__(run_folder / "wandb")
         if "id" not in self.sent:

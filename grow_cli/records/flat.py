@@ -1,7 +1,8 @@
-"""Nested keys as one name each."""
+"""Nested keys as one name each, and nested values as JSON has them."""
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 
@@ -12,3 +13,14 @@ def flatten(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:
         nested = isinstance(value, dict) and value
         flat |= flatten(value, f"{prefix}{name}.") if nested else {f"{prefix}{name}": value}
     return flat
+
+
+def plain(value: Any) -> Any:
+    """JSON has no NaN and no infinity: null instead."""
+    if isinstance(value, dict):
+        return {str(k): plain(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(v) for v in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value

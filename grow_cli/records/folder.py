@@ -16,6 +16,7 @@ from grow_cli.console import warn
 from grow_cli.errors import UserError
 from grow_cli.files import append_text, is_plain, is_there, make_folder, open_lock, write_text
 from grow_cli.records import plain_yaml, reading
+from grow_cli.records.flat import plain
 from grow_cli.records.summary import read_summary
 
 # what grow itself makes in a run folder: none of it may be a link, or it would write, or look, elsewhere
@@ -253,15 +254,4 @@ def _remove_if_empty(folder: Path) -> None:
 def _cell(value: Any) -> Any:
     if isinstance(value, float) and math.isnan(value):
         return ""
-    return value
-
-
-def plain(value: Any) -> Any:
-    """JSON has no NaN and no infinity: null instead."""
-    if isinstance(value, dict):
-        return {str(k): plain(v) for k, v in value.items()}
-    if isinstance(value, list | tuple):
-        return [plain(v) for v in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
     return value

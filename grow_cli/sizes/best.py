@@ -19,7 +19,8 @@ from grow_cli import run
 from grow_cli.controls import NotPossible, built, control_folder
 from grow_cli.errors import UserError
 from grow_cli.files import write_text
-from grow_cli.records.folder import TRIED, RunFolder, plain
+from grow_cli.records.flat import plain
+from grow_cli.records.folder import TRIED, RunFolder
 from grow_cli.sizes.ladder import Rung
 from grow_cli.sizes.rungs import KIND, judged, over, plan, tried_folder, write_plan
 from grow_cli.sizes.search import Found, Scores, search

@@ -14,7 +14,8 @@ from grow_cli.controls import NotPossible, control_config, train_beside
 from grow_cli.errors import Paused, TrainingFailed, UserError
 from grow_cli.files import is_there, make_folder, write_text
 from grow_cli.records import configs, reading
-from grow_cli.records.folder import TRIED, RunFolder, plain
+from grow_cli.records.flat import plain
+from grow_cli.records.folder import TRIED, RunFolder
 from grow_cli.records.metrics import read_metrics
 from grow_cli.sizes.ladder import Rung, ladder
 from grow_cli.tasks import task_in

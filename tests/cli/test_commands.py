@@ -6,7 +6,6 @@ import json
 import shutil
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -36,13 +35,19 @@ SUMMARY = (
 
 
 @pytest.mark.parametrize("typed", ["--help", "list", "--version"])
-def test_help_and_lists_answer_in_half_a_second(typed: str) -> None:
-    taken = []
-    for _ in range(3):  # the best of three: other processes share the machine
-        begun = time.perf_counter()
-        subprocess.run([sys.executable, "-m", "grow_cli", typed], check=True, capture_output=True)
-        taken.append(time.perf_counter() - begun)
-    assert min(taken) < 0.5
+def test_help_and_lists_wait_for_no_heavy_package(typed: str) -> None:
+    """Which is what makes them answer at once; seconds are those of a shared machine."""
+    code = f"""
+import sys
+from grow_cli.cli import main
+try:
+    main([{typed!r}])
+except SystemExit as end:
+    assert end.code == 0
+heavy = {{"torch", "hydra", "omegaconf", "numpy", "pandas", "sklearn", "scipy", "matplotlib"}} & set(sys.modules)
+assert not heavy, heavy
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
 
 
 def test_list_names_every_option_with_a_line(grow: Callable) -> None:

@@ -59,7 +59,7 @@ def test_the_configuration_can_express_a_grown_net() -> None:
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
-        ({"model": {"name": "mpl"}}, r"model is 'mpl': it must be one of cnn, mlp"),
+        ({"model": {"name": "mpl"}}, r"model is 'mpl': it must be one of cnn, gpt, mlp"),
         ({"model": {"name": "mlp", "hiden": [3]}}, r"model=mlp cannot be built: .*hiden"),
         ({"model": {"name": "mlp", "hidden": ["wide"]}}, r"model=mlp cannot be built: .*wide"),
         ({"model": {"name": "mlp", "hidden": [0]}}, r"model=mlp cannot be built: model.hidden=\[0\]"),

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from grow_cli.analysis.report.charts import Chart
 from grow_cli.analysis.report.reading import COLUMNS
-from grow_cli.records.folder import plain
+from grow_cli.records.flat import plain
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -9,7 +9,8 @@ from typing import Any
 import pandas as pd
 
 from grow_cli.records.events import GrowthEvent, growth_events
-from grow_cli.records.folder import RunFolder, plain
+from grow_cli.records.flat import plain
+from grow_cli.records.folder import RunFolder
 from grow_cli.records.metrics import AXES, read_metrics
 from grow_cli.tasks import Task, task_in
 

@@ -18,7 +18,7 @@ from grow_cli.analysis.report.charts import COLOURS, DASHES, Chart, layout, numb
 from grow_cli.analysis.report.page import Page, table
 from grow_cli.analysis.report.reading import COLUMNS
 from grow_cli.analysis.runs import Record, read_records
-from grow_cli.records.folder import plain
+from grow_cli.records.flat import plain
 from grow_cli.records.words import counted
 from grow_cli.tasks import Task
 
