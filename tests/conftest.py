@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +28,33 @@ class Outcome:
     code: int
     out: str
     err: str
+
+
+# Tests of which the suite runs every so many-th case, and `make test-slow` the others: their cases take long and differ little.
+SLICED = {
+    "test_each_picture_has_its_parts": 3,
+    "test_the_threshold_is_distributed_as_if_gaussian_goals_were_drawn": 3,
+    "test_every_method_grows_every_model_again_and_again": 4,
+    "test_other_states_resume_exactly_too": 3,
+    "test_every_fires_at_each_evaluation_that_is_as_far_from_the_last": 4,
+    "test_theorem_1_bounds_the_additions_in_a_row": 4,
+    "test_proposition_3_2_no_k_neurons_do_better": 3,
+    "test_every_way_of_every_benchmark_can_be_composed": 5,
+    "test_a_restored_net_trains_on_as_if_it_had_never_grown": 3,
+    "test_the_page_holds_metrics_csv_on_every_axis": 2,
+    "test_a_text_net_grows_by_every_kind_of_method": 2,
+    "test_width_and_depth_grow_from_any_depth_and_keep_the_function": 2,
+}
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    seen: Counter[str] = Counter()
+    for item in items:
+        name = item.name.partition("[")[0]
+        if name in SLICED and seen[name] % SLICED[name]:
+            item.add_marker(pytest.mark.slow)
+        seen[name] += 1
 
 
 @pytest.fixture

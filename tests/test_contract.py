@@ -63,7 +63,14 @@ CHECKS: dict[str, Callable[..., object]] = {
 }
 # they read files that may not be there, or many; tests/data has files of their format, and test_corpus.py the library
 _FILES = {"python", "mnist", "fashion_mnist", "cifar10", "cifar100", "image_folder"}
-OPTIONS = [f"{group}={name}" for group, options in registry.groups().items() for name in options]
+# tests of their own look at these closely
+_LATER = {"schedule": {"constant", "cosine", "one_cycle"}, "dataset": {"moons", "sines", "quadratics"}}
+_LATER["trigger"] = {"all", "any", "at", "every", "never", "plateau"}
+OPTIONS = [
+    pytest.param(f"{group}={name}", marks=pytest.mark.slow if name in _LATER.get(group, ()) else ())
+    for group, options in registry.groups().items()
+    for name in options
+]
 
 
 @pytest.mark.parametrize("option", OPTIONS)
