@@ -163,4 +163,4 @@ def _number(value: float | None) -> str:
     if isinstance(value, int) and value > 2**30:
         power = (value + 1).bit_length() - 1
         return f"2^{power} - 1" if value == 2**power - 1 else f"2^{power}"
-    return f"{value:g}"
+    return f"{value:,}" if isinstance(value, int) else f"{value:g}"

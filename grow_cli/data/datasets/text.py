@@ -26,7 +26,7 @@ class Texts(DatasetOption):
     validation: float = key(0.05, at_least=0, below=1, role="split")
     test: float = key(0.05, above=0, below=1, role="split")
     """Fraction of the corpus that is the test part: whatever `split_seed` is, the same."""
-    context: int = key(64, at_least=1, at_most=2**20, unit="byte")
+    context: int = key(64, at_least=1, at_most=2**20, unit="bytes")
     """Bytes of a window: what a net sees at most, and a sample."""
     measured: int | None = key(2**18, at_least=1, unit="byte", null="for all")
     """Bytes of each part on which a net is measured, in windows spread evenly over it: always the same ones. null: all."""
