@@ -71,7 +71,7 @@ MISTAKES = {
     ],
     "train dataset=python dataset.crop=2 method=static model=gpt": ["dataset.crop=2", "no pixels"],
     "train dataset=python method=static model=gpt model.heads=7": ["model.heads=7", "must divide model.dim=64"],
-    "train dataset=python method=static model=gpt model.blocks=-1": ["model.blocks=-1", "from 0 to 1000"],
+    "train dataset=python method=static model=gpt model.blocks=-1": ["model.blocks=-1", "from 0 to 1,000"],
     "train dataset=python method=static model=gpt model.blocks=1 model.mlp=[4,4]": ["model.blocks=1", "leave one"],
     "train dataset=python method=copy model=gpt model.blocks=0": ["method=copy needs a block", "model=gpt"],
     "train dataset=python method=fold model=gpt": ["method=fold", "model=gpt"],
