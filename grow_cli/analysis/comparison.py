@@ -230,7 +230,7 @@ def _compare(
     }
     numbers = _numbers(ways, metric, curves)
     if to is not None:
-        numbers = numbers.join(_reached(ways, read, to)).join(reaching.medians(ways, to))
+        numbers = numbers.join(_reached(ways, to)).join(reaching.medians(ways, to))
     notes = [*taken_back(numbers), *verdict_note(tests, within), *power_note(tests, within), *notes_of(ways, tests)]
     if task.direction < 0:
         notes.insert(0, f"Lower is better: where first − second is negative, the first has the fewer {task.label}.")
@@ -308,15 +308,12 @@ def _numbers(
     return pd.DataFrame(rows)
 
 
-def _reached(ways: list[Way], metrics: dict[Path, pd.DataFrame], to: float) -> pd.DataFrame:
+def _reached(ways: list[Way], to: float) -> pd.DataFrame:
     """A row per way: how many of its runs came to that validation score, and the mean and spread of what it had cost them."""
     rows: list[dict[str, float]] = []
-    sign = ways[0].records[0].task.direction
     for way in ways:
-        reads = [(metrics[record.folder.path], record.task.column("val")) for record in way.records]
-        first = pd.DataFrame(
-            [of[sign * of[score] >= sign * to].iloc[0] for of, score in reads if (sign * of[score] >= sign * to).any()]
-        )
+        seen = [reaching.first_there(record, to) for record in way.records]
+        first = pd.DataFrame([evaluation for evaluation in seen if evaluation is not None])
         row: dict[str, float] = {"to": to, "reached": len(first)}
         for column in COSTS.values():
             costs = first[column].tolist() if len(first) else []

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 
 from grow_cli.analysis import equivalence
-from grow_cli.analysis.runs import differing, flatten
+from grow_cli.analysis.runs import Record, differing, flatten
 from grow_cli.analysis.signed_rank import least_pvalue
 from grow_cli.analysis.verdicts import ALPHA
 from grow_cli.analysis.ways import Test, Way, Within
@@ -86,14 +86,18 @@ def one_split(ways: list[Way]) -> bool:
     return len(_cuts(ways)) == 1
 
 
-def _cuts(ways: list[Way]) -> set[str]:
-    keys = [key.removeprefix("dataset.") for key in keys_with("split")]
-    # a cut that is drawn by the run's seed is another for each seed
-    return {
-        repr([r.seed if (value := r.config["dataset"].get(key)) == "seed" else value for key in keys])
-        for way in ways
-        for r in way.records
-    }
+def _cuts(ways: list[Way], *, of_each_seed: bool = True) -> set[str]:
+    """How the runs' data are cut; `of_each_seed`: a cut that is drawn by the run's seed is another for each."""
+
+    def cut(record: Record) -> str:
+        values = [record.config["dataset"].get(key) for key in _split_keys()]
+        return repr([record.seed if value == "seed" and of_each_seed else value for value in values])
+
+    return {cut(record) for way in ways for record in way.records}
+
+
+def _split_keys() -> list[str]:
+    return [key.removeprefix("dataset.") for key in keys_with("split")]
 
 
 def power_note(tests: list[Test], within: Within | None) -> list[str]:
@@ -166,9 +170,7 @@ def notes_of(ways: list[Way], tests: list[Test]) -> list[str]:
                 else "."
             )
         )
-        cut = [key.removeprefix("dataset.") for key in keys_with("split")]
-        cuts = {repr([r.config["dataset"].get(key) for key in cut]) for way in ways for r in way.records}
-        notes.append(_splits(ways, cut, same=len(cuts) == 1))
+        notes.append(_splits(ways))
     elif len(ways) > 1:
         notes.append("No two ways share two seeds: nothing can be tested. Train each with several, seed=0,1,2,3,4.")
     recipes = {way.label: _recipe(way) for way in ways if way.records[0].control is None}
@@ -195,10 +197,11 @@ def notes_of(ways: list[Way], tests: list[Test]) -> list[str]:
     return notes
 
 
-def _splits(ways: list[Way], cut: list[str], *, same: bool) -> str:
-    """Which data the runs share; `cut`: the keys that a split follows."""
-    if not same:
-        return f"The runs do not share one split into training and validation ({', '.join(cut)}): that makes differences, too."
+def _splits(ways: list[Way]) -> str:
+    """Which data the runs share."""
+    if len(_cuts(ways, of_each_seed=False)) > 1:
+        keys = ", ".join(_split_keys())
+        return f"The runs do not share one split into training and validation ({keys}): that makes differences, too."
     if all(r.config["dataset"].get("split_seed") == "seed" for way in ways for r in way.records):
         return "Each seed has a validation split of its own (dataset.split_seed=seed), and all the same test split."
     return "All runs share one split into training, validation and test: what is said holds for other seeds, not for other data."

@@ -35,11 +35,17 @@ class Sooner:
     holm: dict[str, float]
 
 
-def costs_to(record: Record, to: float) -> dict[str, float]:
-    """Column → what the run had spent at the first evaluation that saw the target; infinite where none did."""
+def first_there(record: Record, to: float) -> pd.Series | None:
+    """The first evaluation that saw the target; None where none did."""
     sign, metrics = record.task.direction, record.metrics
     there = metrics[sign * metrics[record.task.column("val")] >= sign * to]
-    return {column: float(there[column].iloc[0]) if len(there) else math.inf for column in SPENT.values()}
+    return there.iloc[0] if len(there) else None
+
+
+def costs_to(record: Record, to: float) -> dict[str, float]:
+    """Column → what the run had spent when it first saw the target; infinite where it never did."""
+    there = first_there(record, to)
+    return {column: math.inf if there is None else float(there[column]) for column in SPENT.values()}
 
 
 def medians(ways: list[Way], to: float) -> pd.DataFrame:

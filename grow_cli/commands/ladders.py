@@ -1,4 +1,4 @@
-"""The ladders of static sizes that `grow controls --only static-best` and `grow size` train: their options, their processes."""
+"""The ladders of static sizes that `grow controls --only static-best` trains: their options, their processes."""
 
 from __future__ import annotations
 

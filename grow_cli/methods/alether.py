@@ -11,7 +11,7 @@ from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 from grow_cli.keys import key
-from grow_cli.methods.depth import DepthMethod, NewBlock, Start, copied, named
+from grow_cli.methods.depth import DepthMethod, NewBlock, Start, copied, named, stack_of
 from grow_cli.records.words import counted
 from grow_cli.registry import option
 
@@ -96,7 +96,7 @@ class Alether(DepthMethod):
     def frontier(self, model: GrowableModel) -> nn.Module:
         """What is watched: the frontier block, or the whole stack, which τ and κ then are of."""
         if self.follows_all:
-            return next(site.stack for site in model.depth_sites() if site.residual)
+            return stack_of(model)
         return super().frontier(model)
 
     def starts(self, now: Moment, notes: Notes, new: list[NewBlock]) -> list[Start]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from grow_cli.errors import UserError
 from grow_cli.keys import key
-from grow_cli.methods.depth import DepthMethod, NewBlock, Start, copied, named
+from grow_cli.methods.depth import DepthMethod, NewBlock, Start, copied, named, stack_of
 from grow_cli.registry import option
 
 if TYPE_CHECKING:
@@ -42,5 +42,4 @@ class Copy(DepthMethod):
     def remembered(self, now: Moment, source: int | None) -> dict[str, nn.Parameter]:
         if self.moments == "zero" or source is None:
             return {}
-        stack = next(site.stack for site in now.model.depth_sites() if site.residual)
-        return dict(stack[source].named_parameters())
+        return dict(stack_of(now.model)[source].named_parameters())

@@ -115,7 +115,7 @@ class DepthMethod(Blocks):
 
     def build(self, model: GrowableModel) -> Method:
         method = self.begin()
-        method.state.frontier = max(0, len(_sites(model)[0].stack) - 1)
+        method.state.frontier = max(0, len(stack_of(model)) - 1)
         return method
 
     def check(self, model: GrowableModel) -> list[str]:
@@ -172,12 +172,12 @@ class DepthMethod(Blocks):
         )
 
     def _additions(self, model: GrowableModel) -> list[Addition]:
-        present = len(_sites(model)[0].stack)
+        present = len(stack_of(model))
         return additions(self.pattern, present, self.new_blocks(present), self.state.frontier)
 
     def frontier(self, model: GrowableModel) -> nn.Module:
         """Alether's ℓ_front where new blocks go before it, else the top block; all of a net that has no block yet."""
-        stack = _sites(model)[0].stack
+        stack = stack_of(model)
         if not len(stack):
             return super().frontier(model)
         return stack[self.state.frontier if self.pattern == "before_frontier" else len(stack) - 1]
@@ -215,10 +215,15 @@ class DepthMethod(Blocks):
         return Settling(warm_up=self.warm_up())
 
 
+def stack_of(model: GrowableModel) -> nn.ModuleList:
+    """The first residual stack, which depth methods grow."""
+    return _sites(model)[0].stack
+
+
 def copied(now: Moment, source: int | None) -> dict[str, Tensor]:
     """The block's own weights and buffers, as they are now."""
     assert source is not None, "a stack without a block is refused before training"
-    block = _sites(now.model)[0].stack[source]
+    block = stack_of(now.model)[source]
     return {name: t.clone() for name, t in block.state_dict().items()}
 
 
