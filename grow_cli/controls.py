@@ -162,7 +162,7 @@ def equal_sizes(architecture: dict[str, Any], initial: dict[str, Any]) -> dict[s
 
     NotPossible where they cannot be, or where that is the grown net itself.
     """
-    from grow_cli.training.session import count_parameters
+    from grow_cli.surgery.measure import count_parameters
 
     grown = on_meta(architecture)
     keys = list(grown.sizes())

@@ -23,6 +23,7 @@ from grow_cli.records import provenance
 from grow_cli.records.folder import RunFolder
 from grow_cli.records.words import widths_text
 from grow_cli.surgery.flops import flops_per_sample
+from grow_cli.surgery.measure import count_parameters
 from grow_cli.surgery.optimizer import follow_new_entries
 from grow_cli.tasks import TASKS
 from grow_cli.theory.history import History
@@ -40,7 +41,7 @@ from grow_cli.training.evaluation import SPLITS, measure_splits
 from grow_cli.training.event import growth_closed
 from grow_cli.training.loop import Loop
 from grow_cli.training.memory import enough_memory, refuse_too_large
-from grow_cli.training.session import Session, count_parameters
+from grow_cli.training.session import Session
 from grow_cli.training.streams import Streams
 
 

@@ -160,11 +160,13 @@ class DepthMethod(Blocks):
 
     def _too_many(self, now: Moment) -> str:
         """Where several blocks come at once, that they would overshoot `growth.max_parameters`; one alone may end above it."""
+        from grow_cli.surgery.measure import count_parameters
+
         limit, new = now.config.growth.max_parameters, self._additions(now.model)
         if limit is None or len(new) == 1:
             return ""
         added = sum(p.numel() for a in new for p in _on_paper(shaped(now.model, a)).parameters())
-        total = sum(p.numel() for p in now.model.parameters() if p.requires_grad) + added
+        total = count_parameters(now.model) + added
         if total <= limit:
             return ""
         return (

@@ -38,7 +38,7 @@ def ladder(architecture: dict[str, Any], initial: dict[str, Any], count: int) ->
     :param architecture: of the grown net, as `architecture()` gives it
     :param initial: the model section of its run's config
     """
-    from grow_cli.training.session import count_parameters
+    from grow_cli.surgery.measure import count_parameters
 
     keys = list(on_meta(architecture).sizes())
     first, last = ({key: model[key] for key in keys} for model in (initial, architecture["model"]))
@@ -78,7 +78,7 @@ def _nearest(parameters: Callable[[float], int], high: float, wanted: float) -> 
 
 def _rung(architecture: dict[str, Any], sizes: dict[str, Any]) -> Rung:
     from grow_cli.surgery.flops import flops_per_sample
-    from grow_cli.training.session import count_parameters
+    from grow_cli.surgery.measure import count_parameters
 
     net = on_meta(architecture | {"model": architecture["model"] | sizes})
     parameters = count_parameters(net)

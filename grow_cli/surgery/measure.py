@@ -10,6 +10,11 @@ import torch
 from torch import Tensor, nn
 
 
+def count_parameters(model: nn.Module) -> int:
+    """Trainable scalars."""
+    return sum(p.numel() for p in model.parameters() if p.requires_grad)
+
+
 @contextmanager
 def evaluation_mode(model: nn.Module) -> Iterator[None]:
     """Every module in evaluation mode, and afterwards in the mode that it was in before; no gradients."""

@@ -11,6 +11,7 @@ from grow_cli.loggers.base import Logger
 from grow_cli.records.events import GrowthEvent
 from grow_cli.records.folder import RunFolder
 from grow_cli.records.words import widths_text
+from grow_cli.surgery.measure import count_parameters
 from grow_cli.training import checkpoint
 from grow_cli.training.budget import Budget, Ended
 from grow_cli.training.device import synchronize
@@ -19,7 +20,7 @@ from grow_cli.training.evaluation import measure_split
 from grow_cli.training.event import grow, growth_closed
 from grow_cli.training.metrics import Gathered
 from grow_cli.training.rollback import roll_back, undo_of
-from grow_cli.training.session import Session, count_parameters
+from grow_cli.training.session import Session
 from grow_cli.training.step import make_measuring_step, make_step, products_so_far, training_passes
 
 

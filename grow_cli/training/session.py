@@ -16,6 +16,7 @@ from grow_cli.errors import TrainingFailed
 from grow_cli.moment import Moment, Progress
 from grow_cli.surgery.event import Notes
 from grow_cli.surgery.flops import FlopCounter, flops_per_sample
+from grow_cli.surgery.measure import count_parameters
 from grow_cli.tasks import TASKS, Task
 from grow_cli.training.budget import Budget
 from grow_cli.training.device import synchronize
@@ -142,11 +143,6 @@ class Session:
         self.progress.growth_seconds += seconds
         self.progress.flops += flops
         self.progress.growth_flops += flops
-
-
-def count_parameters(model: nn.Module) -> int:
-    """Trainable scalars."""
-    return sum(p.numel() for p in model.parameters() if p.requires_grad)
 
 
 @contextmanager

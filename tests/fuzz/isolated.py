@@ -113,18 +113,17 @@ def warm() -> None:
 
 
 def _compose_once() -> None:
-    """Have Hydra compose a command line once, not twice (first for the mode, then for the run), with one registration.
+    """Have Hydra compose a command line once, not twice (first for the mode, then for the run).
 
     Two thirds of what a refused command line costs.
     """
     from hydra._internal.hydra import Hydra
     from hydra.types import RunMode
 
-    from grow_cli.commands import composition, train
+    from grow_cli.commands import composition
 
-    composition.prepare_hydra()
+    composition.prepare_hydra()  # what it registers, each fork has
     Hydra.get_mode = lambda *_, **__: RunMode.RUN  # type: ignore[method-assign]
-    train.prepare_hydra = lambda: None  # type: ignore[attr-defined]
 
 
 @dataclass(frozen=True)

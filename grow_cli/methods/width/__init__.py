@@ -51,13 +51,15 @@ def units_left(now: Moment) -> int:
 
 def room(now: Moment, site: WidthSite) -> int:
     """The most units to add there in one event; 0 where the budget of units or parameters is used up."""
+    from grow_cli.surgery.measure import count_parameters
+
     growth, producer, consumer = now.config.growth, site.producer, site.consumer.weight
     fan_in = producer.weight[0].numel() + (producer.bias is not None)
     most = min(fan_in, consumer.shape[0]) if growth.neurons is None else growth.neurons
     if growth.max_parameters is not None:
         followers = sum(len(list(f.parameters())) for f in site.followers)
         each = fan_in + consumer[:, 0].numel() * site.columns_per_unit + followers
-        left = growth.max_parameters - sum(p.numel() for p in now.model.parameters() if p.requires_grad)
+        left = growth.max_parameters - count_parameters(now.model)
         most = min(most, max(0, left) // each)
     most = min(most, units_left(now))
     widths = limits(now)
