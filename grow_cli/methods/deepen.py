@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 class Deepen(Copy):
     """Copies or fresh blocks, as many and wherever its keys say, trained with the rest from the first step on."""
 
-    warmup_steps: int = key(0, at_least=0)
+    warmup_steps: int = key(0, at_least=0, at_most=1_000_000)
     """Steps of the new blocks alone."""
     start: str = key("copy", one_of=("copy", "random"))
     """What a new block begins with: the weights of the block that `pattern` says, or fresh ones (then from no block on, too)."""

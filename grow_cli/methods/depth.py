@@ -53,7 +53,7 @@ _LOUDNESS = {"as_is": 1.0, "half": 0.5, "zero": 0.0}
 class Protocol(Method):
     """The keys of what happens to a new block."""
 
-    warmup_steps: int = key(500, at_least=0)
+    warmup_steps: int = key(500, at_least=0, at_most=1_000_000)
     """N_warmup: steps of the new blocks alone."""
     warmup_rate: float = key(0.1, above=0)
     """Its learning rate, as a fraction of the base rate."""
@@ -78,9 +78,9 @@ class Protocol(Method):
 class Blocks(Protocol):
     """The keys of how many blocks an event adds, and where."""
 
-    blocks: int = key(1, at_least=1)
+    blocks: int = key(1, at_least=1, at_most=1000)
     """New blocks at an event."""
-    factor: int | None = key(None, at_least=2, null="for so many as method.blocks says")
+    factor: int | None = key(None, at_least=2, at_most=1000, null="for so many as method.blocks says")
     """The stack becomes so many times as deep at an event."""
     pattern: str = key("before_frontier", one_of=PATTERNS)
     """Where they go: `before_frontier` (Alether), `stack`, `interleave`, `middle`, `top` or `bottom` (docs/depth.md)."""

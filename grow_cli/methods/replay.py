@@ -38,7 +38,7 @@ class Replay(SampledMethod, SearchedMethod, Protocol):
     (`update`, false unless given)."""
     rtol: float = key(1e-3, above=0, below=1)
     """Of best updates, as `method=tiny` has it."""
-    warmup_steps: int = key(0, at_least=0)
+    warmup_steps: int = key(0, at_least=0, at_most=1_000_000)
 
     measures_gain = False
     heeds_until = False  # the other run heeded it
