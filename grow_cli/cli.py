@@ -38,6 +38,7 @@ COMMANDS = {
             },
         ),
         Command("resume", {"RUN": "go on with an interrupted run"}),
+        Command("retry", {"SWEEP": "go on with a sweep's unfinished jobs"}, "retrying"),
         Command("eval", {"RUN": "measure a finished run's net again"}),
         Command(
             "controls",

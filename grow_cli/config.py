@@ -172,6 +172,22 @@ class Checkpoint(Section):
 
 
 @dataclass
+class Sweep(Section):
+    """How the jobs of a sweep (-m) are run; of a single run it says nothing."""
+
+    prefix: ClassVar[str] = "sweep."
+
+    engine: str = key("in_turn", one_of=("in_turn", "local"))
+    """`in_turn`: one after the other in this process (or as Hydra's launcher has it); `local`: side by side in processes."""
+    jobs: int | None = key(None, at_least=1, at_most=1024, null="for as many as there are GPU slots, else processors")
+    """Of `local`: how many at once."""
+    slots_per_gpu: int = key(1, at_least=1, at_most=64)
+    """Of `local`: how many share a GPU."""
+    retries: int = key(2, at_least=0, at_most=100)
+    """Of `local`: how often a job that crashed, or whose process was killed, goes on again."""
+
+
+@dataclass
 class Config(Section):
     """A run. `grow train KEY=VALUE ...` sets any of these."""
 
@@ -215,6 +231,7 @@ class Config(Section):
     evaluate: Evaluate = key(make=Evaluate)
     trajectory: Trajectory = key(make=Trajectory)
     checkpoint: Checkpoint = key(make=Checkpoint, role="shown")
+    sweep: Sweep = key(make=Sweep, role="shown")
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -65,6 +65,10 @@ def test_what_is_given_by_hand_wins_over_the_experiment() -> None:
 
 @pytest.mark.parametrize("path", sorted((CONF / "sweep").glob("*.yaml")), ids=lambda path: path.stem)
 def test_a_sweep_says_who_runs_it_and_its_plugin_is_known(path: Path) -> None:
-    (override,) = (o for o in OmegaConf.load(path).defaults if not next(iter(o)).endswith("sampler"))
+    config = OmegaConf.load(path)
+    if "sweep" in config:
+        assert config.sweep.engine == path.stem
+        return
+    (override,) = (o for o in config.defaults if not next(iter(o)).endswith("sampler"))
     ((group, option),) = override.items()
     assert option in PLUGINS[group.removeprefix("override /")]

@@ -22,7 +22,7 @@ def shown(page: Path) -> list[str]:
     """The lines of its shell blocks that begin with `grow` or `make`, continued ones joined, without comments."""
     blocks = re.findall(r"(?ms)^```(?:sh|bash)\n(.*?)^```", page.read_text(encoding="utf-8"))
     lines = [line.strip() for block in blocks for line in block.replace("\\\n", " ").splitlines()]
-    return [" ".join(line.split("  #")[0].split()) for line in lines if line.startswith(("grow ", "make "))]
+    return [" ".join(line.split(" #")[0].split()) for line in lines if line.startswith(("grow ", "make "))]
 
 
 # A line with a shell's variable or redirection is not one command.

@@ -25,14 +25,23 @@ class Ended:
     err: str
 
 
-def run(commands: Sequence[list[str]], at_once: int, done: Callable[[Ended], None]) -> None:
-    """`grow ARGUMENTS` for each, so many at a time; `done` is called here, as each ends.
+def run(
+    commands: Sequence[list[str]],
+    at_once: int,
+    done: Callable[[Ended], bool | None],
+    environment: Callable[[int], dict[str, str]] = lambda slot: {},
+    begins: Callable[[list[str]], None] = lambda arguments: None,
+) -> None:
+    """`grow ARGUMENTS` for each, so many at a time; `done` is called here, as each ends: True begins it again.
+
+    `environment` adds variables for the slot, 0 to at_once - 1, that a child runs in; `begins` is called as each begins.
 
     A thread each waits for a child and reads what it prints, so that none blocks on a full pipe. Interrupted (by what
     Ctrl-C, SIGTERM and SIGHUP raise), the children are interrupted, too: they save, and all are waited for.
     """
     waiting, ended = list(commands), SimpleQueue[Ended]()
     running: dict[int, subprocess.Popen[str]] = {}
+    slots, free = {}, list(range(at_once))
 
     def wait(child: subprocess.Popen[str], arguments: list[str]) -> None:
         # not communicate(): it would close the child's stdin, whose end tells the child that its parent is gone
@@ -48,13 +57,17 @@ def run(commands: Sequence[list[str]], at_once: int, done: Callable[[Ended], Non
 
     try:
         while waiting or running:
-            while waiting and len(running) < at_once:
+            while waiting and free:
                 arguments = waiting.pop(0)
-                running[id(arguments)] = child = _begin(arguments)
+                slot = slots[id(arguments)] = free.pop(0)
+                running[id(arguments)] = child = _begin(arguments, environment(slot))
                 threading.Thread(target=wait, args=(child, arguments), daemon=True).start()
+                begins(arguments)
             one = ended.get()
             _close(running.pop(id(one.arguments)))
-            done(one)
+            free.append(slots.pop(id(one.arguments)))
+            if done(one):
+                waiting.append(one.arguments)
     finally:
         for child in running.values():
             child.send_signal(signal.SIGINT)
@@ -63,10 +76,11 @@ def run(commands: Sequence[list[str]], at_once: int, done: Callable[[Ended], Non
             _close(child)
 
 
-def _begin(arguments: list[str]) -> subprocess.Popen[str]:
+def _begin(arguments: list[str], environment: dict[str, str]) -> subprocess.Popen[str]:
     pipe = subprocess.PIPE
     command = [sys.executable, "-m", "grow_cli", *arguments]
-    return subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True, env=os.environ | {_WATCH: "1"})
+    variables = os.environ | environment | {_WATCH: "1"}
+    return subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True, env=variables)
 
 
 def _close(child: subprocess.Popen[str]) -> None:

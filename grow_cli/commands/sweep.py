@@ -30,6 +30,7 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
 from grow_cli import console
+from grow_cli.config import Config
 from grow_cli.errors import TrainingFailed, UserError
 from grow_cli.files import open_lock, open_plainly, write_text
 from grow_cli.keys import OF_THE_RUN
@@ -65,6 +66,17 @@ class Outcome:
     """Its words were printed by the process that began the sweep."""
 
 
+@dataclass(frozen=True)
+class Job:
+    """One that waits for its process."""
+
+    number: int
+    folder: RunFolder
+    """Claimed, and not locked."""
+    config: Config
+    begun: bool
+
+
 class Tally(Callback):
     """The outcomes of a sweep's jobs, left as files in the sweep's folder by whichever process ran them.
 
@@ -83,6 +95,7 @@ class Tally(Callback):
         self.begun = 0.0
         self._id = secrets.token_hex(3)
         self._unwritten: list[Outcome] = []
+        self.waiting: list[Job] = []
         self._held: int | None = None
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
@@ -110,13 +123,22 @@ class Tally(Callback):
         """This is the process that began the sweep, not a launcher's worker."""
         return os.getpid() == self.pid
 
-    def note(self, job: str, became: str, sentence: str = "") -> None:
-        """Called once per job, in the job's process."""
+    def wait(self, folder: RunFolder, config: Config, begun: bool) -> None:
+        """Leave a job to `local`, which trains all of them side by side when Hydra has composed the last."""
+        self.waiting.append(Job(HydraConfig.get().job.num, folder, config, begun))
+
+    def ended(self, job: Job, became: str, sentence: str) -> None:
+        """Called once per job that waited."""
+        self.note(job.folder.path.name, became, sentence, job.number)
+
+    def note(self, job: str, became: str, sentence: str = "", number: int | None = None) -> None:
+        """Called once per job, in the job's process, or with its number."""
         outcome = Outcome(job, became, sentence, self.here)
+        number = HydraConfig.get().job.num if number is None else number
         spool = self._spool()
         try:
             spool.mkdir(parents=True, exist_ok=True)
-            write_text(spool / f"{HydraConfig.get().job.num}.json", json.dumps(asdict(outcome)))
+            write_text(spool / f"{number}.json", json.dumps(asdict(outcome)))
         except OSError as error:  # the job is what it is, though it cannot be counted
             console.warn(f"{job}: that it {became} cannot be noted ({error.strerror})")
             self._unwritten.append(outcome)

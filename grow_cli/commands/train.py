@@ -21,6 +21,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from grow_cli import config as configuration
 from grow_cli import console, registry
+from grow_cli.commands import local
 from grow_cli.commands.composition import composed, flags_first, plugins, prepare_hydra, refuse_two_folders, words
 from grow_cli.commands.hydra_errors import explain
 from grow_cli.commands.sweep import (
@@ -61,6 +62,8 @@ def main(arguments: list[str]) -> int:
     decorate = hydra.main(version_base="1.3", config_path=str(registry.config_folders()[0]), config_name="train")
     try:
         decorate(_job)()
+        if Tally.current and Tally.current.waiting:
+            local.train(Tally.current.waiting, Tally.current.ended)
     except (HydraException, OmegaConfBaseException) as error:
         raise UserError(explain(error, arguments)) from error
     except ValueError as error:
@@ -149,6 +152,8 @@ def _sweep_job(raw: DictConfig, own: RunFolder) -> float | None:
     assert tally is not None
     try:
         config = _checked(raw)
+        if config.sweep.engine == "local":
+            local.refuse_search(HydraConfig.get().sweeper._target_)
         with one_at_a_time(own.path.parent):
             folder = find(own.path, tally.swept)
             begun = folder.begun
@@ -167,6 +172,9 @@ def _sweep_job(raw: DictConfig, own: RunFolder) -> float | None:
             )
         if summary.get("status") == "finished":
             tally.note(folder.path.name, "skipped")
+        elif config.sweep.engine == "local":
+            tally.wait(folder, config, begun)
+            return None
         else:
             summary = _train(config, folder, resume=begun)
             tally.note(folder.path.name, "resumed" if begun else "trained")

@@ -1,0 +1,161 @@
+"""`sweep=local`: a sweep's jobs side by side on this machine, each in a process of its own that is begun again if it dies.
+
+Hydra composes the jobs, and their folders are claimed, one after the other; then each is trained by `grow resume`, which begins
+a claimed run that has no checkpoint yet. What a job prints is in `log.txt` in its folder.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from grow_cli import console
+from grow_cli.commands import children
+from grow_cli.errors import UserError
+from grow_cli.files import append_text
+from grow_cli.records.folder import InUse, RunFolder
+from grow_cli.records.words import counted
+from grow_cli.tasks import task_in
+
+if TYPE_CHECKING:
+    from grow_cli.commands.sweep import Job
+    from grow_cli.config import Sweep
+
+LOG = "log.txt"
+
+
+def train(jobs: Sequence[Job], note: Callable[[Job, str, str], None], how: Sweep | None = None) -> None:
+    """All of them; `note` is told what became of each (a key of COUNTED), and why where that is not plain.
+
+    :param how: None: as the first job's config says
+    """
+    of = {str(job.folder.path): job for job in jobs}
+    config = how or jobs[0].config.sweep
+    gpus = _gpus(jobs)
+    at_once = min(len(jobs), config.jobs or len(gpus) * config.slots_per_gpu or _processors(jobs))
+    view = _View(len(jobs), at_once)
+    tries: Counter[str] = Counter()
+
+    def done(ended: children.Ended) -> bool:
+        path = ended.arguments[1]
+        job, tries[path] = of[path], tries[path] + 1
+        _keep(job.folder.path, ended)
+        became, sentence = outcome(job.folder, ended, resumed=job.begun)
+        again = became == "crashed" and tries[path] <= config.retries
+        view.ended(job.folder, "again" if again else became, sentence)
+        if not again:
+            note(job, became, sentence)
+        return again
+
+    with view.bar:
+        children.run(
+            [["resume", path] for path in of],
+            at_once,
+            done,
+            environment=lambda slot: {"CUDA_VISIBLE_DEVICES": gpus[slot % len(gpus)]} if gpus else {},
+            begins=lambda arguments: view.begins(),
+        )
+
+
+def refuse_search(sweeper: str) -> None:
+    """UserError where what begins the jobs waits for their scores, which come when all have ended."""
+    if not sweeper.endswith(".BasicSweeper"):
+        raise UserError(
+            "sweep.engine=local trains all jobs of a sweep at its end, and a search needs each job's score at once: leave it "
+            "out, or use `grow tune`"
+        )
+
+
+def outcome(folder: RunFolder, ended: children.Ended, *, resumed: bool) -> tuple[str, str]:
+    """What became of a job (a key of COUNTED), and why where that is not plain."""
+    status = folder.read_summary().get("status")
+    if status == "finished":  # a job that another process has finished meanwhile, too
+        return ("resumed" if resumed else "trained"), ""
+    words = [line for line in ended.err.strip().splitlines() if line.startswith(("error: ", "interrupted"))]
+    sentence = words[-1].removeprefix("error: ") if words else ended.err.strip()[-300:]
+    if ended.code < 0:
+        return "crashed", f"its process was ended by {signal.Signals(-ended.code).name}"
+    if ended.code > 128:
+        return "interrupted", sentence
+    if _busy(folder):
+        return "busy", sentence
+    return ("crashed" if status == "crashed" or (ended.code == 1 and status != "failed") else "failed"), sentence
+
+
+def _busy(folder: RunFolder) -> bool:
+    try:
+        folder.open()
+    except InUse:
+        return True
+    except UserError:
+        return False
+    folder.close()
+    return False
+
+
+def _keep(folder: Path, ended: children.Ended) -> None:
+    text = "".join(part if part.endswith("\n") else f"{part}\n" for part in (ended.out, ended.err) if part)
+    try:
+        append_text(folder / LOG, text)
+    except OSError as error:
+        console.warn(f"{folder / LOG} cannot be written ({error.strerror})")
+
+
+def _processors(jobs: Sequence[Job]) -> int:
+    threads = max(job.config.threads or 1 for job in jobs)
+    return max(1, len(os.sched_getaffinity(0)) // threads)
+
+
+def _gpus(jobs: Sequence[Job]) -> list[str]:
+    """Those that the jobs are spread over, as CUDA_VISIBLE_DEVICES names them; none where one is named, or none is wanted."""
+    if not all(job.config.device in ("auto", "cuda") for job in jobs):
+        return []
+    import torch
+
+    named = [name for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name]
+    return named or [str(i) for i in range(torch.cuda.device_count())]
+
+
+class _View:
+    """What is shown meanwhile: a bar on a terminal, and a line for every job that ends."""
+
+    def __init__(self, total: int, at_once: int) -> None:
+        self.total, self.left, self.running = total, total, 0
+        self.counts: Counter[str] = Counter()
+        columns = (BarColumn(), TextColumn("{task.description}"), TimeElapsedColumn(), TimeRemainingColumn())
+        self.bar = Progress(*columns, console=console.out, transient=True, disable=not console.out.is_terminal)
+        self._task = self.bar.add_task("", total=total)
+        self._begun = time.monotonic()
+        console.out.print(f"{counted(total, 'job')}, {at_once} at a time", markup=False, highlight=False)
+
+    def begins(self) -> None:
+        self.running += 1
+        self._update()
+
+    def ended(self, folder: RunFolder, became: str, sentence: str) -> None:
+        self.running -= 1
+        self.counts[became] += 1
+        self.left -= became != "again"
+        told = {"again": "goes on again"}.get(became, became) + (f" ({sentence})" if sentence else _score(folder))
+        line = f"job {self.total - self.left} of {self.total}: {folder.path.name}: {told}"
+        console.out.print(line, markup=False, highlight=False, soft_wrap=True)
+        self._update()
+
+    def _update(self) -> None:
+        counts = [f"{self.running} running", f"{self.left - self.running} waiting"]
+        counts += [f"{n} {became}" for became, n in self.counts.items() if became != "again"]
+        self.bar.update(self._task, completed=self.total - self.left, description=", ".join(counts))
+
+
+def _score(folder: RunFolder) -> str:
+    summary = folder.read_summary()
+    task = task_in(summary)
+    value = summary.get(task.column("val"))
+    return "" if value is None else f", {task.column('val')} {value:.4g}, {summary.get('seconds', 0):.0f} s"
