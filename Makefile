@@ -87,6 +87,10 @@ paper-alether: install ## Alether against copy and random blocks, MLP and transf
 study-deepen: install ## Depth growth where compute is scarce: a transformer of 2 blocks becomes one of 6, ten seeds (half an hour)
 	$(BIN)/python scripts/bench.py deepen --jobs 1 $(DATA_DIR)
 
+.PHONY: study-python
+study-python: install ## Depth growth of a language model where compute is scarce, on Python's sources, ten seeds (40 minutes of one core)
+	$(BIN)/python scripts/bench.py python --jobs 1
+
 .PHONY: paper-tiny
 paper-tiny: install ## TINY's Figures 5, 6 and 11 to 13 on MNIST (15 minutes)
 	$(BIN)/python scripts/tiny.py $(DATA_OPTION)
