@@ -225,11 +225,12 @@ BENCHES = {
         ],
         seeds=10,
         first_seed=100,
-        note="A byte-level GPT (width 64, context 64) for 1e12 training FLOPs, a minute of one CPU thread; four blocks added at half of "
-        "them, without steps of the new blocks alone. stack: the whole stack three times; zero-random: fresh blocks on top that add "
-        "nothing at first; static-6: the net that these end with, from scratch; static-2: the one that they begin with. The rate is "
-        "constant for 60 % of the budget, then falls to zero. Of 3e-3, 6e-3 and 1.2e-2, tried for each way on seed 50, 6e-3 has the "
-        "lowest validation loss of all four (1.794, 1.769, 2.112, 1.658 nats). The first seed is 100.",
+        note="A byte-level GPT (width 64, context 64) for 1e12 training FLOPs, a minute of one CPU thread; four blocks added"
+        " at half of them, without steps of the new blocks alone. stack: the whole stack three times; zero-random: "
+        "fresh blocks on top that add nothing at first; static-6: the net that these end with, from scratch; static-2: "
+        "the one that they begin with. The rate is constant for 60 % of the budget, then falls to zero. Of 3e-3, 6e-3 "
+        "and 1.2e-2, tried for each way on seed 50, 6e-3 has the lowest validation loss of all four (1.794, 1.769, "
+        "2.112, 1.658 nats). The first seed is 100.",
         events=True,
     ),
     "alether_cifar_vit": _study(
