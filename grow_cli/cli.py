@@ -40,6 +40,7 @@ COMMANDS = {
         Command("resume", {"RUN": "go on with an interrupted run"}),
         Command("retry", {"SWEEP": "go on with a sweep's unfinished jobs"}, "retrying"),
         Command("eval", {"RUN": "measure a finished run's net again"}),
+        Command("predict", {"RUN FILE|DIR|-": "what its net says of images, tables, arrays"}),
         Command(
             "controls",
             {"RUN...": "train what grown runs are held against:\nequal steps, FLOPs, seconds, parameters, random"},

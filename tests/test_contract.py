@@ -9,6 +9,7 @@ from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from grow_cli import registry, testing
@@ -80,7 +81,22 @@ def test_every_option_keeps_its_groups_contract(option: str, tmp_path: Path) -> 
         pytest.skip(f"the package {name} is not installed")
     if group == "dataset" and name in _FILES:
         pytest.skip("its files may not be there")
-    CHECKS[group](name, tmp_path, *PROBLEMS.get(option, ()))
+    own = _own_file(tmp_path, name) if group == "dataset" else ()
+    CHECKS[group](name, tmp_path, *PROBLEMS.get(option, ()), *own)
+
+
+def _own_file(folder: Path, name: str) -> tuple[str, ...]:
+    """For datasets that are a user's file: one."""
+    x = np.random.default_rng(0).normal(size=(120, 3)).round(3)
+    labels = np.where(x[:, 0] > 0, "up", "down")
+    if name == "arrays":
+        np.savez(folder / "own.npz", x=x, y=labels)
+        return (f"dataset.path={folder}/own.npz",)
+    if name == "table":
+        rows = [f"{a},{b},{c},{label}" for (a, b, c), label in zip(x, labels, strict=True)]
+        (folder / "own.csv").write_text("\n".join(["a,b,c,kind", *rows]) + "\n", encoding="utf-8")
+        return (f"dataset.path={folder}/own.csv", "dataset.target=kind")
+    return ()
 
 
 def test_every_group_has_a_check() -> None:

@@ -194,7 +194,7 @@ def test_every_part_declares_one_role_for_a_key() -> None:
     assert schema.keys_with("place") == ["data_dir", "device"]
     assert schema.keys_with("speed") == ["threads", "compile", "evaluate.batch_size"]
     assert schema.keys_with("shown") == ["logger", "progress", "checkpoint", "sweep"]
-    assert set(schema.keys_with("data")) == {"dataset.path", "dataset.root", "dataset.pattern"}
+    assert set(schema.keys_with("data")) == {"dataset.path", "dataset.test_path", "dataset.root", "dataset.pattern"}
     assert schema.keys_with("folder") == ["run_dir"]
     assert schema.role_of("logger.of.wandb.project") == schema.role_of("checkpoint.every") == "shown"
     assert schema.role_of("+trigger@trigger.of.eta") == schema.role_of("seed") == ""

@@ -80,6 +80,7 @@ def describe(model: GrowableModel, config: Config, inputs: dict[str, Any]) -> di
         "classes": inputs["classes"] if model.task == "classification" else [],
         "raw_inputs": f"bytes from 0 to {inputs['white']}" if len(model.input_shape) == 3 else None,
         "image": inputs.get("image") or None,
+        "table": inputs.get("table") or None,
         # float32, exactly
         **{key: [float(f"{value:.9g}") for value in inputs[key].flatten().tolist()] for key in ("mean", "std")},
     }

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
+from grow_cli.analysis import export_inputs
 from grow_cli.errors import UserError
 from grow_cli.models.modules.activations import Rational, ReLURight
 from grow_cli.models.modules.network import GrowableModel
@@ -147,6 +148,31 @@ def _numbers_prepared(about: dict[str, Any]) -> list[str]:
         '    """Inputs as the dataset holds them, as the net takes them: float32, normalised."""\n'
         "    check(x)\n"
         "    return (x.float() - MEAN.to(x.device)) / STD.to(x.device)",
+        *_from_files(about),
+    ]
+
+
+def _from_files(about: dict[str, Any]) -> list[str]:
+    """Functions that make inputs of image files or of a table's rows, with their constants; none where they came otherwise."""
+    table, image = about.get("table") or {}, about.get("image")
+    constants: dict[str, Any] = {}
+    copied: list[Any] = []
+    if table.get("columns"):
+        constants["COLUMNS"] = table["columns"]
+        copied.append(export_inputs.encode)
+    if "spread" in table:
+        constants |= {"SPREAD": table["spread"], "TARGET_MEAN": table["mean"]}
+        copied.append(export_inputs.values)
+    if image:
+        channels, height, width = about["input_shape"]
+        constants |= {"SIZE": (width, height), "CHANNELS": channels, "BACKGROUND": image["background"]}
+        copied.append(export_inputs.read)
+    if not copied:
+        return []
+    lines = [f"{name} = {value!r}" for name, value in constants.items()]
+    return [
+        "from typing import Any  # noqa: E402\n\n" + "\n".join(lines),
+        *("\n" + inspect.getsource(f).rstrip() for f in copied),
     ]
 
 
@@ -169,6 +195,10 @@ def _docstring(about: dict[str, Any], name: str) -> str:
     shape = ", ".join(map(str, ["n", *about["input_shape"]]))
     grown = f"its hidden widths {about['widths']}" if about["widths"] else "without a hidden layer"
     unit = about["raw_inputs"] or "numbers in its own unit"
+    image = "; ".join(f"{what}: {how}" for what, how in (about.get("image") or {}).items())
+    files = f"`read(path)` makes them of an image file: {image}.\n" if image else ""
+    table = about.get("table") or {}
+    files += "`encode(rows)` makes them of rows of the table.\n" if table.get("columns") else ""
     if about["task"] == "classification":
         order = "in the order of CLASSES" if about["classes"] else "in the order of the dataset's labels"
         outputs = (
@@ -178,8 +208,9 @@ def _docstring(about: dict[str, Any], name: str) -> str:
         return _docstring_of_text(about, name, grown)
     else:
         outputs = f"`outputs`: (n, {about['outputs']}) numbers, in the unit of the dataset's targets."
-    image = "; ".join(f"{what}: {how}" for what, how in (about.get("image") or {}).items())
-    files = f"How they are made of image files: {image}.\n" if image else ""
+        if "spread" in table:
+            unit_of = f"`values(outputs)` is in the unit of {table['target']}, the target"
+            outputs = f"`outputs`: (n, {about['outputs']}) numbers; {unit_of}."
     text = f"""\
 A net of {about["dataset"]}: model={about["model"]}, method={about["method"]}, {grown}, step {about["step"]} of {about["run"]}.
 

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import argparse
 import json
+from pathlib import Path
+from typing import Any
 
 from grow_cli import console
 from grow_cli.commands.overrides import config_of, existing, only
+from grow_cli.errors import UserError
+from grow_cli.records.folder import RunFolder
 from grow_cli.records.words import counted
 from grow_cli.schema import keys_with
 from grow_cli.tasks import task_in
@@ -21,6 +26,12 @@ def parser() -> console.Parser:
     parser.add_run()
     parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE")
     parser.add_best()
+    parser.add_argument(
+        "--on",
+        type=Path,
+        metavar="PATH",
+        help="measure it on labelled samples elsewhere: a table with the target, arrays x and y, a folder of <class>/*",
+    )
     parser.add_argument("--json", action="store_true", help="print JSON")
     return parser
 
@@ -34,6 +45,8 @@ def main(arguments: list[str]) -> int:
     """Print a table, or JSON."""
     options = parser().parse(arguments)
     folder = existing(options.run)
+    if options.on is not None:
+        return _measure_on(folder, options)
     only(options.overrides, _measurable(), "a trained net is measured as it was trained")
     other = any(override.split("=")[0] in keys_with("data") for override in options.overrides)
     whole = ["subset=null"] * other  # of other images all are measured
@@ -61,3 +74,58 @@ def main(arguments: list[str]) -> int:
     table.caption = f"{counted(result['parameters'], 'parameter')}, widths {result['widths']}{held_out}"
     console.out.print(table)
     return 0
+
+
+def _measure_on(folder: RunFolder, options: argparse.Namespace) -> int:
+    """Of labelled samples of any place; the run's own scores stay as they are."""
+    if options.overrides:
+        raise UserError(f"{options.overrides[0]}: --on measures as the net was trained, and takes no keys")
+    from grow_cli.analysis.predicting import Predictor, measure
+
+    which = "best" if options.best else "last"
+    predictor = Predictor(folder, which)
+    found: dict[str, Any] = {"run": str(folder.path), "checkpoint": which, "on": str(options.on)}
+    found |= measure(predictor, predictor.read(options.on, labelled=True))
+    if options.json:
+        print(json.dumps(found))
+        return 0
+    scores = {name: value for name, value in found.items() if isinstance(value, float)}
+    told = ", ".join(f"{name.replace('_', ' ')} {value:.4g}" for name, value in scores.items())
+    console.out.print(
+        f"{options.on}: {counted(int(found['samples']), 'sample')}, {told}",
+        markup=False,
+        highlight=False,
+        soft_wrap=True,
+    )
+    if "classes" in found:
+        _show_classes(found)
+    return 0
+
+
+_MATRIX = 15  # classes whose confusions fit a terminal
+
+
+def _show_classes(found: dict[str, Any]) -> None:
+    from rich.table import Table
+
+    rows, matrix = found["classes"], found["confusion"]
+    table = Table(title="each class", title_justify="left", box=None, pad_edge=False)
+    table.add_column("class", overflow="fold")
+    for name in ("precision", "recall", "F1", "samples"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for row in rows:
+        table.add_row(
+            row["class"], *(f"{row[name]:.3f}" for name in ("precision", "recall", "f1")), str(row["samples"])
+        )
+    console.out.print(table)
+    if len(rows) > _MATRIX:
+        console.out.print(f"the confusions of {len(rows)} classes: --json prints them", markup=False, highlight=False)
+        return
+    table = Table(title="a row per class, a column per answer", title_justify="left", box=None, pad_edge=False)
+    table.add_column("", overflow="fold")
+    for number, row in enumerate(rows):
+        table.add_column(row["class"] if len(rows) <= 6 else str(number + 1), justify="right")
+    for number, (row, counts) in enumerate(zip(rows, matrix, strict=True)):
+        named = row["class"] if len(rows) <= 6 else f"{number + 1} {row['class']}"
+        table.add_row(named, *(str(n) if n else "·" for n in counts))
+    console.out.print(table)

@@ -47,6 +47,8 @@ class RawData:
     """The byte of a white pixel; images that are not normalised are divided by it."""
     image: dict[str, Any] = field(default_factory=dict)
     """What was done to each image file, as plain data, so that others can do the same; empty where nothing was."""
+    table: dict[str, Any] = field(default_factory=dict)
+    """How a table's rows became vectors (`grow_cli.data.tables.learn`), as plain data; empty where there was none."""
     test_only: bool = False
     """Whether the files hold no training part: a net can then be measured on them, and none trained."""
     held_out: tuple[Tensor, Tensor] | None = None
@@ -138,3 +140,7 @@ class DatasetOption(Option):
     def load(self, data_dir: Path) -> RawData:
         """Read it; files are looked for in `data_dir`. UserError where they are absent or damaged."""
         raise NotImplementedError(f"{type(self).__name__} must define load")
+
+    def load_like(self, data_dir: Path, kept: dict[str, Any] | None) -> RawData:
+        """The same for a trained net, of whose data `kept` was learnt (`RawData.table`)."""
+        return self.load(data_dir)

@@ -62,10 +62,16 @@ _stderr = threading.Lock()
 class Decoding:
     """How a file becomes pixels."""
 
-    size: int | None
-    """Pixels a side; None: images are left as they are."""
+    size: int | tuple[int, int] | None
+    """Pixels a side, or width and height; None: images are left as they are."""
     background: int
     """The grey level behind transparent pixels, 0 to 255."""
+
+    @property
+    def pixels(self) -> tuple[int, int]:
+        """Width and height, where there is a size."""
+        assert self.size is not None
+        return (self.size, self.size) if isinstance(self.size, int) else self.size
 
     def words(self, channels: int) -> dict[str, Any]:
         """`RawData.image`: for whoever must prepare images for the net without `grow`."""
@@ -100,6 +106,27 @@ def read_tree(root: Path, size: int | None, background: int = 255, test_seed: in
     x, y, n = content["x"], content["y"], tree.train
     image = decoding.words(x.shape[1])
     return RawData(x[:n], y[:n], x[n:], y[n:], classes=tree.classes, image=image, test_only=n == 0)
+
+
+def read_images(paths: Sequence[str], decoding: Decoding, channels: int) -> Tensor:
+    """(N, channels, H, W) uint8: a net's own number of channels, whatever the files have."""
+    with _without_pillows_words():
+        pixels = [_pixels(path, decoding) for path in paths]
+    shapes = {image.shape[1:] for image in pixels}
+    if len(shapes) > 1:
+        height, width = sorted(shapes)[0]
+        raise UserError(
+            f"the images have several sizes ({width}×{height} among them): predict them one by one, or scale them to one"
+        )
+    return torch.stack([torch.from_numpy(_as_channels(image, channels)) for image in pixels])
+
+
+def _as_channels(pixels: np.ndarray, channels: int) -> np.ndarray:
+    if len(pixels) == channels:
+        return np.array(pixels)
+    if channels == 3:
+        return np.repeat(pixels, 3, axis=0)
+    return np.asarray(Image.fromarray(pixels.transpose(1, 2, 0)).convert("L"))[None].copy()
 
 
 def _settled(root: Path, test_seed: int) -> Tree:
@@ -171,7 +198,7 @@ def _pixels(path: str, decoding: Decoding) -> np.ndarray:
                 raise UserError(f"{path} has more than 8 bits per pixel: save it with 8")
             flat = _flat(_upright(image), decoding.background)
             if decoding.size is not None:
-                flat = ImageOps.fit(flat, (decoding.size, decoding.size), Image.Resampling.BILINEAR)
+                flat = ImageOps.fit(flat, decoding.pixels, Image.Resampling.BILINEAR)
             pixels = np.asarray(flat)
     except UserError:
         raise

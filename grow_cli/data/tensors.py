@@ -55,6 +55,8 @@ class Data:
     """What tells these data from others (`grow_cli.data.identity`), as plain data."""
     image: dict[str, Any] = field(default_factory=dict)
     """`RawData.image`."""
+    table: dict[str, Any] = field(default_factory=dict)
+    """`RawData.table`."""
     parts_measured: dict[str, Split] = field(default_factory=dict)
     """Split → the part of it that a net is measured on, where that is not all of it."""
 
@@ -75,6 +77,7 @@ class Data:
             "white": self.white,
             "classes": list(self.spec.classes),
             "image": self.image,
+            "table": self.table,
         }
 
     def probe(self, n: int) -> Split:
@@ -100,7 +103,8 @@ def load_data(
     """
     split_seed = option.cut_by(seed)
     option = replace(option, split_seed=split_seed)
-    raw = option.load(data_dir)
+    kept = (trained.inputs or {}).get("table") if trained is not None else None
+    raw = option.load_like(data_dir, kept or None)
     spec = _spec(option.name, raw)
     known = identity(spec, raw)
     measured = trained is not None and trained.other
@@ -141,6 +145,7 @@ def load_data(
         identity=known
         | {"splits": {"train": len(train), "val": len(train if val is None else val), "test": len(raw.test_x)}},
         image=raw.image,
+        table=raw.table,
     )
 
 

@@ -205,5 +205,9 @@ def _check_net(state: Fields) -> None:
             and all(isinstance(name, str) for name in inputs["classes"])
         ):
             raise TypeError("inputs are not what a dataset gives")
+        if inputs is not None and inputs.get("table"):  # absent in older checkpoints
+            from grow_cli.data import tables  # pandas
+
+            tables.check_plain(inputs["table"])
         if state.get("data") is not None:  # absent in older checkpoints
             check_plain(state["data"])

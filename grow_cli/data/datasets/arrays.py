@@ -1,0 +1,76 @@
+"""One's own arrays."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from grow_cli.data.base import DatasetOption, RawData
+from grow_cli.errors import UserError
+from grow_cli.files import expanded
+from grow_cli.keys import key
+from grow_cli.registry import option
+
+
+@option("dataset", "arrays")
+@dataclass
+class Arrays(DatasetOption):
+    """`x` and `y` of an npz or pt file, or `x_train`, `y_train`, `x_test`, `y_test`: vectors, or images as bytes."""
+
+    path: str | None = key(None, role="data", path=True)
+    """The file."""
+    task: str = key("auto", one_of=("auto", "classification", "regression"))
+    """auto: whole numbers and names are classes, other numbers quantities."""
+    test: float = key(0.2, above=0, below=1, role="split")
+    """Fraction of the samples that are the test part, where the file has none."""
+    test_seed: int = key(0, at_least=0, at_most=2**63 - 1, role="split")
+    """Seed of that choice; independent of all others."""
+
+    def load(self, data_dir: Path) -> RawData:
+        import numpy as np
+        import torch
+
+        from grow_cli.data import arrays, splits
+
+        if not self.path:
+            raise UserError("dataset=arrays needs dataset.path: an npz or pt file with x and y")
+        path = expanded(self.path)
+        found = arrays.read(path)
+        parted = "x_train" in found
+        wanted = ("x_train", "y_train", "x_test", "y_test") if parted else ("x", "y")
+        absent = [name for name in wanted if name not in found]
+        if absent:
+            raise UserError(
+                f"{path} has no array {', '.join(absent)}: x and y are needed, or x_train, y_train, x_test and y_test; it has "
+                f"{', '.join(sorted(found)) or 'none'}"
+            )
+        x = [arrays.samples(found[name], f"{path}: {name}") for name in wanted[::2]]
+        read = [arrays.targets(found[name], f"{path}: {name}", self.task) for name in wanted[1::2]]
+        task, y = read[0][0], [part[1] for part in read]
+        for name, samples, part in zip(wanted[::2], x, y, strict=True):
+            if len(samples) != len(part) or not len(part):
+                raise UserError(
+                    f"{path}: {name} has {len(samples)} samples and {len(part)} targets; both must be as many"
+                )
+        classes = arrays.in_order(np.concatenate(y)) if task == "classification" else ()
+        if task == "classification" and (len(classes) < 2 or 2 * len(classes) > sum(map(len, y))):
+            raise UserError(
+                f"{path}: y has {len(classes)} classes in {sum(map(len, y))} samples: there is nothing to learn"
+            )
+        table = {}
+        if classes:
+            places = {name: i for i, name in enumerate(classes)}
+            t = [torch.tensor([places[name] for name in part]) for part in y]
+        else:
+            mean, spread = float(y[0].mean()), float(y[0].std())
+            if not spread > 0:
+                raise UserError(f"{path}: y has one value ({mean:g}): there is nothing to learn")
+            table = {"columns": [], "target": "y", "task": task, "mean": mean, "spread": spread}
+            t = [torch.from_numpy(((part - mean) / spread).astype(np.float32)) for part in y]
+        if not parted:
+            if len(x[0]) < 5:
+                raise UserError(f"{path} has {len(x[0])} samples: too few to train on and to test on; 5 are the least")
+            labels = t[0] if classes else torch.zeros(len(t[0]), dtype=torch.int64)
+            parts = splits.cut(labels, self.test, self.test_seed)
+            x, t = [x[0][part] for part in parts], [t[0][part] for part in parts]
+        return RawData(x[0], t[0], x[1], t[1], task=task, classes=classes, table=table)
