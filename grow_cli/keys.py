@@ -33,6 +33,7 @@ OF_THE_RUN: tuple[Role, ...] = ("", "size", "split")
 
 
 _FLOAT32 = (2 - 2**-23) * 2.0**127  # in which nets are trained: a larger number fails there, in torch's own words
+_FLOAT32_SMALLEST = 2.0**-126  # below it numbers are flushed to 0, and a key that must be above 0 would be 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,6 +80,8 @@ class Range:
             return "a finite number"
         if isinstance(value, float) and abs(value) > _FLOAT32:
             return "a number up to 3.4e38, the largest of float32"
+        if isinstance(value, float) and 0 < abs(value) < _FLOAT32_SMALLEST:
+            return "a number from 1.2e-38 on, the smallest of float32"
         return "a number below 2^53" if isinstance(value, int) and self.at_most is None and abs(value) >= 2**53 else ""
 
     @property

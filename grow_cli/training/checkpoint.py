@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import warnings
+from collections.abc import Sequence
 from copy import deepcopy
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -182,6 +183,14 @@ def read(path: Path) -> Fields:
     return fields
 
 
+def _fits(statistic: Any, shape: Sequence[int]) -> bool:
+    """Whether it is one number for each channel or feature of inputs of this shape, or one for all of a text."""
+    if not isinstance(statistic, torch.Tensor):
+        return False
+    own = (1, shape[0], *[1] * (len(shape) - 1))
+    return tuple(statistic.shape) in (own, (1, 1)) and statistic.is_floating_point()
+
+
 def _check_net(state: Fields) -> None:
     """Damaged where the net cannot be built, or its weights are another net's. Nothing as large as the net is made."""
     path, weights = state.path, state["model"]
@@ -200,7 +209,7 @@ def _check_net(state: Fields) -> None:
     inputs = state.get("inputs")
     with reading(path):
         if inputs is not None and not (
-            all(isinstance(inputs[name], torch.Tensor) for name in ("mean", "std"))
+            all(_fits(inputs[name], state["architecture"]["input_shape"]) for name in ("mean", "std"))
             and isinstance(inputs["white"], int | float)
             and all(isinstance(name, str) for name in inputs["classes"])
         ):

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from grow_cli.commands.sweep import Tally, one_at_a_time, remove_spools
 from grow_cli.commands.train import compose
@@ -100,6 +101,32 @@ def test_a_list_of_sizes_that_would_take_minutes_to_build_is_refused_before_anyt
 def test_a_number_that_float32_does_not_hold_is_refused_by_any_key(typed: str) -> None:
     with pytest.raises(UserError, match=r"must be a number up to 3\.4e38, the largest of float32"):
         compose([*SHORT, "model=mlp_tiny", typed])
+
+
+@pytest.mark.parametrize("typed", ["stop.flops=5e-324", "optimizer.lr=1e-40", "clip_norm=-1e-45"])
+def test_a_number_that_is_flushed_to_0_is_refused_by_any_key(typed: str) -> None:
+    with pytest.raises(UserError, match=r"must be a number from 1\.2e-38 on"):
+        compose([*SHORT, "model=mlp_tiny", typed])
+
+
+@pytest.mark.parametrize(
+    "typed", ["method.blocks=2147483647", "method.factor=2147483647", "method.warmup_steps=2147483647"]
+)
+def test_an_event_that_would_take_for_ever_is_refused(typed: str) -> None:
+    with pytest.raises(UserError, match="must be from"):
+        compose([*SHORT[:-1], "method=deepen", typed])
+
+
+@pytest.mark.parametrize("name", ["mean", "std"])
+def test_statistics_of_other_inputs_are_no_checkpoint(name: str, grow: Callable, tmp_path: Path) -> None:
+    assert grow("train", *SHORT, "run_dir=r").code == 0
+    file = tmp_path / "r/checkpoints/last.pt"
+    state = torch.load(file, weights_only=True)
+    state["inputs"][name] = state["inputs"][name][:, :-1]
+    torch.save(state, file)
+    left = grow("eval", "r")
+    assert left.code == 2
+    assert "inputs are not what a dataset gives" in left.err
 
 
 def test_a_step_that_torch_would_not_take_is_refused_before_training() -> None:
