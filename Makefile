@@ -42,6 +42,12 @@ fuzz: install ## Random command lines and damaged run folders by the thousand (F
 	cd tests && PYTHONPATH=.. OMP_NUM_THREADS=1 $(abspath $(BIN))/python -m fuzz --lines $(FUZZ) --damages $(DAMAGES) --seed $(SEED)
 	$(BIN)/python -m pytest -q tests/reliability -m slow
 
+.PHONY: docs
+docs: install ## The documentation as a site, site/index.html; a broken link is an error
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[docs]'
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
+	@echo "open site/index.html"
+
 .PHONY: lint
 lint: install ## Format, lint and type checks
 	$(BIN)/ruff format --check .
