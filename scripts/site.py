@@ -1,4 +1,4 @@
-"""A hook of mkdocs (`make docs`): the pages at the top of the repository join those in docs/, and no link leads out of the site."""
+"""A hook of mkdocs (`make docs`): the pages at the top of the repository join those in docs/; no link leads out of the site."""
 
 from __future__ import annotations
 
