@@ -21,8 +21,8 @@ $(VENV)/.installed: pyproject.toml
 install: $(VENV)/.installed ## Create .venv with everything in it
 
 .PHONY: demo
-demo: install ## Watch a network grow: Alether on the embedded digits (about 10 seconds)
-	$(BIN)/grow train method=alether
+demo: install ## Watch a network grow from one unit a layer: TINY on the embedded digits (seconds)
+	$(BIN)/grow train experiment=demo
 
 .PHONY: test
 test: install ## All tests but the slow ones
