@@ -22,7 +22,7 @@ install: $(VENV)/.installed ## Create .venv with everything in it
 
 .PHONY: demo
 demo: install ## Watch a network grow from one unit a layer: TINY on the embedded digits (seconds)
-	$(BIN)/grow train experiment=demo
+	$(BIN)/grow train experiment=tiny_digits
 
 .PHONY: test
 test: install ## All tests but the slow ones
