@@ -1,3 +1,31 @@
-"""grow: train neural networks that grow while they train, and compare the ways of growing."""
+"""grow: train neural networks that grow while they train, and compare the ways of growing.
+
+    import grow_cli as grow
+    run = grow.train(["method=tiny", "dataset=digits"])
+
+docs/python.md says what else there is. Nothing heavy is imported before it is used.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from grow_cli.api import Run, carry, compare, load, resume, train
 
 __version__ = "0.1.0"
+__all__ = ["Run", "carry", "compare", "load", "resume", "train"]
+
+# name → the module that has it
+_PLACES = dict.fromkeys(__all__, "grow_cli.api")
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _PLACES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_PLACES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

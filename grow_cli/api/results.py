@@ -1,0 +1,153 @@
+"""A run as a Python object: everything is read from its folder when it is asked for."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from grow_cli.data.tensors import Normalizer
+from grow_cli.errors import UserError
+from grow_cli.models.base import rebuild
+from grow_cli.models.modules.network import GrowableModel
+from grow_cli.records.events import GrowthEvent, growth_events
+from grow_cli.records.folder import RunFolder
+from grow_cli.records.metrics import read_metrics
+from grow_cli.surgery.measure import evaluation_mode
+from grow_cli.tasks import TASKS, task_in
+from grow_cli.training import checkpoint
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+# samples that pass the net at once
+_BATCH = 1000
+
+
+class Run:
+    """One run: its folder, its net, what happened, and what the net says of new samples."""
+
+    def __init__(self, folder: RunFolder, which: str = "last") -> None:
+        self._files, self._which = folder, which
+
+    def __repr__(self) -> str:
+        summary = self.summary
+        column = task_in(summary, "val").column("val")
+        score = f", {column} {summary[column]:.4f}" if isinstance(summary.get(column), float) else ""
+        named = f"{summary['method']} on {summary['dataset']}, " if "method" in summary else ""
+        return f"<Run {self.folder}: {named}{summary.get('status', 'not ended')}{score}>"
+
+    @property
+    def folder(self) -> Path:
+        """Where its files are."""
+        return self._files.path
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        """summary.json; empty while the run trains for the first time."""
+        return dict(self._files.read_summary())
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """Its whole configuration, as plain data."""
+        return dict(self._files.config())
+
+    @property
+    def metrics(self) -> pd.DataFrame:
+        """A row per evaluation (metrics.csv)."""
+        return read_metrics(self._files)
+
+    @property
+    def growth(self) -> pd.DataFrame:
+        """A row per growth event (growth.jsonl); none where nothing grew."""
+        import pandas as pd
+
+        rows = [event.to_json() for event in growth_events(self._files)]
+        return pd.DataFrame(rows, columns=None if rows else [f.name for f in fields(GrowthEvent)])
+
+    @cached_property
+    def _state(self) -> dict[str, Any]:
+        return checkpoint.read(self._files.checkpoints / f"{self._which}.pt")
+
+    @cached_property
+    def net(self) -> GrowableModel:
+        """The net as far as it has grown, on the CPU and in evaluation mode. It takes normalised inputs; `predict` raw ones."""
+        net = rebuild(self._state["architecture"])
+        net.load_state_dict(self._state["model"])
+        return net.eval()
+
+    @property
+    def task(self) -> str:
+        """`classification`, `regression` or `language`."""
+        return str(self._state["architecture"]["task"])
+
+    @property
+    def classes(self) -> list[str]:
+        """The names of the classes, in the order of the net's outputs; none where it predicts numbers."""
+        return list(self._inputs["classes"]) if self.task == "classification" else []
+
+    def predict(self, x: Any, *, names: bool = True) -> np.ndarray:
+        """From raw samples, as the dataset has them, the classes (n,), values (n, outputs), or next bytes (n, tokens).
+
+        :param x: (n, *input_shape), an array or a tensor: it is normalised as the run's training samples were
+        :param names: classes by their names; else by their numbers
+        """
+        outputs = self.outputs(x)
+        if self.task == "regression":
+            return outputs
+        best = outputs.argmax(-1)
+        return np.asarray(self.classes)[best] if names and self.task == "classification" else best
+
+    def predict_proba(self, x: Any) -> np.ndarray:
+        """The probability of each class (n, classes), or of each next byte (n, tokens, 256)."""
+        if self.task == "regression":
+            raise UserError(f"{self.folder} learnt a regression, which has no probabilities: use predict")
+        return torch.from_numpy(self.outputs(x)).double().softmax(-1).numpy()
+
+    def outputs(self, x: Any) -> np.ndarray:
+        """What the net puts out for raw samples: logits or values, float32."""
+        samples = self._samples(x)
+        with evaluation_mode(self.net):
+            parts = [self.net(self._prepared(part)).float() for part in samples.split(_BATCH)]
+        return torch.cat(parts).numpy()
+
+    def report(self, output: str | Path | None = None) -> Path:
+        """Write the run's page, as `grow report` does, and return where it is."""
+        from grow_cli.analysis.report import write_report
+        from grow_cli.console import page_name
+
+        return write_report([self.folder], page_name(Path(output) if output else self.folder / "report.html"))
+
+    @property
+    def _inputs(self) -> dict[str, Any]:
+        inputs = self._state.get("inputs")
+        if inputs is None:
+            raise UserError(
+                f"{self.folder} was trained by an older grow, whose checkpoints do not hold how inputs are normalised: "
+                "normalise them yourself and call run.net"
+            )
+        return dict(inputs)
+
+    def _prepared(self, x: Tensor) -> Tensor:
+        if self.task not in TASKS or self.task == "language":
+            return x
+        return Normalizer(self._inputs["mean"], self._inputs["std"])(x)
+
+    def _samples(self, x: Any) -> Tensor:
+        """(n, *input_shape) numbers on the CPU; UserError where they are none, or of another shape."""
+        shape = tuple(self.net.input_shape)
+        try:
+            samples = torch.as_tensor(x if isinstance(x, Tensor) else np.asarray(x)).detach().cpu()
+        except (TypeError, ValueError) as error:
+            raise UserError(f"the samples are no array of numbers: {str(error).splitlines()[0]}") from error
+        if tuple(samples.shape[1:]) != shape or not len(samples):
+            told = "a sample" if tuple(samples.shape) == shape else f"the shape {tuple(samples.shape)}"
+            raise UserError(f"{told} was given where this net takes samples (n, {', '.join(map(str, shape))})")
+        if samples.is_floating_point() and not bool(samples.isfinite().all()):
+            raise UserError("the samples hold numbers that are not finite: fill or leave out what is missing")
+        return samples
