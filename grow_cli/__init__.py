@@ -12,10 +12,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from grow_cli.api import Run, carry, compare, load, resume, train
+    from grow_cli.api import Run, carry, compare, fit, load, resume, train
 
 __version__ = "0.1.0"
-__all__ = ["Run", "carry", "compare", "load", "resume", "train"]
+__all__ = ["Run", "carry", "compare", "fit", "load", "resume", "train"]
 
 # name → the module that has it
 _PLACES = dict.fromkeys(__all__, "grow_cli.api")

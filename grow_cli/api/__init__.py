@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 from grow_cli.api.running import compare, load, resume, train
 
 if TYPE_CHECKING:
+    from grow_cli.api.fitting import fit
     from grow_cli.api.results import Run
     from grow_cli.surgery.optimizer import carry
 
-__all__ = ["Run", "carry", "compare", "load", "resume", "train"]
+__all__ = ["Run", "carry", "compare", "fit", "load", "resume", "train"]
 
 
-def __getattr__(name: str) -> object:
-    """What needs torch is imported when it is asked for."""
-    if name == "Run":
-        from grow_cli.api.results import Run
+# these need torch, and are imported when they are asked for
+_PLACES = {"Run": "grow_cli.api.results", "carry": "grow_cli.surgery.optimizer", "fit": "grow_cli.api.fitting"}
 
-        return Run
-    if name == "carry":
-        from grow_cli.surgery.optimizer import carry
 
-        return carry
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+def __getattr__(name: str) -> Any:
+    if name not in _PLACES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_PLACES[name]), name)

@@ -47,11 +47,12 @@ def undisturbed() -> Iterator[None]:
 
 
 @contextmanager
-def interruptible(folder: Path) -> Iterator[None]:
+def interruptible(folder: Path, again: str = "") -> Iterator[None]:
     """Ctrl-C, or a notebook's stop button, is KeyboardInterrupt as everywhere in Python, and says how to go on."""
     try:
         yield
     except Interrupted as error:
         if error.signal_number != signal.SIGINT:
             raise
-        raise KeyboardInterrupt(f"interrupted: go on with grow.resume({str(folder)!r})") from None
+        go_on = again or f"go on with grow.resume({str(folder)!r})"
+        raise KeyboardInterrupt(f"interrupted: {go_on}") from None

@@ -9,12 +9,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from grow_cli.api.given import DATA
+from grow_cli.data.base import DataSpec
 from grow_cli.data.tensors import Normalizer
 from grow_cli.errors import UserError
 from grow_cli.models.base import rebuild
 from grow_cli.models.modules.network import GrowableModel
+from grow_cli.models.modules.traced import Template, TracedNet, lent, template_of
 from grow_cli.records.events import GrowthEvent, growth_events
 from grow_cli.records.folder import RunFolder
 from grow_cli.records.metrics import read_metrics
@@ -32,8 +35,8 @@ _BATCH = 1000
 class Run:
     """One run: its folder, its net, what happened, and what the net says of new samples."""
 
-    def __init__(self, folder: RunFolder, which: str = "last") -> None:
-        self._files, self._which = folder, which
+    def __init__(self, folder: RunFolder, which: str = "last", *, template: Template | None = None) -> None:
+        self._files, self._which, self._template = folder, which, template
 
     def __repr__(self) -> str:
         summary = self.summary
@@ -72,14 +75,33 @@ class Run:
 
     @cached_property
     def _state(self) -> dict[str, Any]:
-        return checkpoint.read(self._files.checkpoints / f"{self._which}.pt")
+        with lent(self._template):
+            return checkpoint.read(self._files.checkpoints / f"{self._which}.pt")
 
     @cached_property
     def net(self) -> GrowableModel:
         """The net as far as it has grown, on the CPU and in evaluation mode. It takes normalised inputs; `predict` raw ones."""
-        net = rebuild(self._state["architecture"])
+        with lent(self._template):
+            net = rebuild(self._state["architecture"])
         net.load_state_dict(self._state["model"])
         return net.eval()
+
+    @property
+    def module(self) -> nn.Module:
+        """The net; of a run of `grow.fit` the module that was given, grown."""
+        return self.net.module if isinstance(self.net, TracedNet) else self.net
+
+    def made_of(self, module: nn.Module) -> None:
+        """What the net of a run of `grow.fit` is made of; UserError where it was another module."""
+        summary = self._files.read_summary()
+        known = summary["architecture"]
+        ends = DataSpec(DATA, known["task"], tuple(known["input_shape"]), known["outputs"])
+        template = template_of(module, ends)
+        if known["model"].get("module") != template.key:
+            raise UserError(
+                f"{self.folder} was trained with another module than {type(module).__name__} as it is given here"
+            )
+        self._template = template
 
     @property
     def task(self) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hydra.errors import HydraException
-from omegaconf import OmegaConf, open_dict
+from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from grow_cli import console
@@ -18,15 +18,18 @@ from grow_cli.commands import resume as resuming
 from grow_cli.commands.composition import composed, refuse_two_folders
 from grow_cli.commands.hydra_errors import explain
 from grow_cli.commands.overrides import existing
-from grow_cli.commands.train import begin, checked
+from grow_cli.commands.train import begin, checked, go_on
 from grow_cli.config import Config
 from grow_cli.errors import UserError
 from grow_cli.files import expanded
 from grow_cli.records.folder import RunFolder
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from grow_cli.analysis.comparison import Comparison
     from grow_cli.api.results import Run
+    from grow_cli.models.modules.traced import Template
 
 
 def train(overrides: str | Iterable[str] = (), /, **keys: Any) -> Run:
@@ -40,15 +43,21 @@ def train(overrides: str | Iterable[str] = (), /, **keys: Any) -> Run:
     """
     words = typed(overrides, keys)
     with composing():
-        config, folder, files = configured(words)
-    return trained(config, folder, files)
+        raw, folder, hydra_section = prepared(words)
+        config = checked(raw)
+    return trained(config, folder, {"config": raw, "hydra": hydra_section, "overrides": words})
 
 
-def configured(words: list[str]) -> tuple[Config, RunFolder, dict[str, Any]]:
-    """The checked config of KEY=VALUE words, the folder that its run is to have, and what `.hydra/` in it holds."""
+def prepared(words: list[str], *, dataset: str | None = None) -> tuple[DictConfig, RunFolder, DictConfig]:
+    """The composed config of KEY=VALUE words, the folder that its run is to have, and Hydra's own section.
+
+    :param dataset: what the data are called, where it is not the option's name
+    """
     refuse_two_folders(words)
     try:
         raw = composed(words, with_hydra=True)
+        if dataset is not None:
+            raw.dataset.name = dataset
         place = OmegaConf.to_container(raw.hydra.run, resolve=True)
     except (HydraException, OmegaConfBaseException) as error:
         raise UserError(explain(error, words)) from error
@@ -56,17 +65,31 @@ def configured(words: list[str]) -> tuple[Config, RunFolder, dict[str, Any]]:
     hydra_section = OmegaConf.create({"hydra": raw.hydra})
     with open_dict(raw):
         del raw["hydra"]
-    files = {"config": raw, "hydra": hydra_section, "overrides": list(words)}
-    return checked(raw), RunFolder(Path(place["dir"])), files
+    return raw, RunFolder(Path(place["dir"])), hydra_section
 
 
-def trained(config: Config, folder: RunFolder, files: dict[str, Any], **options: Any) -> Run:
-    """The run of a checked config, in a new folder; `options` are those of `grow_cli.run.train`."""
+def trained(
+    config: Config,
+    folder: RunFolder,
+    files: dict[str, Any],
+    *,
+    template: Template | None = None,
+    resume: bool = False,
+    again: str = "",
+) -> Run:
+    """The run of a checked config, in a new folder, or in that of an interrupted one.
+
+    :param template: what its net is made of, where that is no option
+    :param again: how to go on with it if it is interrupted, where that is not `grow.resume`
+    """
     from grow_cli.api.results import Run
 
-    with undisturbed(), interruptible(folder.path):
-        begin(config, folder, files, **options)
-    return Run(folder)
+    with undisturbed(), interruptible(folder.path, again):
+        if resume:
+            go_on(config, folder)
+        else:
+            begin(config, folder, files)
+    return Run(folder, template=template)
 
 
 def resume(run: Run | str | os.PathLike[str], *overrides: str) -> Run:
@@ -77,11 +100,17 @@ def resume(run: Run | str | os.PathLike[str], *overrides: str) -> Run:
     return load(folder.path)
 
 
-def load(run: str | os.PathLike[str], *, best: bool = False) -> Run:
-    """The run in a folder; its net is that of the last checkpoint, or of the best validation."""
+def load(run: str | os.PathLike[str], *, best: bool = False, module: nn.Module | None = None) -> Run:
+    """The run in a folder; its net is that of the last checkpoint, or of the best validation.
+
+    :param module: of a run of `grow.fit`: a module like the one that was given there
+    """
     from grow_cli.api.results import Run
 
-    return Run(folder_of(run), "best" if best else "last")
+    found = Run(folder_of(run), "best" if best else "last")
+    if module is not None:
+        found.made_of(module)
+    return found
 
 
 def compare(

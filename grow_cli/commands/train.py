@@ -7,7 +7,7 @@ import re
 import secrets
 import sys
 from collections.abc import Iterable
-from dataclasses import fields
+from dataclasses import fields, replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -158,6 +158,17 @@ def begin(config: configuration.Config, folder: RunFolder, files: dict[str, Any]
         folder.close()
 
 
+def go_on(config: configuration.Config, folder: RunFolder) -> dict[str, Any]:
+    """An interrupted run of this config, to its end; returns the summary."""
+    from grow_cli import run
+
+    folder.open()
+    try:
+        return run.train(config, folder, resume=folder.holds_a_run)
+    finally:
+        folder.close()
+
+
 def _sweep_job(raw: DictConfig, own: RunFolder) -> float | None:
     """A sweep's job: begun, resumed, or skipped if it is finished or another process is at it.
 
@@ -208,11 +219,14 @@ def _sweep_job(raw: DictConfig, own: RunFolder) -> float | None:
     return None
 
 
-def checked(raw: DictConfig) -> configuration.Config:
-    """The composed config, its paths absolute and its parts checked against each other; UserError, and warnings."""
+def checked(raw: DictConfig, **parts: Any) -> configuration.Config:
+    """The composed config, its paths absolute and its parts checked against each other; UserError, and warnings.
+
+    :param parts: options that take the place of the composed ones, which only a Python program can give (its own net)
+    """
     try:
         make_absolute(raw)
-        config = configuration.build(raw)
+        config = replace(configuration.build(raw), **parts)
     except OmegaConfBaseException as error:  # of an interpolation
         raise UserError(str(error).splitlines()[0]) from error
     for sentence in configuration.check_run(config):

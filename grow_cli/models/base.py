@@ -33,6 +33,10 @@ TORCH_ACTIVATIONS = {
 ACTIVATIONS = (*TORCH_ACTIVATIONS, "relu_right", "rational", "rational_raw")
 
 
+OWN = "module"
+"""The name of a net that a Python program brought: no option, for only that program can make it."""
+
+
 @dataclass
 class ModelOption(Option):
     """Base of every model: its lists of sizes can express any net that it may grow into."""
@@ -103,6 +107,10 @@ def rebuild(architecture: dict[str, Any]) -> GrowableModel:
         raise UserError(f"the architecture is not what `model.architecture()` gives: {error}") from error
     if ends.task not in TASKS:
         raise UserError(f"the architecture's task is {ends.task[:40]!r}: it must be one of {', '.join(TASKS)}")
+    if name == OWN:
+        from grow_cli.models.modules.traced import remade
+
+        return remade(settings)
     known = registry.groups().get("model", {})
     if not isinstance(name, str) or name not in known:
         raise UserError(f"the architecture's model is {name!r}: it must be one of {', '.join(sorted(known))}")
