@@ -13,8 +13,8 @@ from torch.utils.data import TensorDataset
 
 from grow_cli.data.base import DatasetOption, RawData
 from grow_cli.errors import UserError
-from grow_cli.models.base import OWN, ModelOption
-from grow_cli.models.ends import Ends
+from grow_cli.models.base import ModelOption
+from grow_cli.models.ends import OWN, Ends
 from grow_cli.models.modules.network import GrowableModel
 from grow_cli.models.modules.traced import Template, remade
 

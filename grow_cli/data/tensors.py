@@ -116,10 +116,11 @@ def load_data(
     _check_augmentation(option, raw.train_x)
     train, val = _cut(option, raw, subset, split_seed, measured=measured)
 
-    image = raw.train_x.dim() == 4
     train_x = raw.train_x[train]
     if trained is None or trained.inputs is None:
-        normalizer = _normalizer(train_x, option.normalize, option.scale, raw.white if image else 1, device)
+        normalizer = _normalizer(
+            train_x, option.normalize, option.scale, raw.white if train_x.dim() == 4 else 1, device
+        )
     else:
         normalizer = Normalizer(trained.inputs["mean"].to(device), trained.inputs["std"].to(device))
     stays_bytes = train_x.dtype == torch.uint8 and 4 * train_x.numel() > FLOAT32_LIMIT
@@ -129,10 +130,8 @@ def load_data(
         return Split(x if stays_bytes else normalizer(x), y.to(device))
 
     trained_on = placed(train_x, raw.train_y[train])
-    if raw.held_out is not None:
-        held_out = placed(*raw.held_out)
-    else:
-        held_out = trained_on if val is None else placed(raw.train_x[val], raw.train_y[val])
+    apart = raw.held_out or (None if val is None else (raw.train_x[val], raw.train_y[val]))
+    held_out = trained_on if apart is None else placed(*apart)
     return Data(
         spec=spec,
         train=trained_on,

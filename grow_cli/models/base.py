@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from grow_cli import registry
 from grow_cli.errors import UserError, check
 from grow_cli.keys import key
-from grow_cli.models.ends import Ends
+from grow_cli.models.ends import OWN, Ends
 from grow_cli.records.words import counted
 from grow_cli.registry import Option
 from grow_cli.tasks import TASKS
@@ -31,10 +31,6 @@ TORCH_ACTIVATIONS = {
     "identity": "Identity",
 }
 ACTIVATIONS = (*TORCH_ACTIVATIONS, "relu_right", "rational", "rational_raw")
-
-
-OWN = "module"
-"""The name of a net that a Python program brought: no option, for only that program can make it."""
 
 
 @dataclass

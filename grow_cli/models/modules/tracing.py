@@ -46,7 +46,7 @@ _FUNCTIONS: dict[Any, Callable[..., nn.Module]] = {
     F.avg_pool2d: nn.AvgPool2d,
     F.adaptive_avg_pool2d: nn.AdaptiveAvgPool2d,
 }
-_MAX_POOLS = {F.max_pool2d, F._max_pool2d, torch.max_pool2d}
+_MAX_POOLS = {F.max_pool2d, torch.max_pool2d}
 _FLATTENS = {torch.flatten, torch.reshape, "flatten", "view", "reshape"}
 _MEANS = {torch.mean, "mean"}
 
