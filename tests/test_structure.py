@@ -35,6 +35,7 @@ FLOORS = (
     {"cli"},
     {"commands"},
     {"testing", "api"},
+    {"estimators"},
 )
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
 # what looks upwards, and why

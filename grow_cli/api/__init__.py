@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING, Any
 from grow_cli.api.running import compare, load, resume, train
 
 if TYPE_CHECKING:
+    from grow_cli.api.carrying import carry
     from grow_cli.api.fitting import fit
     from grow_cli.api.results import Run
-    from grow_cli.surgery.optimizer import carry
 
 __all__ = ["Run", "carry", "compare", "fit", "load", "resume", "train"]
 
 
 # these need torch, and are imported when they are asked for
-_PLACES = {"Run": "grow_cli.api.results", "carry": "grow_cli.surgery.optimizer", "fit": "grow_cli.api.fitting"}
+_PLACES = {"Run": "grow_cli.api.results", "carry": "grow_cli.api.carrying", "fit": "grow_cli.api.fitting"}
 
 
 def __getattr__(name: str) -> Any:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from grow_cli import console
 from grow_cli.errors import Interrupted
 
 
@@ -56,3 +57,17 @@ def interruptible(folder: Path, again: str = "") -> Iterator[None]:
             raise
         go_on = again or f"go on with grow.resume({str(folder)!r})"
         raise KeyboardInterrupt(f"interrupted: {go_on}") from None
+
+
+@contextmanager
+def silent(*, warnings: bool = False) -> Iterator[None]:
+    """The tables at the end of a command are not shown, and, where asked for, warnings neither."""
+    consoles = [console.out, console.err] if warnings else [console.out]
+    before = [(shown, shown.quiet) for shown in consoles]
+    for shown in consoles:
+        shown.quiet = True
+    try:
+        yield
+    finally:
+        for shown, quiet in before:
+            shown.quiet = quiet

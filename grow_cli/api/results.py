@@ -22,7 +22,7 @@ from grow_cli.records.events import GrowthEvent, growth_events
 from grow_cli.records.folder import RunFolder
 from grow_cli.records.metrics import read_metrics
 from grow_cli.surgery.measure import evaluation_mode
-from grow_cli.tasks import TASKS, task_in
+from grow_cli.tasks import task_in
 from grow_cli.training import checkpoint
 
 if TYPE_CHECKING:
@@ -111,7 +111,7 @@ class Run:
     @property
     def classes(self) -> list[str]:
         """The names of the classes, in the order of the net's outputs; none where it predicts numbers."""
-        return list(self._inputs["classes"]) if self.task == "classification" else []
+        return list(self.inputs["classes"]) if self.task == "classification" else []
 
     def predict(self, x: Any, *, names: bool = True) -> np.ndarray:
         """From raw samples, as the dataset has them, the classes (n,), values (n, outputs), or next bytes (n, tokens).
@@ -133,10 +133,7 @@ class Run:
 
     def outputs(self, x: Any) -> np.ndarray:
         """What the net puts out for raw samples: logits or values, float32."""
-        samples = self._samples(x)
-        with evaluation_mode(self.net):
-            parts = [self.net(self._prepared(part)).float() for part in samples.split(_BATCH)]
-        return torch.cat(parts).numpy()
+        return outputs_of(self.net, self.inputs, x)
 
     def report(self, output: str | Path | None = None) -> Path:
         """Write the run's page, as `grow report` does, and return where it is."""
@@ -146,7 +143,8 @@ class Run:
         return write_report([self.folder], page_name(Path(output) if output else self.folder / "report.html"))
 
     @property
-    def _inputs(self) -> dict[str, Any]:
+    def inputs(self) -> dict[str, Any]:
+        """How inputs are normalised: `mean` and `std`, tensors; and `white` and `classes` of the data."""
         inputs = self._state.get("inputs")
         if inputs is None:
             raise UserError(
@@ -155,21 +153,25 @@ class Run:
             )
         return dict(inputs)
 
-    def _prepared(self, x: Tensor) -> Tensor:
-        if self.task not in TASKS or self.task == "language":
-            return x
-        return Normalizer(self._inputs["mean"], self._inputs["std"])(x)
 
-    def _samples(self, x: Any) -> Tensor:
-        """(n, *input_shape) numbers on the CPU; UserError where they are none, or of another shape."""
-        shape = tuple(self.net.input_shape)
-        try:
-            samples = torch.as_tensor(x if isinstance(x, Tensor) else np.asarray(x)).detach().cpu()
-        except (TypeError, ValueError) as error:
-            raise UserError(f"the samples are no array of numbers: {str(error).splitlines()[0]}") from error
-        if tuple(samples.shape[1:]) != shape or not len(samples):
-            told = "a sample" if tuple(samples.shape) == shape else f"the shape {tuple(samples.shape)}"
-            raise UserError(f"{told} was given where this net takes samples (n, {', '.join(map(str, shape))})")
-        if samples.is_floating_point() and not bool(samples.isfinite().all()):
-            raise UserError("the samples hold numbers that are not finite: fill or leave out what is missing")
-        return samples
+def outputs_of(net: GrowableModel, inputs: dict[str, Any], x: Any) -> np.ndarray:
+    """What a net on the CPU puts out for raw samples (n, *input_shape), normalised by `Run.inputs`; float32."""
+    samples = _samples(x, net.input_shape)
+    normalizer = Normalizer(inputs["mean"], inputs["std"])
+    with evaluation_mode(net):
+        parts = [net(part if net.task == "language" else normalizer(part)).float() for part in samples.split(_BATCH)]
+    return np.asarray(torch.cat(parts).numpy())
+
+
+def _samples(x: Any, shape: tuple[int, ...]) -> Tensor:
+    """(n, *shape) numbers on the CPU; UserError where they are none, or of another shape."""
+    try:
+        samples = torch.as_tensor(x if isinstance(x, Tensor) else np.asarray(x)).detach().cpu()
+    except (TypeError, ValueError) as error:
+        raise UserError(f"the samples are no array of numbers: {str(error).splitlines()[0]}") from error
+    if tuple(samples.shape[1:]) != shape or not len(samples):
+        told = "a sample" if tuple(samples.shape) == shape else f"the shape {tuple(samples.shape)}"
+        raise UserError(f"{told} was given where this net takes samples (n, {', '.join(map(str, shape))})")
+    if samples.is_floating_point() and not bool(samples.isfinite().all()):
+        raise UserError("the samples hold numbers that are not finite: fill or leave out what is missing")
+    return samples

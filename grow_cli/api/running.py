@@ -11,8 +11,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
-from grow_cli import console
-from grow_cli.api.guard import composing, interruptible, undisturbed
+from grow_cli.api.guard import composing, interruptible, silent, undisturbed
 from grow_cli.api.overrides import typed
 from grow_cli.commands import resume as resuming
 from grow_cli.commands.composition import composed, refuse_two_folders
@@ -95,7 +94,7 @@ def trained(
 def resume(run: Run | str | os.PathLike[str], *overrides: str) -> Run:
     """Go on with an interrupted run, as `grow resume` does."""
     folder = folder_of(run)
-    with composing(), undisturbed(), interruptible(folder.path), _silent():
+    with composing(), undisturbed(), interruptible(folder.path), silent():
         resuming.main([str(folder.path), *overrides])
     return load(folder.path)
 
@@ -147,13 +146,3 @@ def path_of(run: Run | str | os.PathLike[str]) -> Path:
 def folder_of(run: Run | str | os.PathLike[str]) -> RunFolder:
     """The folder of a run that there is; UserError that names others where it is none."""
     return existing(path_of(run))
-
-
-class _silent:
-    """The tables at the end of a command are not shown; warnings are."""
-
-    def __enter__(self) -> None:
-        self._before, console.out.quiet = console.out.quiet, True
-
-    def __exit__(self, *error: object) -> None:
-        console.out.quiet = self._before

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Protocol
 
-
 OWN = "module"
 """The name of a net that a Python program brought: no option, for only that program can make it."""
 
