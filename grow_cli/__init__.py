@@ -13,13 +13,28 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from grow_cli.api import Run, carry, compare, fit, load, resume, train
+    from grow_cli.errors import Interrupted, TrainingFailed, UserError
     from grow_cli.estimators import GrowClassifier, GrowRegressor
 
 __version__ = "0.1.0"
-__all__ = ["GrowClassifier", "GrowRegressor", "Run", "carry", "compare", "fit", "load", "resume", "train"]
+__all__ = [
+    "GrowClassifier",
+    "GrowRegressor",
+    "Interrupted",
+    "Run",
+    "TrainingFailed",
+    "UserError",
+    "carry",
+    "compare",
+    "fit",
+    "load",
+    "resume",
+    "train",
+]
 
 # name → the module that has it
 _PLACES = dict.fromkeys(__all__, "grow_cli.api")
+_PLACES |= dict.fromkeys(("Interrupted", "TrainingFailed", "UserError"), "grow_cli.errors")
 _PLACES |= dict.fromkeys(("GrowClassifier", "GrowRegressor"), "grow_cli.estimators")
 
 

@@ -10,7 +10,7 @@ from grow_cli.surgery import optimizer as surgery
 
 
 def carry(optimizer: Optimizer, old: nn.Parameter, new: nn.Parameter, dim: int) -> None:
-    """Put `new` in the place of `old`, whose values it continues along `dim`: old entries keep their moments, new ones start at 0.
+    """Put `new` in the place of `old`, which it continues along `dim`: old entries keep their moments, new ones start at zero.
 
         longer = nn.Parameter(torch.cat([layer.weight, rows]))
         grow.carry(optimizer, layer.weight, longer, 0)

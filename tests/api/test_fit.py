@@ -17,6 +17,7 @@ import grow_cli as grow
 from grow_cli.commands.train import compose
 from grow_cli.data.base import DataSpec
 from grow_cli.errors import UserError
+from grow_cli.methods.width import check_widening
 from grow_cli.models.base import rebuild
 from grow_cli.models.modules.traced import template_of
 from grow_cli.models.modules.tracing import trace
@@ -251,12 +252,23 @@ REFUSED: dict[str, tuple[Callable[[], object], tuple[int, ...], str]] = {
 }
 
 
+def widened(module: object, shape: tuple[int, ...]) -> None:
+    """Asks all that a width method asks of a module before it is trained."""
+    template = template_of(module, DataSpec("tensors", "classification", shape, 3))  # type: ignore[arg-type]
+    check_widening(template.net([place.of(template.module).units for place in template.found.places]), "tiny")
+
+
 @pytest.mark.parametrize("name", REFUSED)
-def test_a_module_that_cannot_grow_is_refused_in_one_sentence(name: str, tmp_path: Path) -> None:
+def test_a_module_that_cannot_grow_is_refused_in_one_sentence(name: str) -> None:
     make, shape, told = REFUSED[name]
-    with pytest.raises(UserError, match=told.replace("(", r"\(")) as refused:
-        grow.fit(make(), data(shape), method="tiny", run_dir=tmp_path / "run", **SHORT)  # type: ignore[arg-type]
+    with pytest.raises(UserError, match=told) as refused:
+        widened(make(), shape)
     assert "\n" not in str(refused.value)
+
+
+def test_a_refused_module_leaves_no_folder(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="its units are the output"):
+        grow.fit(nn.Sequential(nn.Linear(6, 3)), data((6,)), method="tiny", run_dir=tmp_path / "run", **SHORT)
     assert not (tmp_path / "run").exists()
 
 
