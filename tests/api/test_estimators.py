@@ -67,7 +67,7 @@ def test_a_classifier_grows_in_a_pipeline_and_leaves_no_folder(
 
 def test_a_regressor_has_one_target_or_several() -> None:
     x = np.random.default_rng(0).normal(size=(80, 3))
-    one = grow.GrowRegressor(method="static", trigger="never", model=(8,), epochs=20, device="cpu", overrides=LEARN)
+    one = grow.GrowRegressor(method="static", trigger="never", model=(8,), epochs=60, device="cpu", overrides=LEARN)
     assert one.fit(x, 100 * x[:, 0] + 7).score(x, 100 * x[:, 0] + 7) > 0.5
     assert one.predict(x).shape == (80,)
     several = grow.GrowRegressor(epochs=1, device="cpu").fit(x, x[:, :2])

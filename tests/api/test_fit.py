@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
@@ -22,6 +23,7 @@ from grow_cli.models.base import rebuild
 from grow_cli.models.modules.traced import template_of
 from grow_cli.models.modules.tracing import trace
 from grow_cli.surgery.flops import flops_per_sample
+from grow_cli.training.loop import Loop
 from grow_cli.training.streams import Streams
 
 SHORT = {"trigger": "every", "trigger.every": 1, "stop.epochs": 2, "batch_size": 8, "threads": 1, "device": "cpu"}
@@ -195,6 +197,31 @@ def test_a_run_is_read_again_with_a_module_like_the_one_given(tmp_path: Path) ->
         grow.load(run.folder).predict(x)
     with pytest.raises(UserError, match="another module"):
         grow.load(run.folder, module=SHAPES["plain"][0]())
+
+
+def test_an_interrupted_fit_goes_on_to_the_same_bits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make, shape, _ = SHAPES["plain"]
+    torch.manual_seed(0)
+    module, keys = make(), SHORT | {"method": "net2net", "stop.epochs": 4}
+    whole = grow.fit(module, data(shape), run_dir=tmp_path / "whole", **keys)
+    evaluate = Loop._evaluate
+
+    def interrupted(loop: Loop) -> None:
+        evaluate(loop)
+        if loop.session.progress.evaluations == 2:
+            signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(Loop, "_evaluate", interrupted)
+    with pytest.raises(KeyboardInterrupt, match="resume=True"):
+        grow.fit(module, data(shape), run_dir=tmp_path / "broken", **keys)
+    monkeypatch.setattr(Loop, "_evaluate", evaluate)
+    with pytest.raises(UserError, match="of other keys"):
+        grow.fit(module, data(shape), run_dir=tmp_path / "broken", resume=True, **keys | {"seed": 1})
+    again = grow.fit(module, data(shape), run_dir=tmp_path / "broken", resume=True, **keys)
+    assert again.growth["units_added"].sum() > 0
+    assert all(torch.equal(p, q) for p, q in zip(again.net.parameters(), whole.net.parameters(), strict=True))
+    with pytest.raises(UserError, match="is finished"):
+        grow.fit(module, data(shape), run_dir=tmp_path / "broken", resume=True, **keys)
 
 
 class Branching(nn.Module):
