@@ -43,6 +43,7 @@ SLICED = {
     "test_a_restored_net_trains_on_as_if_it_had_never_grown": 3,
     "test_the_page_holds_metrics_csv_on_every_axis": 2,
     "test_a_text_net_grows_by_every_kind_of_method": 2,
+    "test_every_site_of_a_module_is_found_and_grown": 3,
     "test_width_and_depth_grow_from_any_depth_and_keep_the_function": 2,
 }
 

@@ -88,12 +88,12 @@ def refuse_two_folders(arguments: list[str]) -> None:
         )
 
 
-def composed(overrides: list[str]) -> DictConfig:
-    """What `grow train OVERRIDES` composes, lists of loggers among them."""
+def composed(overrides: list[str], *, with_hydra: bool = False) -> DictConfig:
+    """What `grow train OVERRIDES` composes, lists of loggers among them; `with_hydra` with Hydra's own section, too."""
     prepare_hydra()
     GlobalHydra.instance().clear()
     with hydra.initialize_config_dir(version_base="1.3", config_dir=str(registry.config_folders()[0])):
-        return hydra.compose("train", overrides=[*plugins(), *words(overrides)])
+        return hydra.compose("train", overrides=[*plugins(), *words(overrides)], return_hydra_config=with_hydra)
 
 
 def prepare_hydra() -> None:

@@ -7,7 +7,7 @@ import re
 import secrets
 import sys
 from collections.abc import Iterable
-from dataclasses import fields
+from dataclasses import fields, replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -127,9 +127,10 @@ def _job(raw: DictConfig) -> float | None:
     if HydraConfig.get().mode == RunMode.MULTIRUN:
         return _sweep_job(raw, own)
     try:
-        config = _checked(raw)
-        own.create(_hydra_files(raw))
-        return objective(_train(config, own))
+        config = checked(raw)
+        summary = begin(config, own, _hydra_files(raw))
+        _show(own, summary)
+        return objective(summary)
     except (UserError, TrainingFailed) as error:
         own.discard_unless_trained()
         _failed.append(type(error)(str(error)))
@@ -143,6 +144,34 @@ def _job(raw: DictConfig) -> float | None:
     return None
 
 
+def begin(config: configuration.Config, folder: RunFolder, files: dict[str, Any], **options: Any) -> dict[str, Any]:
+    """A new run: claim its folder, train, and return the summary. Where training did not begin, nothing is left behind.
+
+    :param files: what `.hydra/` holds; `options` are those of `run.train`
+    """
+    from grow_cli import run  # imports torch: not before the config is known to be good
+
+    try:
+        folder.create(files)
+        return run.train(config, folder, **options)
+    except (UserError, TrainingFailed, Interrupted, KeyboardInterrupt):
+        folder.discard_unless_trained()
+        raise
+    finally:
+        folder.close()
+
+
+def go_on(config: configuration.Config, folder: RunFolder) -> dict[str, Any]:
+    """An interrupted run of this config, to its end; returns the summary."""
+    from grow_cli import run
+
+    folder.open()
+    try:
+        return run.train(config, folder, resume=folder.holds_a_run)
+    finally:
+        folder.close()
+
+
 def _sweep_job(raw: DictConfig, own: RunFolder) -> float | None:
     """A sweep's job: begun, resumed, or skipped if it is finished or another process is at it.
 
@@ -151,7 +180,7 @@ def _sweep_job(raw: DictConfig, own: RunFolder) -> float | None:
     tally, folder = Tally.current, own
     assert tally is not None
     try:
-        config = _checked(raw)
+        config = checked(raw)
         if config.sweep.engine == "local":
             local.refuse_search(HydraConfig.get().sweeper._target_)
         with one_at_a_time(own.path.parent):
@@ -198,10 +227,14 @@ def _sweep_job(raw: DictConfig, own: RunFolder) -> float | None:
     return None
 
 
-def _checked(raw: DictConfig) -> configuration.Config:
+def checked(raw: DictConfig, **parts: Any) -> configuration.Config:
+    """The composed config, its paths absolute and its parts checked against each other; UserError, and warnings.
+
+    :param parts: options that take the place of the composed ones, which only a Python program can give (its own net)
+    """
     try:
         make_absolute(raw)
-        config = configuration.build(raw)
+        config = replace(configuration.build(raw), **parts)
     except OmegaConfBaseException as error:  # of an interpolation
         raise UserError(str(error).splitlines()[0]) from error
     for sentence in configuration.check_run(config):
@@ -217,9 +250,14 @@ def _hydra_files(raw: DictConfig) -> dict[str, Any]:
 
 def _train(config: configuration.Config, folder: RunFolder, *, resume: bool = False) -> dict[str, Any]:
     from grow_cli import run  # imports torch: not before the config is known to be good
-    from grow_cli.analysis.summary import show
 
     summary = run.train(config, folder, resume=resume)
+    _show(folder, summary)
+    return summary
+
+
+def _show(folder: RunFolder, summary: dict[str, Any]) -> None:
+    from grow_cli.analysis.summary import show
+
     with console.whatever_happens_to_the_terminal():
         show(folder, summary)
-    return summary

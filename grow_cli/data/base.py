@@ -34,7 +34,7 @@ class RawData:
     """A dataset as its files hold it, on the CPU."""
 
     train_x: Tensor
-    """(N, C, H, W) uint8 images, (N, d) float32, or (N, context) uint8 of text."""
+    """(N, C, H, W) uint8 or float32 images, (N, d) float32, or (N, context) uint8 of text."""
     train_y: Tensor
     """(N,) int64 class indices, (N, k) float32 targets, or the bytes (N, context) that come next."""
     test_x: Tensor
@@ -52,7 +52,9 @@ class RawData:
     test_only: bool = False
     """Whether the files hold no training part: a net can then be measured on them, and none trained."""
     held_out: tuple[Tensor, Tensor] | None = None
-    """Inputs and targets of a validation part that the dataset has of its own (texts do)."""
+    """Inputs and targets of a validation part that the dataset has of its own (texts do): none is cut from the training part."""
+    no_test: bool = False
+    """Whether there is no test part, which is then empty: nothing is measured on it."""
     corpus: dict[str, Any] = field(default_factory=dict)
     """What tells a corpus from others, as plain data; empty where samples are no windows of one."""
 
@@ -60,20 +62,29 @@ class RawData:
         if self.task == "language":
             self._check_text()
             return
-        for split, x, y in (("train", self.train_x, self.train_y), ("test", self.test_x, self.test_y)):
+        parts = [("train", self.train_x, self.train_y), ("test", self.test_x, self.test_y)]
+        if self.held_out is not None:
+            parts.append(("val", *self.held_out))
+        for split, x, y in parts:
+            if self.no_test and split == "test":
+                _check(len(x) == len(y) == 0, "no_test is set, and test_x holds samples")
+                continue
             _check(len(x) == len(y), f"{split}_x has {len(x)} samples and {split}_y {len(y)}")
             if self.test_only and split == "train":
                 continue
             _check(len(x) > 0, f"{split}_x has no sample")
             _check(x.shape[1:] == self.train_x.shape[1:], f"{split}_x has samples of the shape {tuple(x.shape[1:])}")
             image = x.dim() == 4
-            dtype = "torch.uint8" if image else "torch.float32"
+            kinds = ("torch.uint8", "torch.float32") if image else ("torch.float32",)
             _check(image or x.dim() == 2, f"{split}_x has the shape {tuple(x.shape)}: (N, C, H, W) or (N, d) is needed")
             _check(
-                str(x.dtype) == dtype,
-                f"{split}_x is {x.dtype}: {dtype} is needed for {'images' if image else 'vectors'}",
+                str(x.dtype) in kinds,
+                f"{split}_x is {x.dtype}: {' or '.join(kinds)} is needed for {'images' if image else 'vectors'}",
             )
-            _check(image or bool(x.isfinite().all()), f"{split}_x holds numbers that are not finite")
+            _check(
+                str(x.dtype) == "torch.uint8" or bool(x.isfinite().all()),
+                f"{split}_x holds numbers that are not finite",
+            )
             self._check_targets(split, y)
 
     def _check_text(self) -> None:

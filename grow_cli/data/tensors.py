@@ -120,30 +120,32 @@ def load_data(
     _check_augmentation(option, raw.train_x)
     train, val = _cut(option, raw, subset, split_seed, measured=measured)
 
-    image = raw.train_x.dim() == 4
     train_x = raw.train_x[train]
     if trained is None or trained.inputs is None:
-        normalizer = _normalizer(train_x, option.normalize, option.scale, raw.white if image else 1, device)
+        normalizer = _normalizer(
+            train_x, option.normalize, option.scale, raw.white if train_x.dim() == 4 else 1, device
+        )
     else:
         normalizer = Normalizer(trained.inputs["mean"].to(device), trained.inputs["std"].to(device))
-    stays_bytes = image and 4 * train_x.numel() > FLOAT32_LIMIT
+    stays_bytes = train_x.dtype == torch.uint8 and 4 * train_x.numel() > FLOAT32_LIMIT
 
     def placed(x: Tensor, y: Tensor) -> Split:
         x = x.to(device)
         return Split(x if stays_bytes else normalizer(x), y.to(device))
 
     trained_on = placed(train_x, raw.train_y[train])
+    apart = raw.held_out or (None if val is None else (raw.train_x[val], raw.train_y[val]))
+    held_out = trained_on if apart is None else placed(*apart)
     return Data(
         spec=spec,
         train=trained_on,
-        val=trained_on if val is None else placed(raw.train_x[val], raw.train_y[val]),
+        val=held_out,
         test=placed(raw.test_x, raw.test_y),
         augment=Augment(option.crop, option.flip) if option.crop or option.flip else None,
         normalizer=normalizer,
         white=raw.white,
         split_seed=split_seed,
-        identity=known
-        | {"splits": {"train": len(train), "val": len(train if val is None else val), "test": len(raw.test_x)}},
+        identity=known | {"splits": {"train": len(train), "val": len(held_out), "test": len(raw.test_x)}},
         image=raw.image,
         table=raw.table,
     )
@@ -203,7 +205,7 @@ def _cut(
     least = 1 if classification else 2  # R² of one sample is undefined
     train: Tensor = torch.arange(n)
     val: Tensor | None = None
-    if option.validation > 0 and not raw.test_only:
+    if option.validation > 0 and not raw.test_only and raw.held_out is None:
         train, val = splits.cut(labels, option.validation, split_seed)
         if min(round(option.validation * n), len(val)) < least and not measured:
             raise UserError(
@@ -240,11 +242,12 @@ def _normalizer(x: Tensor, standardise: bool, scale: float, white: int, device: 
     """Of the training inputs x, on the CPU, in float64 throughout."""
     shape = (1, x.shape[1], *[1] * (x.dim() - 2))
     if not standardise:
-        mean, std = torch.zeros(shape), torch.full(shape, float(white))
+        mean, std = torch.zeros(shape), torch.full(shape, float(white) if x.dtype == torch.uint8 else 1.0)
     elif x.dtype == torch.uint8:
         mean, std = _byte_statistics(x)
     else:
-        mean, std = x.double().mean(0), x.double().std(0, correction=0)
+        over = (0, 2, 3) if x.dim() == 4 else (0,)
+        mean, std = x.double().mean(over), x.double().std(over, correction=0)
     # a spread below float32's resolution of the mean is none: such a channel becomes 0 everywhere, not noise or NaN
     std = torch.where(std > 1e-7 * mean.abs(), std, 1.0)
     return Normalizer(mean.float().view(shape).to(device), (std / scale).float().view(shape).to(device))

@@ -86,9 +86,8 @@ class Method(Part):
         return ""
 
     def frontier(self, model: GrowableModel) -> nn.Module:
-        """The layer whose trajectory is recorded (Alether's ℓ_front): the last hidden one, or all of a linear net."""
-        stacks = [site.stack for site in model.depth_sites() if len(site.stack)]
-        return stacks[-1][-1] if stacks else model
+        """The layer whose trajectory is recorded (Alether's ℓ_front)."""
+        return model.frontier()
 
     def candidates(self, now: Moment, notes: Notes) -> list[Proposal]:
         """What it would add to the present net, each proposal as if it were the only one; nothing is changed."""

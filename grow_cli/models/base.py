@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from grow_cli import registry
 from grow_cli.errors import UserError, check
 from grow_cli.keys import key
-from grow_cli.models.ends import Ends
+from grow_cli.models.ends import OWN, Ends
 from grow_cli.records.words import counted
 from grow_cli.registry import Option
 from grow_cli.tasks import TASKS
@@ -103,6 +103,10 @@ def rebuild(architecture: dict[str, Any]) -> GrowableModel:
         raise UserError(f"the architecture is not what `model.architecture()` gives: {error}") from error
     if ends.task not in TASKS:
         raise UserError(f"the architecture's task is {ends.task[:40]!r}: it must be one of {', '.join(TASKS)}")
+    if name == OWN:
+        from grow_cli.models.modules.traced import remade
+
+        return remade(settings)
     known = registry.groups().get("model", {})
     if not isinstance(name, str) or name not in known:
         raise UserError(f"the architecture's model is {name!r}: it must be one of {', '.join(sorted(known))}")

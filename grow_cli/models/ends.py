@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import Protocol
 
+OWN = "module"
+"""The name of a net that a Python program brought: no option, for only that program can make it."""
+
 
 class Ends(Protocol):
     """What a net must fit at both ends; `DataSpec` does."""

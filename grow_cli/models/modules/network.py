@@ -55,6 +55,11 @@ class GrowableModel(nn.Module, ABC):
     def widths(self) -> list[int]:
         """The hidden widths in order; of a residual net, that of each block."""
 
+    def frontier(self) -> nn.Module:
+        """The layer whose trajectory is recorded (Alether's ℓ_front): the last hidden one, or all of a linear net."""
+        stacks = [site.stack for site in self.depth_sites() if len(site.stack)]
+        return stacks[-1][-1] if stacks else self
+
     def architecture(self) -> dict[str, Any]:
         """Plain data from which `models.base.rebuild` makes this net, grown as it is.
 

@@ -1,0 +1,177 @@
+"""A run as a Python object: everything is read from its folder when it is asked for."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from grow_cli.api.given import DATA
+from grow_cli.data.base import DataSpec
+from grow_cli.data.tensors import Normalizer
+from grow_cli.errors import UserError
+from grow_cli.models.base import rebuild
+from grow_cli.models.modules.network import GrowableModel
+from grow_cli.models.modules.traced import Template, TracedNet, lent, template_of
+from grow_cli.records.events import GrowthEvent, growth_events
+from grow_cli.records.folder import RunFolder
+from grow_cli.records.metrics import read_metrics
+from grow_cli.surgery.measure import evaluation_mode
+from grow_cli.tasks import task_in
+from grow_cli.training import checkpoint
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+# samples that pass the net at once
+_BATCH = 1000
+
+
+class Run:
+    """One run: its folder, its net, what happened, and what the net says of new samples."""
+
+    def __init__(self, folder: RunFolder, which: str = "last", *, template: Template | None = None) -> None:
+        self._files, self._which, self._template = folder, which, template
+
+    def __repr__(self) -> str:
+        summary = self.summary
+        column = task_in(summary, "val").column("val")
+        score = f", {column} {summary[column]:.4f}" if isinstance(summary.get(column), float) else ""
+        named = f"{summary['method']} on {summary['dataset']}, " if "method" in summary else ""
+        return f"<Run {self.folder}: {named}{summary.get('status', 'not ended')}{score}>"
+
+    @property
+    def folder(self) -> Path:
+        """Where its files are."""
+        return self._files.path
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        """summary.json; empty while the run trains for the first time."""
+        return dict(self._files.read_summary())
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """Its whole configuration, as plain data."""
+        return dict(self._files.config())
+
+    @property
+    def metrics(self) -> pd.DataFrame:
+        """A row per evaluation (metrics.csv)."""
+        return read_metrics(self._files)
+
+    @property
+    def growth(self) -> pd.DataFrame:
+        """A row per growth event (growth.jsonl); none where nothing grew."""
+        import pandas as pd
+
+        rows = [event.to_json() for event in growth_events(self._files)]
+        return pd.DataFrame(rows, columns=None if rows else [f.name for f in fields(GrowthEvent)])
+
+    @cached_property
+    def _state(self) -> dict[str, Any]:
+        with lent(self._template):
+            return checkpoint.read(self._files.checkpoints / f"{self._which}.pt")
+
+    @cached_property
+    def net(self) -> GrowableModel:
+        """The net as far as it has grown, on the CPU and in evaluation mode. It takes normalised inputs; `predict` raw ones."""
+        with lent(self._template):
+            net = rebuild(self._state["architecture"])
+        net.load_state_dict(self._state["model"])
+        return net.eval()
+
+    @property
+    def module(self) -> nn.Module:
+        """The net; of a run of `grow.fit` the module that was given, grown."""
+        return self.net.module if isinstance(self.net, TracedNet) else self.net
+
+    def made_of(self, module: nn.Module) -> None:
+        """What the net of a run of `grow.fit` is made of; UserError where it was another module."""
+        summary = self._files.read_summary()
+        known = summary["architecture"]
+        ends = DataSpec(DATA, known["task"], tuple(known["input_shape"]), known["outputs"])
+        template = template_of(module, ends)
+        if known["model"].get("module") != template.key:
+            raise UserError(
+                f"{self.folder} was trained with another module than {type(module).__name__} as it is given here"
+            )
+        self._template = template
+
+    @property
+    def task(self) -> str:
+        """`classification`, `regression` or `language`."""
+        return str(self._state["architecture"]["task"])
+
+    @property
+    def classes(self) -> list[str]:
+        """The names of the classes, in the order of the net's outputs; none where it predicts numbers."""
+        return list(self.inputs["classes"]) if self.task == "classification" else []
+
+    def predict(self, x: Any, *, names: bool = True) -> np.ndarray:
+        """From raw samples, as the dataset has them, the classes (n,), values (n, outputs), or next bytes (n, tokens).
+
+        :param x: (n, *input_shape), an array or a tensor: it is normalised as the run's training samples were
+        :param names: classes by their names; else by their numbers
+        """
+        outputs = self.outputs(x)
+        if self.task == "regression":
+            return outputs
+        best = outputs.argmax(-1)
+        return np.asarray(self.classes)[best] if names and self.task == "classification" else best
+
+    def predict_proba(self, x: Any) -> np.ndarray:
+        """The probability of each class (n, classes), or of each next byte (n, tokens, 256)."""
+        if self.task == "regression":
+            raise UserError(f"{self.folder} learnt a regression, which has no probabilities: use predict")
+        return torch.from_numpy(self.outputs(x)).double().softmax(-1).numpy()
+
+    def outputs(self, x: Any) -> np.ndarray:
+        """What the net puts out for raw samples: logits or values, float32."""
+        return outputs_of(self.net, self.inputs, x)
+
+    def report(self, output: str | Path | None = None) -> Path:
+        """Write the run's page, as `grow report` does, and return where it is."""
+        from grow_cli.analysis.report import write_report
+        from grow_cli.console import page_name
+
+        return write_report([self.folder], page_name(Path(output) if output else self.folder / "report.html"))
+
+    @property
+    def inputs(self) -> dict[str, Any]:
+        """How inputs are normalised: `mean` and `std`, tensors; and `white` and `classes` of the data."""
+        inputs = self._state.get("inputs")
+        if inputs is None:
+            raise UserError(
+                f"{self.folder} was trained by an older grow, whose checkpoints do not hold how inputs are normalised: "
+                "normalise them yourself and call run.net"
+            )
+        return dict(inputs)
+
+
+def outputs_of(net: GrowableModel, inputs: dict[str, Any], x: Any) -> np.ndarray:
+    """What a net on the CPU puts out for raw samples (n, *input_shape), normalised by `Run.inputs`; float32."""
+    samples = _samples(x, net.input_shape)
+    normalizer = Normalizer(inputs["mean"], inputs["std"])
+    with evaluation_mode(net):
+        parts = [net(part if net.task == "language" else normalizer(part)).float() for part in samples.split(_BATCH)]
+    return np.asarray(torch.cat(parts).numpy())
+
+
+def _samples(x: Any, shape: tuple[int, ...]) -> Tensor:
+    """(n, *shape) numbers on the CPU; UserError where they are none, or of another shape."""
+    try:
+        samples = torch.as_tensor(x if isinstance(x, Tensor) else np.asarray(x)).detach().cpu()
+    except (TypeError, ValueError) as error:
+        raise UserError(f"the samples are no array of numbers: {str(error).splitlines()[0]}") from error
+    if tuple(samples.shape[1:]) != shape or not len(samples):
+        told = "a sample" if tuple(samples.shape) == shape else f"the shape {tuple(samples.shape)}"
+        raise UserError(f"{told} was given where this net takes samples (n, {', '.join(map(str, shape))})")
+    if samples.is_floating_point() and not bool(samples.isfinite().all()):
+        raise UserError("the samples hold numbers that are not finite: fill or leave out what is missing")
+    return samples
