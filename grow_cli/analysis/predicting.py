@@ -13,8 +13,10 @@ from torch import Tensor
 from grow_cli.analysis.phases import load_phase
 from grow_cli.console import warn
 from grow_cli.data import arrays
+from grow_cli.data.tensors import Normalizer
 from grow_cli.errors import UserError
 from grow_cli.files import is_there
+from grow_cli.surgery.measure import evaluation_mode
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -75,13 +77,8 @@ class Predictor:
 
     def outputs(self, x: Tensor) -> Tensor:
         """(N, outputs) of samples as the dataset holds them: probabilities, or quantities in the target's own unit."""
-        mean, std = self.inputs["mean"], self.inputs["std"]
-        with torch.no_grad():
-            parts = [self.model((part.float() - mean) / std) for part in x.split(_BATCH)]
-        found = torch.cat(parts)
-        if self.classes:
-            return found.softmax(1)
-        return found * self.table["spread"] + self.table["mean"] if self.table else found
+        found = outputs_of(self.model, self.inputs, x)
+        return torch.from_numpy(found).softmax(1) if self.classes else torch.from_numpy(in_unit(found, self.inputs))
 
     def read(self, source: Path | TextIO, *, labelled: bool = False) -> Samples:
         """Samples from a table, arrays, an image, or a folder of images; UserError where the net cannot take them."""
@@ -194,6 +191,35 @@ def _size(file: Path) -> tuple[int, int] | None:
             return image.size
     except Exception:  # said where it is read
         return None
+
+
+def outputs_of(net: GrowableModel, inputs: dict[str, Any], x: Any) -> np.ndarray:
+    """What a net on the CPU puts out for raw samples (n, *input_shape), normalised by `Data.inputs`; float32."""
+    samples = _samples(x, net.input_shape)
+    normalizer = Normalizer(inputs["mean"], inputs["std"])
+    with evaluation_mode(net):
+        parts = [net(part if net.task == "language" else normalizer(part)).float() for part in samples.split(_BATCH)]
+    return np.asarray(torch.cat(parts).numpy())
+
+
+def _samples(x: Any, shape: tuple[int, ...]) -> Tensor:
+    """(n, *shape) numbers on the CPU; UserError where they are none, or of another shape."""
+    try:
+        samples = torch.as_tensor(x if isinstance(x, Tensor) else np.asarray(x)).detach().cpu()
+    except (TypeError, ValueError) as error:
+        raise UserError(f"the samples are no array of numbers: {str(error).splitlines()[0]}") from error
+    if tuple(samples.shape[1:]) != shape or not len(samples):
+        told = "a sample" if tuple(samples.shape) == shape else f"the shape {tuple(samples.shape)}"
+        raise UserError(f"{told} was given where this net takes samples (n, {', '.join(map(str, shape))})")
+    if samples.is_floating_point() and not bool(samples.isfinite().all()):
+        raise UserError("the samples hold numbers that are not finite: fill or leave out what is missing")
+    return samples
+
+
+def in_unit(outputs: np.ndarray, inputs: dict[str, Any]) -> np.ndarray:
+    """A regression's outputs in the unit of the dataset's target, which `inputs["table"]` says where it was scaled."""
+    table = inputs.get("table") or {}
+    return outputs * table["spread"] + table["mean"] if "spread" in table else outputs
 
 
 def predictions(predictor: Predictor, samples: Samples, top: int = 1) -> pd.DataFrame:

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
+from grow_cli.analysis.predicting import in_unit, outputs_of
 from grow_cli.api.given import DATA
 from grow_cli.data.base import DataSpec
-from grow_cli.data.tensors import Normalizer
 from grow_cli.errors import UserError
 from grow_cli.models.base import rebuild
 from grow_cli.models.modules.network import GrowableModel
@@ -21,15 +21,11 @@ from grow_cli.models.modules.traced import Template, TracedNet, lent, template_o
 from grow_cli.records.events import GrowthEvent, growth_events
 from grow_cli.records.folder import RunFolder
 from grow_cli.records.metrics import read_metrics
-from grow_cli.surgery.measure import evaluation_mode
 from grow_cli.tasks import task_in
 from grow_cli.training import checkpoint
 
 if TYPE_CHECKING:
     import pandas as pd
-
-# samples that pass the net at once
-_BATCH = 1000
 
 
 class Run:
@@ -116,12 +112,13 @@ class Run:
     def predict(self, x: Any, *, names: bool = True) -> np.ndarray:
         """From raw samples, as the dataset has them, the classes (n,), values (n, outputs), or next bytes (n, tokens).
 
-        :param x: (n, *input_shape), an array or a tensor: it is normalised as the run's training samples were
+        :param x: (n, *input_shape), an array or a tensor: it is normalised as the run's training samples were; of a run of
+            `dataset=table` also a DataFrame with the table's columns
         :param names: classes by their names; else by their numbers
         """
         outputs = self.outputs(x)
         if self.task == "regression":
-            return outputs
+            return in_unit(outputs, self.inputs)
         best = outputs.argmax(-1)
         return np.asarray(self.classes)[best] if names and self.task == "classification" else best
 
@@ -133,6 +130,11 @@ class Run:
 
     def outputs(self, x: Any) -> np.ndarray:
         """What the net puts out for raw samples: logits or values, float32."""
+        table = self.inputs.get("table") or {}
+        if table.get("columns") and hasattr(x, "columns"):
+            from grow_cli.data import tables
+
+            x = tables.encode(x.reset_index(drop=True), table, self.classes, "the table", labelled=False).x
         return outputs_of(self.net, self.inputs, x)
 
     def report(self, output: str | Path | None = None) -> Path:
@@ -152,26 +154,3 @@ class Run:
                 "normalise them yourself and call run.net"
             )
         return dict(inputs)
-
-
-def outputs_of(net: GrowableModel, inputs: dict[str, Any], x: Any) -> np.ndarray:
-    """What a net on the CPU puts out for raw samples (n, *input_shape), normalised by `Run.inputs`; float32."""
-    samples = _samples(x, net.input_shape)
-    normalizer = Normalizer(inputs["mean"], inputs["std"])
-    with evaluation_mode(net):
-        parts = [net(part if net.task == "language" else normalizer(part)).float() for part in samples.split(_BATCH)]
-    return np.asarray(torch.cat(parts).numpy())
-
-
-def _samples(x: Any, shape: tuple[int, ...]) -> Tensor:
-    """(n, *shape) numbers on the CPU; UserError where they are none, or of another shape."""
-    try:
-        samples = torch.as_tensor(x if isinstance(x, Tensor) else np.asarray(x)).detach().cpu()
-    except (TypeError, ValueError) as error:
-        raise UserError(f"the samples are no array of numbers: {str(error).splitlines()[0]}") from error
-    if tuple(samples.shape[1:]) != shape or not len(samples):
-        told = "a sample" if tuple(samples.shape) == shape else f"the shape {tuple(samples.shape)}"
-        raise UserError(f"{told} was given where this net takes samples (n, {', '.join(map(str, shape))})")
-    if samples.is_floating_point() and not bool(samples.isfinite().all()):
-        raise UserError("the samples hold numbers that are not finite: fill or leave out what is missing")
-    return samples

@@ -103,18 +103,12 @@ def load_data(
     """
     split_seed = option.cut_by(seed)
     option = replace(option, split_seed=split_seed)
-    kept = (trained.inputs or {}).get("table") if trained is not None else None
-    raw = option.load_like(data_dir, kept or None)
+    raw = _read(option, data_dir, trained)
     spec = _spec(option.name, raw)
     known = identity(spec, raw)
     measured = trained is not None and trained.other
     if trained is not None:
         trained.check(known)
-    if raw.test_only and (trained is None or not trained.other or trained.inputs is None):
-        raise UserError(
-            f"dataset={option.name} has a test part and no training part: a trained net can be measured on it, and to train "
-            "one it needs both"
-        )
     if raw.task == "language":
         return _text(option, raw, spec, known, subset, split_seed, device)
     _check_augmentation(option, raw.train_x)
@@ -149,6 +143,18 @@ def load_data(
         image=raw.image,
         table=raw.table,
     )
+
+
+def _read(option: DatasetOption, data_dir: Path, trained: Trained | None) -> RawData:
+    """As the option reads it for a new net, or for one whose checkpoint says how its table was read."""
+    kept = (trained.inputs or {}).get("table") if trained is not None else None
+    raw = option.load_like(data_dir, kept or None)
+    if raw.test_only and (trained is None or not trained.other or trained.inputs is None):
+        raise UserError(
+            f"dataset={option.name} has a test part and no training part: a trained net can be measured on it, and to train "
+            "one it needs both"
+        )
+    return raw
 
 
 def _text(
