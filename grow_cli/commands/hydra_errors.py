@@ -6,6 +6,7 @@ import re
 from dataclasses import fields, is_dataclass
 from difflib import SequenceMatcher
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 from hydra.errors import HydraException
@@ -23,6 +24,16 @@ PLUGINS = {
 }
 
 
+_OWN = {
+    ".csv": "dataset=table dataset.path={} dataset.target=COLUMN",
+    ".tsv": "dataset=table dataset.path={} dataset.target=COLUMN",
+    ".parquet": "dataset=table dataset.path={} dataset.target=COLUMN",
+    ".npz": "dataset=arrays dataset.path={} (or dataset=table with dataset.target=COLUMN, if it has an array per column)",
+    ".pt": "dataset=arrays dataset.path={}",
+}
+"""Suffix of a user's file → what to type."""
+
+
 def explain(error: Exception, arguments: list[str]) -> str:
     """Hydra's and OmegaConf's errors as one sentence with key, value and what is allowed."""
     chain: list[str] = []
@@ -32,6 +43,11 @@ def explain(error: Exception, arguments: list[str]) -> str:
         reason = reason.__cause__
     text = "\n".join(chain)
     lines = [line.strip() for line in text.splitlines() if line.strip()]
+    if "Could not find 'dataset/" in text:
+        asked = next((a for a in arguments if a.startswith("dataset=")), "")
+        path = asked.partition("=")[2]
+        if path and (Path(path).exists() or "/" in path or Path(path).suffix in _OWN):
+            return _path_for_a_name(asked, path)
     missing = re.search(r"Could not find '([\w/]+)/([^'/]+)'", text)
     if missing:
         group, name = missing.groups()
@@ -39,8 +55,10 @@ def explain(error: Exception, arguments: list[str]) -> str:
             extra = PLUGINS[group][name]
             chosen = next((a for a in arguments if a.startswith("sweep=")), f"{group}={name}")
             return f"{chosen} needs a package that is not installed: pip install 'grow-cli[{extra}]'"
+        own = "; files of your own are dataset=table, arrays or image_folder with dataset.path=PATH"
         return (
             f"{group}={name} does not exist: choose from {', '.join(_options(group))}{_nearest(name, _options(group))}"
+            + own * (group == "dataset")
         )
     foreign = re.search(r"In '([\w/]+)/(\w+)': ConfigKeyError .*Key '(\w+)' not in '(\w+)'", text, re.DOTALL)
     if foreign:
@@ -68,6 +86,21 @@ def explain(error: Exception, arguments: list[str]) -> str:
             return f"{argument} cannot be read: write KEY=VALUE, and quote special characters, like 'key=\"a b\"'"
     noise = ("full_key", "object_type", "reference_type", "Set the env")
     return " ".join(line for line in lines if not line.startswith(noise))
+
+
+def _path_for_a_name(asked: str, path: str) -> str:
+    """A file or folder was typed where a dataset's name belongs."""
+    if not Path(path).exists():
+        return f"{asked}: there is no such file or folder, and `grow list dataset` shows the names that can stand here"
+    if Path(path).is_dir():
+        return (
+            f"{asked} is a folder, and a dataset's name belongs here: type dataset=image_folder dataset.path={path} for "
+            f"images, or dataset=text dataset.root={path} model=gpt for texts"
+        )
+    line = _OWN.get(Path(path).suffix.lower())
+    if line is None:
+        return f"{asked} is a file that no dataset reads: give {', '.join(_OWN)}, or a folder of images"
+    return f"{asked} is a file, and a dataset's name belongs here: type {line.format(path)}"
 
 
 def _readable(argument: str) -> bool:
