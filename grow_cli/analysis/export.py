@@ -106,7 +106,10 @@ def _write_code(model: GrowableModel, about: dict[str, Any], file: Path) -> list
 def _write_program(model: GrowableModel, about: dict[str, Any], file: Path) -> list[Path]:
     import torch
 
-    program = torch.export.export(model, (_example(model),), dynamic_shapes=_any_batch())
+    from grow_cli.analysis.export_program import with_normalisation
+
+    net, example, about = with_normalisation(model, about)
+    program = torch.export.export(net, (example,), dynamic_shapes=_any_batch())
 
     def save(temporary: Path) -> None:
         with temporary.open("wb") as stream:  # a path would have to end in .pt2
@@ -119,9 +122,12 @@ def _write_program(model: GrowableModel, about: dict[str, Any], file: Path) -> l
 def _write_onnx(model: GrowableModel, about: dict[str, Any], file: Path) -> list[Path]:
     import torch
 
+    from grow_cli.analysis.export_program import with_normalisation
+
+    net, example, about = with_normalisation(model, about)
     program = torch.onnx.export(
-        model,
-        (_example(model),),
+        net,
+        (example,),
         dynamo=True,
         dynamic_shapes=_any_batch(),
         input_names=["input"],
@@ -132,11 +138,6 @@ def _write_onnx(model: GrowableModel, about: dict[str, Any], file: Path) -> list
     program.model.metadata_props.update({key: json.dumps(value) for key, value in about.items()})
     write_atomically(file, lambda temporary: program.save(temporary, external_data=False))
     return [file]
-
-
-def _example(model: GrowableModel) -> Any:
-    """Two samples: torch takes a batch of one for a constant."""
-    return model.example(2)
 
 
 def _any_batch() -> tuple[dict[int, Any]]:

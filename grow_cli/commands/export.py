@@ -11,8 +11,8 @@ from grow_cli.schema import keys_with
 
 _LOADING = {
     "state_dict": "from {stem} import load, prepare; outputs = load()(prepare(x))  # in its folder; {stem}.py says more",
-    "torch_export": "net = torch.export.load({file!r}).module(); its inputs: about.json in it (`unzip -p`)",
-    "onnx": "onnxruntime.InferenceSession({file!r}).run(None, {{'input': x}}); its inputs: the model's metadata",
+    "torch_export": "net = torch.export.load({file!r}).module(); takes raw inputs; about.json in it (`unzip -p`)",
+    "onnx": "onnxruntime.InferenceSession({file!r}).run(None, {{'input': x}}); takes raw inputs; the model's metadata",
 }
 
 

@@ -124,8 +124,13 @@ def seen_by_a_stranger(folder: Path, kind: str, cases: list[str]) -> dict[str, A
         place.mkdir(parents=True)
         write(model, kind, about(model), place / f"model{FORMATS[kind]}")
         batches = [torch.randn(n, *model.input_shape) for n in (1, 7)]
+        prepared = batches
+        if kind != "state_dict":  # a graph normalises by itself
+            if len(model.input_shape) == 3:
+                batches = [torch.randint(256, x.shape, dtype=torch.uint8) for x in batches]
+            prepared = [(x.float() - ABOUT["mean"][0]) / ABOUT["std"][0] for x in batches]
         with torch.no_grad():
-            torch.save([(x, model(x)) for x in batches], place / "expected")
+            torch.save([(x, model(y)) for x, y in zip(batches, prepared, strict=True)], place / "expected")
     packages = sys.modules.get("onnxruntime")
     paths = [] if packages is None else [str(Path(str(packages.__file__)).parent.parent)]
     command = [sys.executable, "-I", "-W", "error", "-c", STRANGER, kind, json.dumps(paths)]
@@ -285,8 +290,11 @@ def test_prepared_raw_inputs_are_what_grow_trains_on(run: Path, tmp_path: Path, 
 def test_a_program_carries_what_its_inputs_are(run: Path, tmp_path: Path, grow: Any) -> None:
     assert grow("export", run, "--format", "torch_export", "-o", tmp_path / "net.pt2").code == 0
     files = {"about.json": ""}
-    torch.export.load(tmp_path / "net.pt2", extra_files=files)
+    program = torch.export.load(tmp_path / "net.pt2", extra_files=files)
     about = json.loads(files["about.json"])
+    assert about["normalisation"].startswith("in the graph: it takes uint8")
+    with pytest.raises((RuntimeError, AssertionError), match="dtype"):
+        program.module()(torch.randn(2, 1, 8, 8))  # prepared already: refused, not normalised twice
     assert about["input_shape"] == [1, 8, 8]
     assert len(about["classes"]) == 10
     assert len(about["mean"]) == len(about["std"]) == 1

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from PIL import Image
 
 from grow_cli import cli
@@ -169,8 +170,9 @@ def test_the_exported_code_predicts_of_a_tables_rows_what_grow_does(runs: Path, 
     )
 
 
-def test_the_exported_code_predicts_of_image_files_what_grow_does(runs: Path, grow: Callable, tmp_path: Path) -> None:
-    rng, folder = np.random.default_rng(1), tmp_path / "files"
+def files_of_every_kind(folder: Path) -> Path:
+    """Images of six formats, in colours, grey and transparent, and one for each way in which EXIF turns it."""
+    rng = np.random.default_rng(1)
     folder.mkdir()
     for i, suffix in enumerate((".png", ".jpg", ".bmp", ".gif", ".tiff", ".webp")):
         for kind, mode in {"plain": "RGB", "grey": "L", "clear": "RGBA"}.items():
@@ -178,15 +180,48 @@ def test_the_exported_code_predicts_of_image_files_what_grow_does(runs: Path, gr
                 continue
             image = Image.fromarray(rng.integers(0, 256, (9 + i, 13, 4), np.uint8), "RGBA").convert(mode)
             image.save(folder / f"{kind}{suffix}")
-    turned = Image.fromarray(rng.integers(0, 256, (9, 13, 3), np.uint8))
-    exif = turned.getexif()
-    exif[0x0112] = 6
-    turned.save(folder / "turned.jpg", exif=exif)
+    for turn in range(2, 9):
+        turned = Image.fromarray(rng.integers(0, 256, (9, 13, 3), np.uint8))
+        exif = turned.getexif()
+        exif[0x0112] = turn
+        turned.save(folder / f"turned{turn}.jpg", exif=exif)
+    return folder
+
+
+@pytest.mark.filterwarnings("ignore:.*onnx.*")
+@pytest.mark.parametrize("kind", ["state_dict", "torch_export", "onnx"])
+def test_every_export_predicts_of_image_files_what_grow_does(
+    kind: str, runs: Path, grow: Callable, tmp_path: Path
+) -> None:
     space = exported(grow, runs / "images", tmp_path / "code")
-    wanted = predicted(grow, runs / "images", folder)
-    assert len(wanted) == 18
-    net = space["load"]()
+    wanted = predicted(grow, runs / "images", files_of_every_kind(tmp_path / "files"))
+    assert len(wanted) == 24
+    net: Callable[[torch.Tensor], torch.Tensor] = lambda x: space["load"]()(space["prepare"](x))  # noqa: E731
+    classes = list(space["CLASSES"])
+    if kind == "torch_export":
+        assert grow("export", runs / "images", "--format", kind, "-o", tmp_path / "net.pt2").code == 0
+        files = {"about.json": ""}
+        net = torch.export.load(tmp_path / "net.pt2", extra_files=files).module()
+        classes = json.loads(files["about.json"])["classes"]
+    elif kind == "onnx":
+        for package in ("onnx", "onnxscript"):
+            pytest.importorskip(package)
+        runtime = pytest.importorskip("onnxruntime")
+        assert grow("export", runs / "images", "--format", kind, "-o", tmp_path / "net.onnx").code == 0
+        session = runtime.InferenceSession(tmp_path / "net.onnx")
+        net = lambda x: torch.from_numpy(session.run(None, {"input": x.numpy()})[0])  # noqa: E731
+        classes = json.loads(session.get_modelmeta().custom_metadata_map["classes"])
     for row in wanted:
-        chances = net(space["prepare"](space["read"](folder / row["sample"]))).softmax(1)[0].detach()
+        chances = net(space["read"](tmp_path / "files" / row["sample"])).softmax(1)[0].detach()
         assert float(chances.max()) == pytest.approx(row["probability"], abs=1e-4), row["sample"]
-        assert space["CLASSES"][int(chances.argmax())] == row["class"]
+        assert classes[int(chances.argmax())] == row["class"]
+
+
+def test_an_exported_graph_predicts_of_a_tables_rows_what_grow_does(runs: Path, grow: Callable, tmp_path: Path) -> None:
+    rows = pd.read_csv(runs / "table.csv").to_dict("records")
+    space = exported(grow, runs / "quantity", tmp_path / "code")
+    assert grow("export", runs / "quantity", "--format", "torch_export", "-o", tmp_path / "net.pt2").code == 0
+    net = torch.export.load(tmp_path / "net.pt2").module()
+    found = space["values"](net(space["encode"](rows))).flatten().tolist()
+    wanted = [row["value"] for row in predicted(grow, runs / "quantity", runs / "table.csv")]
+    assert found == pytest.approx(wanted, rel=1e-4)

@@ -1,0 +1,44 @@
+"""The net behind its own normalisation, for formats that are one graph: nobody has to know the mean to use it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from grow_cli.models.modules.network import GrowableModel
+
+_BATCH = 2  # torch takes a batch of one for a constant
+
+
+class Normalised(nn.Module):
+    """A net that takes inputs as the dataset holds them: (n, C, H, W) uint8 images, or (n, d) float32."""
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, net: GrowableModel, mean: list[float], std: list[float]) -> None:
+        """:param mean, std: of the training split, per channel or number"""
+        super().__init__()
+        self.net = net
+        per = (-1, *[1] * (len(net.input_shape) - 1))
+        self.register_buffer("mean", torch.tensor(mean).view(per))
+        self.register_buffer("std", torch.tensor(std).view(per))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """What the net says of (x - mean) / std."""
+        outputs: Tensor = self.net((x.float() - self.mean) / self.std)
+        return outputs
+
+
+def with_normalisation(model: GrowableModel, about: dict[str, Any]) -> tuple[nn.Module, Tensor, dict[str, Any]]:
+    """What is written, an example of its inputs, and `about` with a word on it. A net that reads bytes of text stays as it is."""
+    example = model.example(_BATCH)
+    if model.task == "language":
+        return model, example, about
+    if len(model.input_shape) == 3:  # bytes: numbers that are prepared already are refused, not normalised twice
+        example = torch.zeros(example.shape, dtype=torch.uint8)
+    kind = "uint8" if example.dtype == torch.uint8 else "float32"
+    inside = f"in the graph: it takes {kind} as the dataset holds it, and computes (x - mean) / std itself"
+    return Normalised(model, about["mean"], about["std"]).eval(), example, about | {"normalisation": inside}
