@@ -118,7 +118,9 @@ def begin(out: Path, asked: dict[str, object]) -> None:
                 f"{out} holds the answer to another question (asked.json): choose another folder with --out FOLDER"
             )
         return
-    make_folder(out)
+    for folder in (*reversed(out.parents), out):
+        if not is_there(folder):
+            make_folder(folder)
     write_text(path, json.dumps(asked, indent=1) + "\n")
 
 

@@ -136,6 +136,7 @@ def test_what_cannot_be_asked_is_refused_in_one_sentence_before_anything_is_writ
 
 
 def test_runs_in_which_nothing_grew_have_no_size(grow: Callable) -> None:
-    outcome = grow("size", "method=static", "stop.epochs=1", "subset=100", "progress=off", "--seeds", "1", "--out", "o")
+    outcome = grow("size", "method=static", "stop.epochs=1", "subset=100", "progress=off", "--seeds", "1")
     assert outcome.code == 2
     assert "nothing grew" in outcome.err
+    assert list(Path("outputs/size").glob("*/asked.json")), "without --out, below outputs/size"
