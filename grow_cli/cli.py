@@ -46,6 +46,10 @@ COMMANDS = {
             {"RUN...": "train what grown runs are held against:\nequal steps, FLOPs, seconds, parameters, random"},
         ),
         Command("compare", {"RUN... | SWEEP": "who wins, by how much, with what p-value"}),
+        Command(
+            "size",
+            {"[KEY=VALUE ...]": "how large a net should be: grown sizes, and\na ladder of static ones beside them"},
+        ),
         Command("report", {"RUN | SWEEP": "everything as one HTML page"}),
         Command("plot", {"RUN...": "accuracy, loss and size; --against flops, say;\n--picture for others"}),
         Command("explain", {"RUN": "why each neuron was grown (method=fold)"}),

@@ -103,9 +103,14 @@ def judged_at(folder: RunFolder, target: RunFolder, fraction: float) -> tuple[fl
     return found
 
 
-def search_ladder(runs: list[RunFolder], count: int, jobs: Jobs, *, halving: bool) -> Searched:
-    """Plan, train and judge one ladder for runs that differ by their seeds; NotPossible where they have none."""
-    rungs = plan(runs, count)
+def search_ladder(runs: list[RunFolder], count: int, jobs: Jobs, *, halving: bool, most: int | None = None) -> Searched:
+    """Plan, train and judge one ladder for runs that differ by their seeds; NotPossible where they have none.
+
+    :param most: parameters; larger sizes are left out
+    """
+    rungs = [rung for rung in plan(runs, count) if most is None or rung.parameters <= most]
+    if len(rungs) < 2:
+        raise NotPossible(f"fewer than two of its sizes have at most {most:,} parameters")
     content = {"asked": count, "rungs": [rung.to_json() for rung in rungs]}
     for folder in runs:
         write_plan(folder, content)

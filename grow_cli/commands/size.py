@@ -1,0 +1,204 @@
+"""`grow size`: how large a net should be, by growing it, and by a ladder of static sizes beside it."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.table import Table
+
+from grow_cli import console
+from grow_cli.commands import ladders
+from grow_cli.errors import UserError
+from grow_cli.files import is_there, make_folder, write_text
+from grow_cli.records.folder import RunFolder
+
+if TYPE_CHECKING:
+    from grow_cli.sizes.answer import Answer
+
+AGAINST = {
+    "none": "the grown runs alone",
+    "halving": "static sizes by successive halving",
+    "sweep": "the whole ladder of static sizes, and what halving would have cost",
+}
+
+
+def parser() -> console.Parser:
+    """Of its arguments."""
+    parser = console.Parser(
+        prog="grow size",
+        description="Say how large a net should be: grow it with several seeds, and hold the size that came out against a "
+        "ladder of static sizes, each trained for the run's FLOPs. By validation alone; typed again, it goes on.",
+        epilog="against " + "; ".join(f"{name}: {what}" for name, what in AGAINST.items()),
+    )
+    parser.add_argument(
+        "overrides", nargs="*", metavar="KEY=VALUE", help="as for grow train: dataset=... model=... method=..."
+    )
+    parser.add_argument("--seeds", type=int, default=5, metavar="N", help="seeds 0 to N-1 (default: %(default)s)")
+    parser.add_argument(
+        "--against", default="none", type=console.OneOf("--against", AGAINST), help="default: %(default)s"
+    )
+    parser.add_argument("--ladder", type=int, default=8, metavar="N", help="sizes of the ladder (default: %(default)s)")
+    parser.add_argument("--max-parameters", type=int, metavar="N", help="the largest size that is allowed")
+    parser.add_argument(
+        "--within",
+        type=float,
+        metavar="DELTA",
+        help="the difference that does not matter (default: 0.2 points of accuracy, 0.01 of R², 0.02 of other scores)",
+    )
+    parser.add_argument("--out", type=Path, metavar="FOLDER", help="where all lies (default: below outputs/size)")
+    parser.add_argument("-j", "--jobs", type=int, default=1, metavar="N", help="train so many at a time (default: 1)")
+    return parser
+
+
+def main(arguments: list[str]) -> int:
+    """Train what is not trained yet, and say the size."""
+    options = parser().parse(arguments)
+    check(options)
+    from grow_cli.commands.train import main as train
+    from grow_cli.commands.train import slug
+
+    overrides = sorted(options.overrides)
+    if options.max_parameters is not None:
+        overrides.append(f"growth.max_parameters={options.max_parameters}")
+    out = options.out or Path("outputs", "size", slug(overrides))
+    begin(out, {"overrides": overrides, "ladder": options.ladder})
+    seeds = list(range(options.seeds))
+    side_by_side = ["sweep=local", f"sweep.jobs={options.jobs}"] if options.jobs > 1 else []
+    words = [*overrides, *side_by_side, f"seed={','.join(map(str, seeds))}", f"run_dir='{out / 'grown'}'"]
+    train(["-m", *words])
+    found = _answered(grown(out / "grown", seeds), options)
+    write_text(out / "size.json", json.dumps(found.to_json(), indent=1) + "\n")
+    from grow_cli.sizes.picture import draw
+
+    say(found, options.max_parameters)
+    _print(f"{out / 'size.json'}, {draw(found, out / 'size.png')}")
+    return 0
+
+
+def check(options: argparse.Namespace) -> None:
+    """UserError for what cannot be asked, before anything is trained."""
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.errors import HydraException
+
+    options.until = 1.0
+    ladders.check(options)
+    for name, least in (("seeds", 1), ("jobs", 1), ("max_parameters", 1)):
+        value = getattr(options, name)
+        if value is not None and value < least:
+            raise UserError(f"--{name.replace('_', '-')} {value}: must be {least} or more")
+    if options.within is not None and not (options.within > 0 and math.isfinite(options.within)):
+        raise UserError(f"--within {options.within:g}: must be a number above 0")
+    own = {"seed": "--seeds", "run_dir": "--out", "growth.max_parameters": "--max-parameters"}
+    for word in options.overrides:
+        key = word.partition("=")[0].lstrip("+~")
+        if key in own:
+            raise UserError(f"{word}: grow size sets {key} itself: use {own[key]}")
+        try:
+            several = OverridesParser.create().parse_override(word).is_sweep_override()
+        except HydraException as error:
+            raise UserError(f"{word} cannot be read: options are given as KEY=VALUE") from error
+        if several:
+            raise UserError(f"{word}: grow size asks about one way at a time: give {key} one value")
+
+
+def begin(out: Path, asked: dict[str, object]) -> None:
+    """Write down what is asked in the folder; UserError where it is another question's."""
+    path = out / "asked.json"
+    if is_there(path):
+        try:
+            there = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise UserError(f"{path} cannot be read: choose another folder with --out FOLDER") from error
+        if there != asked:
+            raise UserError(
+                f"{out} holds the answer to another question (asked.json): choose another folder with --out FOLDER"
+            )
+        return
+    for folder in (*reversed(out.parents), out):
+        if not is_there(folder):
+            make_folder(folder)
+    write_text(path, json.dumps(asked, indent=1) + "\n")
+
+
+def grown(folder: Path, seeds: list[int]) -> list[RunFolder]:
+    """The finished runs of these seeds, in their order; UserError where none of them grew."""
+    from grow_cli.analysis.runs import find_runs
+
+    there = {
+        run.read_summary().get("seed"): run for run in find_runs([folder]) if not run.read_summary().get("control")
+    }
+    runs = [there[seed] for seed in seeds if seed in there and there[seed].read_summary().get("status") == "finished"]
+    if len(runs) < len(seeds):
+        raise UserError(
+            f"{len(seeds) - len(runs)} of the runs in {folder} are not finished: type the same again to go on"
+        )
+    if not any(run.read_summary()["events"] for run in runs):
+        raise UserError(
+            "nothing grew, so that no size was found: choose a method and a trigger that grow within the training"
+        )
+    return runs
+
+
+def _answered(runs: list[RunFolder], options: argparse.Namespace) -> Answer:
+    from grow_cli.controls import NotPossible
+    from grow_cli.sizes.answer import answer
+    from grow_cli.sizes.best import search_ladder
+
+    if options.against == "none":
+        return answer(runs, options.within, None, None)
+    trainer = ladders.trainer([], options.jobs)
+    try:
+        # halving first: the whole ladder goes on from what it trained
+        searched = search_ladder(runs, options.ladder, trainer, halving=True, most=options.max_parameters)
+        halving = searched.halving_flops()
+        if options.against == "sweep":
+            searched = search_ladder(runs, options.ladder, trainer, halving=False, most=options.max_parameters)
+    except NotPossible as reason:
+        raise UserError(f"no ladder beside these runs ({reason}): leave out --against, or change the runs") from reason
+    return answer(runs, options.within, searched, halving)
+
+
+def say(found: Answer, most: int | None) -> None:
+    """The size in words; then the table, and the verdict."""
+    _print(f"size: {found.size.words}")
+    over = [n for n in found.size.each if most is not None and n > most]
+    if over:
+        _print(
+            f"{len(over)} of the nets ended above --max-parameters {most:,}: the last growth was not smaller than the room"
+        )
+    if found.searched is None or found.held is None:
+        return
+    task, scale = found.task, 100 if found.task.percent else 1
+    table = Table(box=None, header_style="bold")
+    for column in ("", "parameters", f"validation {task.words}" + (", %" if task.percent else ""), "FLOPs, all seeds"):
+        table.add_column(column, justify="left" if not column else "right")
+    told = found.to_json()
+    ladder, scores = told["ladder"], told["scores"]
+    table.add_row(
+        "grown", f"{found.size.middle:,.0f}", f"{scale * sum(scores) / len(scores):.4g}", f"{found.flops:.3g}"
+    )
+    for rung in ladder["rungs"]:
+        own = [scale * s for s in rung["scores"] if s is not None]
+        part = "" if rung["fraction"] == 1 else f", after {rung['fraction']:g} of the budget"
+        name = "static, best" if rung["name"] == ladder["chosen"] else f"static{part}"
+        score = f"{sum(own) / len(own):.4g}" if own else "failed"
+        table.add_row(name, f"{rung['parameters']:,}", score, f"{sum(rung['training_flops']):.3g}")
+    console.out.print(table)
+    held, unit = found.held, " points" if task.percent else ""
+    _print(
+        f"against the best of {len(ladder['rungs'])} sizes ({found.searched.chosen.parameters:,} parameters): "
+        f"{held.difference:+.3g}{unit} (95 % interval {held.low:+.3g} to {held.high:+.3g}; TOST within {found.within:g}{unit}: "
+        f"p = {held.equal:.3g}): {held.verdict}"
+    )
+    if found.searched.found.best == len(ladder["rungs"]) - 1:
+        _print("the largest size of the ladder won: the best may be larger still")
+    cost = f"{found.flops / told['ladder_flops']:.3g} of what was trained of the ladder"
+    _print(f"cost of growing: {cost}, {told['cost_of_halving']:.3g} of successive halving (FLOPs)")
+
+
+def _print(words: str) -> None:
+    console.out.print(words, markup=False, highlight=False, soft_wrap=True)
