@@ -56,6 +56,7 @@ def main(arguments: list[str]) -> int:
             if RunFolder(folder).claimed:
                 raise UserError(f"{folder} is the folder of a run: choose another run_dir for the sweep")
     refuse_two_folders(arguments)
+    _refuse_ranks()
     arguments = words(flags_first(arguments))
     prepare_hydra()
     sys.argv = ["grow train", *plugins(), *arguments]
@@ -103,6 +104,15 @@ def main(arguments: list[str]) -> int:
 def compose(overrides: list[str]) -> configuration.Config:
     """The config of `grow train OVERRIDES...`, for use from Python."""
     return configuration.build(composed(overrides))
+
+
+def _refuse_ranks() -> None:
+    """UserError below torchrun: each of its processes would train the whole run, into a folder of its own."""
+    if "RANK" in os.environ and os.environ.get("WORLD_SIZE", "1") not in ("", "1"):
+        raise UserError(
+            f"torchrun began {os.environ['WORLD_SIZE']} processes, and grow trains a run in one: leave torchrun out, or train several "
+            "runs side by side with `grow train -m sweep=local`"
+        )
 
 
 def _first(given: str | None, otherwise: str) -> str:
