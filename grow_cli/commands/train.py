@@ -110,8 +110,8 @@ def _refuse_ranks() -> None:
     """UserError below torchrun: each of its processes would train the whole run, into a folder of its own."""
     if "RANK" in os.environ and os.environ.get("WORLD_SIZE", "1") not in ("", "1"):
         raise UserError(
-            f"torchrun began {os.environ['WORLD_SIZE']} processes, and grow trains a run in one: leave torchrun out, or train several "
-            "runs side by side with `grow train -m sweep=local`"
+            f"torchrun began {os.environ['WORLD_SIZE']} processes, and grow trains a run in one: leave torchrun out, or train "
+            "several runs side by side with `grow train -m sweep=local`"
         )
 
 
