@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -89,6 +89,49 @@ class OneOf:
                     f"{self.option} {name}: must be {'among' if self.several else 'one of'} {', '.join(self.choices)}"
                 )
         return given
+
+
+def positive(option: str) -> Callable[[str], int]:
+    """The type of an option that takes a whole number, 1 or more."""
+
+    def read(given: str) -> int:
+        if not (given.isascii() and given.isdigit() and 0 < int(given) < 2**31):
+            raise UserError(f"{option} {given}: must be a whole number, 1 or more")
+        return int(given)
+
+    return read
+
+
+def table(headers: Sequence[str], rows: Sequence[Sequence[str]], right: Collection[str] = ()) -> None:
+    """A table of which nothing is ever cut: where a line is wider than the terminal, its last cell has one of its own.
+
+    Behind a pipe a row is one line, however long it is.
+
+    :param right: headers of the columns of numbers
+    """
+    widths = [max(len(row[i]) for row in (headers, *rows)) for i in range(len(headers))]
+    own = out.is_terminal and sum(widths) + 2 * (len(widths) - 1) > out.width
+    for number, row in enumerate((headers, *rows)):
+        cells = [
+            cell.rjust(width) if header in right else cell.ljust(width)
+            for cell, width, header in zip(row, widths, headers, strict=True)
+        ]
+        line = "  ".join(cells[:-1] if own else cells).rstrip()
+        out.print(line, style="bold" if not number else "", markup=False, soft_wrap=True)
+        if own:
+            out.print(f"  {row[-1]}", style="bold" if not number else "", markup=False, soft_wrap=True)
+
+
+def columns(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """A name and its value in each of several runs; where a row is wider than the terminal, each value has a line."""
+    widths = [max(len(row[i]) for row in (headers, *rows)) for i in range(len(headers))]
+    if out.is_terminal and sum(widths) + 2 * (len(widths) - 1) > out.width:
+        lines = [[name, *(f"  {h}  {value}" for h, value in zip(headers[1:], row, strict=True))] for name, *row in rows]
+        text = [line for block in lines for line in block]
+    else:
+        text = ["  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip() for row in (headers, *rows)]
+    for line in text:
+        out.print(line, markup=False, soft_wrap=True)
 
 
 def page_name(output: Path) -> Path:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from grow_cli.console import Parser
+from grow_cli.records.named import named
 from grow_cli.records.words import are, counted
 
 if TYPE_CHECKING:
@@ -54,6 +55,7 @@ def parser() -> Parser:
 def main(arguments: list[str]) -> int:
     """Compare, and print what was written."""
     options = parser().parse(arguments)
+    options.runs = [named(path, folders=True) for path in options.runs]
     from grow_cli.analysis import over_datasets
     from grow_cli.analysis.comparing import show, write
     from grow_cli.analysis.comparison import compare

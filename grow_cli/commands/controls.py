@@ -13,6 +13,7 @@ from grow_cli.commands import children, ladders
 from grow_cli.commands.overrides import only, with_overrides
 from grow_cli.errors import Interrupted, TrainingFailed, UserError
 from grow_cli.records.folder import RunFolder
+from grow_cli.records.named import named
 from grow_cli.records.words import counted
 from grow_cli.schema import keys_with
 
@@ -58,7 +59,7 @@ def main(arguments: list[str]) -> int:
     if not paths:
         raise UserError("grow controls needs runs: grow controls RUN..., or the folder of a sweep")
     ladders.check(options)
-    runs, kinds = grown_runs(paths), options.only.split(",")
+    runs, kinds = grown_runs([named(path, folders=True) for path in paths]), options.only.split(",")
     if options.rung is not None:
         return ladders.train_one(runs, options.rung, options.until, overrides)
     wanted = [(folder, kind) for folder in runs for kind in kinds if kind in KINDS]

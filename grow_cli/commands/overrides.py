@@ -17,10 +17,12 @@ from grow_cli.errors import UserError
 from grow_cli.records import reading
 from grow_cli.records.configs import typed as typed_config
 from grow_cli.records.folder import RunFolder, runs_below
+from grow_cli.records.named import named
 
 
 def existing(path: Path) -> RunFolder:
-    """The run folder; UserError that names those below where it is none."""
+    """The run folder, by its path or name; UserError that names those below where it is none."""
+    path = named(path)
     folder = RunFolder(path)
     if not folder.claimed:
         runs = runs_below(path)

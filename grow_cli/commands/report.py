@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from grow_cli.console import Parser, page_name
+from grow_cli.records.named import named
 
 _DESCRIPTION = "Everything about a run, or about the runs of a sweep, as one HTML page that needs no network."
 
@@ -26,6 +27,7 @@ def parser() -> Parser:
 def main(arguments: list[str]) -> int:
     """Write the page and print where it is."""
     options = parser().parse(arguments)
+    options.runs = [named(path, folders=True) for path in options.runs]
     folder = options.runs[0] if len(options.runs) == 1 else Path()
     output = page_name(options.output or folder / "report.html")
     from grow_cli.analysis.report import write_report

@@ -12,6 +12,7 @@ from grow_cli.commands.sweep import Job, Outcome, describe
 from grow_cli.config import Sweep
 from grow_cli.errors import Interrupted, TrainingFailed, UserError
 from grow_cli.records.folder import RunFolder
+from grow_cli.records.named import named
 from grow_cli.records.words import counted
 
 
@@ -33,7 +34,7 @@ def main(arguments: list[str]) -> int:
     options = parser().parse(arguments)
     if options.jobs < 1:
         raise UserError(f"--jobs {options.jobs}: must be 1 or more")
-    jobs = unfinished(options.sweep)
+    jobs = unfinished(named(options.sweep, folders=True))
     if not jobs:
         console.out.print("all jobs are finished", markup=False)
         return 0
