@@ -225,3 +225,13 @@ def test_an_exported_graph_predicts_of_a_tables_rows_what_grow_does(runs: Path, 
     found = space["values"](net(space["encode"](rows))).flatten().tolist()
     wanted = [row["value"] for row in predicted(grow, runs / "quantity", runs / "table.csv")]
     assert found == pytest.approx(wanted, rel=1e-4)
+
+
+def test_a_run_in_python_predicts_of_a_dataframe_what_the_command_does(runs: Path, grow: Callable) -> None:
+    import grow_cli
+
+    rows = pd.read_csv(runs / "table.csv").drop(columns=["kind", "price"])
+    classes = [row["class"] for row in predicted(grow, runs / "classes", runs / "table.csv")]
+    assert grow_cli.load(runs / "classes").predict(rows).tolist() == classes
+    values = [row["value"] for row in predicted(grow, runs / "quantity", runs / "table.csv")]
+    assert grow_cli.load(runs / "quantity").predict(rows).flatten().tolist() == pytest.approx(values, rel=1e-6)
