@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from grow_cli.errors import UserError
-from grow_cli.files import is_there, write_atomically, write_text
+from grow_cli.files import write_atomically, write_text
 from grow_cli.records.folder import RunFolder
 from grow_cli.records.words import widths_text
 
@@ -46,15 +46,9 @@ def place(folder: RunFolder, kind: str, output: Path | None) -> Path:
 
 def export(folder: RunFolder, config: Config, kind: str, which: str, file: Path) -> list[Path]:
     """Write the net of a checkpoint (`last` or `best`) in this format; the files written."""
-    from grow_cli.analysis.phases import data_of, load_phase
+    from grow_cli.analysis.phases import checkpoint_of, data_of, load_phase
 
-    checkpoint = folder.checkpoints / f"{which}.pt"
-    if not is_there(checkpoint):
-        raise UserError(
-            f"there is no checkpoint at {checkpoint}: "
-            + ("leave --best out for the last one" if which == "best" else "wait for the run's first")
-        )
-    phase = load_phase(checkpoint)
+    phase = load_phase(checkpoint_of(folder, which))
     inputs = phase.trained.inputs or data_of(config, phase).inputs()  # older checkpoints do not hold them
     about = describe(phase.model, config, inputs)
     about |= {"run": folder.path.resolve().name, "step": phase.step}

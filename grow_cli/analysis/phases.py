@@ -61,6 +61,17 @@ def load_phases(folder: RunFolder) -> list[Phase]:
     return [load_phase(path) for path in (*kept, last)]
 
 
+def checkpoint_of(folder: RunFolder, which: str) -> Path:
+    """The file of a run's `last` or `best` checkpoint; UserError where there is none."""
+    file = folder.checkpoints / f"{which}.pt"
+    if not is_there(file):
+        raise UserError(
+            f"there is no checkpoint at {file}: "
+            + ("leave --best out for the last one" if which == "best" else "wait for the run's first")
+        )
+    return file
+
+
 def data_of(config: Config, phase: Phase) -> Data:
     """The data that a phase's net was trained on, on the CPU, as it takes them; UserError where they are others now."""
     cpu = torch.device("cpu")

@@ -10,12 +10,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from grow_cli.analysis.phases import load_phase
+from grow_cli.analysis.phases import checkpoint_of, load_phase
 from grow_cli.console import warn
 from grow_cli.data import arrays
 from grow_cli.data.tensors import Normalizer
 from grow_cli.errors import UserError
-from grow_cli.files import is_there
 from grow_cli.surgery.measure import evaluation_mode
 
 if TYPE_CHECKING:
@@ -45,13 +44,7 @@ class Predictor:
 
     def __init__(self, folder: RunFolder, which: str = "last") -> None:
         """:param which: the checkpoint, `last` or `best`"""
-        file = folder.checkpoints / f"{which}.pt"
-        if not is_there(file):
-            raise UserError(
-                f"there is no checkpoint at {file}: "
-                + ("leave --best out" if which == "best" else "train the run first")
-            )
-        phase = load_phase(file)
+        phase = load_phase(checkpoint_of(folder, which))
         self.model: GrowableModel = phase.model
         if self.model.task == "language":
             raise UserError(
@@ -108,9 +101,7 @@ class Predictor:
                 f"{where}: {column} has values that the training part had not ({', '.join(values[:5])}): they count as "
                 "none of those that it had"
             )
-        y = None if found.y is None else torch.tensor(found.y)
-        if y is not None and not self.classes:
-            y = y * self.table["spread"] + self.table["mean"]
+        y = None if found.y is None else torch.tensor(in_unit(found.y, self.inputs))
         return Samples([str(i + 1) for i in frame.index], torch.tensor(found.x), y)
 
     def _arrays(self, source: Path, labelled: bool) -> Samples:

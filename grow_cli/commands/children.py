@@ -40,8 +40,8 @@ def run(
     Ctrl-C, SIGTERM and SIGHUP raise), the children are interrupted, too: they save, and all are waited for.
     """
     waiting, ended = list(commands), SimpleQueue[Ended]()
-    running: dict[int, subprocess.Popen[str]] = {}
-    slots, free = {}, list(range(at_once))
+    running: dict[int, tuple[subprocess.Popen[str], int]] = {}
+    free = list(range(at_once))
 
     def wait(child: subprocess.Popen[str], arguments: list[str]) -> None:
         # not communicate(): it would close the child's stdin, whose end tells the child that its parent is gone
@@ -59,19 +59,21 @@ def run(
         while waiting or running:
             while waiting and free:
                 arguments = waiting.pop(0)
-                slot = slots[id(arguments)] = free.pop(0)
-                running[id(arguments)] = child = _begin(arguments, environment(slot))
+                slot = free.pop(0)
+                child = _begin(arguments, environment(slot))
+                running[id(arguments)] = child, slot
                 threading.Thread(target=wait, args=(child, arguments), daemon=True).start()
                 begins(arguments)
             one = ended.get()
-            _close(running.pop(id(one.arguments)))
-            free.append(slots.pop(id(one.arguments)))
+            child, slot = running.pop(id(one.arguments))
+            _close(child)
+            free.append(slot)
             if done(one):
                 waiting.append(one.arguments)
     finally:
-        for child in running.values():
+        for child, _ in running.values():
             child.send_signal(signal.SIGINT)
-        for child in running.values():
+        for child, _ in running.values():
             child.wait()
             _close(child)
 

@@ -17,10 +17,11 @@ from typing import TYPE_CHECKING
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from grow_cli import console
+from grow_cli.analysis.listed import locked
 from grow_cli.commands import children
 from grow_cli.errors import UserError
 from grow_cli.files import append_text
-from grow_cli.records.folder import InUse, RunFolder
+from grow_cli.records.folder import RunFolder
 from grow_cli.records.words import counted
 from grow_cli.tasks import task_in
 
@@ -84,20 +85,9 @@ def outcome(folder: RunFolder, ended: children.Ended, *, resumed: bool) -> tuple
         return "crashed", f"its process was ended by {signal.Signals(-ended.code).name}"
     if ended.code > 128:
         return "interrupted", sentence
-    if _busy(folder):
+    if locked(folder):
         return "busy", sentence
     return ("crashed" if status == "crashed" or (ended.code == 1 and status != "failed") else "failed"), sentence
-
-
-def _busy(folder: RunFolder) -> bool:
-    try:
-        folder.open()
-    except InUse:
-        return True
-    except UserError:
-        return False
-    folder.close()
-    return False
 
 
 def _keep(folder: Path, ended: children.Ended) -> None:

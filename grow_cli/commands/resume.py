@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from grow_cli import console
 from grow_cli.commands.overrides import config_of, existing, only
+from grow_cli.commands.train import go_on, show
 from grow_cli.errors import Interrupted, UserError
 from grow_cli.schema import keys_with
 
@@ -28,17 +29,10 @@ def main(arguments: list[str]) -> int:
     allowed = [*keys_with("place", "data", "shown"), "evaluate.batch_size"]
     only(options.overrides, allowed, "a resumed run goes on as it was configured")
     config = config_of(folder, options.overrides)
-    folder.open()
     try:
-        from grow_cli import run
-        from grow_cli.analysis.summary import show
-
-        summary = run.train(config, folder, resume=folder.holds_a_run)
-        with console.whatever_happens_to_the_terminal():
-            show(folder, summary)
+        summary = go_on(config, folder)
     except (Interrupted, KeyboardInterrupt):
         console.err.print(f"interrupted: go on with `grow resume {folder.path}`")
         raise
-    finally:
-        folder.close()
+    show(folder, summary)
     return 0

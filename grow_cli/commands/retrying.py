@@ -8,12 +8,11 @@ from pathlib import Path
 from grow_cli import console
 from grow_cli.commands import local
 from grow_cli.commands.overrides import config_of
-from grow_cli.commands.sweep import Job, Outcome, describe
+from grow_cli.commands.sweep import Job, Outcome, describe, refuse_unfinished
 from grow_cli.config import Sweep
-from grow_cli.errors import Interrupted, TrainingFailed, UserError
+from grow_cli.errors import Interrupted, UserError
 from grow_cli.records.folder import RunFolder
 from grow_cli.records.named import named
-from grow_cli.records.words import counted
 
 
 def parser() -> console.Parser:
@@ -50,9 +49,7 @@ def main(arguments: list[str]) -> int:
         console.err.print(f"interrupted: go on with `{again}`", markup=False, highlight=False, soft_wrap=True)
         raise
     console.out.print(describe(outcomes), markup=False, highlight=False)
-    bad = [outcome for outcome in outcomes if outcome.became in ("failed", "crashed", "interrupted")]
-    if bad:
-        raise TrainingFailed(f"{counted(len(bad), 'run')} of the sweep did not finish")
+    refuse_unfinished(outcomes)
     return 0
 
 

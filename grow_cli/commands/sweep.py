@@ -201,6 +201,11 @@ def conclude(tally: Tally, outcomes: list[Outcome]) -> None:
         if found.is_file() and found.stat().st_mtime >= tally.begun - 1:  # not one of an earlier search in this folder
             console.out.print(f"what the search found is in {found}:", markup=False, soft_wrap=True)
             console.out.print(found.read_text(encoding="utf-8").rstrip(), markup=False, soft_wrap=True)
+    refuse_unfinished(outcomes)
+
+
+def refuse_unfinished(outcomes: list[Outcome]) -> None:
+    """TrainingFailed that names the jobs that did not end well, if any; what they said elsewhere is printed."""
     bad = [outcome for outcome in outcomes if outcome.became in ("failed", "crashed", "interrupted")]
     for outcome in bad:
         if not outcome.here:  # its words went to wherever the job ran

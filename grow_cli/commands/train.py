@@ -139,7 +139,7 @@ def _job(raw: DictConfig) -> float | None:
     try:
         config = checked(raw)
         summary = begin(config, own, _hydra_files(raw))
-        _show(own, summary)
+        show(own, summary)
         return objective(summary)
     except (UserError, TrainingFailed) as error:
         own.discard_unless_trained()
@@ -262,12 +262,13 @@ def _train(config: configuration.Config, folder: RunFolder, *, resume: bool = Fa
     from grow_cli import run  # imports torch: not before the config is known to be good
 
     summary = run.train(config, folder, resume=resume)
-    _show(folder, summary)
+    show(folder, summary)
     return summary
 
 
-def _show(folder: RunFolder, summary: dict[str, Any]) -> None:
-    from grow_cli.analysis.summary import show
+def show(folder: RunFolder, summary: dict[str, Any]) -> None:
+    """Print what a run came to, whatever the terminal does."""
+    from grow_cli.analysis import summary as told
 
     with console.whatever_happens_to_the_terminal():
-        show(folder, summary)
+        told.show(folder, summary)
