@@ -231,12 +231,15 @@ def _target(frame: pd.DataFrame, kept: dict[str, Any], classes: Sequence[str], w
             row = int(np.flatnonzero(~np.isfinite(values))[0])
             raise UserError(f"{where}: {frame[name].iloc[row]!r} in row {row + 1} of {name}, the target, is no number")
         return ((values - kept["mean"]) / kept["spread"]).astype(np.float32)[:, None]
-    places = {value: i for i, value in enumerate(classes)}
-    texts = frame[name].map(text_of)
-    new = sorted(set(texts) - set(places))
+    new = sorted(set(frame[name].map(text_of)) - set(classes))
     if new:
         raise UserError(f"{where}: {name} is {new[0]!r} somewhere, and the net knows {_listed(list(classes))}")
-    return texts.map(places).to_numpy(np.int64)
+    return labels_of(frame[name], classes)
+
+
+def labels_of(values: pd.Series, classes: Sequence[str]) -> np.ndarray:
+    """(N,) int64 places among the classes, each of which must be one."""
+    return values.map(text_of).map({value: i for i, value in enumerate(classes)}).to_numpy(np.int64)
 
 
 def text_of(value: Any) -> str:

@@ -5,32 +5,26 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from grow_cli.data.base import DatasetOption, RawData
+from grow_cli.data.base import RawData
+from grow_cli.data.datasets.own import OwnFile
 from grow_cli.errors import UserError
 from grow_cli.files import expanded
-from grow_cli.keys import key
 from grow_cli.registry import option
 
 
 @option("dataset", "arrays")
 @dataclass
-class Arrays(DatasetOption):
-    """`x` and `y` of an npz or pt file, or `x_train`, `y_train`, `x_test`, `y_test`: vectors, or images as bytes."""
+class Arrays(OwnFile):
+    """`x` and `y` of an npz or pt file, or `x_train`, `y_train`, `x_test`, `y_test`: vectors, or images as bytes.
 
-    path: str | None = key(None, role="data", path=True)
-    """The file."""
-    task: str = key("auto", one_of=("auto", "classification", "regression"))
-    """auto: whole numbers and names are classes, other numbers quantities."""
-    test: float = key(0.2, above=0, below=1, role="split")
-    """Fraction of the samples that are the test part, where the file has none."""
-    test_seed: int = key(0, at_least=0, at_most=2**63 - 1, role="split")
-    """Seed of that choice; independent of all others."""
+    With `task=auto` whole numbers and names are classes, other numbers quantities.
+    """
 
     def load(self, data_dir: Path) -> RawData:
         import numpy as np
         import torch
 
-        from grow_cli.data import arrays, splits
+        from grow_cli.data import arrays
 
         if not self.path:
             raise UserError("dataset=arrays needs dataset.path: an npz or pt file with x and y")
@@ -68,9 +62,7 @@ class Arrays(DatasetOption):
             table = {"columns": [], "target": "y", "task": task, "mean": mean, "spread": spread}
             t = [torch.from_numpy(((part - mean) / spread).astype(np.float32)) for part in y]
         if not parted:
-            if len(x[0]) < 5:
-                raise UserError(f"{path} has {len(x[0])} samples: too few to train on and to test on; 5 are the least")
             labels = t[0] if classes else torch.zeros(len(t[0]), dtype=torch.int64)
-            parts = splits.cut(labels, self.test, self.test_seed)
+            parts = self.cut_test(labels, path, "samples")
             x, t = [x[0][part] for part in parts], [t[0][part] for part in parts]
         return RawData(x[0], t[0], x[1], t[1], task=task, classes=classes, table=table)

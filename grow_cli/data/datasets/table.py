@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from grow_cli.data.base import DatasetOption, RawData
+from grow_cli.data.base import RawData
+from grow_cli.data.datasets.own import OwnFile
 from grow_cli.errors import UserError
 from grow_cli.files import expanded
 from grow_cli.keys import key
@@ -18,15 +19,15 @@ if TYPE_CHECKING:
 
 @option("dataset", "table")
 @dataclass
-class Table(DatasetOption):
-    """Rows of numbers and categories, cells may be empty; `grow_cli.data.tables` says what becomes of them."""
+class Table(OwnFile):
+    """Rows of numbers and categories, cells may be empty; `grow_cli.data.tables` says what becomes of them.
 
-    path: str | None = key(None, role="data", path=True)
-    """The table: .csv, .tsv, .parquet, or .npz with an array per column."""
+    `path` is a .csv, .tsv or .parquet, or an .npz with an array per column; with `task=auto` a target with fractions, or with
+    more than 20 values, is a quantity.
+    """
+
     target: str | None = None
     """The column that is predicted."""
-    task: str = key("auto", one_of=("auto", "classification", "regression"))
-    """auto: regression where the target is a number with fractions, or with more than 20 values."""
     drop: list[str] = field(default_factory=list)
     """Columns that are left out: names, identifiers, what is known only afterwards."""
     categories: list[str] = field(default_factory=list)
@@ -35,10 +36,6 @@ class Table(DatasetOption):
     """Different values that a column of categories may have."""
     test_path: str | None = key(None, role="data", path=True)
     """The test part, a table with the same columns; null: a part of the rows is."""
-    test: float = key(0.2, above=0, below=1, role="split")
-    """Fraction of the rows that are the test part, where there is no `test_path`; each class in the same proportion."""
-    test_seed: int = key(0, at_least=0, at_most=2**63 - 1, role="split")
-    """Seed of that choice; independent of all others."""
 
     def load(self, data_dir: Path) -> RawData:
         return self.load_like(data_dir, None)
@@ -47,7 +44,7 @@ class Table(DatasetOption):
         import numpy as np
         import torch
 
-        from grow_cli.data import splits, tables
+        from grow_cli.data import tables
 
         if not self.path:
             raise UserError(
@@ -62,14 +59,8 @@ class Table(DatasetOption):
         seen = frame[target] if beside is None or target not in beside else _joined(frame, beside, target)
         classes = tables.classes_of(seen, target) if task == "classification" else ()
         if beside is None:
-            if len(frame) < 5:
-                raise UserError(f"{path} has {len(frame)} rows: too few to train on and to test on; 5 are the least")
-            labels = (
-                np.array([classes.index(tables.text_of(v)) for v in frame[target]])
-                if classes
-                else np.zeros(len(frame), int)
-            )
-            train, test = splits.cut(torch.from_numpy(labels), self.test, self.test_seed)
+            labels = tables.labels_of(frame[target], classes) if classes else np.zeros(len(frame), np.int64)
+            train, test = self.cut_test(torch.tensor(labels), path, "rows")
             beside, frame = frame.iloc[test.numpy()], frame.iloc[train.numpy()]
         if kept is None:
             kept = tables.learn(frame, target, task, self.drop, self.categories, self.most_values)
