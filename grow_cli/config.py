@@ -208,6 +208,9 @@ class Config(Section):
     """What the run is called in comparisons; null: its method."""
     control: str | None = key(None, role="name")
     """Which control of the run that it lies in it is (`static-flops`, ...); set by `grow controls`."""
+    init: str | None = key(None, path=True)
+    """A run whose last net this one begins with, or the file of any net of it (RUN/checkpoints/best.pt, before-3.pt): its
+    architecture, weights and normalisation; everything else begins anew. null: a new net."""
     run_dir: str | None = key(None, role="folder")
     """The run's folder (the sweep's, with -m); null: outputs/<dataset>/<method>/<time>-<id>."""
     device: str = key("auto", role="place")

@@ -81,6 +81,7 @@ def _control_config(folder: RunFolder, kind: str, summary: Fields, source: dict[
         return raw | _replay(folder, summary, raw, limit)
     if kind in ("static-steps", "static-parameters") and source["method"].get("batch_growth"):
         raise NotPossible("its minibatches grew, so that equal steps are not equal samples: see static-flops")
+    refuse_begun(source)
     raw["method"] = _option("method", "static", {})
     raw["trigger"] = _option("trigger", "never", {})
     limits: dict[str, dict[str, Any]] = {
@@ -95,6 +96,15 @@ def _control_config(folder: RunFolder, kind: str, summary: Fields, source: dict[
     if kind == "static-parameters":
         raw["model"] |= equal_sizes(summary["architecture"], source["model"])
     return raw
+
+
+def refuse_begun(config: dict[str, Any]) -> None:
+    """NotPossible for a run that began with another's net: a control from scratch would lack that net's training."""
+    if config.get("init"):
+        raise NotPossible(
+            f"it began with the net of {config['init']}, whose training a net from scratch would lack: hold it against "
+            f"`grow train method=static init={config['init']}`, and the two as a whole against a run that grew in one go"
+        )
 
 
 def _replay(folder: RunFolder, summary: dict[str, Any], raw: dict[str, Any], limit: str) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import contextlib
 import copy
 import math
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -66,11 +67,14 @@ def train(
             net = on_paper(config.model)
         if net is not None:  # before data are loaded
             config.method.check(net)
+    begun_with = checkpoint.read(Path(config.init)) if state is None and config.init else None
+    if begun_with is not None:
+        trained = Trained.of(begun_with, begins=True)
     device, data = _device_and_data(config, trained if state is None else Trained.of(state))
     provenance.reset_peak_memory(device)
     with _writing(folder):
         with enough_memory("the net was built", "lower the model's size"):
-            loop = assemble(config, folder, data, device, state)
+            loop = assemble(config, folder, data, device, state, begun_with)
         loop.pause_at = pause_at
         try:
             with _end_noted(config, folder, device):
@@ -103,10 +107,18 @@ def _trained(loop: Loop, data: Data, splits: Sequence[str]) -> dict[str, Any]:
 
 
 def assemble(
-    config: Config, folder: RunFolder, data: Data, device: torch.device, state: dict[str, Any] | None = None
+    config: Config,
+    folder: RunFolder,
+    data: Data,
+    device: torch.device,
+    state: dict[str, Any] | None = None,
+    begun_with: dict[str, Any] | None = None,
 ) -> Loop:
-    """Every part of a run, from its config; from a checkpoint's state if there is one."""
-    session = _session(config, folder, data, device, state)
+    """Every part of a run, from its config; from a checkpoint's state if there is one.
+
+    :param begun_with: another run's checkpoint, whose net a new run begins with
+    """
+    session = _session(config, folder, data, device, state or begun_with, state is None)
     names = [part.name for part in (config.dataset, config.model, config.method, config.trigger)]
     display = make_display(config.progress, " · ".join([*names, str(folder.path)]))
     logger = config.logger.build(folder.path)
@@ -125,14 +137,17 @@ def assemble(
 
 
 def _session(
-    config: Config, folder: RunFolder, data: Data, device: torch.device, state: dict[str, Any] | None
+    config: Config, folder: RunFolder, data: Data, device: torch.device, saved: dict[str, Any] | None, new: bool
 ) -> Session:
+    """:param saved: a checkpoint that has the net; `new`: the run begins with it"""
     streams = Streams(config.seed, device)
-    if state is None:
+    if saved is None:
         with torch.device("meta"):
             refuse_too_large(config.model.build(data.spec), device)
     with streams.using("initialization"):
-        model = config.model.build(data.spec) if state is None else rebuild(state["architecture"])
+        model = config.model.build(data.spec) if saved is None else rebuild(saved["architecture"])
+    if saved is not None and new:  # before its method looks at it
+        model.load_state_dict(saved["model"])
     model.to(device).train()
     task = TASKS[data.spec.task]
     if config.label_smoothing and task.name != "classification":

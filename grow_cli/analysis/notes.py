@@ -39,6 +39,13 @@ def cautions_of(ways: list[Way], tests: list[Test]) -> list[str]:
         cautions.append(
             f"Not all runs were trained and tested on the same data (fingerprints {told}): differences are of the data, too."
         )
+    begun = [way.label for way in ways if any(r.config.get("init") for r in way.records)]
+    if begun:
+        told = ", ".join(map(_quoted, begun))
+        cautions.append(
+            f"What was trained before is not counted: {told} began with the net of another run (init), whose steps, seconds and "
+            "FLOPs are in no table."
+        )
     machines = {way.label: tuple(sorted({str(r.summary["device"]) for r in way.records})) for way in ways}
     if len(set(machines.values())) > 1:
         told = "; ".join(f"{_quoted(label)}: {', '.join(names)}" for label, names in machines.items())

@@ -1,11 +1,14 @@
-"""`grow resume`: go on with an interrupted run."""
+"""`grow resume`: go on with an interrupted run, or with a finished one to a further limit."""
 
 from __future__ import annotations
 
 from grow_cli import console
+from grow_cli.commands import extending
 from grow_cli.commands.overrides import config_of, existing, only
 from grow_cli.commands.train import go_on, show
+from grow_cli.config import Config
 from grow_cli.errors import Interrupted, UserError
+from grow_cli.records.folder import RunFolder
 from grow_cli.schema import keys_with
 
 
@@ -13,24 +16,44 @@ def parser() -> console.Parser:
     """Of its arguments."""
     parser = console.Parser(
         prog="grow resume",
-        description="Go on with an interrupted run, across growth events, as if it had not been interrupted.",
+        description="Go on with an interrupted run, across growth events, as if it had not been interrupted; with "
+        "stop.epochs=200, say, also with a finished one, whose former summary is kept as summary-1.json.",
+        epilog="example: grow resume latest stop.epochs=200",
     )
     parser.add_run()
-    parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="where things are, and what is shown")
+    parser.add_argument(
+        "overrides",
+        nargs="*",
+        metavar="KEY=VALUE",
+        help="stop.* (a further limit), where things are, and what is shown",
+    )
     return parser
+
+
+def to_go_on(folder: RunFolder, overrides: list[str]) -> tuple[Config, list[str]]:
+    """The config with which a run goes on, and those of the overrides that move a limit; UserError where it cannot."""
+    allowed = [*keys_with("place", "data", "shown"), "evaluate.batch_size", "stop"]
+    only(overrides, allowed, "a resumed run goes on as it was configured")
+    moved = extending.limits(overrides)
+    summary = folder.read_summary()
+    if summary.get("status") == "finished" and not moved:
+        raise UserError(
+            f"{folder.path} is finished: there is nothing to resume; a further limit extends it: "
+            f"`grow resume {folder.path} stop.epochs=N`"
+        )
+    config = config_of(folder, overrides)
+    if moved:
+        extending.check(folder, config, summary)
+    return config, moved
 
 
 def main(arguments: list[str]) -> int:
     """Train to the end."""
     options = parser().parse(arguments)
     folder = existing(options.run)
-    if folder.read_summary().get("status") == "finished":
-        raise UserError(f"{folder.path} is finished: there is nothing to resume")
-    allowed = [*keys_with("place", "data", "shown"), "evaluate.batch_size"]
-    only(options.overrides, allowed, "a resumed run goes on as it was configured")
-    config = config_of(folder, options.overrides)
+    config, moved = to_go_on(folder, options.overrides)
     try:
-        summary = go_on(config, folder)
+        summary = go_on(config, folder, moved)
     except (Interrupted, KeyboardInterrupt):
         console.err.print(f"interrupted: go on with `grow resume {folder.path}`")
         raise

@@ -6,7 +6,7 @@ import os
 import re
 import secrets
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import fields, replace
 from hashlib import sha256
 from pathlib import Path
@@ -21,7 +21,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from grow_cli import config as configuration
 from grow_cli import console, registry
-from grow_cli.commands import local
+from grow_cli.commands import beginning, extending, local
 from grow_cli.commands.composition import composed, flags_first, plugins, prepare_hydra, refuse_two_folders, words
 from grow_cli.commands.hydra_errors import explain
 from grow_cli.commands.sweep import (
@@ -161,6 +161,7 @@ def begin(config: configuration.Config, folder: RunFolder, files: dict[str, Any]
     """
     from grow_cli import run  # imports torch: not before the config is known to be good
 
+    beginning.refuse_own_model(files["overrides"], config.init)
     try:
         folder.create(files)
         return run.train(config, folder, **options)
@@ -171,12 +172,17 @@ def begin(config: configuration.Config, folder: RunFolder, files: dict[str, Any]
         folder.close()
 
 
-def go_on(config: configuration.Config, folder: RunFolder) -> dict[str, Any]:
-    """An interrupted run of this config, to its end; returns the summary."""
+def go_on(config: configuration.Config, folder: RunFolder, moved: Sequence[str] = ()) -> dict[str, Any]:
+    """An interrupted run of this config, to its end; returns the summary.
+
+    :param moved: overrides of its limits, which the folder's config has from then on
+    """
     from grow_cli import run
 
     folder.open()
     try:
+        if moved:
+            extending.extend(folder, moved)
         return run.train(config, folder, resume=folder.holds_a_run)
     finally:
         folder.close()
@@ -191,6 +197,7 @@ def _sweep_job(raw: DictConfig, own: RunFolder) -> float | None:
     assert tally is not None
     try:
         config = checked(raw)
+        beginning.refuse_own_model(HydraConfig.get().overrides.task, config.init)
         if config.sweep.engine == "local":
             local.refuse_search(HydraConfig.get().sweeper._target_)
         with one_at_a_time(own.path.parent):
@@ -243,6 +250,7 @@ def checked(raw: DictConfig, **parts: Any) -> configuration.Config:
     :param parts: options that take the place of the composed ones, which only a Python program can give (its own net)
     """
     try:
+        beginning.take_model(raw)
         make_absolute(raw)
         config = replace(configuration.build(raw), **parts)
     except OmegaConfBaseException as error:  # of an interpolation

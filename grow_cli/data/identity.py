@@ -31,26 +31,28 @@ class Trained:
     """`Data.inputs()`: how the net's inputs are normalised. None: the data read now decide."""
     other: bool = False
     """Whether the net is measured on other data on purpose: only task, shape and classes must then be the same."""
+    begins: bool = False
+    """Whether another run begins with the net: likewise."""
 
     @classmethod
-    def of(cls, state: dict[str, Any], *, other: bool = False) -> Trained:
+    def of(cls, state: dict[str, Any], *, other: bool = False, begins: bool = False) -> Trained:
         """Of a checkpoint's state, an older one's too."""
         net, inputs = state["architecture"], state.get("inputs")
         known = {name: net[name] for name in ("task", "input_shape", "outputs")}
         if inputs is not None:
             known["classes"] = inputs["classes"]
-        return cls(known | (state.get("data") or {}), inputs, other)
+        return cls(known | (state.get("data") or {}), inputs, other, begins)
 
     def check(self, found: dict[str, Any]) -> None:
         """UserError unless data of this `identity` are what the net was trained on."""
-        same = () if self.other else ("corpus", "counts", "hash", "test_hash")
+        same = () if self.other or self.begins else ("corpus", "counts", "hash", "test_hash")
         for name in ("task", "input_shape", "outputs", "classes", *same):
             if name in self.data and _plain(found.get(name)) != _plain(self.data[name]):
-                remedy = (
-                    "measure it on data of its kind"
-                    if self.other
-                    else "put the data back as they were, or train a new run"
-                )
+                remedy = "put the data back as they were, or train a new run"
+                if self.other:
+                    remedy = "measure it on data of its kind"
+                elif self.begins:
+                    remedy = "begin with a net that learnt from data of this kind, or leave init out"
                 told = _difference(name, found, self.data)
                 raise UserError(
                     f"dataset={found['name']} is not what the net was trained on: its data have {told}; {remedy}"

@@ -9,6 +9,7 @@ import io
 import json
 import math
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -221,6 +222,25 @@ class RunFolder:
         """summary.json, whole."""
         write_text(self.path / "summary.json", json.dumps(plain(summary), indent=1) + "\n")
 
+    def extend(self, config: Any, moved: Sequence[str]) -> None:
+        """Give a claimed folder another config, which moves its limits; the former files stay beside it, numbered.
+
+        The summary goes first: killed in between, the run ends again where it did.
+        """
+        number = 1
+        while is_there(self.hydra / f"config-{number}.yaml") or is_there(self.path / f"summary-{number}.json"):
+            number += 1
+        typed = [*(o for o in self.overrides() if _key(o) not in map(_key, moved)), *moved]
+        try:
+            if is_there(self.path / "summary.json"):
+                os.rename(self.path / "summary.json", self.path / f"summary-{number}.json")
+            write_text(self.hydra / f"config-{number}.yaml", self.config_text())
+            write_text(self.hydra / "overrides.yaml", plain_yaml.dump(typed))
+            write_text(self.hydra / "config.yaml", plain_yaml.dump(_plain_data("config", config)))
+        except OSError as error:
+            raise UserError(f"the run folder {self.path} cannot be written ({error.strerror})") from error
+        self._overrides = typed
+
     def read_summary(self) -> reading.Fields:
         """summary.json; empty where there is none yet (a run that was killed). Damaged where it is no summary."""
         path = self.path / "summary.json"
@@ -235,6 +255,10 @@ def runs_below(path: Path) -> list[Path]:
     """The run folders at and below a path, in order, those in `TRIED` left out; none where it is no folder."""
     found = [p.parent.parent for p in path.glob("**/.hydra/config.yaml")] if path.is_dir() else []
     return sorted(p for p in found if TRIED not in p.relative_to(path).parts)
+
+
+def _key(override: str) -> str:
+    return override.partition("=")[0]
 
 
 def _plain_data(name: str, content: Any) -> Any:

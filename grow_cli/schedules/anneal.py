@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from grow_cli.registry import option
 from grow_cli.schedules.base import ScheduleOption
@@ -12,6 +13,8 @@ from grow_cli.schedules.base import ScheduleOption
 @dataclass
 class Anneal(ScheduleOption):
     """Constant while the net may grow, then linear to zero: the last phase without which no grown net is at its best."""
+
+    longer: ClassVar[str] = "anew"
 
     def shape(self, progress: float, restarted_at: float, growth_until: float) -> float:
         if progress <= growth_until:

@@ -10,7 +10,7 @@ import math
 from pathlib import Path
 from typing import Any
 
-from grow_cli.controls import NotPossible, control_config, train_beside
+from grow_cli.controls import NotPossible, control_config, refuse_begun, train_beside
 from grow_cli.errors import Paused, TrainingFailed, UserError
 from grow_cli.files import is_there, make_folder, write_text
 from grow_cli.records import configs, reading
@@ -77,6 +77,7 @@ def plan(runs: list[RunFolder], count: int) -> list[Rung]:
     summary = middle.read_summary()
     with reading.reading(summary.path):
         source = configs.whole(middle.config(), middle.hydra / "config.yaml")
+        refuse_begun(source)
         rungs = ladder(summary["architecture"], source["model"], count)
         flops = min(float(folder.read_summary()["training_flops"]) for folder in runs)
         fit = [r for r in rungs if 3 * r.flops_per_sample * source["batch_size"] <= EXACT * flops]

@@ -30,6 +30,10 @@ class At(Trigger):
         fired: int = 0
 
     @property
+    def reads_budget(self) -> bool:
+        return bool(self.fractions)
+
+    @property
     def readings(self) -> tuple[str, ...]:
         return ("fraction_until",) if self.fractions else ("steps_until",)
 

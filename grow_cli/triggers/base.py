@@ -34,6 +34,11 @@ class Trigger(Part):
         return False
 
     @property
+    def reads_budget(self) -> bool:
+        """Whether it fires at another step where the run's limit is another."""
+        return False
+
+    @property
     def readings(self) -> tuple[str, ...]:
         """The names of the readings: the columns of metrics.csv are known from the start."""
         return ()

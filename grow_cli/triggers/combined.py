@@ -52,6 +52,10 @@ class Combined(Trigger):
         return any(part.needs_trajectory for part in self.parts)
 
     @property
+    def reads_budget(self) -> bool:
+        return any(part.reads_budget for part in self.parts)
+
+    @property
     def readings(self) -> tuple[str, ...]:
         return tuple(self._told(name, reading) for name, part in self._named for reading in part.readings)
 

@@ -314,3 +314,43 @@ def test_the_second_ctrl_c_acts_at_once_and_the_third_whatever_happens() -> None
     )
     done = subprocess.run([sys.executable, "-c", code], env=os.environ, timeout=20, stdout=subprocess.PIPE)
     assert (done.stdout, done.returncode) == (b"put in order\n", -signal.SIGTERM)
+
+
+_EXTENDED = ("schedule=constant", "stop.epochs=null", "growth.until=1")
+
+
+def test_a_finished_run_goes_on_to_a_further_limit_as_if_it_had_had_it_from_the_start(
+    grow: Callable, small: tuple[str, ...], tmp_path: Path
+) -> None:
+    assert grow("train", *small, *_EXTENDED, "stop.steps=200", "run_dir=long").code == 0
+    assert grow("train", *small, *_EXTENDED, "stop.steps=150", "run_dir=short").code == 0
+    former = (tmp_path / "short/summary.json").read_bytes()
+    outcome = grow("resume", "short", "stop.steps=200")
+    assert outcome.code == 0, outcome.err
+    assert "is not the run" not in outcome.err
+    _same_end(tmp_path / "long", tmp_path / "short")
+    assert (tmp_path / "short/summary-1.json").read_bytes() == former
+    assert "steps: 150" in (tmp_path / "short/.hydra/config-1.yaml").read_text()
+    assert "steps: 200" in (tmp_path / "short/.hydra/config.yaml").read_text(), "a kill goes on to the new limit"
+    for typed, says in {
+        "stop.steps=200": "has come to 200 already",
+        "optimizer.lr=1": "goes on as it was configured",
+    }.items():
+        refused = grow("resume", "short", typed)
+        assert refused.code == 2
+        assert says in refused.err
+    assert (tmp_path / "short/summary.json").exists(), "what is refused moves nothing"
+
+
+def test_where_the_schedule_follows_the_budget_a_further_limit_is_warned_of_or_refused(
+    grow: Callable, small: tuple[str, ...]
+) -> None:
+    assert grow("train", *small, "stop.epochs=4", "run_dir=anneal").code == 0
+    outcome = grow("resume", "anneal", "stop.epochs=5")
+    assert outcome.code == 0, outcome.err
+    for words in ("is not the run", "schedule=anneal follows the budget", "growth was allowed until 60%", "step 36"):
+        assert words in outcome.err, words
+    assert grow("train", *small, "stop.epochs=2", "schedule=cosine", "run_dir=cosine").code == 0
+    refused = grow("resume", "cosine", "stop.epochs=5")
+    assert refused.code == 2
+    assert "schedule=cosine is drawn over the whole budget" in refused.err
