@@ -11,17 +11,20 @@ from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 from grow_cli.keys import key
-from grow_cli.methods.depth import DepthMethod, NewBlock, Start, copied, named, stack_of
+from grow_cli.methods.depth import DepthMethod, NewBlock, Start, copied, fresh, named, stack_of
 from grow_cli.records.words import counted
 from grow_cli.registry import option
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
     from grow_cli.config import Config
     from grow_cli.models.modules.network import GrowableModel
     from grow_cli.moment import Moment
     from grow_cli.surgery.event import Notes
+
+PERTURBATION = 0.1
+"""The part of a standard initialization in `fallback=perturbed`."""
 
 
 @option("method", "alether")
@@ -35,8 +38,8 @@ class Alether(DepthMethod):
     """Step along the mean acceleration (Def. 16)."""
     eta0: float = key(0.03, at_least=0)
     """Step along the escape direction (Def. 17)."""
-    rank: int = key(10, at_least=1)
-    """k: dimension of the dynamic subspace."""
+    rank: int | None = key(10, at_least=1, null="for the participation ratio of the modes")
+    """k: dimension of the dynamic subspace; null: chosen for each tensor, so many as its motion is spread over (7.2.2)."""
     escape_modes: int = key(5, at_least=1)
     """ℓ: modes beyond the subspace in the escape direction (Def. 14)."""
     tau_crit: float = key(2.0, at_least=0)
@@ -49,19 +52,26 @@ class Alether(DepthMethod):
     step_scale: str = key("absolute", one_of=("absolute", "velocity"))
     """`absolute` (the paper's): the steps are lengths; `velocity`: they are multiples of the tensor's mean velocity."""
     eps: float = key(1e-8, above=0)
+    fallback: str = key("none", one_of=("none", "copy", "random", "perturbed"))
+    """Where the history says too little (Remark 17): `copy` the source, begin at `random`, or the source `perturbed` by a tenth
+    of a random block; `none`: nothing is added without 3 snapshots, and otherwise the history is believed."""
+    min_snapshots: int = key(10, at_least=3)
+    """Of `fallback`: a history of fewer is too short."""
+    min_snr: float = key(0.0, at_least=0)
+    """Of `fallback`: a tensor's history whose SNR (Remark 16) is below is too noisy; 0: none is."""
 
     needs_trajectory = True
 
     @property
     def settings(self) -> dict[str, Any]:
         """What is not the protocol's is the extrapolation's, under the same names."""
-        protocol = {f.name for f in fields(DepthMethod)}
+        protocol = {f.name for f in fields(DepthMethod)} | {"fallback", "min_snapshots", "min_snr"}
         return {f.name: getattr(self, f.name) for f in fields(self) if f.name not in protocol}
 
     def check_run(self, config: Config) -> list[str]:
         warnings = super().check_run(config)
         velocities = config.trajectory.window - 1
-        if self.rank >= velocities:
+        if self.rank is not None and self.rank >= velocities:
             warnings.append(
                 f"method.rank={self.rank} reaches all {velocities} velocities of trajectory.window="
                 f"{config.trajectory.window}: no direction is left to escape along; take a rank below {velocities}"
@@ -102,21 +112,34 @@ class Alether(DepthMethod):
     def starts(self, now: Moment, notes: Notes, new: list[NewBlock]) -> list[Start]:
         history = now.history
         assert history is not None, "needs_trajectory makes the run record one"
+        if self.fallback != "none" and len(history) < self.min_snapshots:
+            reason = f"{counted(len(history), 'snapshot')} of method.min_snapshots={self.min_snapshots}"
+            return [
+                Start(
+                    self.fallen_back(now, block),
+                    {"fallback": self.fallback, "reason": reason, "source": named(block.source)},
+                )
+                for block in new
+            ]
         if len(history) < 3:
             notes.nothing(
                 f"the frontier has {counted(len(history), 'snapshot')} and an extrapolation needs 3: "
-                "lower trajectory.every or grow later"
+                "lower trajectory.every, grow later, or give method.fallback=copy"
             )
             return []
         extrapolated = history.extrapolate(**self.settings)  # Algorithm 1
         metrics = history.metrics()
-        logged = ("tau", "kappa", "rho", "beta", "gamma", "eta", "escape", "snr")
+        logged = ("tau", "kappa", "rho", "rank", "beta", "gamma", "eta", "escape", "snr")
         started = []
         for block in new:
             prefix = f"{block.source}." if self.follows_all else ""
             own = {name.removeprefix(prefix): e for name, e in extrapolated.items() if name.startswith(prefix)}
             state = copied(now, block.source)  # buffers are copied
             state |= {name: e.weights.clone() for name, e in own.items()}
+            noisy = [name for name, e in own.items() if self.fallback != "none" and e.snr < self.min_snr]
+            if noisy:
+                instead = self.fallen_back(now, block)
+                state |= {name: instead[name] for name in noisy}
             details = {
                 "tau": metrics.tau,
                 "kappa": metrics.kappa,
@@ -129,5 +152,19 @@ class Alether(DepthMethod):
                 },
                 "source": named(block.source),
             }
+            if noisy:
+                details |= {"fallback": self.fallback, "noisy": noisy}
             started.append(Start(state, details))
         return started
+
+    def fallen_back(self, now: Moment, block: NewBlock) -> dict[str, Tensor]:
+        """What a block begins with where its history is not believed (Remark 17)."""
+        if self.fallback == "copy":
+            return copied(now, block.source)
+        random = dict(fresh([block])[0].state)
+        if self.fallback == "random":
+            return random
+        return {  # of a norm, which begins at constants, nothing is added
+            name: t + PERTURBATION * (random[name] - random[name].mean()).to(t) if t.is_floating_point() else t
+            for name, t in copied(now, block.source).items()
+        }

@@ -26,6 +26,8 @@ class WarmUp:
     steps: int
     rate: float
     """As a multiple of the base rate."""
+    thaw: int = 0
+    """Steps after these over which the others follow, nearest first."""
 
 
 @dataclass(frozen=True)

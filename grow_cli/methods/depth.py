@@ -57,12 +57,14 @@ class Protocol(Method):
     """N_warmup: steps of the new blocks alone."""
     warmup_rate: float = key(0.1, above=0)
     """Its learning rate, as a fraction of the base rate."""
+    thaw_steps: int = key(0, at_least=0, at_most=1_000_000)
+    """Steps after them over which the other tensors follow at that rate, nearest first (Remark 14); 0: all at once."""
     output: str = key("as_is", one_of=tuple(_LOUDNESS))
     """What a new block adds to the stream at first: `as_is`, `half` of that, or `zero`, so that no output of the net changes."""
 
     def warm_up(self) -> WarmUp:
         """Phases 1, 3 and 4 of Algorithm 2."""
-        return WarmUp(self.warmup_steps, self.warmup_rate)
+        return WarmUp(self.warmup_steps, self.warmup_rate, self.thaw_steps)
 
     def spoken(self, site: DepthSite, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """A new block's state with the maps that write to the stream multiplied by what `output` says."""

@@ -128,7 +128,11 @@ class Replay(SampledMethod, SearchedMethod, Protocol):
     def settle(self, now: Moment, flops_per_sample: int) -> Settling:
         settling = super().settle(now, flops_per_sample)
         deepened = any(entry["kind"] == "depth" for entry in self.events[self.state.done - 1])
-        return dataclasses.replace(settling, warm_up=self.warm_up()) if deepened and self.warmup_steps else settling
+        return (
+            dataclasses.replace(settling, warm_up=self.warm_up())
+            if deepened and self.warmup_steps + self.thaw_steps
+            else settling
+        )
 
     def conclude(self, now: Moment) -> dict[str, Any]:
         """TrainingFailed if the run ended before the schedule did: it is then no replay."""

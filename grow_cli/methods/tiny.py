@@ -35,8 +35,8 @@ _FAR_BELOW = 0.5
 class Tiny(SampledMethod, SearchedMethod):
     """Algorithm 3, or E.3 with `where=best`."""
 
-    significance: bool = True
-    """Only neurons above the largest eigenvalue that chance explains (D.3)."""
+    significance: bool = False
+    """Only neurons above the largest eigenvalue that chance explains (D.3): few of few samples."""
     best_update: bool = True
     """Also move the consumer's present weights by δW*, at its own best amplitude (Prop. 3.1, eq. 6)."""
     train_by_growth: bool = False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -37,6 +38,15 @@ def modes_above(K: Tensor, floor: float) -> Basis:
     latest_first = U.flip(0)
     last = (latest_first.abs() > 1e-6).int().argmax(dim=0, keepdim=True)
     return Basis(eigenvalues, U * latest_first.gather(0, last).sign())
+
+
+def participating(eigenvalues: Tensor) -> int:
+    """k by the participation ratio of σ² (r,), (Σσ²)² / Σσ⁴, rounded up: how many modes the motion is spread over (7.2.2).
+
+    1 where one mode has all of it, or where there is none; r where all have as much.
+    """
+    total = eigenvalues.square().sum()
+    return 1 if total == 0 else max(1, math.ceil((eigenvalues.sum().square() / total).item() - 1e-9))
 
 
 def directions_in(basis: Basis, d: Tensor, rank: int, resolution: float) -> tuple[Tensor, Tensor, Tensor]:

@@ -28,7 +28,7 @@ import torch
 from torch import Tensor
 
 from grow_cli.errors import check
-from grow_cli.theory.modes import Basis, directions_in, modes_above, round_off
+from grow_cli.theory.modes import Basis, directions_in, modes_above, participating, round_off
 from grow_cli.theory.rounding import rounding
 
 Escape = Literal["orthogonal", "modes", "none"]
@@ -68,6 +68,8 @@ class Coefficients(TrajectoryMetrics):
     """(r,) float64, on the CPU: σ_1 ≥ ... ≥ σ_r of V, those above round-off."""
     snr: float
     """‖V̄_U‖ / ‖V̄_⊥‖ (Remark 16); inf where nothing of the mean velocity lies outside the subspace."""
+    rank: int
+    """k, as it was asked for or chosen."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,7 +91,7 @@ def extrapolate(
     beta0: float = 0.1,
     gamma0: float = 0.15,
     eta0: float = 0.03,
-    rank: int = 10,
+    rank: int | None = 10,
     escape_modes: int = 5,
     tau_crit: float = 2.0,
     kappa_crit: float = 0.5,
@@ -191,7 +193,7 @@ def coefficients(
     beta0: float = 0.1,
     gamma0: float = 0.15,
     eta0: float = 0.03,
-    rank: int = 10,
+    rank: int | None = 10,
     escape_modes: int = 5,
     tau_crit: float = 2.0,
     kappa_crit: float = 0.5,
@@ -204,7 +206,8 @@ def coefficients(
 ) -> Coefficients:
     """Algorithm 1 from the Gram matrix of the velocities (S-1, S-1): where to put the new weights.
 
-    rank, escape_modes: k and ℓ, the number of singular modes projected on and escaped along.
+    rank, escape_modes: k and ℓ, the number of singular modes projected on and escaped along; k None: `participating`
+        (7.2.2).
     eta_max: bound on η, which Definition 17 leaves unbounded; None is the paper's.
     step_scale: "absolute" is the paper's, β0, γ0 and η0 are lengths in weight space whatever the tensor's size;
         "velocity" counts them in mean velocity lengths ‖V_t‖ / d_t.
@@ -226,6 +229,8 @@ def coefficients(
     d = _checked_durations(durations, len(K))
     K = K / torch.outer(d, d)  # from here on of velocities V_t / d_t: K_st is an inner product of displacements
     basis = modes_above(K, 2 * (resolution or 0.0) * d.reciprocal().norm().item())  # Def. 11
+    if rank is None:
+        rank = participating(basis.eigenvalues)
     forward, bend, left = directions_in(basis, d, rank, resolution or 0.0)
     escape, direction = _escape(basis, left, rank, escape_modes, always_modes=escape_along == "modes", eps=eps)
     snr = (basis.length(forward) / basis.length(left)).item() if left.any() else math.inf
@@ -244,6 +249,7 @@ def coefficients(
         escape=escape,
         singular_values=basis.eigenvalues.sqrt(),
         snr=snr,
+        rank=rank,
     )
 
 
@@ -259,14 +265,16 @@ def _escape(
     return "orthogonal", left  # Eq. 5
 
 
-def _check_settings(rank: int, escape_modes: int, step_scale: str, escape_along: str, *gains: float | None) -> None:
+def _check_settings(
+    rank: int | None, escape_modes: int, step_scale: str, escape_along: str, *gains: float | None
+) -> None:
     """ValueError for one that `coefficients` cannot take; the gains are β0, γ0, η0, tau_crit, kappa_crit and eta_max."""
     names = ("beta0", "gamma0", "eta0", "tau_crit", "kappa_crit", "eta_max")
     for name, value in zip(names, gains, strict=True):
         unbounded = name == "eta_max" and value is None
         fits = unbounded or (value is not None and math.isfinite(value) and value >= 0)
         check(fits, f"{name} is {value}: give a finite number, 0 or above")
-    check(rank >= 1, f"rank is {rank}: project on 1 or more singular modes")
+    check(rank is None or rank >= 1, f"rank is {rank}: project on 1 or more singular modes")
     check(escape_modes >= 1, f"escape_modes is {escape_modes}: escape along 1 or more singular modes")
     check(step_scale in ("absolute", "velocity"), f"step_scale is {step_scale!r}: choose absolute or velocity")
     check(escape_along in ("orthogonal", "modes"), f"escape_along is {escape_along!r}: choose orthogonal or modes")

@@ -167,15 +167,16 @@ def _settle(session: Session, wanted: Settling, new: list[nn.Parameter]) -> list
 def _warm_up(session: Session, warm_up: WarmUp, new: list[nn.Parameter]) -> list[dict[str, Any]]:
     """Phases 1, 3 and 4 of Alether's Algorithm 2; the data come from the growth stream, so the run's order does not move."""
     begun = time.perf_counter()
-    losses, flops = warm_up_alone(session, new, steps=warm_up.steps, rate=warm_up.rate)
+    losses, flops = warm_up_alone(session, new, warm_up)
     first, last = losses or (math.nan, math.nan)
     frozen = sum(p.numel() for p in session.model.parameters()) - sum(p.numel() for p in new)
     return [
         {"phase": "freeze", "parameters": frozen},
         {
             "phase": "warmup",
-            "steps": warm_up.steps,
+            "steps": warm_up.steps + warm_up.thaw,
             "rate": warm_up.rate,
+            "thaw_steps": warm_up.thaw,
             "seconds": time.perf_counter() - begun,
             "flops": flops,
             "loss_first": first,

@@ -137,7 +137,7 @@ def test_without_a_significant_neuron_nothing_is_added_and_the_log_says_why(make
     from grow_cli.methods.width import statistics
 
     monkeypatch.setattr(statistics, "spurious", lambda *_: 1e9)
-    loop = make("method=tiny", "model=mlp_tiny", "method.best_update=false")
+    loop = make("method=tiny", "model=mlp_tiny", "method.best_update=false", "method.significance=true")
     before = outputs(loop)
     found = event(loop)
     assert found["units_added"] == found["proposals"] == 0

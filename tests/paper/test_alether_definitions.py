@@ -174,6 +174,23 @@ def test_remark_16_the_ratio_of_what_is_projected_and_what_is_left_of_the_mean_v
         assert found == pytest.approx(projected.norm().item() / left, rel=1e-5)
 
 
+@every_trajectory
+def test_7_2_2_the_subspace_that_is_chosen_has_as_many_modes_as_the_motion_is_spread_over(history: Tensor) -> None:
+    sigma, _ = reference.modes(history)
+    share = sigma.square() / sigma.square().sum()
+    expected = math.ceil(1 / share.square().sum().item() - 1e-6)
+    found = extrapolate(history, rank=None)
+    assert found.rank == expected
+    assert torch.equal(found.c, extrapolate(history, rank=expected).c)
+
+
+def test_7_2_2_one_mode_of_a_straight_line_and_all_of_orthogonal_steps() -> None:
+    line = torch.arange(6, dtype=torch.float64)[:, None] * torch.ones(1, 9, dtype=torch.float64)
+    assert extrapolate(line, rank=None).rank == 1
+    corners = torch.cat([torch.zeros(1, 9), torch.eye(9)[:5].cumsum(0)]).double()
+    assert extrapolate(corners, rank=None).rank == 5
+
+
 def test_the_bound_on_the_escape_holds_back_nothing_in_the_papers_own_window() -> None:
     """Where five snapshots go anywhere at all; with twenty it is noise alone that escapes further than beta0 reaches."""
     from grow_cli.methods.alether import Alether

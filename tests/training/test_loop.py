@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from grow_cli.methods.base import WarmUp
 from grow_cli.tasks import TASKS
 from grow_cli.training.evaluation import measure_split
 from grow_cli.training.event import grow as grow_once
@@ -94,7 +95,7 @@ def test_the_warm_up_trains_the_new_block_only(make: Any) -> None:
     rates = []
     step = run.optimizer.step
     run.optimizer.step = lambda: (rates.append(run.optimizer.param_groups[0]["lr"]), step())[1]  # type: ignore[method-assign]
-    (first, last), _ = warm_up_alone(run, [new], steps=12, rate=0.1)
+    (first, last), _ = warm_up_alone(run, [new], WarmUp(12, 0.1))
     assert first > 0
     assert last > 0
     assert rates == pytest.approx([0.1 * run.config.optimizer.lr] * 12)
@@ -103,6 +104,30 @@ def test_the_warm_up_trains_the_new_block_only(make: Any) -> None:
         assert torch.equal(parameter, before[name]) == (parameter is not new), name
         if parameter is not new:
             assert all(torch.equal(v, moments[parameter][k]) for k, v in run.optimizer.state[parameter].items())
+
+
+def test_gradual_unfreezing_lets_the_nearest_tensors_follow_first_until_all_are_trained(make: Any) -> None:
+    loop = make()
+    loop.display.start(100, {})
+    run = loop.session
+    order = list(run.model.parameters())
+    new, trained = order[2], []
+    step = run.optimizer.step
+
+    def watched() -> None:
+        trained.append([place for place, p in enumerate(order) if p.grad is not None])
+        step()
+
+    run.optimizer.step = watched  # type: ignore[method-assign]
+    warm_up_alone(run, [new], WarmUp(3, 0.1, thaw=40))
+    assert trained[:3] == [[2]] * 3
+    sizes = [len(places) for places in trained]
+    assert len(sizes) == 43
+    assert sizes == sorted(sizes)
+    assert sizes[-1] < len(order), "the last of them come with the whole net"
+    for places in trained:  # a tensor is trained only if all that are nearer are
+        assert {abs(p - 2) for p in places} >= set(range(max(abs(p - 2) for p in places)))
+    assert all(p.requires_grad for p in order)
 
 
 def test_a_copied_block_is_the_frontiers_and_goes_before_it(make: Any) -> None:
@@ -138,6 +163,33 @@ def test_alether_puts_the_extrapolated_weights_into_the_new_block(make: Any) -> 
     tensors = event["details"]["proposals"][0]["tensors"]
     assert set(tensors) == set(named)
     assert all(t["escape"] in ("orthogonal", "modes", "none") for t in tensors.values())
+
+
+@pytest.mark.parametrize("fallback", ["copy", "random", "perturbed"])
+@pytest.mark.parametrize("why", ["short", "noisy"])
+def test_remark_17_a_history_that_says_too_little_is_not_extrapolated(make: Any, fallback: str, why: str) -> None:
+    noisy = ("method.min_snr=1e30", "method.min_snapshots=3", "method.rank=1")
+    loop = make(f"method.fallback={fallback}", *(noisy if why == "noisy" else ()))
+    loop.display.start(100, {})
+    loop._train_until(20 if why == "noisy" else 1)
+    method = loop.method
+    source = {name: t.clone() for name, t in method.frontier(loop.session.model).state_dict().items()}
+    method.warmup_steps = 0
+    event = grow_once(loop.session).to_json()
+    new = method.frontier(loop.session.model).state_dict()
+    assert event["units_added"] == 64
+    details = event["details"]["proposals"][0]
+    assert details["fallback"] == fallback
+    if why == "short":
+        assert details["reason"] == "1 snapshot of method.min_snapshots=10"
+    else:
+        assert details["noisy"]
+    weights = {name for name, t in source.items() if t.dim() == 2}
+    for name in weights & set(source if why == "short" else details["noisy"]):
+        assert torch.equal(new[name], source[name]) == (fallback == "copy"), name
+    if fallback == "perturbed":
+        moved = [float((new[name] - source[name]).norm() / source[name].norm()) for name in weights]
+        assert all(0 < m < 0.5 for m in moved)
 
 
 def test_growth_without_enough_snapshots_says_so_and_goes_on(make: Any) -> None:
