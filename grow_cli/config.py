@@ -79,6 +79,8 @@ class Growth(Section):
     the evaluation at which the trigger fires again."""
     max_parameters: int | None = key(None, at_least=0, null="for no limit")
     """No more growth once the net has so many parameters."""
+    max_flops_per_sample: int | None = key(None, at_least=0, null="for no limit")
+    """No more growth once a forward pass of one sample takes so many FLOPs; one new layer, or block, may end above it."""
     neurons: int | None = key(10, at_least=1, null="for as many as the consumer has outputs")
     """Width: most new units per hidden layer and event; null: as many as its consumer has outputs, or the fan-in if less."""
     max_units: list[int] | None = key(

@@ -26,6 +26,14 @@ AGAINST = {
 }
 
 
+LIMITS = {"max_parameters": "growth.max_parameters", "max_flops_per_sample": "growth.max_flops_per_sample"}
+"""Option → the key that stops growth there."""
+
+
+def _typed(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
+
+
 def parser() -> console.Parser:
     """Of its arguments."""
     parser = console.Parser(
@@ -43,6 +51,9 @@ def parser() -> console.Parser:
     )
     parser.add_argument("--ladder", type=int, default=8, metavar="N", help="sizes of the ladder (default: %(default)s)")
     parser.add_argument("--max-parameters", type=int, metavar="N", help="the largest size that is allowed")
+    parser.add_argument(
+        "--max-flops-per-sample", type=int, metavar="N", help="the same in FLOPs of a forward pass of one sample"
+    )
     parser.add_argument(
         "--within",
         type=float,
@@ -62,8 +73,9 @@ def main(arguments: list[str]) -> int:
     from grow_cli.commands.train import slug
 
     overrides = sorted(options.overrides)
-    if options.max_parameters is not None:
-        overrides.append(f"growth.max_parameters={options.max_parameters}")
+    overrides += [
+        f"{key}={getattr(options, name)}" for name, key in LIMITS.items() if getattr(options, name) is not None
+    ]
     out = options.out or Path("outputs", "size", slug(overrides))
     begin(out, {"overrides": overrides, "ladder": options.ladder})
     seeds = list(range(options.seeds))
@@ -74,7 +86,7 @@ def main(arguments: list[str]) -> int:
     write_text(out / "size.json", json.dumps(found.to_json(), indent=1) + "\n")
     from grow_cli.sizes.picture import draw
 
-    say(found, options.max_parameters)
+    say(found, options)
     _print(f"{out / 'size.json'}, {draw(found, out / 'size.png')}")
     return 0
 
@@ -86,13 +98,13 @@ def check(options: argparse.Namespace) -> None:
 
     options.until = 1.0
     ladders.check(options)
-    for name, least in (("seeds", 1), ("jobs", 1), ("max_parameters", 1)):
+    for name, least in (("seeds", 1), ("jobs", 1), *((name, 1) for name in LIMITS)):
         value = getattr(options, name)
         if value is not None and value < least:
-            raise UserError(f"--{name.replace('_', '-')} {value}: must be {least} or more")
+            raise UserError(f"{_typed(name)} {value}: must be {least} or more")
     if options.within is not None and not (options.within > 0 and math.isfinite(options.within)):
         raise UserError(f"--within {options.within:g}: must be a number above 0")
-    own = {"seed": "--seeds", "run_dir": "--out", "growth.max_parameters": "--max-parameters"}
+    own = {"seed": "--seeds", "run_dir": "--out"} | {key: _typed(name) for name, key in LIMITS.items()}
     for word in options.overrides:
         key = word.partition("=")[0].lstrip("+~")
         if key in own:
@@ -151,25 +163,31 @@ def _answered(runs: list[RunFolder], options: argparse.Namespace) -> Answer:
     if options.against == "none":
         return answer(runs, options.within, None, None)
     trainer = ladders.trainer([], options.jobs)
+    most = {key.removeprefix("growth.max_"): getattr(options, name) for name, key in LIMITS.items()}
     try:
         # halving first: the whole ladder goes on from what it trained
-        searched = search_ladder(runs, options.ladder, trainer, halving=True, most=options.max_parameters)
+        searched = search_ladder(runs, options.ladder, trainer, halving=True, most=most)
         halving = searched.halving_flops()
         if options.against == "sweep":
-            searched = search_ladder(runs, options.ladder, trainer, halving=False, most=options.max_parameters)
+            searched = search_ladder(runs, options.ladder, trainer, halving=False, most=most)
     except NotPossible as reason:
         raise UserError(f"no ladder beside these runs ({reason}): leave out --against, or change the runs") from reason
     return answer(runs, options.within, searched, halving)
 
 
-def say(found: Answer, most: int | None) -> None:
+def say(found: Answer, options: argparse.Namespace) -> None:
     """The size in words; then the table, and the verdict."""
     _print(f"size: {found.size.words}")
-    over = [n for n in found.size.each if most is not None and n > most]
-    if over:
-        _print(
-            f"{len(over)} of the nets ended above --max-parameters {most:,}: the last growth was not smaller than the room"
-        )
+    for name, each in (
+        ("max_parameters", found.size.each),
+        ("max_flops_per_sample", found.to_json()["flops_per_sample"]),
+    ):
+        most = getattr(options, name)
+        over = sum(most is not None and n > most for n in each)
+        if over:
+            _print(
+                f"{over} of the nets ended above {_typed(name)} {most:,}: the last growth was not smaller than the room"
+            )
     if found.searched is None or found.held is None:
         return
     task, scale = found.task, 100 if found.task.percent else 1

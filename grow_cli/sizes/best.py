@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import math
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -103,14 +103,20 @@ def judged_at(folder: RunFolder, target: RunFolder, fraction: float) -> tuple[fl
     return found
 
 
-def search_ladder(runs: list[RunFolder], count: int, jobs: Jobs, *, halving: bool, most: int | None = None) -> Searched:
+def search_ladder(
+    runs: list[RunFolder], count: int, jobs: Jobs, *, halving: bool, most: Mapping[str, int | None] | None = None
+) -> Searched:
     """Plan, train and judge one ladder for runs that differ by their seeds; NotPossible where they have none.
 
-    :param most: parameters; larger sizes are left out
+    :param most: of a rung's `parameters` and `flops_per_sample`; larger sizes are left out
     """
-    rungs = [rung for rung in plan(runs, count) if most is None or rung.parameters <= most]
+    given = {name: limit for name, limit in (most or {}).items() if limit is not None}
+    rungs = [rung for rung in plan(runs, count) if all(getattr(rung, name) <= limit for name, limit in given.items())]
     if len(rungs) < 2:
-        raise NotPossible(f"fewer than two of its sizes have at most {most:,} parameters")
+        raise NotPossible(
+            "fewer than two of its sizes have at most "
+            + " and ".join(f"{limit:,} {name.replace('_', ' ')}" for name, limit in given.items())
+        )
     content = {"asked": count, "rungs": [rung.to_json() for rung in rungs]}
     for folder in runs:
         write_plan(folder, content)

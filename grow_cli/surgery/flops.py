@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Hashable, Iterator
 from contextlib import contextmanager, nullcontext
-from typing import Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +21,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode, flop_registry
 
 from grow_cli.surgery.measure import evaluation_mode
+
+if TYPE_CHECKING:
+    from grow_cli.models.modules.sites import WidthSite
 
 
 def flops_per_sample(model: nn.Module, input_shape: tuple[int, ...]) -> int:
@@ -32,6 +35,26 @@ def flops_per_sample(model: nn.Module, input_shape: tuple[int, ...]) -> int:
     with evaluation_mode(model), _counted_on_ghosts() as counter:
         _ghost_of(model, input_shape, ())
     return int(counter.get_total_flops())
+
+
+def flops_per_unit(model: nn.Module, input_shape: tuple[int, ...], site: WidthSite) -> int:
+    """Forward FLOPs of one sample that one more unit at a width site costs: exactly, for they grow in proportion to the units."""
+    places: dict[nn.Module, int] = {}  # map → times that a sample passes it: once, or once a token or pixel
+
+    def seen(module: Any, _: Any, out: Tensor) -> None:
+        places[module] = out.numel() // module.weight.shape[0]
+
+    maps = (site.producer, site.consumer)
+    handles = [linear.register_forward_hook(seen) for linear in maps]
+    try:
+        with evaluation_mode(model):
+            _ghost_of(model, input_shape, ())
+    finally:
+        for handle in handles:
+            handle.remove()
+    written = site.producer.weight[0].numel() * places[site.producer]
+    read = site.consumer.weight[:, 0].numel() * site.columns_per_unit * places[site.consumer]
+    return 2 * (written + read)
 
 
 def step_flops_per_sample(model: nn.Module, input_shape: tuple[int, ...], trained: Collection[nn.Parameter]) -> int:

@@ -35,6 +35,8 @@ def growth_closed(session: Session, used: float) -> str:
         return f"growth.max_events={growth.max_events} is reached"
     if growth.max_parameters is not None and session.parameters >= growth.max_parameters:
         return f"growth.max_parameters={growth.max_parameters} is reached"
+    if growth.max_flops_per_sample is not None and session.flops >= growth.max_flops_per_sample:
+        return f"growth.max_flops_per_sample={growth.max_flops_per_sample} is reached"
     in_vain = session.progress.events_without_gain
     if growth.plateau is not None and in_vain >= growth.plateau and not session.is_best:
         return f"the last {counted(in_vain, 'event')} brought no better validation (growth.plateau={growth.plateau})"

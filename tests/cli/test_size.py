@@ -100,6 +100,8 @@ def test_a_limit_holds_for_the_grown_net_and_for_the_ladder(grow: Callable) -> N
             "halving",
             "--max-parameters",
             "450",
+            "--max-flops-per-sample",
+            "800",
             "--out",
             "o",
         )
@@ -107,6 +109,8 @@ def test_a_limit_holds_for_the_grown_net_and_for_the_ladder(grow: Callable) -> N
     assert outcome.code == 0, outcome.err
     found = json.loads(Path("o/size.json").read_text())
     assert found["parameters"][0] <= 450
+    assert found["flops_per_sample"][0] <= 800
+    assert all(rung["flops_per_sample"] <= 800 for rung in found["ladder"]["rungs"])
     assert all(rung["parameters"] <= 450 for rung in found["ladder"]["rungs"])
     assert found["verdict"] == "undecided: one seed"
 
@@ -118,6 +122,7 @@ def test_a_limit_holds_for_the_grown_net_and_for_the_ladder(grow: Callable) -> N
         (["--ladder", "1"], "--ladder 1: must be from 2 to 32 sizes"),
         (["--within", "0"], "--within 0: must be a number above 0"),
         (["--max-parameters", "0"], "--max-parameters 0: must be 1 or more"),
+        (["growth.max_flops_per_sample=9"], "use --max-flops-per-sample"),
         (["--against", "swep"], "swep"),
         (["seed=3"], "use --seeds"),
         (["run_dir=x"], "use --out"),

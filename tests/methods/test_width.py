@@ -16,7 +16,7 @@ from grow_cli.methods.width import searching, statistics
 from grow_cli.methods.width.searching import samples_for, search_batch
 from grow_cli.surgery.apply import apply
 from grow_cli.surgery.event import Event
-from grow_cli.surgery.flops import FlopCounter
+from grow_cli.surgery.flops import FlopCounter, flops_per_unit
 from grow_cli.surgery.measure import function_change, measure
 from grow_cli.theory.bottleneck import whitening_of
 from grow_cli.training.event import grow as grow_once
@@ -121,16 +121,22 @@ def test_max_units_neurons_and_parameters_are_limits(method: str, make: Any) -> 
         found = event(loop)
         assert found["parameters_after"] <= 250
     assert "growth.max_parameters" in json.dumps(found["details"])
+    loop = make(*base, "growth.max_flops_per_sample=450")
+    for _ in range(4):
+        found = event(loop)
+        assert found["flops_after"] <= 450
+    assert found["flops_after"] > 250, "units are added as long as one fits"
+    assert "growth.max_flops_per_sample" in json.dumps(found["details"])
 
 
-def test_the_best_site_is_the_one_with_the_largest_gain(make: Any) -> None:
-    loop = make("method=tiny", "method.where=best", *MODELS["cnn"], "method.best_update=false")
-    before = loop.session.model.widths()
+@pytest.mark.parametrize("model", MODELS)
+def test_what_another_unit_costs_is_what_the_nets_flops_rise_by(model: str, make: Any) -> None:
+    loop = make("method=random_width", *MODELS[model], "method.where=best", "growth.neurons=1")
+    net, shape = loop.session.model, loop.session.data.spec.input_shape
+    each = {site.name: flops_per_unit(net, shape, site) for site in net.width_sites()}
     found = event(loop)
-    gains = found["details"]["gains"]
-    assert len(gains) > 1
-    assert found["site"] == max(gains, key=gains.__getitem__)
-    assert sum(a != b for a, b in zip(before, loop.session.model.widths(), strict=True)) == 1
+    assert found["units_added"] == 1
+    assert found["flops_after"] - found["flops_before"] == each[found["site"]]
 
 
 def test_without_a_significant_neuron_nothing_is_added_and_the_log_says_why(make: Any, monkeypatch: Any) -> None:

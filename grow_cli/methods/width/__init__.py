@@ -50,7 +50,8 @@ def units_left(now: Moment) -> int:
 
 
 def room(now: Moment, site: WidthSite) -> int:
-    """The most units to add there in one event; 0 where the budget of units or parameters is used up."""
+    """The most units to add there in one event; 0 where the budget of units, parameters or FLOPs is used up."""
+    from grow_cli.surgery.flops import flops_per_sample, flops_per_unit
     from grow_cli.surgery.measure import count_parameters
 
     growth, producer, consumer = now.config.growth, site.producer, site.consumer.weight
@@ -61,6 +62,10 @@ def room(now: Moment, site: WidthSite) -> int:
         each = fan_in + consumer[:, 0].numel() * site.columns_per_unit + followers
         left = growth.max_parameters - count_parameters(now.model)
         most = min(most, max(0, left) // each)
+    if growth.max_flops_per_sample is not None:
+        shape = now.data.spec.input_shape
+        left = growth.max_flops_per_sample - flops_per_sample(now.model, shape)
+        most = min(most, max(0, left) // flops_per_unit(now.model, shape, site))
     most = min(most, units_left(now))
     widths = limits(now)
     if widths is not None:
@@ -74,7 +79,8 @@ def no_room(now: Moment) -> str:
     growth = now.config.growth
     return (
         f"no hidden layer can get another unit (growth.max_units={growth.max_units}, "
-        f"growth.max_parameters={growth.max_parameters}, growth.max_total_units={growth.max_total_units})"
+        f"growth.max_parameters={growth.max_parameters}, growth.max_flops_per_sample={growth.max_flops_per_sample}, "
+        f"growth.max_total_units={growth.max_total_units})"
     )
 
 
