@@ -25,8 +25,8 @@ def check(folder: RunFolder, config: Config, summary: dict[str, Any]) -> None:
     finished = summary.get("status") == "finished"
     if config.schedule.longer == "refused":
         raise UserError(
-            f"schedule={config.schedule.name} is drawn over the whole budget and has run down to its end, so that this run "
-            f"cannot be extended: train anew with {' '.join(limits_of(config.stop))}, or with schedule=constant where runs "
+            f"schedule={config.schedule.name} is drawn over the whole budget, so that this run's limit "
+            f"cannot be moved: train anew with {' '.join(limits_of(config.stop))}, or with schedule=constant where runs "
             "are to be extended"
         )
     if finished:
