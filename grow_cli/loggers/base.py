@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import math
 from collections.abc import Callable
@@ -13,7 +14,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from grow_cli.console import warn
 from grow_cli.errors import UserError
 from grow_cli.files import is_there, make_folder, write_text
+from grow_cli.records import reading
 from grow_cli.records.flat import plain
+from grow_cli.records.folder import RunFolder
 from grow_cli.records.reading import damaged, json_data, whole
 from grow_cli.registry import Option
 
@@ -45,18 +48,21 @@ class Remote(Logger):
 
     A resumed run repeats what came after its checkpoint, to the last bit, so what was passed on before the kill is left
     out. How far that was stands in `sent.json`, in the logger's own folder. Where passing on fails (a server went away),
-    the run goes on without it: metrics.csv has every row.
+    the run goes on without it: metrics.csv has every row, and a resumed run passes on what is missing.
     """
 
     name: str
 
     def __init__(self, folder: Path) -> None:
+        self.folder = RunFolder(folder.parent)
         folder.parent.mkdir(parents=True, exist_ok=True)
         make_folder(folder)
         self._file = folder / "sent.json"
         self.sent: dict[str, Any] = {"rows": 0, "events": 0} | self._known()
         self._rows = self._events = 0
         self._lost = False
+        # killed between telling a thing and noting it, a run does not know whether it was told
+        self._doubtful = {"rows", "events"} if is_there(self._file) else set()
         self.finished = False
 
     def _known(self) -> dict[str, Any]:
@@ -76,6 +82,10 @@ class Remote(Logger):
     def send_summary(self, summary: dict[str, Any], step: int) -> None:
         raise NotImplementedError
 
+    def held(self, kind: str) -> int:
+        """How many `rows`, or `events`, the other program has; 0 where it cannot be asked."""
+        return 0
+
     def finish(self) -> None:
         """Flush and release; `self.finished` says whether the run came to its end."""
         raise NotImplementedError
@@ -86,17 +96,34 @@ class Remote(Logger):
         write_text(self._file, json.dumps(self.sent) + "\n")
 
     def resume(self, rows: int, events: int) -> None:
+        """Also tells what the checkpoint knows and the other program was never told: from metrics.csv and growth.jsonl."""
+        there = [self.sent["rows"], self.sent["events"]]
+        self._rows, self._events = min(rows, there[0]), min(events, there[1])
+        if self._rows < rows:
+            for row in told_rows(self.folder)[self._rows : rows]:
+                self.metrics(row)
+        if self._events < events:
+            for event in told_events(self.folder)[self._events : events]:
+                self.growth(event)
         self._rows, self._events = rows, events
 
     def metrics(self, row: dict[str, Any]) -> None:
         self._rows += 1
         if self._rows > self.sent["rows"]:
-            self._try(lambda: self.send_row(numbers(row), int(row["step"])), rows=self._rows)
+            told, step = numbers(row), int(row["step"])
+            self._try(lambda: self._once("rows", lambda: self.send_row(told, step)), rows=self._rows)
 
     def growth(self, event: dict[str, Any]) -> None:
         self._events += 1
         if self._events > self.sent["events"]:
-            self._try(lambda: self.send_event(plain(event), int(event["step"])), events=self._events)
+            told, step = plain(event), int(event["step"])
+            self._try(lambda: self._once("events", lambda: self.send_event(told, step)), events=self._events)
+
+    def _once(self, kind: str, send: Callable[[], None]) -> None:
+        doubtful = kind in self._doubtful
+        self._doubtful.discard(kind)
+        if not (doubtful and self.held(kind) > self.sent[kind]):
+            send()
 
     def summary(self, summary: dict[str, Any]) -> None:
         self._try(lambda: self.send_summary(plain(summary), int(summary["steps"])))
@@ -124,6 +151,33 @@ def numbers(row: dict[str, Any]) -> dict[str, float]:
         for name, value in row.items()
         if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
     }
+
+
+def told_rows(folder: RunFolder) -> list[dict[str, Any]]:
+    """The rows of metrics.csv as they were told: numbers are numbers again, what was not measured is left out."""
+
+    def number(cell: str) -> float | str:
+        try:
+            return float(cell)
+        except ValueError:
+            return cell
+
+    lines = reading.text(folder.metrics, folder.path).splitlines()
+    return [{name: number(cell) for name, cell in row.items() if cell} for row in csv.DictReader(lines)]
+
+
+def told_events(folder: RunFolder) -> list[dict[str, Any]]:
+    """The lines of growth.jsonl."""
+    return [json.loads(line) for line in reading.text(folder.growth, folder.path).splitlines()]
+
+
+def sweep_of(folder: RunFolder) -> str | None:
+    """What the sweep that a run is a job of is called; None of a single run."""
+    path = folder.hydra / "hydra.yaml"
+    found = reading.yaml_data(path, folder.path) if is_there(path) else None
+    hydra = found.get("hydra") if isinstance(found, dict) else None
+    swept = isinstance(hydra, dict) and str(hydra.get("mode")).endswith("MULTIRUN")
+    return folder.path.absolute().parent.name if swept else None
 
 
 def _first_line(error: Exception) -> str:

@@ -11,22 +11,30 @@ from pathlib import Path
 from typing import Any
 
 from grow_cli.keys import key
-from grow_cli.loggers.base import Logger, Packaged, Remote, numbers
+from grow_cli.loggers.base import Logger, Packaged, numbers, sweep_of
+from grow_cli.loggers.patient import Patient
 from grow_cli.records.flat import flatten
 from grow_cli.registry import option
 
 # what a server takes
 _BATCH = 100
 _LONGEST = 500
+_ENVIRONMENT = {
+    "MLFLOW_DISABLE_TELEMETRY": "true",  # a training calls nobody unasked
+    # two minutes, seven times, is MLflow's own: a server that hangs would be waited for that long at the start
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
+}
 
 
-class MLflow(Remote):
+class MLflow(Patient):
     """A run of MLflow: the config as params, rows as metrics, events and summary as JSON among its artifacts."""
 
     name = "mlflow"
 
     def __init__(self, option: MLflowOption, run_folder: Path) -> None:
-        os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # a training calls nobody unasked
+        for name, value in _ENVIRONMENT.items():
+            os.environ.setdefault(name, value)
         from mlflow import MlflowClient
 
         logging.getLogger("mlflow").setLevel(logging.WARNING)  # how it makes its tables
@@ -44,15 +52,32 @@ class MLflow(Remote):
         from mlflow.entities import Param
 
         client = self._client
-        known = client.get_experiment_by_name(name)
-        experiment = known.experiment_id if known else client.create_experiment(name, artifact_location=artifacts)
-        run = str(client.create_run(experiment, run_name=run_folder.name).info.run_id)
-        from grow_cli.records.folder import RunFolder
-
-        params = [Param(key, str(value)[:_LONGEST]) for key, value in flatten(RunFolder(run_folder).config()).items()]
+        sweep = sweep_of(self.folder)
+        tags = {"grow.sweep": sweep} if sweep else {}
+        made = client.create_run(self._experiment(name, artifacts), run_name=run_folder.name, tags=tags)
+        run = str(made.info.run_id)
+        params = [Param(key, str(value)[:_LONGEST]) for key, value in flatten(self.folder.config()).items()]
         for start in range(0, len(params), _BATCH):
             client.log_batch(run, params=params[start : start + _BATCH])
         return run
+
+    def _experiment(self, name: str, artifacts: str | None) -> str:
+        """The id of the experiment, which another run may be making at this moment."""
+        client = self._client
+        for last in (False, True):
+            known = client.get_experiment_by_name(name)
+            if known:
+                return str(known.experiment_id)
+            try:
+                return str(client.create_experiment(name, artifact_location=artifacts))
+            except Exception:
+                if last:
+                    raise
+        raise AssertionError("the second failure was raised")
+
+    def held(self, kind: str) -> int:
+        name = "step" if kind == "rows" else "growth/units_added"
+        return len(self._client.get_metric_history(self._id, name))
 
     def send_row(self, numbers: dict[str, float], step: int) -> None:
         from mlflow.entities import Metric

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from grow_cli.keys import key
-from grow_cli.loggers.base import Logger, Packaged, Remote
+from grow_cli.loggers.base import Logger, Packaged, Remote, sweep_of
 from grow_cli.registry import option
 
 
@@ -21,21 +21,19 @@ class WandB(Remote):
     def __init__(self, option: WandBOption, run_folder: Path) -> None:
         import wandb
 
-        from grow_cli.records.folder import RunFolder
-
         super().__init__(run_folder / "wandb")
         if "id" not in self.sent:
             self.note(id=secrets.token_hex(4))
         self._run = wandb.init(
             project=option.project,
             entity=option.entity,
-            group=option.group,
+            group=option.group or sweep_of(self.folder),
             mode=option.mode,
             dir=str(run_folder),
             id=self.sent["id"],
             name=run_folder.name,
             resume="allow" if option.mode == "online" else None,  # offline, `wandb sync` joins parts of one id
-            config=RunFolder(run_folder).config(),
+            config=self.folder.config(),
             settings=wandb.Settings(silent=True, console="off"),
         )
 
@@ -63,7 +61,7 @@ class WandBOption(Packaged):
     entity: str | None = None
     """User or team; null: the account's default."""
     group: str | None = None
-    """What the run is grouped under; null: nothing."""
+    """What the run is grouped under; null: its sweep, if it is a job of one."""
 
     def start(self, run_folder: Path) -> Logger:
         return WandB(self, run_folder)

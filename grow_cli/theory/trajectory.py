@@ -206,8 +206,7 @@ def coefficients(
 ) -> Coefficients:
     """Algorithm 1 from the Gram matrix of the velocities (S-1, S-1): where to put the new weights.
 
-    rank, escape_modes: k and ℓ, the number of singular modes projected on and escaped along; k None: `participating`
-        (7.2.2).
+    rank, escape_modes: k (None: `participating`) and ℓ, the number of singular modes projected on and escaped along.
     eta_max: bound on η, which Definition 17 leaves unbounded; None is the paper's.
     step_scale: "absolute" is the paper's, β0, γ0 and η0 are lengths in weight space whatever the tensor's size;
         "velocity" counts them in mean velocity lengths ‖V_t‖ / d_t.
@@ -229,8 +228,7 @@ def coefficients(
     d = _checked_durations(durations, len(K))
     K = K / torch.outer(d, d)  # from here on of velocities V_t / d_t: K_st is an inner product of displacements
     basis = modes_above(K, 2 * (resolution or 0.0) * d.reciprocal().norm().item())  # Def. 11
-    if rank is None:
-        rank = participating(basis.eigenvalues)
+    rank = rank or participating(basis.eigenvalues)
     forward, bend, left = directions_in(basis, d, rank, resolution or 0.0)
     escape, direction = _escape(basis, left, rank, escape_modes, always_modes=escape_along == "modes", eps=eps)
     snr = (basis.length(forward) / basis.length(left)).item() if left.any() else math.inf
@@ -242,15 +240,8 @@ def coefficients(
     gains = {"beta": scale * beta, "gamma": scale * gamma, "eta": scale * eta}
     directions = zip(gains.values(), (forward, bend, direction), strict=True)
     step = sum((gain * (b / (basis.length(b) + eps)) for gain, b in directions), torch.zeros_like(left))  # Def. 13, 18
-    return Coefficients(
-        **vars(metrics),
-        **gains,
-        c=(basis.U @ step) / d,
-        escape=escape,
-        singular_values=basis.eigenvalues.sqrt(),
-        snr=snr,
-        rank=rank,
-    )
+    sigma, c = basis.eigenvalues.sqrt(), (basis.U @ step) / d
+    return Coefficients(**vars(metrics), **gains, c=c, escape=escape, singular_values=sigma, snr=snr, rank=rank)
 
 
 def _escape(

@@ -5,6 +5,9 @@ from __future__ import annotations
 import json
 import math
 import sys
+import threading
+import time
+from collections.abc import Callable
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -81,9 +84,12 @@ def mlflow(monkeypatch: pytest.MonkeyPatch) -> Calls:
             calls.append(("experiment", name))
             return "7"
 
-        def create_run(self, experiment: str, run_name: str) -> Any:
-            calls.append(("run", experiment, run_name))
+        def create_run(self, experiment: str, run_name: str, tags: dict[str, str]) -> Any:
+            calls.append(("run", experiment, run_name, tags))
             return SimpleNamespace(info=SimpleNamespace(run_id="r1"))
+
+        def get_metric_history(self, run: str, name: str) -> list[Any]:
+            return [SimpleNamespace(step=step) for _, key, _, step in calls.of("metric") if key == name]
 
         def update_run(self, run: str, status: str) -> None:
             calls.append(("again", run, status))
@@ -125,6 +131,13 @@ def tell(logger: Logger, rows: list[dict[str, Any]], *events: dict[str, Any]) ->
         logger.growth(event)
 
 
+def until(holds: Callable[[], bool]) -> None:
+    """Wait for what another thread does."""
+    end = time.monotonic() + 10
+    while not holds() and time.monotonic() < end:
+        time.sleep(0.01)
+
+
 def test_numbers_are_those_that_were_measured() -> None:
     assert numbers({"a": 1, "b": 0.5, "c": math.nan, "d": math.inf, "e": "1-2", "f": True, "g": None}) == {
         "a": 1,
@@ -161,7 +174,7 @@ def test_mlflow_is_told_config_rows_growth_and_summary(mlflow: Calls, run_folder
     logger.close()
     assert mlflow.of("uri") == [(f"sqlite:///{run_folder / 'mlflow' / 'mlflow.db'}",)]
     assert mlflow.of("experiment") == [("e",)]
-    assert mlflow.of("run") == [("7", "run")]
+    assert mlflow.of("run") == [("7", "run", {})]
     assert ("optimizer.lr", "0.1") in mlflow.of("param")
     assert mlflow.of("metric") == [
         ("r1", "step", 10, 10),
@@ -193,9 +206,11 @@ def test_a_resumed_run_goes_on_under_its_id_and_tells_nothing_twice(
 ) -> None:
     for name in ("wandb", "mlflow"):
         tell(start(run_folder, f"logger={name}"), ROWS[:3], EVENT)  # killed: never closed
+        until(lambda: json.loads((run_folder / name / "sent.json").read_text())["events"] == 1)  # noqa: B023
         again = start(run_folder, f"logger={name}")
         again.resume(rows=1, events=0)
         tell(again, ROWS[1:], EVENT, EVENT | {"event": 2})
+        again.close()
     ids = [settings["id"] for (settings,) in wandb.of("init")]
     assert len(ids) == 2
     assert ids[0] == ids[1]
@@ -205,6 +220,88 @@ def test_a_resumed_run_goes_on_under_its_id_and_tells_nothing_twice(
     assert told == [row["val_loss"] for row in ROWS]
     assert [value for _, name, value, _ in mlflow.of("metric") if name == "val_loss"] == told
     assert [json.loads(v["growth/event"])["event"] for _, v in wandb.of("log") if "growth/event" in v] == [1, 2]
+
+
+def test_what_a_checkpoint_knows_and_a_server_was_never_told_is_told_when_the_run_goes_on(
+    wandb: Calls, mlflow: Calls, run_folder: Path
+) -> None:
+    folder = RunFolder(run_folder)
+    for row in ROWS:
+        folder.append_metrics(row)
+    folder.append_growth(EVENT)
+    for name in ("wandb", "mlflow"):
+        first = start(run_folder, f"logger={name}")
+        tell(first, ROWS[:1])  # the server went away then: neither the next two rows nor the event reached it
+        first.close()
+        again = start(run_folder, f"logger={name}")
+        again.resume(rows=3, events=1)
+        tell(again, ROWS[3:])
+        again.close()
+    told = [row["val_loss"] for row in ROWS]
+    assert [value for _, name, value, _ in mlflow.of("metric") if name == "val_loss"] == told
+    assert [values["val_loss"] for _, values in wandb.of("log") if "val_loss" in values] == told
+    assert len([v for _, v in wandb.of("log") if "growth/event" in v]) == 1
+    assert [path for path, _ in mlflow.of("text")] == ["growth/1.json"]
+
+
+def test_a_row_that_was_told_and_not_noted_before_a_kill_is_not_told_twice_to_mlflow(
+    mlflow: Calls, run_folder: Path
+) -> None:
+    first = start(run_folder, "logger=mlflow")
+    tell(first, ROWS[:2], EVENT)
+    first.close()
+    sent = run_folder / "mlflow/sent.json"
+    sent.write_text(json.dumps(json.loads(sent.read_text()) | {"rows": 1, "events": 0}))  # as the kill left it
+    again = start(run_folder, "logger=mlflow")
+    again.resume(rows=1, events=0)
+    tell(again, ROWS[1:2], EVENT)
+    tell(again, ROWS[3:])
+    again.close()
+    assert [step for _, name, _, step in mlflow.of("metric") if name == "step"] == [10, 20, 30]
+    assert len(mlflow.of("text")) == 1
+
+
+def test_jobs_of_a_sweep_are_grouped_by_it(wandb: Calls, mlflow: Calls, tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path / "mine" / "0-seed=3")
+    folder.create({"config": CONFIG, "hydra": {"hydra": {"mode": "MULTIRUN"}}})
+    folder.close()
+    for name in ("wandb", "mlflow"):
+        start(folder.path, f"logger={name}").close()
+    assert wandb.of("init")[0][0]["group"] == "mine"
+    assert mlflow.of("run") == [("7", "0-seed=3", {"grow.sweep": "mine"})]
+
+
+def test_an_experiment_that_another_run_makes_at_this_moment_is_used(
+    mlflow: Calls, run_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client, there = sys.modules["mlflow"].MlflowClient, [None, SimpleNamespace(experiment_id="9")]
+
+    def exists(*_: Any, **__: Any) -> str:
+        raise RuntimeError("RESOURCE_ALREADY_EXISTS")
+
+    monkeypatch.setattr(client, "create_experiment", exists)
+    monkeypatch.setattr(client, "get_experiment_by_name", lambda self, name: there.pop(0))
+    start(run_folder, "logger=mlflow").close()
+    assert mlflow.of("run") == [("9", "run", {})]
+
+
+def test_a_server_that_hangs_holds_up_neither_the_training_nor_its_end(
+    mlflow: Calls, run_folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    logger = start(run_folder, "logger=mlflow")
+    monkeypatch.setattr(logger, "patience", 0.2)
+    hangs = threading.Event()
+    monkeypatch.setattr(sys.modules["mlflow"].MlflowClient, "log_batch", lambda *_, **__: hangs.wait(30))
+    begun = time.monotonic()
+    tell(logger, ROWS, EVENT)
+    assert time.monotonic() - begun < 0.2
+    logger.summary(SUMMARY)
+    logger.close()
+    assert time.monotonic() - begun < 5
+    said = capsys.readouterr().err
+    assert "logger=mlflow has not answered for 0.2 seconds: 7 of 7 messages are not there" in " ".join(said.split())
+    assert json.loads((run_folder / "mlflow/sent.json").read_text())["rows"] == 0, "a resumed run will tell them"
+    hangs.set()
 
 
 def test_wandb_online_joins_its_earlier_part(wandb: Calls, run_folder: Path) -> None:
@@ -336,6 +433,7 @@ def test_mlflow_keeps_a_database_in_the_run_folder(run_folder: Path, monkeypatch
     package = pytest.importorskip("mlflow")
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     tell(start(run_folder, "logger=mlflow"), ROWS[:2], EVENT)  # killed: never closed
+    until(lambda: json.loads((run_folder / "mlflow/sent.json").read_text())["events"] == 1)
     again = start(run_folder, "logger=mlflow")
     again.resume(rows=1, events=0)
     tell(again, ROWS[1:], EVENT)
