@@ -32,6 +32,11 @@ test: install ## All tests but the slow ones
 test-slow: install ## The slow tests: long trainings, the wheel in an environment of its own
 	$(BIN)/python -m pytest -q -m slow
 
+.PHONY: test-engines
+test-engines: install ## What sweeps and loggers work with, for real, on this machine: an MLflow server
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[mlflow]'
+	$(BIN)/python -m pytest -q -m slow tests/engines
+
 # how many command lines, and how many damaged folders, `make fuzz` tries, and which
 FUZZ ?= 6000
 DAMAGES ?= 4000
