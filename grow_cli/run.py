@@ -108,7 +108,7 @@ def assemble(
     """Every part of a run, from its config; from a checkpoint's state if there is one."""
     session = _session(config, folder, data, device, state)
     names = [part.name for part in (config.dataset, config.model, config.method, config.trigger)]
-    display = make_display(config.progress, " · ".join([*names, str(folder.path)]))
+    display = make_display(config.progress, " · ".join(names), folder.path, config.trigger.falling)
     logger = config.logger.build(folder.path)
     loop = Loop(session, folder, display, logger)
     progress = session.progress

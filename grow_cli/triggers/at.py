@@ -33,6 +33,10 @@ class At(Trigger):
     def readings(self) -> tuple[str, ...]:
         return ("fraction_until",) if self.fractions else ("steps_until",)
 
+    @property
+    def falling(self) -> tuple[str, ...]:
+        return self.readings
+
     def thresholds(self, now: Moment) -> dict[str, float]:
         return dict.fromkeys(self.readings, 0.0)
 

@@ -48,6 +48,10 @@ class DriftTest(Trigger):
     def readings(self) -> tuple[str, ...]:
         return ("variance_ratio", "drift", "drift_upper", "stagnant_windows")
 
+    @property
+    def falling(self) -> tuple[str, ...]:
+        return ("drift_upper",)
+
     def thresholds(self, now: Moment) -> dict[str, float]:
         return {"drift_upper": 0.0, "stagnant_windows": self.patience}
 
