@@ -14,6 +14,8 @@ from grow_cli.errors import UserError
 from grow_cli.records.folder import RunFolder
 from grow_cli.tasks import Task, task_in
 
+_SHOWN = 20  # ways of a dataset in the table
+
 
 @dataclass(frozen=True)
 class Ranked:
@@ -68,7 +70,9 @@ def show_ranking(folders: Iterable[RunFolder]) -> None:
         console.say(
             f"{dataset}: validation {ways[0].task.words}, the best first; test scores are left to `grow compare`"
         )
-        rows = [(str(place), *way.cells) for place, way in enumerate(ways, 1)]
+        rows = [(str(place), *way.cells) for place, way in enumerate(ways[:_SHOWN], 1)]
         headers = ("", ways[0].task.label, "runs", "parameters", "way")
         console.table(headers, rows, right=headers[:4])
+        if len(ways) > _SHOWN:
+            console.say(f"and {len(ways) - _SHOWN:,} more: `grow compare` shows all")
         console.out.print()

@@ -224,16 +224,16 @@ def conclude(tally: Tally, outcomes: list[Outcome]) -> None:
     """Print what a sweep came to; TrainingFailed if a job of it did not end well."""
     with console.whatever_happens_to_the_terminal():
         show_ranking(RunFolder(tally.sweep / outcome.job) for outcome in outcomes)
+        if any(outcome.became in ("trained", "resumed") for outcome in outcomes) and len(outcomes) > 1:
+            path = shlex.quote(str(shortest(tally.sweep)))
+            console.out.print(f"next: grow compare {path}", markup=False, soft_wrap=True)
+            console.out.print(f"      grow report {path}", markup=False, soft_wrap=True)
         console.say(f"{describe(outcomes)}; the sweep is in")
         console.out.print(str(tally.sweep), markup=False, style="bold", soft_wrap=True)
         found = tally.sweep / "optimization_results.yaml"
         if found.is_file() and found.stat().st_mtime >= tally.begun - 1:  # not one of an earlier search in this folder
             console.out.print(f"what the search found is in {found}:", markup=False, soft_wrap=True)
             console.out.print(found.read_text(encoding="utf-8").rstrip(), markup=False, soft_wrap=True)
-        if any(outcome.became in ("trained", "resumed") for outcome in outcomes) and len(outcomes) > 1:
-            path = shlex.quote(str(shortest(tally.sweep)))
-            console.out.print(f"next: grow compare {path}", markup=False, soft_wrap=True)
-            console.out.print(f"      grow report {path}", markup=False, soft_wrap=True)
     refuse_unfinished(outcomes)
 
 

@@ -263,12 +263,20 @@ class LiveDisplay(Display):
         self._live.update(self._render(), refresh=True)
 
     def _render(self) -> Panel:
-        parts: list[Any] = [self._evaluations(), self._readings()]
+        parts: list[Any] = [self._evaluations()]
+        if self._rows and not self._narrow_widths:
+            parts.append(Text(f"widths {self._rows[-1]['widths']}", overflow="fold"))
+        parts.append(self._readings())
         parts += event_lines(self._events)[-5:]
         parts.append(self._bar)
         if self.folder:  # as lines: a title is cut where it is wider than the panel
             parts.append(Text(console.spelt(self.folder), style="dim", overflow="fold"))
         return Panel(Group(*parts), title=escape(console.spelt(self.title)), border_style="cyan")
+
+    @property
+    def _narrow_widths(self) -> bool:
+        """Whether the widths fit a column; else they have a line of their own."""
+        return all(len(str(row["widths"])) <= console.out.width // 4 for row in self._rows)
 
     def _evaluations(self) -> Table:
         score = task_in(self._rows[-1]).score if self._rows else "accuracy"
@@ -276,6 +284,8 @@ class LiveDisplay(Display):
         names = ["epoch", "train_loss", f"train_{score}", "val_loss", f"val_{score}", "parameters", "widths", "lr"]
         if console.out.width < 90:
             names = ["epoch", "val_loss", f"val_{score}", "widths"]
+        if not self._narrow_widths:
+            names.remove("widths")
         for name in names:
             table.add_column(name.replace("_", " "), justify="right", overflow="fold")
         for row in self._rows:

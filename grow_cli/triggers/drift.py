@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from grow_cli.errors import UserError
 from grow_cli.keys import key
+from grow_cli.records.words import counted
 from grow_cli.registry import option
 from grow_cli.triggers.base import Trigger, Verdict, newest_snapshot, too_long_for
 
@@ -66,8 +67,8 @@ class DriftTest(Trigger):
         if memory <= trajectory.every:
             return []
         return [
-            f"trajectory.smoothing={trajectory.smoothing:g} averages over {memory:.0f} steps and snapshots are taken every "
-            f"{trajectory.every}, so that velocities that are no neighbours are alike, too, and trigger={self.name} hardly "
+            f"trajectory.smoothing={trajectory.smoothing:g} averages over {counted(round(memory), 'step')} and snapshots are taken "
+            f"every {trajectory.every}, so that velocities that are no neighbours are alike, too, and trigger={self.name} hardly "
             "ever fires: give trajectory.smoothing=0"
         ]
 

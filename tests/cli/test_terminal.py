@@ -157,7 +157,7 @@ def test_a_missed_threshold_says_by_how_much(missed: Missed, words: str) -> None
     [
         ("stop.epochs=4", "epochs since came to 2 and must be at least 10 (8 missing)"),
         pytest.param(
-            "stop.epochs=4 trigger.unit=steps trigger.every=900", "steps since came to 10 ", marks=pytest.mark.slow
+            "stop.epochs=4 trigger.unit=steps trigger.every=900", "must be at least 900", marks=pytest.mark.slow
         ),
         pytest.param("stop.epochs=5 evaluate.every=1.5", "epochs since came to 1.5 ", marks=pytest.mark.slow),
         pytest.param("stop.epochs=4 trigger=plateau", "evaluations without gain came to ", marks=pytest.mark.slow),
@@ -188,7 +188,7 @@ def test_nothing_grew_names_the_reading_and_a_remedy_that_works(typed: str, near
     ],
 )
 def test_growth_that_could_not_be_is_no_miss(typed: str, words: str, grow: Callable) -> None:
-    out = grow("train", "method=tiny", "subset=60", "stop.epochs=1", "device=cpu", typed, "run_dir=r").out
+    out = grow("train", "method=tiny", "subset=60", "stop.epochs=2", "device=cpu", typed, "run_dir=r").out
     assert words in " ".join(out.split())
 
 
@@ -218,7 +218,8 @@ def _finished(path: Path, score: float, seed: int, lr: float, **summary: object)
     config = {"dataset": {"name": "digits"}, "method": {"name": "tiny"}, "seed": seed, "optimizer": {"lr": lr}}
     (path / ".hydra/config.yaml").write_text(json.dumps(config))
     told = {"status": "finished", "method": "tiny", "seed": seed, "val_accuracy": score, "parameters": 100 * seed}
-    (path / "summary.json").write_text(json.dumps(told | summary))
+    told = {key: value for key, value in (told | summary).items() if value is not None}
+    (path / "summary.json").write_text(json.dumps(told))
     return RunFolder(path)
 
 
@@ -238,7 +239,7 @@ def test_a_ranking_is_of_means_over_seeds_by_validation_and_names_ways_as_compar
     show_ranking(runs[:2])
     assert _text(shown) == "", "one way is no ranking"
     show_ranking(runs)
-    assert "1          0.8000     1         100  tiny, optimizer.lr=0.2" in _text(shown)
+    assert _text(shown).splitlines()[-3].split() == ["1", "0.8000", "1", "100", "tiny,", "optimizer.lr=0.2"]
 
 
 def test_a_score_that_falls_ranks_the_lowest_first(tmp_path: Path) -> None:

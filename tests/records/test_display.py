@@ -135,7 +135,7 @@ def test_the_panel_shows_the_run_folder_and_all_widths_whole(monkeypatch: pytest
     terminal.print(display._render())
     shown = "".join(line.strip("│ ") for line in _text(terminal).splitlines())
     assert folder in shown
-    assert widths.count("128") == shown.count("128"), "folded over several lines"
+    assert widths in shown, "over several lines"
     assert "…" not in shown
 
 

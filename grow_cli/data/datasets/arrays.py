@@ -44,12 +44,13 @@ class Arrays(OwnFile):
         for name, samples, part in zip(wanted[::2], x, y, strict=True):
             if len(samples) != len(part) or not len(part):
                 raise UserError(
-                    f"{path}: {name} has {len(samples)} samples and {len(part)} targets; both must be as many"
+                    f"{path}: samples of {name}: {len(samples)}, targets: {len(part)}; both must be as many"
                 )
         classes = arrays.in_order(np.concatenate(y)) if task == "classification" else ()
         if task == "classification" and (len(classes) < 2 or 2 * len(classes) > sum(map(len, y))):
             raise UserError(
-                f"{path}: y has {len(classes)} classes in {sum(map(len, y))} samples: there is nothing to learn"
+                f"{path}: y has too few classes, or too many, for its samples ({len(classes)} of {sum(map(len, y))}): "
+                "there is nothing to learn"
             )
         table = {}
         if classes:
