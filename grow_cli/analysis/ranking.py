@@ -53,9 +53,9 @@ def ranking(folders: Iterable[RunFolder]) -> dict[str, list[Ranked]]:
     found: dict[str, list[Ranked]] = defaultdict(list)
     for (dataset, name), runs in named.items():
         ways: dict[str, list[dict[str, Any]]] = defaultdict(list)
-        configs = [config for config, _ in runs]
-        for config, own in runs:
-            ways[", ".join([name, *told_apart(config, configs)])].append(own)
+        configs = [flat for flat, _ in runs]
+        for flat, own in runs:
+            ways[", ".join([name, *told_apart(flat, configs)])].append(own)
         found[dataset] += [Ranked(label, task_in(alike[0]), alike) for label, alike in ways.items()]
     for ways_of_one in found.values():
         ways_of_one.sort(key=lambda way: -way.task.direction * fmean(way.scores))

@@ -92,6 +92,9 @@ def _row(group: Sequence[GrowthEvent]) -> tuple[str, ...]:
     first, last = group[0], group[-1]
     losses = [first.loss_before, last.loss_after, last.loss_settled]
     where = "taken back" if last.taken_back else last.places or "best updates only"
+    if len(group) > 1:
+        where = f"({where})" if ";" in where else where
+        where += f"{_times(group)} since step {first.step:,}"
     return (
         f"{last.step:,}",
         f"{last.parameters_after:,}",
@@ -99,7 +102,7 @@ def _row(group: Sequence[GrowthEvent]) -> tuple[str, ...]:
         _number(last.function_change_relative, ".0%"),
         f"{sum(e.growth_seconds for e in group):.1f}",
         last.widths_after,
-        where + (f"{_times(group)}, from step {first.step:,} on" if len(group) > 1 else ""),
+        where,
     )
 
 

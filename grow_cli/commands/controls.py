@@ -102,7 +102,7 @@ def _one_after_another(wanted: list[tuple[RunFolder, str]], overrides: list[str]
         try:
             with_overrides(folder, overrides)  # refuses what cannot be read
             done = train_control(folder, kind, settings)
-            console.out.print(f"{control_folder(folder, kind).path} {done}", markup=False, soft_wrap=True)
+            console.say(f"{control_folder(folder, kind).path} {done}")
         except NotPossible as reason:
             impossible.append((kind, str(reason)))
         except (UserError, TrainingFailed) as error:
@@ -120,7 +120,7 @@ def _one_after_another(wanted: list[tuple[RunFolder, str]], overrides: list[str]
 
 def _say_impossible(folder: RunFolder, impossible: list[tuple[str, str]]) -> None:
     for kinds, reason in once(impossible):
-        console.out.print(f"{folder.path}: no {', '.join(kinds)}: {reason}", markup=False, soft_wrap=True)
+        console.say(f"{folder.path}: no {', '.join(kinds)}: {reason}")
 
 
 def once(told: Iterable[tuple[str, str]]) -> list[tuple[list[str], str]]:
@@ -162,7 +162,7 @@ def _side_by_side(wanted: list[tuple[RunFolder, str]], overrides: list[str], job
         elif lines and lines[-1].startswith(no):
             impossible[path].append((kind, lines[-1].removeprefix(no)))
         else:
-            console.out.print("\n".join(lines[-1:]), markup=False, soft_wrap=True)
+            console.say("\n".join(lines[-1:]))
 
     with bar:
         children.run(

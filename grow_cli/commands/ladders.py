@@ -82,8 +82,8 @@ def train_best(runs: list[RunFolder], overrides: list[str], options: argparse.Na
             _say(f"{control_folder(folder, KIND).path} {words}")
         if len(searched.rungs) < options.ladder:
             _say(
-                f"the ladder has {counted(len(searched.rungs), 'size')} of the {options.ladder} asked for: the others are the same "
-                f"nets, or a step of them costs more than {EXACT:.0%} of the run's FLOPs"
+                f"the ladder has {counted(len(searched.rungs), 'size')} of the {options.ladder} asked for: the others are the "
+                f"same nets, or a step of them costs more than {EXACT:.0%} of the run's FLOPs"
             )
         _say(
             f"the ladder cost {searched.cost()['flops']:.3g} FLOPs; it is in {control_folder(group[0], KIND).path}/ladder.json"

@@ -67,9 +67,9 @@ class DriftTest(Trigger):
         if memory <= trajectory.every:
             return []
         return [
-            f"trajectory.smoothing={trajectory.smoothing:g} averages over {counted(round(memory), 'step')} and snapshots are taken "
-            f"every {trajectory.every}, so that velocities that are no neighbours are alike, too, and trigger={self.name} hardly "
-            "ever fires: give trajectory.smoothing=0"
+            f"trajectory.smoothing={trajectory.smoothing:g} averages over {counted(round(memory), 'step')} and snapshots are "
+            f"taken every {trajectory.every}, so that velocities that are no neighbours are alike, too, and "
+            f"trigger={self.name} hardly ever fires: give trajectory.smoothing=0"
         ]
 
     def check_start(self, now: Moment) -> list[str]:

@@ -77,7 +77,10 @@ def test_what_happens_again_is_one_row_with_a_number() -> None:
     assert rows(nothing) == ["step 10 to 30: nothing ×3: too small"]
     assert len(rows([_event(10), _event(20), *nothing])) == 3, "a few growths have a row each"
     many = rows([_event(step) for step in range(10, 300, 10)])
-    assert [row[-1] for row in many] == ["hidden 1 ×29, from step 10 on"]
+    assert [row[-1] for row in many] == ["hidden 1 ×29 since step 10"]
+
+    both = rows([_event(step, "hidden 1; hidden 2") for step in range(10, 300, 10)])
+    assert [row[-1] for row in both] == ["(hidden 1; hidden 2) ×29 since step 10"]
 
 
 def test_prose_is_broken_between_words_on_a_terminal_and_a_line_elsewhere(terminal: Callable[[int], Console]) -> None:
