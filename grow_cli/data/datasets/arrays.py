@@ -44,7 +44,7 @@ class Arrays(OwnFile):
         for name, samples, part in zip(wanted[::2], x, y, strict=True):
             if len(samples) != len(part) or not len(part):
                 raise UserError(
-                    f"{path}: samples of {name}: {len(samples)}, targets: {len(part)}; both must be as many"
+                    f"{path}: {name} has {len(samples)} samples and {len(part)} targets; both must be as many"
                 )
         classes = arrays.in_order(np.concatenate(y)) if task == "classification" else ()
         if task == "classification" and (len(classes) < 2 or 2 * len(classes) > sum(map(len, y))):
