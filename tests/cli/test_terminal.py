@@ -182,7 +182,7 @@ def test_nothing_grew_names_the_reading_and_a_remedy_that_works(typed: str, near
 @pytest.mark.parametrize(
     ("typed", "words"),
     [
-        ("growth.until=0", "Nothing grew: growth.until=0 allows no growth."),
+        pytest.param("growth.until=0", "Nothing grew: growth.until=0 allows no growth.", marks=pytest.mark.slow),
         pytest.param("growth.max_events=0", "growth.max_events=0 allows no growth", marks=pytest.mark.slow),
         pytest.param("growth.max_parameters=3", "growth.max_parameters=3 is no more", marks=pytest.mark.slow),
         pytest.param(
@@ -199,21 +199,16 @@ def test_a_run_ends_with_two_commands_that_can_be_typed_and_its_folder(grow: Cal
     out = grow("train", "method=static", "subset=60", "stop.epochs=1", "device=cpu", "run_dir=r").out
     *_, first, second, _, folder = out.splitlines()
     assert (first, second, folder) == ("  grow report r", "  grow eval r", str(tmp_path / "r"))
-    assert grow(*second.split()[1:]).code == 0
 
 
 def test_a_sweep_says_which_job_it_trains_and_what_to_type_next(grow: Callable) -> None:
     basis = ("train", "-m", "subset=60", "stop.steps=2", "device=cpu", "method=static", "model=mlp")
-    sweep = (*basis, "optimizer.lr=1e-7,0.05", "run_dir=s")
-    out = grow(*sweep).out
+    out = grow(*basis, "optimizer.lr=1e-7,0.05", "run_dir=s").out
     assert "job 1 of 2: optimizer.lr=1e-07\n" in out
     assert "job 2 of 2: optimizer.lr=0.05\n" in out
     assert "next: grow compare s\n      grow report s" in out
     assert "grow eval" not in out, "not after each job"
     assert [line.split()[-1] for line in out.splitlines() if "static, optimizer.lr=" in line], "the ranking"
-    again = grow(*sweep).out
-    assert "job 1" not in again, "nothing was trained"
-    assert "static, optimizer.lr=0.05" in again
 
 
 def _finished(path: Path, score: float, seed: int, lr: float, **summary: object) -> RunFolder:
