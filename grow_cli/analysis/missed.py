@@ -61,9 +61,8 @@ def nothing_grew(folder: RunFolder, summary: dict[str, Any]) -> str:
     if growth.max_parameters is not None and summary["parameters"] >= growth.max_parameters:
         return f"Nothing grew: growth.max_parameters={growth.max_parameters} is no more than the net had at its start."
     read = "; ".join(miss.words for miss in near_misses(folder, config, summary))
-    allowed = (
-        f"growth.until={growth.until:g} of {summary['ended_by']}" if config.method.heeds_until else "the whole run"
-    )
+    budget = summary["ended_by"] if summary["ended"]["rule"] in config.stop.BUDGETS else "the budget"
+    allowed = f"growth.until={growth.until:g} of {budget}" if config.method.heeds_until else "the whole run"
     return (
         f"Nothing grew: trigger={config.trigger.name} never fired while growth was allowed ({allowed})"
         + (f": {read}" if read else "")
@@ -77,10 +76,11 @@ def near_misses(folder: RunFolder, config: Config, summary: dict[str, Any]) -> l
         metrics = read_metrics(folder)
     except UserError:  # no evaluation yet, or damaged: the readings are no reason to say less than can be said
         return []
-    axis = AXES.get(summary["ended"]["rule"])
-    if axis is not None and config.method.heeds_until:
-        allowed = config.growth.until * float(summary["ended"]["value"])
-        metrics = metrics[metrics[axis.column] < allowed]
+    if config.method.heeds_until:
+        limits = {AXES[name].column: getattr(config.stop, name) for name in config.stop.BUDGETS}
+        used = [metrics[column] / limit for column, limit in limits.items() if limit is not None]
+        for fraction in used:  # the budget that is nearest to its end counts
+            metrics = metrics[fraction.loc[metrics.index] < config.growth.until]
     falling = config.trigger.falling
     found = []
     for name, threshold in (summary.get("thresholds") or {}).items():

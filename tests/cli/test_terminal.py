@@ -15,7 +15,7 @@ import pytest
 from rich.console import Console
 
 from grow_cli import console
-from grow_cli.analysis.missed import Missed, rounded_down
+from grow_cli.analysis.missed import Missed, _config, near_misses, rounded_down
 from grow_cli.analysis.ranking import ranking, show_ranking
 from grow_cli.analysis.summary import rows
 from grow_cli.commands.controls import once
@@ -193,6 +193,43 @@ def test_nothing_grew_names_the_reading_and_a_remedy_that_works(typed: str, near
 def test_growth_that_could_not_be_is_no_miss(typed: str, words: str, grow: Callable) -> None:
     out = grow("train", "method=tiny", "subset=60", "stop.epochs=2", "device=cpu", typed, "run_dir=r").out
     assert words in " ".join(out.split())
+
+
+def _watched(path: Path, stop: dict[str, float], readings: list[float]) -> RunFolder:
+    """A run of ten evaluations, one an epoch of ten steps, and what its trigger (at epochs in vain) has read."""
+    (path / ".hydra").mkdir(parents=True)
+    config: dict[str, Any] = {key: {"name": name} for key, name in NAMES.items()}
+    config |= {"stop": stop, "growth": {"until": 0.5}}
+    (path / ".hydra/config.yaml").write_text(json.dumps(config))
+    rows = [f"{10 * i},{i},1,{i},100,4,0.5,{reading}" for i, reading in enumerate(readings, 1)]
+    header = "step,epoch,seconds,flops,parameters,widths,val_accuracy,trigger/evaluations_without_gain"
+    (path / "metrics.csv").write_text("\n".join([header, *rows]) + "\n")
+    return RunFolder(path)
+
+
+NAMES = {
+    "dataset": "digits", "model": "mlp", "method": "tiny", "trigger": "plateau", "optimizer": "adamw", "schedule": "anneal",
+    "logger": "csv",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("stop", "nearest"),
+    [
+        ({"epochs": 10}, 4),
+        ({"epochs": 100, "steps": 60}, 2),  # of two budgets the one that ends first
+        ({"epochs": None, "flops": 8}, 3),
+    ],
+    ids=str,
+)
+def test_only_what_was_read_while_growth_was_allowed_counts(
+    stop: dict[str, float], nearest: float, tmp_path: Path
+) -> None:
+    folder = _watched(tmp_path / "r", stop, [1, 2, 3, 4, 5, 6, 7, 8, 9, 10])
+    summary = {"thresholds": {"evaluations_without_gain": 9}, "ended": {"rule": "epochs", "value": 10}}
+    config = _config(folder)
+    assert config is not None
+    assert [miss.nearest for miss in near_misses(folder, config, summary)] == [nearest]
 
 
 def test_a_run_ends_with_two_commands_that_can_be_typed_and_its_folder(grow: Callable, tmp_path: Path) -> None:
