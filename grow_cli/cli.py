@@ -98,8 +98,7 @@ def _run(arguments: list[str]) -> int:
     from grow_cli.commands import children
 
     for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="replace")  # a terminal without Δ shows ?
+        console.spell_out(stream)
     children.end_with_parent()
     try:
         os.getcwd()

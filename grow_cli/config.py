@@ -230,7 +230,7 @@ class Config(Section):
     clip_norm: float | None = key(None, above=0, null="for no clipping")
     """Largest norm of the gradient, over all parameters; null: not clipped."""
     progress: str = key("auto", one_of=("auto", "live", "lines", "off"), role="shown")
-    """auto (a live display on a terminal, nothing else), live, lines, or off."""
+    """auto (a live display on a terminal, a line now and then elsewhere), live, lines, or off."""
     stop: Stop = key(make=Stop)
     growth: Growth = key(make=Growth)
     evaluate: Evaluate = key(make=Evaluate)

@@ -3,18 +3,72 @@
 from __future__ import annotations
 
 import argparse
+import codecs
 import contextlib
+import os
+import textwrap
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from rich.console import Console
 from rich.markup import escape
 
 from grow_cli.errors import UserError
 
+if TYPE_CHECKING:
+    from rich.table import Table
+    from rich.text import Text
+
+
+# What grow prints beside ASCII, and how it is spelt where the terminal has ASCII only.
+_ASCII = {
+    "→": "->", "×": "x", "…": "...", "–": "-", "—": "-", "−": "-", "·": "-", "±": "+-", "≤": "<=", "≥": ">=", "≈": "~",
+    "Δ": "d", "δ": "delta", "√": "sqrt", "█": "#", "‖": "||",
+}  # fmt: skip
+_SPELT = str.maketrans(_ASCII)
+
+
+def _spelt_or_marked(error: UnicodeError) -> tuple[str, int]:
+    """What Python writes in place of what a stream's encoding lacks: its ASCII, or ? where there is none."""
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    return "".join(_ASCII.get(c, "?") for c in error.object[error.start : error.end]), error.end
+
+
+codecs.register_error("grow.spelt", _spelt_or_marked)
+
+
+def spell_out(stream: Any) -> None:
+    """Have a stream write `->` for → where its encoding has none, whoever prints."""
+    if hasattr(stream, "reconfigure"):
+        stream.reconfigure(errors="grow.spelt")
+
+
+def _c_locale() -> bool:
+    """Whether the user asked for the C locale: Python writes UTF-8 there, which its terminals need not show."""
+    if os.environ.get("PYTHONIOENCODING") or os.environ.get("PYTHONUTF8"):
+        return False
+    asked = [os.environ[name] for name in ("LC_ALL", "LC_CTYPE", "LANG") if os.environ.get(name)]
+    return asked[:1] in (["C"], ["POSIX"])
+
 
 class _Console(Console):
+    """Lays out what it can write: signs that the encoding lacks are spelt before they are measured."""
+
+    @property
+    def encoding(self) -> str:
+        """rich draws its boxes and bars with - and | where it is ASCII."""
+        found = super().encoding
+        try:
+            "".join(_ASCII).encode(found)
+        except (UnicodeEncodeError, LookupError):
+            return "ascii"
+        return "ascii" if _c_locale() else found
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        return super().render_str(spelt(text, self), **options)
+
     def on_broken_pipe(self) -> None:
         raise BrokenPipeError  # rich would end the process, and a training with it
 
@@ -31,6 +85,11 @@ out = _Console(highlight=False)
 err = _LastResort(stderr=True, highlight=False, soft_wrap=True)
 
 
+def spelt(text: str, terminal: Console | None = None) -> str:
+    """The same as a terminal (stdout's, where none is given) can show it."""
+    return text.translate(_SPELT) if (terminal or out).encoding == "ascii" else text
+
+
 @contextlib.contextmanager
 def whatever_happens_to_the_terminal() -> Iterator[None]:
     """What is done is done, though nobody can read of it: a closed pipe, a full disk behind `>`, a terminal that is gone."""
@@ -38,14 +97,42 @@ def whatever_happens_to_the_terminal() -> Iterator[None]:
         yield
 
 
+def broken(text: str, terminal: Console, indent: str = "") -> str:
+    """Prose in lines as wide as the terminal, broken between words: a path stays whole, to be copied. Elsewhere as it is.
+
+    :param indent: what the lines after the first begin with
+    """
+    if not terminal.is_terminal:
+        return text
+    how: dict[str, Any] = {"break_long_words": False, "break_on_hyphens": False, "subsequent_indent": indent}
+    return "\n".join("\n".join(textwrap.wrap(line, terminal.width, **how)) for line in text.split("\n"))
+
+
+def say(text: str, style: str = "") -> None:
+    """Prose, to stdout; brackets in it are no markup."""
+    out.print(broken(text, out), style=style, markup=False, soft_wrap=True)
+
+
 def warn(sentence: str) -> None:
     """A warning: the run goes on."""
-    err.print(f"[yellow]warning:[/yellow] {escape(sentence)}")
+    _tell("warning:", "yellow", sentence)
 
 
 def error(sentence: str) -> None:
     """Why the command stops."""
-    err.print(f"[red]error:[/red] {escape(sentence)}")
+    _tell("error:", "red", sentence)
+
+
+def _tell(word: str, colour: str, sentence: str) -> None:
+    told = broken(f"{word} {sentence}", err).removeprefix(word)
+    err.print(f"[{colour}]{word}[/{colour}]{escape(told)}")
+
+
+def uncut(table: Table) -> None:
+    """A table by rich of which nothing is cut: a word wider than its column goes on in the next line."""
+    for column in table.columns:
+        column.overflow = "fold"
+    out.print(table)
 
 
 class Parser(argparse.ArgumentParser):
@@ -102,24 +189,32 @@ def positive(option: str) -> Callable[[str], int]:
     return read
 
 
-def table(headers: Sequence[str], rows: Sequence[Sequence[str]], right: Collection[str] = ()) -> None:
-    """A table of which nothing is ever cut: where a line is wider than the terminal, its last cell has one of its own.
+def table(headers: Sequence[str], rows: Sequence[Sequence[str] | str], right: Collection[str] = ()) -> None:
+    """A table of which nothing is ever cut: where it is wider than the terminal, each row's last cells have a line of their own.
 
-    Behind a pipe a row is one line, however long it is.
+    Behind a pipe a row is one line, however long it is. A row that is text stands between the others as it is.
 
     :param right: headers of the columns of numbers
     """
-    widths = [max(len(row[i]) for row in (headers, *rows)) for i in range(len(headers))]
-    own = out.is_terminal and sum(widths) + 2 * (len(widths) - 1) > out.width
+    full = [row for row in (headers, *rows) if not isinstance(row, str)]
+    widths = [max(len(spelt(row[i])) for row in full) for i in range(len(headers))]
+    kept = _fitting(widths, out.width) if out.is_terminal else len(widths)
     for number, row in enumerate((headers, *rows)):
+        if isinstance(row, str):
+            say(row, "dim")
+            continue
         cells = [
             cell.rjust(width) if header in right else cell.ljust(width)
-            for cell, width, header in zip(row, widths, headers, strict=True)
+            for cell, width, header in zip(map(spelt, row), widths, headers, strict=True)
         ]
-        line = "  ".join(cells[:-1] if own else cells).rstrip()
-        out.print(line, style="bold" if not number else "", markup=False, soft_wrap=True)
-        if own:
-            out.print(f"  {row[-1]}", style="bold" if not number else "", markup=False, soft_wrap=True)
+        for line in ("  ".join(cells[:kept]).rstrip(), broken("  ".join(["", *map(spelt, row[kept:])]), out, "  ")):
+            if line.strip():
+                out.print(line, style="bold" if not number else "", markup=False, soft_wrap=True)
+
+
+def _fitting(widths: Sequence[int], room: int) -> int:
+    """How many columns, two apart, fit side by side; at least one."""
+    return max(1, *(n for n in range(len(widths) + 1) if sum(widths[:n]) + 2 * (n - 1) <= room))
 
 
 def columns(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

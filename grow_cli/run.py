@@ -120,7 +120,7 @@ def assemble(
     """
     session = _session(config, folder, data, device, state or begun_with, state is None)
     names = [part.name for part in (config.dataset, config.model, config.method, config.trigger)]
-    display = make_display(config.progress, " · ".join([*names, str(folder.path)]))
+    display = make_display(config.progress, " · ".join(names), folder.path, config.trigger.falling)
     logger = config.logger.build(folder.path)
     loop = Loop(session, folder, display, logger)
     progress = session.progress

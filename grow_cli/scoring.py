@@ -17,6 +17,7 @@ from torch import Tensor
 from grow_cli.data.sample import Sample
 from grow_cli.models.modules.layers import Block, LinearMap
 from grow_cli.models.modules.sites import DepthSite, WidthSite
+from grow_cli.records.words import counted
 from grow_cli.surgery.patches import SitePatches, patches_of, read
 from grow_cli.surgery.proposal import DepthProposal, Proposal, WidthProposal
 from grow_cli.surgery.signals import Tap, Trace
@@ -159,7 +160,9 @@ def take_readings(
             if layer.rank == goal.shape[1]:
                 rows, units = goal.shape[1], len(activations)
                 readings.append(
-                    Unreadable(f"{rows} rows cannot tell its {units} activations from chance: take more samples")
+                    Unreadable(
+                        f"{counted(rows, 'row')} cannot tell its {counted(units, 'activation')} from chance: take more samples"
+                    )
                 )
                 continue
             residual = layer.residual if reduced is None else layer.residual_of(_columns(reduced[i]).T, metric)

@@ -19,7 +19,7 @@ from grow_cli.models.base import rebuild
 from grow_cli.records.events import growth_events
 from grow_cli.records.folder import RunFolder
 from grow_cli.records.reading import reading, whole
-from grow_cli.records.words import widths_text
+from grow_cli.records.words import were, widths_text
 from grow_cli.training import checkpoint
 
 if TYPE_CHECKING:
@@ -52,8 +52,8 @@ def load_phases(folder: RunFolder) -> list[Phase]:
     kept = [path for path in (folder.checkpoints / f"before-{n}.pt" for n in grown) if is_there(path)]
     if len(kept) < len(grown):
         warn(
-            f"{len(kept)} of the {len(grown)} nets from before the growth events of {folder.path} were kept, and no others "
-            "can be drawn: train with checkpoint.events=true"
+            f"of the nets from before each growth event of {folder.path} ({len(grown)}) {len(kept)} {were(len(kept))} kept, and "
+            "no others can be drawn: train with checkpoint.events=true"
         )
     last = folder.checkpoints / "last.pt"
     if not is_there(last):

@@ -15,6 +15,7 @@ from grow_cli.console import warn
 from grow_cli.data import arrays
 from grow_cli.data.tensors import Normalizer
 from grow_cli.errors import UserError
+from grow_cli.records.words import counted
 from grow_cli.surgery.measure import evaluation_mode
 
 if TYPE_CHECKING:
@@ -125,7 +126,7 @@ class Predictor:
             raise UserError(f"{source} has no array {name}: it is what the net's answers are held against")
         _, y = arrays.targets(found[name], f"{source}: {name}", self.model.task)
         if len(y) != n:
-            raise UserError(f"{source} has {n} samples and {len(y)} targets")
+            raise UserError(f"{source} has {counted(n, 'sample')} and {counted(len(y), 'target')}")
         if not self.classes:
             return torch.from_numpy(y)
         return torch.tensor([self._place(str(label), source) for label in y])

@@ -120,11 +120,15 @@ def _named(read: list[_Read]) -> list[Record]:
     alike = defaultdict(list)  # runs of one name and dataset
     for one in read:
         if not one.summary.get("control"):
-            alike[_dataset(one), _base(one.summary)].append(flat[one.folder.path])
+            alike[dataset_name(one.config, one.summary), base_name(one.summary)].append(flat[one.folder.path])
     records: dict[Path, Record] = {}
     # a control lies below its run: runs come before their controls
     for one in sorted(read, key=lambda r: len(r.folder.path.resolve().parts)):
-        place, dataset, control = one.folder.path.resolve(), _dataset(one), one.summary.get("control")
+        place, dataset, control = (
+            one.folder.path.resolve(),
+            dataset_name(one.config, one.summary),
+            one.summary.get("control"),
+        )
         parent = None
         if control:
             parent = records.get(place.parent.parent)
@@ -133,8 +137,8 @@ def _named(read: list[_Read]) -> list[Record]:
                 continue
             label = f"{parent.label} · {control}"
         else:
-            name = _base(one.summary)
-            label = ", ".join([name, *_told(flat[one.folder.path], alike[dataset, name])])
+            name = base_name(one.summary)
+            label = ", ".join([name, *told_apart(flat[one.folder.path], alike[dataset, name])])
         records[place] = Record(
             one.folder, one.summary, one.config, dataset, label, control or None, parent, metrics=one.metrics
         )
@@ -143,15 +147,15 @@ def _named(read: list[_Read]) -> list[Record]:
     return list(records.values())
 
 
-def _base(summary: dict[str, Any]) -> str:
+def base_name(summary: dict[str, Any]) -> str:
+    """What a run is called before anything tells it apart from others."""
     return str(summary.get("label") or summary["method"])
 
 
-def _dataset(one: _Read) -> str:
+def dataset_name(config: dict[str, Any], summary: dict[str, Any]) -> str:
     """What cannot be compared with each other has different names."""
-    config = one.config
     dataset, part = config["dataset"], config.get("subset")
-    corpus = ((one.summary.get("data") or {}).get("corpus") or {}).get("sha256")
+    corpus = ((summary.get("data") or {}).get("corpus") or {}).get("sha256")
     cut = f", corpus {str(corpus)[:8]}" if corpus else ""
     place = dataset.get("path") or dataset.get("root")
     folder = f" {Path(place).name}" if place else ""
@@ -180,7 +184,7 @@ def differing(configs: list[dict[str, Any]]) -> list[str]:
     return [key for key in keys if len({repr(config[key]) for config in configs if key in config}) > 1]
 
 
-def _told(config: dict[str, Any], alike: list[dict[str, Any]]) -> list[str]:
+def told_apart(config: dict[str, Any], alike: list[dict[str, Any]]) -> list[str]:
     """`key=value` of the keys that differ; of another option of a group its name, and what differs among its own kind."""
     keys = differing(alike)
     told = []

@@ -1,7 +1,10 @@
-"""What is printed when a run has ended: what grew, what it reached, where it is."""
+"""What is printed when a run has ended: what grew, what it reached, what can be typed next, where it is."""
 
 from __future__ import annotations
 
+import shlex
+from collections.abc import Sequence
+from itertools import groupby
 from typing import Any
 
 from rich import box
@@ -9,77 +12,106 @@ from rich.markup import escape
 from rich.table import Table
 
 from grow_cli import console, registry
+from grow_cli.analysis.missed import nothing_grew
+from grow_cli.files import shortest
 from grow_cli.records.events import GrowthEvent, growth_events
 from grow_cli.records.folder import RunFolder
 from grow_cli.records.words import counted
 from grow_cli.tasks import task_in
 
 
-def show(folder: RunFolder, summary: dict[str, Any]) -> None:
-    """Two tables and the folder."""
+def show(folder: RunFolder, summary: dict[str, Any], *, alone: bool = True) -> None:
+    """Two tables, what can be typed next, and the folder, which is the last line.
+
+    :param alone: not a job of a sweep, which says at its end what can be typed next
+    """
     events = growth_events(folder)
     if events:
-        console.out.print(_grown(events))
-        console.out.print(
-            "[dim]* on a fixed batch: before, just after, and settled; Δf: relative change of the outputs[/dim]\n"
-        )
+        console.out.print("What grew", style="italic")
+        console.table(("step", "parameters", "loss*", "Δf", "s", "widths", "where"), rows(events), right=_NUMBERS)
+        console.say("* on a fixed batch: before, just after, and settled; Δf: relative change of the outputs", "dim")
+        console.out.print()
     elif summary["trigger"] != "never" and getattr(registry.groups()["method"].get(summary["method"]), "grows", True):
-        console.out.print(_nothing_grew(summary))
-    console.out.print(_reached(summary))
-    console.out.print(
+        console.say(nothing_grew(folder, summary))
+    console.uncut(_reached(summary))
+    console.say(
         f"{counted(summary['parameters'], 'parameter')}; {counted(summary['steps'], 'step')} in {summary['seconds']:.1f} s, "
         f"{summary['growth_seconds']:.1f} s of them growing; {summary['training_flops']:.2e} FLOPs; {summary['device']}"
     )
     if summary["growth_steps"]:
-        console.out.print(
+        console.say(
             f"(and {counted(summary['growth_steps'], 'step')} of the new blocks alone, counted in seconds and FLOPs)"
         )
     if summary.get("mistakes_targeted"):
         targeted, corrected = summary["mistakes_targeted"], summary["mistakes_corrected"]
-        console.out.print(
+        console.say(
             f"corrected: {round(corrected * targeted)} of {counted(targeted, 'mistake')} that a neuron was grown for; see"
         )
         console.out.print(f"`grow explain {escape(str(folder.path))}`", soft_wrap=True)
-    console.out.print(f"ended after {summary['ended_by']}; the run folder is")
+    if alone:
+        console.say(f"ended after {summary['ended_by']}; next:")
+        for command in next_commands(folder, events):
+            console.out.print(f"  {command}", markup=False, soft_wrap=True)
+        console.say("the run folder is")
+    else:
+        console.say(f"ended after {summary['ended_by']}; the run folder is")
     console.out.print(f"[bold]{escape(str(folder.path))}[/bold]", soft_wrap=True)
 
 
-def _nothing_grew(summary: dict[str, Any]) -> str:
-    if summary["ended"]["rule"].endswith("_score"):
-        return "Nothing grew: the run ended at its score before the trigger fired."
-    every = "set trigger.every less" if summary["trigger"] == "every" else "use trigger=every"
+def next_commands(folder: RunFolder, events: Sequence[GrowthEvent]) -> list[str]:
+    """The two that one most likely types of a finished run."""
+    path = shlex.quote(str(shortest(folder.path)))
+    grown = sum(event.units_added > 0 for event in events) > sum(event.taken_back for event in events)
+    return [f"grow report {path}", f"grow controls {path}" if grown else f"grow eval {path}"]
+
+
+_NUMBERS = ("step", "parameters", "loss*", "Δf", "s")
+# Growths that have a row each, however alike; of more, those in a row at one site share one.
+_MANY = 12
+
+
+def rows(events: Sequence[GrowthEvent]) -> list[tuple[str, ...] | str]:
+    """Of the table of what grew; what added nothing is a line of its own, with its reason, said once where it repeats."""
+    many = sum(event.changed or event.taken_back for event in events) > _MANY
+
+    def alike(numbered: tuple[int, GrowthEvent]) -> object:
+        number, event = numbered
+        if event.taken_back:
+            return number
+        return (event.changed, event.places if event.changed else event.reason) if many or not event.changed else number
+
+    groups = ([event for _, event in group] for _, group in groupby(enumerate(events), key=alike))
+    return [_row(group) if group[0].changed or group[0].taken_back else _empty(group) for group in groups]
+
+
+def _empty(group: Sequence[GrowthEvent]) -> str:
+    return f"{_steps(group)}: nothing{_times(group)}: {group[0].reason}"
+
+
+def _row(group: Sequence[GrowthEvent]) -> tuple[str, ...]:
+    first, last = group[0], group[-1]
+    losses = [first.loss_before, last.loss_after, last.loss_settled]
+    where = "taken back" if last.taken_back else last.places or "best updates only"
+    if len(group) > 1:
+        where = f"({where})" if ";" in where else where
+        where += f"{_times(group)} since step {first.step:,}"
     return (
-        "Nothing grew: the trigger never fired while growth was allowed (growth.until). Its readings are in metrics.csv; "
-        f"let it ask more often (evaluate.every), raise growth.until, train longer, or {every}."
+        f"{last.step:,}",
+        f"{last.parameters_after:,}",
+        "→".join(map(_number, losses)),
+        _number(last.function_change_relative, ".0%"),
+        f"{sum(e.growth_seconds for e in group):.1f}",
+        last.widths_after,
+        where,
     )
 
 
-# Characters of a reason in the table.
-_REASON = 60
+def _steps(group: Sequence[GrowthEvent]) -> str:
+    return f"step {group[0].step:,}" + (f" to {group[-1].step:,}" if len(group) > 1 else "")
 
 
-def _grown(events: list[GrowthEvent]) -> Table:
-    table = Table(title="What grew", title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
-    table.add_column("step", justify="right")
-    table.add_column("where")
-    for name in ("parameters", "widths", "loss*", "Δf", "s"):
-        table.add_column(name, justify="right")
-    for e in events:
-        if not e.taken_back and not e.changed:
-            reason = e.reason
-            shown = reason if len(reason) <= _REASON else reason[:_REASON].rstrip() + "…"  # the log has it all
-            table.add_row(f"{e.step:,}", f"[dim]nothing: {escape(shown)}[/dim]")
-            continue
-        table.add_row(
-            f"{e.step:,}",
-            escape(e.site) or ("taken back" if e.taken_back else "[dim]best updates only[/dim]"),
-            f"{e.parameters_after:,}",
-            escape(e.widths_after),
-            "→".join(_number(getattr(e, f"loss_{moment}")) for moment in ("before", "after", "settled")),
-            _number(e.function_change_relative, ".0%"),
-            f"{e.growth_seconds:.1f}",
-        )
-    return table
+def _times(group: Sequence[GrowthEvent]) -> str:
+    return f" ×{len(group)}" if len(group) > 1 else ""
 
 
 def _reached(summary: dict[str, Any]) -> Table:

@@ -24,9 +24,8 @@ class Way:
 
     @property
     def trigger(self) -> str:
-        """That of the run, where it is a control."""
-        first = self.records[0]
-        return str((first.of or first).summary["trigger"])
+        """Its runs' own: a static control has `never`, and a replay `at`."""
+        return str(self.records[0].summary["trigger"])
 
     @property
     def source(self) -> str:
@@ -107,7 +106,11 @@ class Within:
     @classmethod
     def of(cls, typed: float, task: Task) -> Within:
         """As it is typed: accuracies in percentage points, other scores as they are."""
-        return cls(typed / 100, f"{typed:g} points") if task.percent else cls(typed, f"{typed:g}")
+        return (
+            cls(typed / 100, f"{typed:g} point{'s' if typed != 1 else ''}")
+            if task.percent
+            else cls(typed, f"{typed:g}")
+        )
 
 
 def tests_of(ways: list[Way], metric: str, against: str | None, within: Within | None) -> list[Test]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
+from grow_cli import console
 from grow_cli.api.guard import composing, interruptible, silent, undisturbed
 from grow_cli.api.overrides import typed
 from grow_cli.commands import resume as resuming
@@ -83,6 +85,8 @@ def trained(
     """
     from grow_cli.api.results import Run
 
+    if config.progress == "auto" and not console.out.is_terminal:  # a program's output is its own
+        config = replace(config, progress="off")
     with undisturbed(), interruptible(folder.path, again):
         if resume:
             go_on(config, folder)

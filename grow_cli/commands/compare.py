@@ -89,7 +89,7 @@ def _may_stop(comparisons: list[Comparison]) -> str:
     """The last line: whether another seed is needed, and which."""
     if all(comparison.decided for comparison in comparisons):
         decisions = [d for comparison in comparisons for d in comparison.decisions or []]
-        return f"Decided after {max(d.after or 0 for d in decisions)} seeds: no more are needed."
+        return f"Decided after {counted(max(d.after or 0 for d in decisions), 'seed')}: no more are needed."
     open_ones = [c for c in comparisons if not c.decided]
     count = sum(not d.decided for c in open_ones for d in c.decisions or [])
     seed = 1 + max(record.seed for c in open_ones for way in c.ways for record in way.records)

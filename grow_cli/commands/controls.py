@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import shlex
+from collections.abc import Iterable
 from pathlib import Path
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeElapsedColumn
@@ -94,24 +95,40 @@ def grown_runs(paths: list[Path]) -> list[RunFolder]:
 def _one_after_another(wanted: list[tuple[RunFolder, str]], overrides: list[str]) -> None:
     from grow_cli.controls import NotPossible, control_folder, train_control
 
-    failed = 0
-    for folder, kind in wanted:
+    failed: list[tuple[str, str]] = []
+    impossible: list[tuple[str, str]] = []
+    for number, (folder, kind) in enumerate(wanted):
         settings = ladders.settings_of(overrides)
         try:
             with_overrides(folder, overrides)  # refuses what cannot be read
             done = train_control(folder, kind, settings)
+            console.say(f"{control_folder(folder, kind).path} {done}")
         except NotPossible as reason:
-            console.out.print(f"{folder.path}: no {kind}: {reason}", markup=False, highlight=False, soft_wrap=True)
-            continue
+            impossible.append((kind, str(reason)))
         except (UserError, TrainingFailed) as error:
             if len(wanted) == 1:
                 raise
-            console.error(f"{control_folder(folder, kind).path}: {error}")
-            failed += 1
-            continue
-        console.out.print(f"{control_folder(folder, kind).path} {done}", markup=False, highlight=False, soft_wrap=True)
+            failed.append((str(control_folder(folder, kind).path), str(error)))
+        if number + 1 == len(wanted) or wanted[number + 1][0] is not folder:
+            _say_impossible(folder, impossible)
+            impossible = []
+    for names, error_told in once(failed):
+        console.error(f"{', '.join(names)}: {error_told}")
     if failed:
-        raise TrainingFailed(f"{failed} of {counted(len(wanted), 'control')} failed")
+        raise TrainingFailed(f"{len(failed)} of {counted(len(wanted), 'control')} failed")
+
+
+def _say_impossible(folder: RunFolder, impossible: list[tuple[str, str]]) -> None:
+    for kinds, reason in once(impossible):
+        console.say(f"{folder.path}: no {', '.join(kinds)}: {reason}")
+
+
+def once(told: Iterable[tuple[str, str]]) -> list[tuple[list[str], str]]:
+    """(name, sentence) of each → (names, sentence), so that what is true of several is said once."""
+    names: dict[str, list[str]] = {}
+    for name, sentence in told:
+        names.setdefault(sentence, []).append(name)
+    return [(those, sentence) for sentence, those in names.items()]
 
 
 def _in_processes(wanted: list[tuple[RunFolder, str]], overrides: list[str], jobs: int) -> None:
@@ -132,18 +149,27 @@ def _side_by_side(wanted: list[tuple[RunFolder, str]], overrides: list[str], job
     columns = ("controls", BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     bar = Progress(*columns, console=console.out, transient=True, disable=not console.out.is_terminal)
     task = bar.add_task("", total=len(wanted))
-    failed = 0
+    failed: list[tuple[str, str]] = []
+    impossible: dict[str, list[tuple[str, str]]] = {str(folder.path): [] for folder, _ in wanted}
 
     def done(ended: children.Ended) -> None:
-        nonlocal failed
         bar.advance(task)
-        failed += ended.code != 0
-        lines = [line for line in ended.out.splitlines() if "controls" in line or ": no " in line]
-        words = lines[-1:] if ended.code == 0 else [ended.err.strip()]
-        console.out.print("\n".join(words), markup=False, highlight=False, soft_wrap=True)
+        path, kind = ended.arguments[1], ended.arguments[3]
+        no = f"{path}: no {kind}: "
+        lines = [line for line in ended.out.splitlines() if "controls" in line or line.startswith(no)]
+        if ended.code:
+            failed.append((f"{path}/controls/{kind}", ended.err.strip().removeprefix("error: ")))
+        elif lines and lines[-1].startswith(no):
+            impossible[path].append((kind, lines[-1].removeprefix(no)))
+        else:
+            console.say("\n".join(lines[-1:]))
 
     with bar:
         children.run(
             [["controls", str(folder.path), "--only", kind, *overrides] for folder, kind in wanted], jobs, done
         )
-    return failed
+    for folder in dict.fromkeys(folder for folder, _ in wanted):
+        _say_impossible(folder, impossible[str(folder.path)])
+    for names, error_told in once(failed):
+        console.error(f"{', '.join(names)}: {error_told}")
+    return len(failed)

@@ -72,7 +72,7 @@ def main(arguments: list[str]) -> int:
         table.add_row(told, *(f"{result[f'{split}_{kind}']:.4f}" for split in splits))
     held_out = "" if config.dataset.validation else "; nothing was held out, val is train"
     table.caption = f"{counted(result['parameters'], 'parameter')}, widths {result['widths']}{held_out}"
-    console.out.print(table)
+    console.uncut(table)
     return 0
 
 
@@ -117,7 +117,7 @@ def _show_classes(found: dict[str, Any]) -> None:
         table.add_row(
             row["class"], *(f"{row[name]:.3f}" for name in ("precision", "recall", "f1")), str(row["samples"])
         )
-    console.out.print(table)
+    console.uncut(table)
     if len(rows) > _MATRIX:
         console.out.print(f"the confusions of {len(rows)} classes: --json prints them", markup=False, highlight=False)
         return
@@ -128,4 +128,4 @@ def _show_classes(found: dict[str, Any]) -> None:
     for number, (row, counts) in enumerate(zip(rows, matrix, strict=True)):
         named = row["class"] if len(rows) <= 6 else f"{number + 1} {row['class']}"
         table.add_row(named, *(str(n) if n else "·" for n in counts))
-    console.out.print(table)
+    console.uncut(table)

@@ -15,6 +15,7 @@ from grow_cli.commands.overrides import with_overrides
 from grow_cli.controls import NotPossible, control_folder
 from grow_cli.errors import TrainingFailed, UserError
 from grow_cli.records.folder import RunFolder
+from grow_cli.records.words import counted
 
 if TYPE_CHECKING:
     from grow_cli.sizes.best import Jobs
@@ -81,8 +82,8 @@ def train_best(runs: list[RunFolder], overrides: list[str], options: argparse.Na
             _say(f"{control_folder(folder, KIND).path} {words}")
         if len(searched.rungs) < options.ladder:
             _say(
-                f"the ladder has {len(searched.rungs)} sizes of the {options.ladder} asked for: the others are the same nets, or "
-                f"a step of them costs more than {EXACT:.0%} of the run's FLOPs"
+                f"the ladder has {counted(len(searched.rungs), 'size')} of the {options.ladder} asked for: the others are the "
+                f"same nets, or a step of them costs more than {EXACT:.0%} of the run's FLOPs"
             )
         _say(
             f"the ladder cost {searched.cost()['flops']:.3g} FLOPs; it is in {control_folder(group[0], KIND).path}/ladder.json"
@@ -128,7 +129,7 @@ def trainer(overrides: list[str], jobs: int) -> Jobs:
                 done,
             )
         if failed:
-            raise TrainingFailed(f"{len(failed)} of {len(left)} sizes could not be trained: {failed[0]}")
+            raise TrainingFailed(f"{len(failed)} of {counted(len(left), 'size')} could not be trained: {failed[0]}")
 
     return train
 

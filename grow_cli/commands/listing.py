@@ -28,7 +28,7 @@ def main(arguments: list[str]) -> int:
         for name, line in options.items():
             table.add_row(f"  {name}", line)
         table.add_row()
-    console.out.print(table)
+    console.uncut(table)
     return 0
 
 

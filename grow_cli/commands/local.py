@@ -50,7 +50,7 @@ def train(jobs: Sequence[Job], note: Callable[[Job, str, str], None], how: Sweep
         _keep(job.folder.path, ended)
         became, sentence = outcome(job.folder, ended, resumed=job.begun)
         again = became == "crashed" and tries[path] <= config.retries
-        view.ended(job.folder, "again" if again else became, sentence)
+        view.ended(job, "again" if again else became, sentence)
         if not again:
             note(job, became, sentence)
         return again
@@ -129,12 +129,12 @@ class _View:
         self.running += 1
         self._update()
 
-    def ended(self, folder: RunFolder, became: str, sentence: str) -> None:
+    def ended(self, job: Job, became: str, sentence: str) -> None:
         self.running -= 1
         self.counts[became] += 1
         self.left -= became != "again"
-        told = {"again": "goes on again"}.get(became, became) + (f" ({sentence})" if sentence else _score(folder))
-        line = f"job {self.total - self.left} of {self.total}: {folder.path.name}: {told}"
+        told = {"again": "goes on again"}.get(became, became) + (f" ({sentence})" if sentence else _score(job.folder))
+        line = f"job {self.total - self.left} of {self.total}: {job.told or job.folder.path.name}: {told}"
         console.out.print(line, markup=False, highlight=False, soft_wrap=True)
         self._update()
 

@@ -82,7 +82,7 @@ def _show(found: pd.DataFrame) -> None:
         table.add_column(name, justify="right" if numeric else "left", overflow="fold", no_wrap=numeric)
     for row in found.head(_SHOWN).itertuples(index=False):
         table.add_row(*(f"{cell:.4g}" if isinstance(cell, float) else str(cell) for cell in row))
-    console.out.print(table)
+    console.uncut(table)
     if len(found) > _SHOWN:
         console.out.print(
             f"... and {len(found) - _SHOWN:,} more: --csv prints, -o FILE writes all", markup=False, highlight=False

@@ -10,6 +10,7 @@ from itertools import groupby
 from grow_cli import console
 from grow_cli.analysis.listed import Listed, locked, state_of
 from grow_cli.analysis.notable import changed_from_defaults
+from grow_cli.analysis.summary import next_commands
 from grow_cli.commands.overrides import existing
 from grow_cli.config import GROUP_KEYS
 from grow_cli.records.events import GrowthEvent, growth_events
@@ -59,7 +60,7 @@ def _lines(run: Listed, events: list[GrowthEvent]) -> Iterator[str]:
     yield "What grew: " + (", ".join(grown) if grown else "nothing")
     yield ""
     yield "Next:"
-    yield from (f"  {command}" for command in next_commands(folder, run.state))
+    yield from (f"  {command}" for command in next_of(folder, run.state, events))
 
 
 def _ended(run: Listed) -> str:
@@ -95,18 +96,22 @@ def merged(events: list[GrowthEvent]) -> list[str]:
             return "taken back"
         if not event.changed:
             return f"nothing ({event.reason})"
-        units = f" ({event.units_added:+,} units)" if event.units_added else ""
+        units = (
+            f" ({'+' if event.units_added > 0 else '-'}{counted(abs(event.units_added), 'unit')})"
+            if event.units_added
+            else ""
+        )
         return (event.site or "best updates") + units
 
     found = [(name, sum(1 for _ in alike)) for name, alike in groupby(events, key=words)]
     return [name if times == 1 else f"{name} x{times}" for name, times in found]
 
 
-def next_commands(folder: RunFolder, state: str) -> list[str]:
+def next_of(folder: RunFolder, state: str, events: list[GrowthEvent]) -> list[str]:
     """What one types of a run in this state."""
     path = shlex.quote(str(folder.path))
     if state == "running" or (state != "finished" and locked(folder)):
         return [f"grow watch {path}"]
     if state == "finished":
-        return [f"grow report {path}", f"grow controls {path}", f"grow eval {path}"]
+        return next_commands(folder, events)
     return [f"grow resume {path}"] if folder.begun else ["grow train " + shlex.join(folder.overrides())]

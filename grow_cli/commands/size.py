@@ -15,6 +15,7 @@ from grow_cli.commands import ladders
 from grow_cli.errors import UserError
 from grow_cli.files import is_there, make_folder, write_text
 from grow_cli.records.folder import RunFolder
+from grow_cli.records.words import counted
 
 if TYPE_CHECKING:
     from grow_cli.sizes.answer import Answer
@@ -205,10 +206,10 @@ def say(found: Answer, options: argparse.Namespace) -> None:
         name = "static, best" if rung["name"] == ladder["chosen"] else f"static{part}"
         score = f"{sum(own) / len(own):.4g}" if own else "failed"
         table.add_row(name, f"{rung['parameters']:,}", score, f"{sum(rung['training_flops']):.3g}")
-    console.out.print(table)
+    console.uncut(table)
     held, unit = found.held, " points" if task.percent else ""
     _print(
-        f"against the best of {len(ladder['rungs'])} sizes ({found.searched.chosen.parameters:,} parameters): "
+        f"against the best of {counted(len(ladder['rungs']), 'size')} ({found.searched.chosen.parameters:,} parameters): "
         f"{held.difference:+.3g}{unit} (95 % interval {held.low:+.3g} to {held.high:+.3g}; TOST within {found.within:g}{unit}: "
         f"p = {held.equal:.3g}): {held.verdict}"
     )

@@ -16,23 +16,26 @@ import math
 import os
 import re
 import secrets
+import shlex
 import shutil
 import time
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
 from grow_cli import console
+from grow_cli.analysis.ranking import show_ranking
 from grow_cli.config import Config
 from grow_cli.errors import TrainingFailed, UserError
-from grow_cli.files import open_lock, open_plainly, write_text
+from grow_cli.files import open_lock, open_plainly, shortest, write_text
 from grow_cli.keys import OF_THE_RUN
 from grow_cli.records.configs import typed
 from grow_cli.records.flat import flatten
@@ -75,6 +78,8 @@ class Job:
     """Claimed, and not locked."""
     config: Config
     begun: bool
+    told: str = ""
+    """What makes it another job than the others: `method=tiny seed=1`."""
 
 
 class Tally(Callback):
@@ -89,6 +94,8 @@ class Tally(Callback):
     """Its folder; set when a sweep begins, so that a single run has none."""
     swept: frozenset[str]
     """The keys that it has several values of."""
+    total: int | None
+    """How many jobs it has; None where a search decides that as it goes."""
 
     def __init__(self) -> None:
         self.pid = os.getpid()
@@ -103,6 +110,7 @@ class Tally(Callback):
         self.begun = time.time()
         typed = OverridesParser.create().parse_overrides(list(config.hydra.overrides.task))
         self.swept = frozenset(o.key_or_group for o in typed if o.is_sweep_override())
+        self.total = jobs_of(config, typed)
         # it would add to each failed job that None is no float
         logging.getLogger("hydra_plugins.hydra_optuna_sweeper").setLevel(logging.ERROR)
         Tally.current = self
@@ -123,9 +131,22 @@ class Tally(Callback):
         """This is the process that began the sweep, not a launcher's worker."""
         return os.getpid() == self.pid
 
+    def begins(self) -> None:
+        """Say which job is trained now: `job 3 of 6: method=tiny seed=1`."""
+        number = HydraConfig.get().job.num + 1
+        told = " ".join(self.words(HydraConfig.get().overrides.task))
+        console.say(
+            f"job {number}" + (f" of {self.total}" if self.total else "") + (f": {told}" if told else ""), "bold"
+        )
+
+    def words(self, overrides: Iterable[str]) -> list[str]:
+        """Of a job's overrides those that make it another job than the others."""
+        return [_unquoted(override) for override in overrides if override.split("=")[0].lstrip("+~") in self.swept]
+
     def wait(self, folder: RunFolder, config: Config, begun: bool) -> None:
         """Leave a job to `local`, which trains all of them side by side when Hydra has composed the last."""
-        self.waiting.append(Job(HydraConfig.get().job.num, folder, config, begun))
+        told = " ".join(self.words(HydraConfig.get().overrides.task))
+        self.waiting.append(Job(HydraConfig.get().job.num, folder, config, begun, told))
 
     def ended(self, job: Job, became: str, sentence: str) -> None:
         """Called once per job that waited."""
@@ -155,6 +176,13 @@ class Tally(Callback):
 
     def _spool(self) -> Path:
         return self.sweep / f".jobs-{self._id}"
+
+
+def jobs_of(config: DictConfig, overrides: Sequence[Override]) -> int | None:
+    """How many jobs a sweep has; None where its sweeper is no plain product of the values."""
+    if not str(config.hydra.sweeper._target_).endswith(".BasicSweeper"):
+        return None
+    return math.prod(sum(1 for _ in o.sweep_iterator()) for o in overrides if o.is_sweep_override())
 
 
 _SPOOL_AGE = 3600.0 * 24
@@ -195,7 +223,12 @@ def describe(outcomes: list[Outcome]) -> str:
 def conclude(tally: Tally, outcomes: list[Outcome]) -> None:
     """Print what a sweep came to; TrainingFailed if a job of it did not end well."""
     with console.whatever_happens_to_the_terminal():
-        console.out.print(f"{describe(outcomes)}; the sweep is in", markup=False)
+        show_ranking(RunFolder(tally.sweep / outcome.job) for outcome in outcomes)
+        if any(outcome.became in ("trained", "resumed") for outcome in outcomes) and len(outcomes) > 1:
+            path = shlex.quote(str(shortest(tally.sweep)))
+            console.out.print(f"next: grow compare {path}", markup=False, soft_wrap=True)
+            console.out.print(f"      grow report {path}", markup=False, soft_wrap=True)
+        console.say(f"{describe(outcomes)}; the sweep is in")
         console.out.print(str(tally.sweep), markup=False, style="bold", soft_wrap=True)
         found = tally.sweep / "optimization_results.yaml"
         if found.is_file() and found.stat().st_mtime >= tally.begun - 1:  # not one of an earlier search in this folder

@@ -222,6 +222,7 @@ def _sweep_job(raw: DictConfig, own: RunFolder) -> float | None:
             tally.wait(folder, config, begun)
             return None
         else:
+            tally.begins()
             summary = _train(config, folder, resume=begun)
             tally.note(folder.path.name, "resumed" if begun else "trained")
         return objective(summary)
@@ -270,13 +271,13 @@ def _train(config: configuration.Config, folder: RunFolder, *, resume: bool = Fa
     from grow_cli import run  # imports torch: not before the config is known to be good
 
     summary = run.train(config, folder, resume=resume)
-    show(folder, summary)
+    show(folder, summary, alone=False)
     return summary
 
 
-def show(folder: RunFolder, summary: dict[str, Any]) -> None:
+def show(folder: RunFolder, summary: dict[str, Any], **how: Any) -> None:
     """Print what a run came to, whatever the terminal does."""
     from grow_cli.analysis import summary as told
 
     with console.whatever_happens_to_the_terminal():
-        told.show(folder, summary)
+        told.show(folder, summary, **how)

@@ -17,7 +17,7 @@ from grow_cli.errors import UserError, check
 from grow_cli.keys import key
 from grow_cli.methods.width import SampledMethod, SearchedMethod, limits, room
 from grow_cli.methods.width.offer import NO_ROOM, Offer
-from grow_cli.records.words import widths_text
+from grow_cli.records.words import counted, widths_text
 from grow_cli.registry import option
 
 if TYPE_CHECKING:
@@ -175,7 +175,7 @@ def warn_of_few(found: Statistics, most: int) -> None:
     side = found.patches.fan_in
     if found.reads < side:
         warn(
-            f"the new neurons at {found.site.name!r} have {side:,} weights each and rest on {found.reads:,} readings of "
-            f"{found.samples:,} samples, which they fit by heart: "
+            f"the new neurons at {found.site.name!r} have {counted(side, 'weight')} each and rest on "
+            f"{counted(found.reads, 'reading')} of {counted(found.samples, 'sample')}, which they fit by heart: "
             f"raise method.max_samples={most:,}, or method.samples where it is given"
         )

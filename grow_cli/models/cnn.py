@@ -9,6 +9,7 @@ from grow_cli.errors import UserError
 from grow_cli.keys import key
 from grow_cli.models.base import ModelOption, activation_key, check_kernel, image_shape, size_keys
 from grow_cli.models.ends import Ends
+from grow_cli.records.words import counted
 from grow_cli.registry import option
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ class CNNOption(ModelOption):
         halvings = min(height, width).bit_length() - 1
         if len(self.channels) > halvings:
             raise UserError(
-                f"model.channels={self.channels}: {len(self.channels)} stages each halve the image, and one of "
-                f"{height} x {width} pixels can be halved {halvings} times: give at most {halvings} stages"
+                f"model.channels={self.channels}: each of {counted(len(self.channels), 'stage')} halves the image, and one of "
+                f"{height} x {width} pixels can be halved {counted(halvings, 'time')}: give at most {counted(halvings, 'stage')}"
             )
         return CNN(ends, **self.keywords)

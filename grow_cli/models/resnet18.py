@@ -9,6 +9,7 @@ from grow_cli.errors import UserError, check
 from grow_cli.keys import key
 from grow_cli.models.base import ModelOption, activation_key, image_shape, size_keys
 from grow_cli.models.ends import Ends
+from grow_cli.records.words import counted
 from grow_cli.registry import option
 
 if TYPE_CHECKING:
@@ -50,9 +51,13 @@ class ResNet18Option(ModelOption):
         _, height, width = image_shape(self.name, ends)
         halvings = min(height, width).bit_length() - 1
         if len(self.stream) > halvings:
-            fewer = f"give model.stream and model.hidden at most {halvings} stages" if halvings else "use model=mlp"
+            fewer = (
+                f"give model.stream and model.hidden at most {counted(halvings, 'stage')}"
+                if halvings
+                else "use model=mlp"
+            )
             raise UserError(
-                f"model.stream={self.stream}: {len(self.stream)} stages each halve the image, and one of "
-                f"{height} x {width} pixels can be halved {halvings} times: {fewer}"
+                f"model.stream={self.stream}: each of {counted(len(self.stream), 'stage')} halves the image, and one of "
+                f"{height} x {width} pixels can be halved {counted(halvings, 'time')}: {fewer}"
             )
         return ResNet18(ends, **self.keywords)

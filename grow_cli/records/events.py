@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -74,6 +75,12 @@ class GrowthEvent:
     def reason(self) -> str:
         """Why nothing was added, or why it was taken back."""
         return str(self.details.get("reason", ""))
+
+    @property
+    def places(self) -> str:
+        """The sites that got units, each once: `hidden 1 ×3; hidden 2`."""
+        times = Counter(self.site.split("; "))
+        return "; ".join(name if n == 1 else f"{name} ×{n}" for name, n in times.items())
 
     def to_json(self) -> dict[str, Any]:
         """Its fields."""

@@ -19,6 +19,7 @@ from grow_cli.files import append_text, is_plain, is_there, make_folder, open_lo
 from grow_cli.records import plain_yaml, reading
 from grow_cli.records.flat import plain
 from grow_cli.records.summary import read_summary
+from grow_cli.records.words import counted
 
 # what grow itself makes in a run folder: none of it may be a link, or it would write, or look, elsewhere
 _OURS = (
@@ -193,7 +194,7 @@ class RunFolder:
             whole = reading.text(path, self.path).splitlines(keepends=True) if there else []
             if len(whole) < keep or (keep and not whole[keep - 1].endswith("\n")):
                 raise UserError(
-                    f"{path} has {len(whole)} lines and the checkpoint knows {keep}: restore the file from a copy, "
+                    f"{path} has {counted(len(whole), 'line')} and the checkpoint knows {keep}: restore the file from a copy, "
                     "or train anew"
                 )
             if there:

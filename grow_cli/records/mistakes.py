@@ -14,6 +14,7 @@ from grow_cli.files import is_there
 from grow_cli.records import reading
 from grow_cli.records.events import growth_events
 from grow_cli.records.folder import RunFolder
+from grow_cli.records.words import counted
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,9 @@ def read_mistakes(folder: RunFolder) -> list[Neuron]:
 
 def _neuron(folder: RunFolder, table: Path, number: int, header: list[str], row: list[str]) -> Neuron:
     if len(row) != len(header):
-        raise reading.damaged(table, f"it has {len(row)} cells for {len(header)} columns", line=number)
+        raise reading.damaged(
+            table, f"it has {counted(len(row), 'cell')} for {counted(len(header), 'column')}", line=number
+        )
     cells = dict(zip(header, row, strict=True))
     for name, kind in _CELLS.items():
         if not kind.fullmatch(cells[name]):

@@ -145,7 +145,10 @@ class History:
 
     def walk_metrics(self, every: int) -> TrajectoryMetrics:
         """What a driftless random walk would read here, its snapshots taken `every` training steps."""
-        check(len(self) >= 3, f"the history holds {len(self)} snapshots: wait until it has 3, or until `full`")
+        check(
+            len(self) >= 3,
+            f"the history holds {len(self)} of the 3 snapshots that are needed: wait until it has 3, or until `full`",
+        )
         return walk_metrics([every * step for step in self.steps], self.smoothing)
 
     def drift(self, level: float = 0.05) -> Drift:
@@ -235,7 +238,10 @@ class History:
 
     def _gram(self) -> Tensor:
         store = self._opened()
-        check(len(self) >= 3, f"the history holds {len(self)} snapshots: wait until it has 3, or until `full`")
+        check(
+            len(self) >= 3,
+            f"the history holds {len(self)} of the 3 snapshots that are needed: wait until it has 3, or until `full`",
+        )
         return store.gram(self._order)
 
     def _opened(self) -> VelocityStore:

@@ -141,7 +141,7 @@ def gram(history: Tensor) -> Tensor:
     )
     check(
         len(history) >= 3,
-        f"the history has {len(history)} snapshots: give 3 or more, an acceleration needs three",
+        f"the history has {len(history)} of the 3 snapshots that an acceleration needs: give 3 or more",
     )
     check(history.is_floating_point(), f"the history is {history.dtype}: convert it to a floating-point dtype")
     history = history.detach()

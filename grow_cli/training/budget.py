@@ -22,7 +22,7 @@ _ROUNDING = 1e-6
 _TOLD: dict[str, Callable[[Any], str]] = {
     "epochs": lambda n: counted(n, "epoch"),
     "steps": lambda n: counted(n, "step"),
-    "seconds": lambda n: f"{n:g} seconds",
+    "seconds": lambda n: counted(int(n) if n == int(n) else n, "second"),
     "flops": lambda n: f"{n:.3g} FLOPs",
     "parameters": lambda n: counted(n, "parameter"),
     "growth_events": lambda n: counted(n, "growth event"),

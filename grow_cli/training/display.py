@@ -6,7 +6,9 @@ import contextlib
 import math
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
+from itertools import groupby
+from pathlib import Path
 from typing import Any
 
 from rich.console import Group
@@ -26,9 +28,12 @@ from rich.text import Text
 
 from grow_cli import console
 from grow_cli.records.events import GrowthEvent
+from grow_cli.records.words import counted
 from grow_cli.tasks import task_in
 
 _REFRESH_SECONDS = 0.25
+# Between two lines of a run that nobody watches.
+_SOON_SECONDS, _SELDOM_SECONDS = 2.0, 60.0
 
 
 def _finite(total_steps: float) -> float | None:
@@ -36,10 +41,16 @@ def _finite(total_steps: float) -> float | None:
     return None if math.isinf(total_steps) else total_steps
 
 
-def make_display(mode: str, title: str) -> Display:
-    """`auto` is live on a terminal and silent elsewhere."""
-    live = mode == "live" or (mode == "auto" and console.out.is_terminal)
-    return Display() if not live and mode != "lines" else WhileItLasts(LiveDisplay if live else LineDisplay, title)
+def make_display(mode: str, title: str, folder: Path | str = "", falling: Collection[str] = ()) -> Display:
+    """`auto` is live on a terminal, and a line now and then elsewhere.
+
+    :param falling: the trigger's readings that reach their threshold from above
+    """
+    if mode == "off":
+        return Display()
+    if mode == "live" or (mode == "auto" and console.out.is_terminal):
+        return WhileItLasts(lambda: LiveDisplay(title, str(folder), falling))
+    return WhileItLasts(lambda: (NowAndThen if mode == "auto" else LineDisplay)(f"{title} · {folder}"))
 
 
 class Display:
@@ -77,10 +88,23 @@ def growth_line(event: GrowthEvent) -> str:
             f"[green]updated[/green] {when}: no new units, best updates at {escape('; '.join(event.updated))}, {losses}"
         )
     return (
-        f"[bold green]grew[/bold green] {when}: {escape(event.site)}, "
+        f"[bold green]grew[/bold green] {when}: {escape(event.places)}, "
         f"{event.parameters_before:,} → {event.parameters_after:,} parameters, widths {event.widths_after}, "
         f"{losses} → {_loss(event.loss_settled)} settled"
     )
+
+
+def event_lines(events: Sequence[GrowthEvent]) -> list[str]:
+    """A line each; firings in a row that added nothing for one reason are one line, the last's, with their number."""
+    lines = []
+    for _, alike in groupby(enumerate(events), key=lambda e: e[1].reason if _empty(e[1]) else e[0]):
+        group = [event for _, event in alike]
+        lines.append(growth_line(group[-1]) + (f" [dim]×{len(group)}[/dim]" if len(group) > 1 else ""))
+    return lines
+
+
+def _empty(event: GrowthEvent) -> bool:
+    return not event.taken_back and not event.changed
 
 
 def _loss(value: float | None) -> str:
@@ -92,9 +116,9 @@ class WhileItLasts(Display):
     the training goes on.
     """
 
-    def __init__(self, kind: type[LineDisplay | LiveDisplay], title: str) -> None:
+    def __init__(self, make: Callable[[], Display]) -> None:
         self.shown = Display()
-        self._try(lambda: setattr(self, "shown", kind(title)))
+        self._try(lambda: setattr(self, "shown", make()))
 
     def start(self, total_steps: float, thresholds: dict[str, float]) -> None:
         self._try(lambda: self.shown.start(total_steps, thresholds))
@@ -144,13 +168,50 @@ class LineDisplay(Display):
         console.out.print(line, soft_wrap=True)
 
 
+class NowAndThen(LineDisplay):
+    """The same for output that nobody may ever read: the first lines soon, then ever fewer, at least one each minute.
+
+    A line is due when the time since the last is as long as all the time before it, from two seconds to a minute. An event that
+    comes before that is counted, and the next line says how many there were.
+    """
+
+    def __init__(self, title: str, clock: Callable[[], float] = time.monotonic) -> None:
+        super().__init__(title)
+        self._clock = clock
+        self._begun = self._last = clock()
+        self._untold: list[GrowthEvent] = []
+
+    def evaluation(self, row: dict[str, Any], thresholds: dict[str, float], closed: str) -> None:
+        if self._due():
+            self._told()
+            super().evaluation(row, thresholds, closed)
+
+    def growth(self, event: GrowthEvent, total_steps: float) -> None:
+        self._untold.append(event)
+        if self._due():
+            self._told()
+
+    def _due(self) -> bool:
+        now = self._clock()
+        return now - self._last >= min(_SELDOM_SECONDS, max(_SOON_SECONDS, self._last - self._begun))
+
+    def _told(self) -> None:
+        """The events since the last line: the newest, and how many came before it."""
+        self._last = self._clock()
+        if self._untold:
+            more = len(self._untold) - 1
+            before = f" (after {counted(more, 'other event')} since the last line)" if more else ""
+            self._print(growth_line(self._untold[-1]) + before)
+            self._untold = []
+
+
 class LiveDisplay(Display):
     """Progress bar, the last evaluations, the trigger's readings against their thresholds, the growth events."""
 
-    def __init__(self, title: str) -> None:
-        self.title = title
+    def __init__(self, title: str, folder: str = "", falling: Collection[str] = ()) -> None:
+        self.title, self.folder, self.falling = title, folder, falling
         self._rows: deque[dict[str, Any]] = deque(maxlen=6)
-        self._events: list[str] = []
+        self._events: list[GrowthEvent] = []
         self._thresholds: dict[str, float] = {}
         self._closed = ""
         self.shown_at = 0.0
@@ -191,7 +252,7 @@ class LiveDisplay(Display):
 
     def growth(self, event: GrowthEvent, total_steps: float) -> None:
         self._bar.update(self._task, description="training", total=_finite(total_steps))
-        self._events.append(growth_line(event))
+        self._events.append(event)
         self._refresh()
 
     def stop(self) -> None:
@@ -202,10 +263,20 @@ class LiveDisplay(Display):
         self._live.update(self._render(), refresh=True)
 
     def _render(self) -> Panel:
-        parts: list[Any] = [self._evaluations(), self._readings()]
-        parts += [Text.from_markup(line) for line in self._events[-5:]]
+        parts: list[Any] = [self._evaluations()]
+        if self._rows and not self._narrow_widths:
+            parts.append(Text(f"widths {self._rows[-1]['widths']}", overflow="fold"))
+        parts.append(self._readings())
+        parts += event_lines(self._events)[-5:]
         parts.append(self._bar)
-        return Panel(Group(*parts), title=escape(self.title), border_style="cyan")
+        if self.folder:  # as lines: a title is cut where it is wider than the panel
+            parts.append(Text(console.spelt(self.folder), style="dim", overflow="fold"))
+        return Panel(Group(*parts), title=escape(console.spelt(self.title)), border_style="cyan")
+
+    @property
+    def _narrow_widths(self) -> bool:
+        """Whether the widths fit a column; else they have a line of their own."""
+        return all(len(str(row["widths"])) <= console.out.width // 4 for row in self._rows)
 
     def _evaluations(self) -> Table:
         score = task_in(self._rows[-1]).score if self._rows else "accuracy"
@@ -213,8 +284,10 @@ class LiveDisplay(Display):
         names = ["epoch", "train_loss", f"train_{score}", "val_loss", f"val_{score}", "parameters", "widths", "lr"]
         if console.out.width < 90:
             names = ["epoch", "val_loss", f"val_{score}", "widths"]
+        if not self._narrow_widths:
+            names.remove("widths")
         for name in names:
-            table.add_column(name.replace("_", " "), justify="right")
+            table.add_column(name.replace("_", " "), justify="right", overflow="fold")
         for row in self._rows:
             table.add_row(*(_cell(name, row[name]) for name in names))
         return table
@@ -227,7 +300,7 @@ class LiveDisplay(Display):
                 continue
             name = key.removeprefix("trigger/")
             limit = self._thresholds.get(name)
-            reached = limit is not None and value >= limit
+            reached = limit is not None and (value <= limit if name in self.falling else value >= limit)
             text.append(f"{name.replace('_', ' ')} ")
             text.append(f"{value:.3g}", style="bold yellow" if reached else "bold")
             text.append(f" / {limit:g}   " if limit is not None else "   ", style="dim")

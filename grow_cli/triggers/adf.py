@@ -48,6 +48,10 @@ class Adf(Trigger):
     def readings(self) -> tuple[str, ...]:
         return ("adf_pvalue", "adf_slope_pvalue", "adf_minimum")
 
+    @property
+    def falling(self) -> tuple[str, ...]:
+        return ("adf_pvalue",)
+
     def thresholds(self, now: Moment) -> dict[str, float]:
         return {"adf_pvalue": self.level}
 

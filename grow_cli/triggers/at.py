@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from grow_cli.errors import UserError, check
 from grow_cli.keys import key
+from grow_cli.records.words import counted
 from grow_cli.registry import option
 from grow_cli.triggers.base import Trigger, Verdict, rounded_away
 
@@ -37,6 +38,10 @@ class At(Trigger):
     def readings(self) -> tuple[str, ...]:
         return ("fraction_until",) if self.fractions else ("steps_until",)
 
+    @property
+    def falling(self) -> tuple[str, ...]:
+        return self.readings
+
     def thresholds(self, now: Moment) -> dict[str, float]:
         return dict.fromkeys(self.readings, 0.0)
 
@@ -62,7 +67,11 @@ class At(Trigger):
             late += [step for step in self.steps if step >= until * config.stop.steps]
         if not late:
             return []
-        whole = "budget ends" if self.fractions else f"{config.stop.steps} steps end"
+        whole = (
+            "budget ends"
+            if self.fractions
+            else f"{counted(config.stop.steps or 0, 'step')} end{'s' if config.stop.steps == 1 else ''}"
+        )
         return [
             f"trigger.{'fractions' if self.fractions else 'steps'}: nothing grows at {', '.join(map(str, late))}, for "
             f"growth.until={until:g} of the {whole} before: give growth.until=1, or fewer "

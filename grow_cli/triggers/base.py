@@ -47,6 +47,11 @@ class Trigger(Part):
         """Reading → value at which it counts as stagnation, for the display and the summary."""
         return {}
 
+    @property
+    def falling(self) -> tuple[str, ...]:
+        """The readings that count as stagnation at their threshold or below it; the others do at it or above."""
+        return ()
+
     def check_start(self, now: Moment) -> list[str]:
         """Warnings of what will not happen, once data and net are there and before the first step."""
         return []

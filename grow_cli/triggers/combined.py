@@ -68,6 +68,10 @@ class Combined(Trigger):
         shared = sum(reading in part.readings for part in self.parts) > 1
         return f"{name}.{reading}" if shared else reading
 
+    @property
+    def falling(self) -> tuple[str, ...]:
+        return tuple(self._told(name, reading) for name, part in self._named for reading in part.falling)
+
     def thresholds(self, now: Moment) -> dict[str, float]:
         return {self._told(name, of): limit for name, part in self._named for of, limit in part.thresholds(now).items()}
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from grow_cli.errors import UserError
 from grow_cli.keys import key
+from grow_cli.records.words import counted
 from grow_cli.registry import option
 from grow_cli.triggers.base import Trigger, Verdict, newest_snapshot, too_long_for
 
@@ -48,6 +49,10 @@ class DriftTest(Trigger):
     def readings(self) -> tuple[str, ...]:
         return ("variance_ratio", "drift", "drift_upper", "stagnant_windows")
 
+    @property
+    def falling(self) -> tuple[str, ...]:
+        return ("drift_upper",)
+
     def thresholds(self, now: Moment) -> dict[str, float]:
         return {"drift_upper": 0.0, "stagnant_windows": self.patience}
 
@@ -62,9 +67,9 @@ class DriftTest(Trigger):
         if memory <= trajectory.every:
             return []
         return [
-            f"trajectory.smoothing={trajectory.smoothing:g} averages over {memory:.0f} steps and snapshots are taken every "
-            f"{trajectory.every}, so that velocities that are no neighbours are alike, too, and trigger={self.name} hardly "
-            "ever fires: give trajectory.smoothing=0"
+            f"trajectory.smoothing={trajectory.smoothing:g} averages over {counted(round(memory), 'step')} and snapshots are "
+            f"taken every {trajectory.every}, so that velocities that are no neighbours are alike, too, and "
+            f"trigger={self.name} hardly ever fires: give trajectory.smoothing=0"
         ]
 
     def check_start(self, now: Moment) -> list[str]:

@@ -14,7 +14,6 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from grow_cli.analysis.summary import _nothing_grew
 from grow_cli.commands.completion import candidates
 from grow_cli.commands.train import slug
 
@@ -255,18 +254,6 @@ def test_a_failed_job_does_not_end_the_sweep(grow: Callable, small: tuple[str, .
 @pytest.mark.parametrize("line", ["grow train experiment=tiny_mnist --", "grow compare r --", "grow resume r --"])
 def test_after_a_dash_nothing_but_options_is_offered(line: str) -> None:
     assert all(word.startswith("--") for word in candidates(line))
-
-
-@pytest.mark.parametrize(
-    ("trigger", "ended", "told"),
-    [
-        ("adf", "val_score", "at its score before the trigger fired"),
-        ("adf", "epochs", "use trigger=every"),
-        ("every", "epochs", "trigger.every less"),
-    ],
-)
-def test_a_run_in_which_nothing_grew_says_what_would_help(trigger: str, ended: str, told: str) -> None:
-    assert told in _nothing_grew({"trigger": trigger, "ended": {"rule": ended, "value": 1}})
 
 
 def test_folder_names_of_sweeps_are_safe() -> None:

@@ -72,7 +72,7 @@ def test_jobs_are_trained_once_and_as_a_run_alone(
     first = grow(*sweep, "seed=0,1", "sweep.jobs=2")
     assert (first.code, "2 jobs: 2 trained" in first.out) == (0, True), first.err
     assert "2 jobs, 2 at a time" in first.out
-    assert "job 2 of 2: 1-" in first.out
+    assert "job 2 of 2: seed=1: trained, val_accuracy" in first.out
     assert all(path.read_text() == "printed\n" for path in tmp_path.glob("s/*/log.txt"))
     again = grow(*sweep, "seed=0,1,2", "sweep.jobs=1", "sweep.retries=0")
     assert (again.code, "3 jobs: 1 trained, 2 finished already" in again.out) == (0, True), again.err

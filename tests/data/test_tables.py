@@ -203,7 +203,7 @@ def test_targets_are_classes_by_number_or_name_or_quantities(tmp_path: Path) -> 
         ({"x": np.ones((9, 2))}, "has no array y"),
         ({"x": np.ones((9, 2)), "y": np.zeros(8)}, "9 samples and 8 targets"),
         ({"x": np.ones((9, 2)), "y": np.zeros(9)}, "one value"),
-        ({"x": np.ones((9, 2)), "y": np.arange(9)}, "9 classes in 9 samples"),
+        ({"x": np.ones((9, 2)), "y": np.arange(9)}, "9 of 9"),
         ({"x": np.ones((9, 2, 2)), "y": np.arange(9) % 2}, "uint8"),
         ({"x": np.ones(9), "y": np.arange(9) % 2}, "vectors are (N, d)"),
     ],

@@ -94,7 +94,10 @@ def test_odd_sizes_are_halved_upwards() -> None:
 @pytest.mark.parametrize(
     ("input_shape", "sentence"),
     [
-        ((1, 8, 8), r"4 stages each halve the image, and one of 8 x 8 pixels can be halved 3 times: give .* at most 3"),
+        (
+            (1, 8, 8),
+            r"each of 4 stages halves the image, and one of 8 x 8 pixels can be halved 3 times: give .* at most 3",
+        ),
         ((3, 32, 15), r"32 x 15 pixels can be halved 3 times: give model.stream and model.hidden at most 3 stages"),
         ((3, 1, 32), r"1 x 32 pixels can be halved 0 times: use model=mlp"),
     ],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import math
 
 import pytest
@@ -12,7 +13,15 @@ from grow_cli import console
 from grow_cli.analysis.summary import show
 from grow_cli.records.events import GrowthEvent
 from grow_cli.records.folder import RunFolder
-from grow_cli.training.display import Display, LineDisplay, LiveDisplay, WhileItLasts, make_display
+from grow_cli.training.display import (
+    Display,
+    LineDisplay,
+    LiveDisplay,
+    NowAndThen,
+    WhileItLasts,
+    event_lines,
+    make_display,
+)
 
 ROW = {
     "step": 40, "epoch": 1.0, "parameters": 21834, "widths": "64-64", "lr": 2e-3, "train_loss": 0.5, "train_accuracy": 0.8,
@@ -69,11 +78,73 @@ def test_auto_is_live_on_a_terminal_only(screen: Console, monkeypatch: pytest.Mo
     assert isinstance(live, WhileItLasts)
     assert isinstance(live.shown, LiveDisplay)
     monkeypatch.setattr(console, "out", Console(file=io.StringIO()))
-    assert type(make_display("auto", "")) is Display
+    seldom = make_display("auto", "")
+    assert isinstance(seldom, WhileItLasts)
+    assert isinstance(seldom.shown, NowAndThen)
     assert type(make_display("off", "")) is Display
     lines = make_display("lines", "")
     assert isinstance(lines, WhileItLasts)
-    assert isinstance(lines.shown, LineDisplay)
+    assert type(lines.shown) is LineDisplay
+
+
+def test_a_run_that_nobody_watches_says_something_at_once_and_ever_more_seldom(screen: Console) -> None:
+    now = 0.0
+    display = NowAndThen("title", lambda: now)
+    at = []
+    for second in range(1, 1001):  # ten evaluations a second
+        for tenth in range(10):
+            now = second + tenth / 10
+            before = len(_text(screen))
+            display.evaluation(ROW, {}, "")
+            if len(_text(screen)) > before:
+                at.append(round(now))
+    assert at[:6] == [2, 4, 8, 16, 32, 64]
+    assert {later - earlier for earlier, later in itertools.pairwise(at[5:])} == {60}
+    assert _text(screen).count("\n") == len(at) + 1
+
+
+def test_events_between_two_lines_are_counted(screen: Console) -> None:
+    clock = iter((0.0, 0.5, 1.0, 1.5, 5.0, 5.0))
+    display = NowAndThen("title", lambda: next(clock))
+    for _ in range(4):
+        display.growth(GrowthEvent(**EVENT), 100)
+    told = _text(screen).strip().splitlines()
+    assert len(told) == 2
+    assert told[1].endswith("(after 3 other events since the last line)")
+
+
+def test_firings_that_added_nothing_for_one_reason_are_one_line() -> None:
+    nothing = EVENT | {"units_added": 0, "details": {"reason": "too small"}}
+    other = EVENT | {"units_added": 0, "details": {"reason": "no room"}}
+    log = [GrowthEvent(**e) for e in (EVENT, EVENT, nothing, nothing, nothing, other)]
+    lines = event_lines(log)
+    assert len(lines) == 4
+    assert ["×3" in line for line in lines] == [False, False, True, False]
+
+
+@pytest.mark.parametrize("width", [80, 120])
+def test_the_panel_shows_the_run_folder_and_all_widths_whole(monkeypatch: pytest.MonkeyPatch, width: int) -> None:
+    terminal = Console(file=io.StringIO(), force_terminal=True, width=width, height=60, color_system=None)
+    monkeypatch.setattr(console, "out", terminal)
+    folder, widths = "/a/long/way/to/" + "outputs/digits/" * 8 + "the-run", "-".join(["128"] * 30)
+    display = LiveDisplay("digits · mlp · tiny · adf", folder, falling=("adf_pvalue",))
+    display.start(100, {})
+    display.evaluation(ROW | {"widths": widths}, {}, "")
+    display.stop()
+    terminal.file = io.StringIO()
+    terminal.print(display._render())
+    shown = "".join(line.strip("│ ") for line in _text(terminal).splitlines())
+    assert folder in shown
+    assert widths in shown, "over several lines"
+    assert "…" not in shown
+
+
+def test_a_reading_that_falls_to_its_threshold_is_marked_when_it_is_below(monkeypatch: pytest.MonkeyPatch) -> None:
+    display = LiveDisplay("title", falling=("p",))
+    display._rows.append({"trigger/p": 0.5, "trigger/tau": 0.5})
+    display._thresholds = {"p": 0.05, "tau": 0.05}
+    marked = [span.style for span in display._readings().spans if "bold" in str(span.style)]
+    assert marked == ["bold", "bold yellow"]
 
 
 def test_the_ending_says_what_grew_and_where_it_is(screen: Console, tmp_path: pytest.TempPathFactory) -> None:
@@ -100,5 +171,5 @@ def test_the_ending_says_what_grew_and_where_it_is(screen: Console, tmp_path: py
         },
     )
     text = _text(screen)
-    for words in ("block [2]", "1.000→1.500→0.900", "25%", "nothing [b]left[/b]", "2 epochs", str(tmp_path)):
+    for words in ("block [2]", "1.000→1.500→0.900", "25%", "nothing: nothing [b]left[/b]", "2 epochs", str(tmp_path)):
         assert words in text, words

@@ -480,7 +480,7 @@ def test_misuse_is_refused_in_a_sentence() -> None:
     history.append(4)
     with pytest.raises(ValueError, match="upwards"):
         history.append(4)
-    with pytest.raises(ValueError, match="holds 1 snapshots"):
+    with pytest.raises(ValueError, match="holds 1 of the 3 snapshots"):
         history.metrics()
 
 

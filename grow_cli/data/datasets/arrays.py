@@ -49,7 +49,8 @@ class Arrays(OwnFile):
         classes = arrays.in_order(np.concatenate(y)) if task == "classification" else ()
         if task == "classification" and (len(classes) < 2 or 2 * len(classes) > sum(map(len, y))):
             raise UserError(
-                f"{path}: y has {len(classes)} classes in {sum(map(len, y))} samples: there is nothing to learn"
+                f"{path}: y has too few classes, or too many, for its samples ({len(classes)} of {sum(map(len, y))}): "
+                "there is nothing to learn"
             )
         table = {}
         if classes:

@@ -1,0 +1,78 @@
+"""What a sweep ends with: its ways of training in the order of their validation scores, the mean over seeds."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass
+from statistics import fmean, stdev
+from typing import Any
+
+from grow_cli import console
+from grow_cli.analysis.runs import base_name, dataset_name, flatten, told_apart
+from grow_cli.errors import UserError
+from grow_cli.records.folder import RunFolder
+from grow_cli.tasks import Task, task_in
+
+_SHOWN = 20  # ways of a dataset in the table
+
+
+@dataclass(frozen=True)
+class Ranked:
+    """The finished runs that differ by their seeds only, or by what makes no other run."""
+
+    label: str
+    """As `grow compare` calls them."""
+    task: Task
+    summaries: list[dict[str, Any]]
+
+    @property
+    def scores(self) -> list[float]:
+        """On the validation split, at the end of each run."""
+        return [float(summary[self.task.column("val")]) for summary in self.summaries]
+
+    @property
+    def cells(self) -> tuple[str, ...]:
+        """Of the table."""
+        scores = self.scores
+        spread = f" ± {stdev(scores):.4f}" if len(scores) > 1 else ""
+        parameters = fmean(summary["parameters"] for summary in self.summaries)
+        return f"{fmean(scores):.4f}{spread}", str(len(scores)), f"{parameters:,.0f}", self.label
+
+
+def ranking(folders: Iterable[RunFolder]) -> dict[str, list[Ranked]]:
+    """Dataset → its ways, the best first. A run that is not finished, or cannot be read, is left out."""
+    named: dict[tuple[str, str], list[tuple[dict[str, Any], dict[str, Any]]]] = defaultdict(list)
+    for folder in folders:
+        try:
+            summary, config = folder.read_summary(), folder.config()
+            if summary.get("status") == "finished" and summary.get(task_in(summary).column("val")) is not None:
+                named[dataset_name(config, summary), base_name(summary)].append((flatten(config), dict(summary)))
+        except UserError:
+            continue
+    found: dict[str, list[Ranked]] = defaultdict(list)
+    for (dataset, name), runs in named.items():
+        ways: dict[str, list[dict[str, Any]]] = defaultdict(list)
+        configs = [flat for flat, _ in runs]
+        for flat, own in runs:
+            ways[", ".join([name, *told_apart(flat, configs)])].append(own)
+        found[dataset] += [Ranked(label, task_in(alike[0]), alike) for label, alike in ways.items()]
+    for ways_of_one in found.values():
+        ways_of_one.sort(key=lambda way: -way.task.direction * fmean(way.scores))
+    return found
+
+
+def show_ranking(folders: Iterable[RunFolder]) -> None:
+    """A table for each dataset that has two ways to rank."""
+    for dataset, ways in ranking(folders).items():
+        if len(ways) < 2:
+            continue
+        console.say(
+            f"{dataset}: validation {ways[0].task.words}, the best first; test scores are left to `grow compare`"
+        )
+        rows = [(str(place), *way.cells) for place, way in enumerate(ways[:_SHOWN], 1)]
+        headers = ("", ways[0].task.label, "runs", "parameters", "way")
+        console.table(headers, rows, right=headers[:4])
+        if len(ways) > _SHOWN:
+            console.say(f"and {len(ways) - _SHOWN:,} more: `grow compare` shows all")
+        console.out.print()
