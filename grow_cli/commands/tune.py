@@ -151,7 +151,7 @@ def _side_by_side(studies: dict[str, Study], rest: list[str], folder: Path, opti
         if ended.out.strip():
             _say(ended.out.strip())
         if ended.code:
-            failed.append(ended.err.strip()[-300:].removeprefix("error: "))
+            failed.append(ended.err.strip()[-300:].removeprefix("error: ") or f"its process ended with {ended.code}")
 
     children.run(commands, options.jobs, done)
     return failed

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
@@ -22,6 +23,8 @@ from grow_cli.schema import role_of
 _DIGITS = 3
 """To which a number is rounded: no validation score tells more of them apart, and a line with them can be typed."""
 _BUDGET = ("stop", "subset")
+_WORDS = ("true", "false", "null", "nan", "inf")
+"""That are no text where they stand without quotes."""
 
 
 @dataclass(frozen=True)
@@ -192,8 +195,9 @@ def text(value: Any) -> str:
         return json.dumps(value)
     if isinstance(value, list):
         return f"[{','.join(map(text, value))}]"
-    if isinstance(value, str) and not value.replace("_", "").isalnum():
-        return "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"
+    if isinstance(value, str) and (not re.fullmatch(r"[A-Za-z]\w*", value) or value.lower() in _WORDS):
+        # backslashes count double before a quote, and nowhere else
+        return "'" + re.sub(r"(\\*)('|$)", lambda m: 2 * m[1] + ("\\'" if m[2] else ""), value) + "'"
     return str(value)
 
 
