@@ -208,6 +208,8 @@ class Config(Section):
     """What the run is called in comparisons; null: its method."""
     control: str | None = key(None, role="name")
     """Which control of the run that it lies in it is (`static-flops`, ...); set by `grow controls`."""
+    tuned: dict[str, Any] | None = key(None, role="name")
+    """What the search for its values cost: trials, seeds, FLOPs, and which space; written by `grow tune` into the winner's file."""
     run_dir: str | None = key(None, role="folder")
     """The run's folder (the sweep's, with -m); null: outputs/<dataset>/<method>/<time>-<id>."""
     device: str = key("auto", role="place")

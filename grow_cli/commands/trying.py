@@ -142,6 +142,7 @@ def write_experiment(tuned: Tuned, folder: Path, comment: str) -> str | None:
     keys = {key: value for key, value in wanted.items() if plain.get(key, missing) != value}
     if tuned.best is not None:  # though they may be today's defaults
         keys |= {key: value for key, value in tuned.best.values.items() if key not in choices}
+    keys |= {f"tuned.{key}": value for key, value in tuned.cost().items()}
     path = folder / "experiment" / f"{tuned.name}.yaml"
     path.parent.mkdir(exist_ok=True)
     write_text(path, experiment_file(choices, keys, comment))

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import math
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
@@ -18,13 +17,12 @@ from grow_cli.config import GROUP_KEYS, Config
 from grow_cli.errors import UserError
 from grow_cli.keys import OF_THE_RUN
 from grow_cli.records import plain_yaml
+from grow_cli.records.grammar import word
 from grow_cli.schema import role_of
 
 _DIGITS = 3
 """To which a number is rounded: no validation score tells more of them apart, and a line with them can be typed."""
 _BUDGET = ("stop", "subset")
-_WORDS = ("true", "false", "null", "nan", "inf")
-"""That are no text where they stand without quotes."""
 
 
 @dataclass(frozen=True)
@@ -95,7 +93,7 @@ def read_space(path: Path) -> Space:
 def _read(key: str, given: Any) -> Span | Choice:
     refuse_key(key)
     if isinstance(given, list):
-        told = [json.dumps(value) for value in given]
+        told = [word(value) for value in given]
         if len(set(told)) < max(2, len(told)):
             raise UserError(f"{key}: [{', '.join(told)}] leaves nothing to choose: give two different values or more")
         return Choice(tuple(given))
@@ -186,19 +184,7 @@ def to_json(space: Space) -> dict[str, Any]:
 
 def override(key: str, value: Any) -> str:
     """KEY=VALUE as `grow train` takes it."""
-    return f"{key}={text(value)}"
-
-
-def text(value: Any) -> str:
-    """A value as Hydra reads it."""
-    if value is None or isinstance(value, bool):
-        return json.dumps(value)
-    if isinstance(value, list):
-        return f"[{','.join(map(text, value))}]"
-    if isinstance(value, str) and (not re.fullmatch(r"[A-Za-z]\w*", value) or value.lower() in _WORDS):
-        # backslashes count double before a quote, and nowhere else
-        return "'" + re.sub(r"(\\*)('|$)", lambda m: 2 * m[1] + ("\\'" if m[2] else ""), value) + "'"
-    return str(value)
+    return f"{key}={word(value)}"
 
 
 def overrides_of(values: Mapping[str, Any]) -> list[str]:

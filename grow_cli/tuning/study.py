@@ -19,7 +19,8 @@ from typing import Any
 
 from grow_cli.errors import UserError
 from grow_cli.files import make_folder, open_lock
-from grow_cli.tuning.space import Choice, Space, text
+from grow_cli.records.grammar import word
+from grow_cli.tuning.space import Choice, Space
 
 RANDOM = 5
 """Trials that are drawn at random before the sampler reads what came of them."""
@@ -81,7 +82,7 @@ class Study:
             )
             if recipe is not None and not self._study.get_trials(deepcopy=False):
                 self._study.enqueue_trial(
-                    {k: text(v) if isinstance(space[k], Choice) else v for k, v in recipe.items()}
+                    {k: word(v) if isinstance(space[k], Choice) else v for k, v in recipe.items()}
                 )
 
     def close(self) -> None:
@@ -131,7 +132,7 @@ class Study:
     def _value(self, key: str, raw: Any) -> Any:
         part = self.space[key]
         if isinstance(part, Choice):
-            return next(value for value in part.values if text(value) == raw)
+            return next(value for value in part.values if word(value) == raw)
         return part.value(raw)
 
     def _abandoned(self, held: contextlib.ExitStack) -> Trial | None:
@@ -167,7 +168,7 @@ class Study:
     def _suggest(self, asking: Any, key: str) -> Any:
         part = self.space[key]
         if isinstance(part, Choice):
-            return asking.suggest_categorical(key, [text(value) for value in part.values])
+            return asking.suggest_categorical(key, [word(value) for value in part.values])
         suggest = asking.suggest_int if part.whole else asking.suggest_float
         return suggest(key, part.low, part.high, log=part.log)
 

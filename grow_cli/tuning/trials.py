@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 from typing import Any
 
 from grow_cli.records import plain_yaml
@@ -110,7 +112,8 @@ class Tuned:
 
     def cost(self) -> dict[str, Any]:
         """What a run of the winner says of its tuning."""
-        return {"trials": len(self.trials), "seeds": len(self.seeds), "flops": self.flops()}
+        mark = sha256(json.dumps(to_json(self.space), sort_keys=True).encode()).hexdigest()[:8]
+        return {"trials": len(self.trials), "seeds": len(self.seeds), "flops": self.flops(), "space": mark}
 
     def to_json(self, experiment: str | None) -> dict[str, Any]:
         """Its part of tune.json."""

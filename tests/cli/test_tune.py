@@ -6,9 +6,12 @@ import json
 from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
+from grow_cli.analysis.notes import tuned_note
 from grow_cli.commands import trying
 from grow_cli.commands.train import compose
 from grow_cli.commands.tune import split
@@ -141,7 +144,29 @@ def test_the_winners_experiment_comes_to_what_was_trained(tmp_path: Path, words:
     made = trying.composed([f"experiment={name}", "seed=7"], beside=[tmp_path])
     assert trying._flat(made) == trying._flat(trying.composed(tuned.words))
     assert (made.optimizer.lr, made.seed) == (0.0123, 7)
+    assert (made.tuned.trials, made.tuned.seeds, made.tuned.flops) == (1, 1, 0.0)
     assert compose(tuned.words).optimizer.lr == 0.0123
+
+
+def way(label: str, tuned: object, control: str | None = None) -> Any:
+    record = SimpleNamespace(config={"tuned": tuned}, control=control)
+    return SimpleNamespace(label=label, records=[record])
+
+
+def test_a_comparison_says_what_tuning_cost_and_first_of_all_that_ways_were_not_tuned_alike() -> None:
+    cost = {"trials": 16, "seeds": 2, "flops": 3e9, "space": "aa"}
+    one, other = way("tiny", cost), way("static", cost | {"flops": 2e9})
+    assert tuned_note([one, other], alike=False) == []
+    (told,) = tuned_note([one, other, way("tiny · random-replay", None, "random-replay")], alike=True)
+    assert "tiny: 16 trials of 2 runs, 3e+09 FLOPs" in told
+    assert "static: 16 trials of 2 runs, 2e+09 FLOPs" in told
+    for unlike in (None, cost | {"trials": 8}, cost | {"space": "bb"}, cost | {"trials": "16"}, {"flops": 1}, "x"):
+        ways = [one, way("static", unlike)]
+        assert tuned_note(ways, alike=True) == []
+        (told,) = tuned_note(ways, alike=False)
+        assert told.startswith("not tuned alike (tiny: 16 trials of 2 runs, 3e+09 FLOPs; static: ")
+    for alike in (True, False):
+        assert tuned_note([way("tiny", None), way("static", None)], alike=alike) == [], "nothing was tuned"
 
 
 def test_an_experiment_file_begins_as_hydra_needs_it() -> None:

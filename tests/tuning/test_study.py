@@ -33,14 +33,14 @@ def study(tmp_path: Path) -> Iterator[Study]:
 
 
 def test_a_planted_best_is_found_and_the_search_learns_from_its_trials(study: Study) -> None:
-    search(study, planted, 40)
+    search(study, planted, 24)
     trials = study.trials()
-    assert [trial.number for trial in trials] == list(range(40))
+    assert [trial.number for trial in trials] == list(range(24))
     best = winner(trials)
     assert best is not None
     assert best.values["optimizer"] == "sgd"
     assert abs(math.log10(best.values["optimizer.lr"]) + 2.5) < 0.15
-    late = Counter(trial.values["optimizer"] for trial in trials[20:])
+    late = Counter(trial.values["optimizer"] for trial in trials[12:])
     assert late["sgd"] > late["adam"], "at random they would be as many"
 
 
@@ -57,7 +57,7 @@ def test_every_study_of_a_folder_begins_with_the_same_points(tmp_path: Path) -> 
     found = []
     for name in ("tiny", "senn"):
         study = Study(tmp_path, name, SPACE)
-        search(study, planted, 8)
+        search(study, planted, 7)
         found.append([trial.values for trial in study.trials()])
         study.close()
     assert found[0] == found[1]
@@ -84,29 +84,29 @@ def test_a_trial_that_failed_counts_and_never_wins(study: Study) -> None:
 
 def test_a_trial_that_was_interrupted_is_gone_on_with_and_nothing_is_asked_twice(tmp_path: Path) -> None:
     whole = Study(tmp_path, "whole", SPACE)
-    search(whole, planted, 10)
+    search(whole, planted, 8)
     expected = [(trial.values, trial.score) for trial in whole.trials()]
     whole.close()
 
     begun: list[int] = []
 
-    def killed_at_4_and_8(trial: Trial) -> Result:
+    def killed_at_4_and_6(trial: Trial) -> Result:
         begun.append(trial.number)
-        if trial.number in (4, 8) and begun.count(trial.number) == 1:
+        if trial.number in (4, 6) and begun.count(trial.number) == 1:
             raise KeyboardInterrupt
         return planted(trial)
 
     for _ in range(3):
         part = Study(tmp_path, "part", SPACE)
         try:
-            search(part, killed_at_4_and_8, 10)
+            search(part, killed_at_4_and_6, 8)
         except KeyboardInterrupt:
             continue
         finally:
             part.close()
     part = Study(tmp_path, "part", SPACE)
     assert [(trial.values, trial.score) for trial in part.trials()] == expected
-    assert Counter(begun) == {number: 2 if number in (4, 8) else 1 for number in range(10)}
+    assert Counter(begun) == {number: 2 if number in (4, 6) else 1 for number in range(8)}
     part.close()
 
 
