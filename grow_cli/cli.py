@@ -54,6 +54,12 @@ COMMANDS = {
             "size",
             {"[KEY=VALUE ...]": "how large a net should be: grown sizes, and\na ladder of static ones beside them"},
         ),
+        Command(
+            "tune",
+            {
+                "[method=A,B KEY=VALUE ...]": "search rates and the like for each method,\nby validation, all with as many trials"
+            },
+        ),
         Command("report", {"RUN | SWEEP": "everything as one HTML page"}),
         Command("plot", {"RUN...": "accuracy, loss and size; --against flops, say;\n--picture for others"}),
         Command("explain", {"RUN": "why each neuron was grown (method=fold)"}),

@@ -112,6 +112,7 @@ def key(
     role: Role = "",
     path: bool = False,
     address: bool = False,
+    tune: tuple[float, float] | None = None,
     **within: Any,
 ) -> Any:
     """A field of an option or a section.
@@ -119,9 +120,10 @@ def key(
     :param make: makes the default, where that is a list or another part
     :param path: it names a file or a folder, which is recorded from the root on: it may be read from elsewhere
     :param address: the same, where it may also name a server (`http://…`) or a database (`sqlite:///…`)
+    :param tune: the values between which `grow tune` searches by default, on a logarithmic scale; None: not searched
     :param within: of `Range`; without any, numbers must still be finite
     """
-    metadata = {"role": role, "path": path, "address": address, "range": Range(**within)}
+    metadata = {"role": role, "path": path, "address": address, "tune": tune, "range": Range(**within)}
     if make is not None:
         return dataclasses.field(default_factory=make, metadata=metadata)
     return dataclasses.field(default=default, metadata=metadata)

@@ -31,7 +31,7 @@ FLOORS = (
     {"training"},
     {"run"},
     {"controls", "analysis"},
-    {"sizes"},
+    {"sizes", "tuning"},
     {"cli"},
     {"commands"},
     {"testing", "api"},

@@ -9,6 +9,7 @@ from grow_cli.analysis.runs import Record, differing, flatten
 from grow_cli.analysis.signed_rank import least_pvalue
 from grow_cli.analysis.verdicts import ALPHA
 from grow_cli.analysis.ways import Test, Way, Within
+from grow_cli.records.reading import number, whole
 from grow_cli.records.words import counted
 from grow_cli.schema import keys_with, role_of
 
@@ -27,7 +28,7 @@ def taken_back(numbers: pd.DataFrame) -> list[str]:
 
 def cautions_of(ways: list[Way], tests: list[Test]) -> list[str]:
     """What makes the tests themselves doubtful: it stands above their table."""
-    cautions = []
+    cautions = tuned_note(ways, alike=False)
     if tests and least_pvalue(fewest := min(t.found.n for t in tests)) > ALPHA:
         cautions.append(
             f"Too few seeds for the signed-rank test: of {counted(fewest, 'pair')} it cannot be below "
@@ -60,6 +61,40 @@ def cautions_of(ways: list[Way], tests: list[Test]) -> list[str]:
             "spread to measure chance by, and there is no verdict."
         )
     return cautions
+
+
+def tuned_note(ways: list[Way], *, alike: bool) -> list[str]:
+    """What tuning cost, where the ways (not their controls, which have their run's recipe) were tuned alike, or were not."""
+    own = [way for way in ways if way.records[0].control is None]
+    found = {way.label: {_tuned(record) for record in way.records} for way in own}
+    searched = {label: sorted(marks) for label, marks in found.items() if marks != {None}}
+    kinds = {mark and (mark[0], mark[1], mark[3]) for marks in found.values() for mark in marks}
+    if not searched or (len(kinds) == 1) != alike:
+        return []
+    told = "; ".join(
+        f"{_quoted(label)}: "
+        + ", ".join(
+            f"{counted(mark[0], 'trial')} of {counted(mark[1], 'run')}, {mark[2]:.3g} FLOPs" if mark else "not tuned"
+            for mark in sorted(marks, key=repr)
+        )
+        for label, marks in found.items()
+    )
+    if alike:
+        return [f"All ways were tuned alike, which the costs above leave out ({told})."]
+    return [
+        f"not tuned alike ({told}): differences hold what tuning gained, too; `grow tune method=A,B` searches the same for each."
+    ]
+
+
+def _tuned(record: Record) -> tuple[int, int, float, str] | None:
+    """Trials, seeds, FLOPs and space of the search that a run's values came from; None where it says of none."""
+    said = record.config.get("tuned")
+    if not isinstance(said, dict):
+        return None
+    trials, seeds, flops = (said.get(key) for key in ("trials", "seeds", "flops"))
+    if not (whole(trials) and whole(seeds) and number(flops)):
+        return None
+    return int(trials), int(seeds), float(flops), str(said.get("space"))
 
 
 def _fingerprint(summary: dict[str, object]) -> str:
@@ -156,7 +191,7 @@ def _pair(test: Test) -> str:
 
 def notes_of(ways: list[Way], tests: list[Test]) -> list[str]:
     """What a careful reader must know before believing the tables."""
-    notes = []
+    notes = tuned_note(ways, alike=True)
     seeds = {way.label: [r.seed for r in way.records] for way in ways}
     if len({tuple(s) for s in seeds.values()}) > 1:
         unlike = "; ".join(f"{label}: {', '.join(map(str, s))}" for label, s in seeds.items())

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Sequence
+from pathlib import Path
 from typing import NoReturn
 
 import hydra
@@ -19,9 +21,9 @@ from grow_cli.errors import UserError
 from grow_cli.schema import is_text
 
 
-def plugins() -> list[str]:
-    """The override that makes Hydra look for the plugins' YAML files, too."""
-    folders = [f"file://{folder}" for folder in registry.config_folders()[1:]]
+def plugins(beside: Sequence[Path] = ()) -> list[str]:
+    """The override that makes Hydra look for the plugins' YAML files, too, and for those in other folders."""
+    folders = [f"file://{folder}" for folder in (*registry.config_folders()[1:], *beside)]
     return [f"hydra.searchpath=[{','.join(folders)}]"] if folders else []
 
 
@@ -88,12 +90,15 @@ def refuse_two_folders(arguments: list[str]) -> None:
         )
 
 
-def composed(overrides: list[str], *, with_hydra: bool = False) -> DictConfig:
-    """What `grow train OVERRIDES` composes, lists of loggers among them; `with_hydra` with Hydra's own section, too."""
+def composed(overrides: list[str], *, with_hydra: bool = False, beside: Sequence[Path] = ()) -> DictConfig:
+    """What `grow train OVERRIDES` composes, lists of loggers among them; `with_hydra` with Hydra's own section, too.
+
+    :param beside: other folders of YAML files, as --config-dir names one
+    """
     prepare_hydra()
     GlobalHydra.instance().clear()
     with hydra.initialize_config_dir(version_base="1.3", config_dir=str(registry.config_folders()[0])):
-        return hydra.compose("train", overrides=[*plugins(), *words(overrides)], return_hydra_config=with_hydra)
+        return hydra.compose("train", overrides=[*plugins(beside), *words(overrides)], return_hydra_config=with_hydra)
 
 
 def prepare_hydra() -> None:

@@ -118,17 +118,17 @@ def check(options: argparse.Namespace) -> None:
             raise UserError(f"{word}: grow size asks about one way at a time: give {key} one value")
 
 
-def begin(out: Path, asked: dict[str, object]) -> None:
-    """Write down what is asked in the folder; UserError where it is another question's."""
+def begin(out: Path, asked: dict[str, object], option: str = "--out") -> None:
+    """Write down what is asked in the folder, which `option` names; UserError where it is another question's."""
     path = out / "asked.json"
     if is_there(path):
         try:
             there = json.loads(path.read_text(encoding="utf-8"))
         except ValueError as error:
-            raise UserError(f"{path} cannot be read: choose another folder with --out FOLDER") from error
+            raise UserError(f"{path} cannot be read: choose another folder with {option} FOLDER") from error
         if there != asked:
             raise UserError(
-                f"{out} holds the answer to another question (asked.json): choose another folder with --out FOLDER"
+                f"{out} holds the answer to another question (asked.json): choose another folder with {option} FOLDER"
             )
         return
     for folder in (*reversed(out.parents), out):

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 class Adam(OptimizerOption):
     """Adam; `weight_decay` is an L2 term in the gradient."""
 
-    weight_decay: float = key(1e-3, at_least=0)
+    weight_decay: float = key(1e-3, at_least=0, tune=(1e-6, 1e-2))
     beta1: float = key(0.9, at_least=0, below=1)
     beta2: float = key(0.999, at_least=0, below=1)
     eps: float = key(1e-8, above=0)
@@ -37,5 +37,5 @@ class Adam(OptimizerOption):
 class AdamW(Adam):
     """Adam with decoupled weight decay."""
 
-    lr: float = key(2e-3, above=0)
-    weight_decay: float = key(0.1, at_least=0)
+    lr: float = key(2e-3, above=0, tune=(1e-4, 3e-2))
+    weight_decay: float = key(0.1, at_least=0, tune=(1e-3, 1.0))

@@ -22,9 +22,9 @@ class OptimizerOption(Option):
 
     group_name: ClassVar[str] = "optimizer"
 
-    lr: float = key(1e-3, above=0)
+    lr: float = key(1e-3, above=0, tune=(1e-4, 3e-2))
     """The base rate, which the schedule multiplies."""
-    weight_decay: float = key(0.0, at_least=0)
+    weight_decay: float = key(0.0, at_least=0, tune=(1e-6, 1e-2))
 
     def build(self, model: nn.Module) -> Optimizer:
         """The optimizer of a model's parameters."""

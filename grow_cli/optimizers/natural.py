@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 class Natural(OptimizerOption):
     """The natural gradient (SENN): (F + damping)⁻¹g by conjugate gradients; `weight_decay` is decoupled."""
 
-    lr: float = key(0.1, above=0)
+    lr: float = key(0.1, above=0, tune=(1e-2, 1.0))
     damping: float = key(0.1, above=0, why="the Fisher matrix has no inverse otherwise")
     """Tikhonov damping, added to the Fisher matrix's diagonal."""
     iterations: int = key(100, at_least=1, at_most=10**5)
