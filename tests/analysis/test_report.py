@@ -236,7 +236,8 @@ def test_the_page_asks_for_nothing_from_the_network(trained: Path) -> None:
     page = run_page(RunFolder(trained / "mistakes")).html()
     assert "default-src 'none'" in page
     assert not re.findall(r"(?:src|href)=.?(?:https?:)?//", without_plotly(page))
-    assert page.count("plotly.js v") == 1
+    assert page.count("plotly.js (basic - minified) v") == 1
+    assert len(page.encode()) < 1.5e6
 
 
 def test_an_interrupted_run_is_drawn_as_far_as_it_came(runs: Path, grow: Callable[..., Any]) -> None:
@@ -295,6 +296,7 @@ def test_a_sweep_has_the_comparison_a_curve_for_each_way_and_links_to_the_runs(
     page = (runs / "sweep" / "report.html").read_text()
     charts, records = charts_of(page), read_records([runs / "sweep"])
     assert len(charts["curves-0"]["data"]) == 4  # a curve and a band each
+    assert [trace.get("opacity", 1) for trace in charts["curves-0"]["data"]] == [1, 0, 1, 0]  # shown when asked for
     of = [r for r in records if r.label == "tiny"]
     values = [pd.read_csv(r.folder.metrics)["val_accuracy"] for r in of]
     assert charts["curves-0"]["data"][0]["y"] == pytest.approx(sum(values) / 2)

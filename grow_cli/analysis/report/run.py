@@ -10,6 +10,7 @@ from grow_cli.analysis.report.charts import (
     COLOURS,
     DASHES,
     GREY,
+    PAPER,
     Chart,
     bar_gap,
     categories,
@@ -20,6 +21,7 @@ from grow_cli.analysis.report.charts import (
     vertical,
 )
 from grow_cli.analysis.report.events import colour, event_table, hover, stages, symbol
+from grow_cli.analysis.report.look import on
 from grow_cli.analysis.report.own import own_charts, own_html
 from grow_cli.analysis.report.page import Page, folded, pairs, table
 from grow_cli.analysis.report.reading import COLUMNS, RunData, read_run
@@ -218,7 +220,8 @@ def architecture(run: RunData) -> Chart:
             "insidetextanchor": "middle",
             "textangle": 0,
             "constraintext": "inside",
-            "marker": {"color": COLOURS[i % len(COLOURS)], "line": {"color": "white", "width": 1}},
+            "insidetextfont": {"color": on(COLOURS[i % len(COLOURS)])},
+            "marker": {"color": COLOURS[i % len(COLOURS)], "line": {"color": PAPER, "width": 1}},
             "hovertemplate": "%{x}<br>layer " + str(i + 1) + ": %{y:,} units<extra></extra>",
         }
         for i in range(depth)
