@@ -13,6 +13,7 @@ import pytest
 from grow_cli.analysis.in_words import pair_in_words
 from grow_cli.analysis.numbers import score_text, seconds_text, short_number
 from grow_cli.analysis.report.charts import Chart, layout
+from grow_cli.analysis.report.confusion import SHADE
 from grow_cli.analysis.report.keys import SYMBOLS, keys_of, legend
 from grow_cli.analysis.report.look import DARK, LIGHT, SERIES, contrast, on, style
 from grow_cli.analysis.ways import Within
@@ -35,6 +36,15 @@ def test_all_text_has_a_contrast_of_4_5_or_more(paper: str) -> None:
     for text, behind in itertools.product(texts, ("paper", "panel")):
         assert contrast(colours[text], colours[behind]) >= 4.5, (text, behind)
     assert contrast(colours["paper"], colours["ink"]) >= 4.5  # the pressed button
+
+
+@pytest.mark.parametrize("paper", PAPERS)
+def test_a_cell_of_the_confusion_matrix_is_never_too_dark_for_its_number(paper: str) -> None:
+    colours = PAPERS[paper]
+    for tone in ("right", "wrong"):
+        parts = [[int(colours[name][i : i + 2], 16) for i in (1, 3, 5)] for name in (tone, "paper")]
+        mixed = [round((SHADE * a + (100 - SHADE) * b) / 100) for a, b in zip(*parts, strict=True)]
+        assert contrast(colours["ink"], "#{:02x}{:02x}{:02x}".format(*mixed)) >= 4.5
 
 
 def test_every_colour_of_a_style_is_one_of_both_papers() -> None:

@@ -118,7 +118,7 @@ th, td { padding: .28rem .6rem; text-align: right; border-bottom: 1px solid var(
 th { font-weight: 600; }
 th:first-child, td:first-child, th.text, td.text { text-align: left; }
 td.text { white-space: normal; min-width: 14rem; overflow-wrap: anywhere; }
-td.right-one { font-weight: 600; }
+table.confusion td { text-align: center; } table.confusion td:first-child { text-align: left; }
 .path { white-space: nowrap; }
 tr { break-inside: avoid; }
 nav.axes { position: sticky; top: 0; z-index: 5; background: var(--paper); padding: .5rem 0; display: flex; flex-wrap: wrap;
@@ -149,6 +149,7 @@ pre { background: var(--panel); padding: .8rem; overflow-x: auto; font-size: .8r
 .gallery.large figure.wide { grid-column: span 3; }
 .gallery img { display: block; margin: 0 auto .4rem; max-width: 100%; image-rendering: pixelated; }
 .gallery figure.wide img { image-rendering: auto; background: white; }
+.gallery figcaption { font-weight: 400; font-size: inherit; }
 .gallery p { margin: .1rem 0; }
 .gallery .head { display: flex; justify-content: space-between; gap: .5rem; }
 .right { color: var(--right); } .wrong { color: var(--wrong); } .back, .small { color: var(--soft); }
