@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from grow_cli.analysis.figures import save
-from grow_cli.analysis.phases import data_of, evenly, load_phases
+from grow_cli.analysis.phases import data_of, evenly, load_last, load_phases
 from grow_cli.config import Config
 from grow_cli.errors import UserError
 from grow_cli.records.folder import RunFolder
@@ -46,8 +46,7 @@ def grid(points: Tensor, side: int) -> tuple[Tensor, Tensor, Tensor]:
 
 def draw_boundaries(folder: RunFolder, config: Config, output: Path) -> Path:
     """Draw a panel for each phase, at most 12, and return the picture's path; UserError where the run does not fit."""
-    phases = load_phases(folder)
-    net = phases[-1].model
+    net = load_last(folder).model
     if net.task != "classification" or net.input_shape != (2,):  # asked of the net: data may be long in loading
         raise UserError(
             f"{folder.path} has dataset={config.dataset.name}, and boundaries are drawn of points in the plane that have "
@@ -55,6 +54,7 @@ def draw_boundaries(folder: RunFolder, config: Config, output: Path) -> Path:
         )
     if net.outputs > len(COLOURS):
         raise UserError(f"{folder.path} has {net.outputs} classes, and boundaries are drawn of {len(COLOURS)} at most")
+    phases = load_phases(folder)
     data = data_of(config, phases[-1])
     shown = data.probe(_POINTS)
     points, classes = data.normalizer.inverse(shown.x), shown.y

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from grow_cli.analysis.folds import draw_planes
+from grow_cli.analysis.report.look import document
+from grow_cli.analysis.report.own import state_of
 from grow_cli.errors import UserError
 from grow_cli.files import write_text
 from grow_cli.records.folder import RunFolder
@@ -31,9 +33,8 @@ def write_page(folder: RunFolder, config: Config, output: Path) -> Path:
     value = summary.get(task.column("test"))
     if value is not None:
         facts.append(f"test {task.words} " + (f"{100 * value:.2f} %" if task.percent else f"{value:.4f}"))
-    page = _PAGE.format(
-        title=escape(title), facts=escape(" · ".join(facts)), told=escape(tell(neurons)), style=_STYLE, cards=cards
-    )
+    body = f'<p>{escape(tell(neurons))}</p>\n{_LEGEND}<div class="gallery large">\n{cards}\n</div>'
+    page = document(title, " · ".join(facts), body)
     try:
         write_text(output, page)
     except OSError as error:
@@ -63,12 +64,7 @@ def _card(neuron: Neuron, plane: bytes | None) -> str:
     told = f"the mistake that neuron {row['neuron']} was grown for"
     shown = "" if png is None else f'<img src="data:image/png;base64,{base64.b64encode(png).decode()}" alt="{told}">'
     kind = "wide" if png is not None and int.from_bytes(png[16:20], "big") > _WIDE else ""
-    if row["rolled_back"] == "1":
-        state, word = "back", "taken back"
-    elif row["right_at_end"] is None:
-        state, word = "", "not known yet"
-    else:
-        state, word = ("right", "corrected") if row["right_at_end"] == "1" else ("wrong", "still wrong")
+    state, word = state_of(neuron)
     counts = [row["cluster"], *(row[key] for key in ("cluster_after", "cluster_at_end") if row[key] is not None)]
     distance = float(str(neuron.row["distance"]))
     said = f", now {row['predicted_at_end']}" if row["predicted_at_end"] is not None and state == "wrong" else ""
@@ -92,43 +88,8 @@ def _mistakes(cell: Any) -> str:
 
 _WIDE = 300  # pixels: a chart, and not an image
 
-_STYLE = """
-:root { color-scheme: light dark; --line: #8884; --right: #1a7f37; --wrong: #c0392b; --back: #888; }
-body { font: 15px/1.45 system-ui, sans-serif; margin: 2rem auto; max-width: 72rem; padding: 0 1rem; }
-h1 { font-size: 1.4rem; margin: 0 0 .3rem; overflow-wrap: anywhere; }
-.facts, .small, .note { opacity: .75; }
-main { display: grid; gap: 1rem; grid-template-columns: repeat(auto-fill, minmax(11rem, 1fr)); margin: 1.5rem 0; }
-figure { border: 1px solid var(--line); border-radius: .5rem; margin: 0; padding: .8rem; break-inside: avoid; }
-figure.wide { grid-column: span 3; }
-figure img { display: block; margin: 0 auto .6rem; max-width: 100%; image-rendering: pixelated; }
-figure.wide img { image-rendering: auto; background: white; }
-figcaption p { margin: .15rem 0; }
-.head { display: flex; justify-content: space-between; gap: .5rem; }
-.right { color: var(--right); } .wrong { color: var(--wrong); } .back { color: var(--back); }
-.small { font-size: .8rem; }
-@media (max-width: 40rem) { figure.wide { grid-column: 1 / -1; } }
-@media print { body { margin: 0; max-width: none; } }
-"""
-
-_PAGE = """<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{title}</title>
-<style>{style}</style>
-</head>
-<body>
-<h1>{title}</h1>
-<p class="facts">{facts}</p>
-<p>{told}</p>
-<main>
-{cards}
-</main>
-<p class="note">Each neuron folds the decision surface where it is nearest to its mistake: <b>predicted → true</b> is what the
-net said of that instance before the neuron came, and what it should have said. A cluster's three counts are the mistakes in it
-before, when the net grew next (or at the end), and at the end. In a plane the cross is the mistake and the dashed line the
+_LEGEND = """<p class="note">Each neuron folds the decision surface where it is nearest to its mistake: <b>predicted → true</b> is
+what the net said of that instance before the neuron came, and what it should have said. A cluster's three counts are the mistakes
+in it before, when the net grew next (or at the end), and at the end. In a plane the cross is the mistake and the dashed line the
 neuron's.</p>
-</body>
-</html>
 """

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from grow_cli.analysis.figures import save
-from grow_cli.analysis.phases import Phase, data_of, evenly, load_phases
+from grow_cli.analysis.phases import Phase, data_of, evenly, load_last, load_phases
 from grow_cli.analysis.score import thresholds
 from grow_cli.config import Config
 from grow_cli.data.datasets.synthetic import Synthetic
@@ -103,6 +103,7 @@ def true_curve(config: Config) -> tuple[Tensor, Tensor] | None:
 
 def draw_landscape(folder: RunFolder, config: Config, output: Path) -> Path:
     """Draw two panels for each phase, at most 6, and return the picture's path; UserError where the run does not fit."""
+    _check(folder, config, load_last(folder))
     phases = evenly(load_phases(folder), _PHASES)
     for phase in phases:
         _check(folder, config, phase)

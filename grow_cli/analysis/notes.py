@@ -153,17 +153,21 @@ def power_note(tests: list[Test], within: Within | None) -> list[str]:
     which = "" if len(spread) <= _SHOWN else f" (of {len(spread)} pairs those that spread most and least)"
     if within is None:
         unit = 100 if tests[0].first.records[0].task.percent else 1
-        found = "; ".join(
-            f"{unit * equivalence.findable(t.found.deviation, t.found.n, level):.2g}{' points' if unit == 100 else ''} "
-            f"with {counted(t.found.n, 'seed')} ({_pair(t)})"
-            for t in shown
-        )
+        found = "; ".join(f"{_findable(t, unit, level)} with {counted(t.found.n, 'seed')} ({_pair(t)})" for t in shown)
         return [
             f"Power{which}: the difference that would be found is {found}; {at}. --equal-within δ says how many seeds δ needs, "
             "and what is equal within it."
         ]
     needs = "; ".join(_needs(t, within, level) for t in shown)
     return [f"Power{which}: δ = {within.words} needs {needs}; {at}."]
+
+
+def _findable(test: Test, unit: int, level: float) -> str:
+    """`7.4 points`; accuracies are not further apart than 100."""
+    found = unit * equivalence.findable(test.found.deviation, test.found.n, level)
+    if unit == 100:
+        return "no difference of accuracies" if found > 100 else f"{found:.2g} points"
+    return f"{found:.2g}"
 
 
 def _needs(test: Test, within: Within, level: float) -> str:

@@ -55,10 +55,15 @@ def load_phases(folder: RunFolder) -> list[Phase]:
             f"of the nets from before each growth event of {folder.path} ({len(grown)}) {len(kept)} {were(len(kept))} kept, and "
             "no others can be drawn: train with checkpoint.events=true"
         )
+    return [*(load_phase(path) for path in kept), load_last(folder)]
+
+
+def load_last(folder: RunFolder) -> Phase:
+    """The last net, whose kind says whether a picture fits before anything is advised; UserError where there is none."""
     last = folder.checkpoints / "last.pt"
     if not is_there(last):
         raise UserError(f"there is no checkpoint at {last}: wait for the run's first, or name another run")
-    return [load_phase(path) for path in (*kept, last)]
+    return load_phase(last)
 
 
 def checkpoint_of(folder: RunFolder, which: str) -> Path:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
-from grow_cli.analysis.figures import save
+from grow_cli.analysis.figures import save, short
+from grow_cli.analysis.numbers import short_number
 from grow_cli.analysis.report.reading import RunData, read_run
 from grow_cli.analysis.runs import nothing_held_out
 from grow_cli.console import warn
@@ -15,6 +18,9 @@ from grow_cli.records.events import GrowthEvent
 from grow_cli.records.folder import RunFolder
 from grow_cli.records.metrics import AXES
 from grow_cli.records.reading import Damaged, damaged
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 
 def event_costs(metrics: pd.DataFrame, events: list[GrowthEvent], against: str) -> list[float]:
@@ -49,6 +55,7 @@ def _draw(runs: list[RunData], output: Path, against: str) -> Path:
     above, middle, below = figure.subplots(3, 1, sharex=True, height_ratios=(3, 3, 2))
     labels = [f"{r.name('method')} seed {r.summary.get('seed')}" if r.summary else r.folder.path.name for r in runs]
     scores = set()
+    labels_below: list[tuple[float, float, str, str]] = []
     for number, run in enumerate(runs):
         metrics, task = run.metrics, run.task
         xs = metrics[AXES[against].column]
@@ -68,19 +75,17 @@ def _draw(runs: list[RunData], output: Path, against: str) -> Path:
         for event, x in zip(events, at, strict=True):
             for axes in (above, middle, below):
                 axes.axvline(x, color=colour, lw=0.8, alpha=0.5, ls="-" if event.units_added > 0 else ":")
-            below.annotate(
-                event.widths_after,
-                (x, event.parameters_after),
-                xytext=(4, -12),
-                textcoords="offset points",
-                fontsize=7,
-                color=colour,
-            )
+            labels_below.append((x, event.parameters_after, short(event.widths_after), colour))
     above.set_ylabel(" or ".join(sorted(scores)))
     middle.set_ylabel("loss")
     middle.set_yscale("log")
     below.set_ylabel("parameters")
     below.set_ylim(bottom=0)
+    below.set_xlim(left=0)
+    _label(below, labels_below)
+    below.yaxis.set_major_formatter(lambda value, _: short_number(value))
+    if against != "seconds":
+        below.xaxis.set_major_formatter(lambda value, _: short_number(value))
     what = "training FLOPs" if against == "flops" else against
     below.set_xlabel(f"{what} (vertical lines: growth events, dotted: taken back; numbers: hidden widths)")
     figure.suptitle(
@@ -90,3 +95,24 @@ def _draw(runs: list[RunData], output: Path, against: str) -> Path:
     for axes in (above, middle, below):
         axes.spines[["top", "right"]].set_visible(False)
     return save(figure, output)
+
+
+def _label(axes: Axes, labels: list[tuple[float, float, str, str]]) -> None:
+    """Hidden widths (x, y, text, colour) at their events: to the right of the point, or to its left where the picture ends."""
+    (low, high), (bottom, top) = axes.get_xlim(), axes.get_ylim()
+    places = [((x - low) / (high - low), (y - bottom) / (top - bottom)) for x, y, _, _ in labels]
+    for index in with_room(places):
+        x, y, text, colour = labels[index]
+        left = places[index][0] > 0.85
+        shift = {"xytext": (-4 if left else 4, -12), "textcoords": "offset points", "ha": "right" if left else "left"}
+        axes.annotate(text, (x, y), fontsize=7, color=colour, **shift)
+
+
+def with_room(places: Sequence[tuple[float, float]], wide: float = 0.15, tall: float = 0.13) -> list[int]:
+    """Numbers of the places, in fractions of a picture, whose labels of this size touch no other; the last go first."""
+    chosen: list[int] = []
+    for index in reversed(range(len(places))):
+        x, y = places[index]
+        if all(abs(x - places[i][0]) >= wide or abs(y - places[i][1]) >= tall for i in chosen):
+            chosen.append(index)
+    return chosen[::-1]

@@ -148,6 +148,10 @@ class DatasetOption(Option):
             raise UserError("dataset.split_seed=seed needs the seed of a run: give a number where there is none")
         return seed
 
+    def at_hand(self, data_dir: Path) -> bool:
+        """Whether `load` reads it in a moment and without a network; unless an option knows better, it does not."""
+        return False
+
     def load(self, data_dir: Path) -> RawData:
         """Read it; files are looked for in `data_dir`. UserError where they are absent or damaged."""
         raise NotImplementedError(f"{type(self).__name__} must define load")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from itertools import pairwise
@@ -19,7 +20,7 @@ from grow_cli.analysis.boundaries import class_probabilities, grid, lead, mixed
 from grow_cli.analysis.figures import short
 from grow_cli.analysis.phases import evenly, load_phases
 from grow_cli.analysis.pictures import AGAINST, PICTURES
-from grow_cli.analysis.plot import event_costs
+from grow_cli.analysis.plot import event_costs, with_room
 from grow_cli.analysis.score import added, best_ratios, eta_readings, thresholds
 from grow_cli.commands.completion import candidates
 from grow_cli.commands.overrides import with_overrides
@@ -390,3 +391,30 @@ def test_a_run_that_does_not_fit_is_told_why_and_nothing_is_written(grow: Callab
         for word in words:
             assert word in outcome.err
     assert not list(tmp_path.rglob("*.png"))
+
+
+def test_labels_of_widths_touch_no_other_and_the_last_has_room() -> None:
+    corner = [(0.01 * i, 0.02 * i) for i in range(8)]
+    assert with_room([*corner, (0.9, 0.9)]) == [7, 8]
+    assert with_room([(0.1, 0.1), (0.1, 0.5), (0.5, 0.1)]) == [0, 1, 2]
+    assert with_room([]) == []
+
+
+def test_costs_on_an_axis_have_their_unit(grow: Callable, runs: Path, tmp_path: Path) -> None:
+    outcome = grow("plot", runs / "moons", "--against", "flops", "-o", tmp_path / "r.svg")
+    assert outcome.code == 0, outcome.err
+    said = re.findall(r"<!-- (.*?) -->", (tmp_path / "r.svg").read_text(encoding="utf-8"))
+    assert "training FLOPs" in " ".join(said)
+    assert not [text for text in said if re.fullmatch(r"1e\d+", text)]
+    assert [text for text in said if re.fullmatch(r"[\d.]+ [kMG]", text)]
+
+
+def test_what_cannot_be_drawn_is_refused_without_advice(grow: Callable, runs: Path, tmp_path: Path) -> None:
+    for name, picture in (("moons", "landscape"), ("curve", "boundaries")):
+        shutil.copytree(runs / name, tmp_path / name)
+        for kept in (tmp_path / name / "checkpoints").glob("before-*.pt"):
+            kept.unlink()
+        outcome = grow("plot", tmp_path / name, "--picture", picture)
+        assert outcome.code == 2
+        assert "checkpoint.events" not in outcome.err
+        assert f"has dataset={name}" in outcome.err

@@ -16,10 +16,12 @@ import pandas as pd
 import pytest
 
 from grow_cli.analysis.report.charts import scale
+from grow_cli.analysis.report.confusion import SHADE, confusion, confusion_table, worst
+from grow_cli.analysis.report.curves import curves, growth_end, reading_charts, reading_title, size_and_rate
 from grow_cli.analysis.report.events import hover, stages
 from grow_cli.analysis.report.own import own_charts, own_html
 from grow_cli.analysis.report.reading import COLUMNS, read_run
-from grow_cli.analysis.report.run import architecture, curves, reading_charts, run_page
+from grow_cli.analysis.report.run import architecture, run_page
 from grow_cli.analysis.report.sweep import average, sweep_page
 from grow_cli.analysis.runs import read_records
 from grow_cli.records.events import growth_events
@@ -126,7 +128,8 @@ def test_an_event_stands_at_the_evaluation_that_it_followed_on_every_axis(traine
         chart = curves(run).axes[axis]
         grown = [x for x, event in zip(expected, run.events, strict=True) if event.units_added]
         assert chart["x"][-1] == expected
-        assert chart["lines"] == grown
+        end = growth_end(run, axis)
+        assert chart["lines"] == [*grown, *([] if end is None else [end])]
     assert len(set(run.places("parameters"))) > 1
 
 
@@ -172,6 +175,95 @@ def test_architecture_has_a_bar_for_each_stage_and_a_piece_for_each_layer(traine
     assert [trace["y"] for trace in chart.data] == [[64, 64, 64], [64, 64, 64], [None, 64, 64], [None, None, 64]]
     linear = architecture(read_run(RunFolder(trained / "linear")))
     assert [trace["name"] for trace in linear.data] == ["no hidden layer"]
+
+
+def test_parameters_and_rate_are_drawn_and_where_growing_ended(trained: Path) -> None:
+    run = read_run(RunFolder(trained / "width"))
+    chart = size_and_rate(run)
+    assert [trace["y"] for trace in chart.data] == [run.column("parameters"), run.column("lr")]
+    assert chart.data[0]["line"]["shape"] == "vh"  # a row above an event has the size before it
+    epochs, until = run.config["stop"]["epochs"], run.config["growth"]["until"]
+    rows = run.metrics.set_index("epoch")
+    end = growth_end(run, "step")
+    assert end is not None
+    before, after = rows[rows["step"] <= end], rows[rows["step"] >= end]
+    assert before.index[-1] <= until * epochs <= after.index[0]
+    assert chart.axes["step"]["lines"][-1] == end
+    assert chart.layout["shapes"][-1]["label"]["text"] == "growing ends"
+    run.config["growth"]["until"] = 1.0
+    assert growth_end(run, "step") is None
+    assert "label" not in size_and_rate(run).layout["shapes"][-1]
+
+
+def test_a_readings_title_is_words() -> None:
+    titles = {
+        "epochs_since": "Epochs since the trigger last fired",
+        "steps_until": "Steps until the next growth",
+        "a.adf_pvalue": "a: ADF p-value",
+        "stagnant_windows": "Stagnant windows",
+    }
+    assert {name: reading_title(name) for name in titles} == titles
+
+
+def test_the_growth_log_says_how_many_of_its_lines_grew_the_net(runs: Path) -> None:
+    def change(events: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        nothing = [e | {"event": 10 + i, "units_added": 0, "details": {}} for i, e in enumerate(events * 2)]
+        return [*events, *nothing]
+
+    grown = len(growth_events(RunFolder(runs / "width")))
+    rewrite(runs / "width", change)
+    page = run_page(RunFolder(runs / "width")).html()
+    assert f"Growth log: {grown} of {3 * grown} firings grew the net</summary>" in page
+
+
+def test_the_confusion_matrix_counts_every_test_sample_and_agrees_with_the_test_score(trained: Path) -> None:
+    run = read_run(RunFolder(trained / "width"))
+    found = confusion(run)
+    assert found is not None
+    names, matrix = found
+    assert names == [str(digit) for digit in range(10)]
+    samples = sum(map(sum, matrix))
+    assert samples == run.summary["data"]["counts"]["test"]
+    assert sum(matrix[i][i] for i in range(10)) / samples == pytest.approx(run.summary["test_accuracy"])
+    assert confusion(read_run(RunFolder(trained / "regression"))) is None
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"data": {"counts": {"train": 10**9, "test": 10**9}}},  # it would take long
+        {"data": {"classes": "evil"}},
+        {"data": {}},
+        {"status": "interrupted"},
+    ],
+)
+def test_no_confusion_matrix_where_it_is_not_to_be_had_in_a_moment(runs: Path, change: dict[str, Any]) -> None:
+    folder = RunFolder(runs / "width")
+    summary = folder.read_summary()
+    data = summary["data"] | change["data"] if change.get("data") else change.get("data", summary["data"])
+    folder.write_summary(summary | change | {"data": data})
+    assert confusion(read_run(folder)) is None
+
+
+def test_a_report_downloads_no_data(tmp_path: Path) -> None:
+    from grow_cli.data.datasets.downloaded import CIFAR10, MNIST
+    from grow_cli.data.datasets.image_folder import ImageFolder
+
+    for option in (MNIST(name="mnist"), CIFAR10(name="cifar10"), ImageFolder(name="image_folder")):
+        assert not option.at_hand(tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_most_frequent_mistakes_are_told_and_shaded_and_names_are_escaped() -> None:
+    names, matrix = ["<a>", "b", "c"], [[5, 0, 1], [4, 6, 0], [0, 0, 9]]
+    assert (
+        worst(names, matrix) == "5 of 25 test samples are wrong; most often: b taken for <a> (4), <a> taken for c (1)."
+    )
+    assert worst(names, [[1, 0, 0], [0, 1, 0], [0, 0, 1]]) == ""
+    html = confusion_table(names, matrix)
+    assert "<a>" not in html
+    assert f'var(--wrong) {SHADE}%, transparent)">4<' in html
+    assert f'var(--right) {SHADE}%, transparent)">9<' in html
 
 
 def test_thresholds_are_drawn_where_the_summary_has_them(runs: Path) -> None:
@@ -236,7 +328,8 @@ def test_the_page_asks_for_nothing_from_the_network(trained: Path) -> None:
     page = run_page(RunFolder(trained / "mistakes")).html()
     assert "default-src 'none'" in page
     assert not re.findall(r"(?:src|href)=.?(?:https?:)?//", without_plotly(page))
-    assert page.count("plotly.js v") == 1
+    assert page.count("plotly.js (basic - minified) v") == 1
+    assert len(page.encode()) < 1.5e6
 
 
 def test_an_interrupted_run_is_drawn_as_far_as_it_came(runs: Path, grow: Callable[..., Any]) -> None:
@@ -295,6 +388,7 @@ def test_a_sweep_has_the_comparison_a_curve_for_each_way_and_links_to_the_runs(
     page = (runs / "sweep" / "report.html").read_text()
     charts, records = charts_of(page), read_records([runs / "sweep"])
     assert len(charts["curves-0"]["data"]) == 4  # a curve and a band each
+    assert [trace.get("opacity", 1) for trace in charts["curves-0"]["data"]] == [1, 0, 1, 0]  # shown when asked for
     of = [r for r in records if r.label == "tiny"]
     values = [pd.read_csv(r.folder.metrics)["val_accuracy"] for r in of]
     assert charts["curves-0"]["data"][0]["y"] == pytest.approx(sum(values) / 2)

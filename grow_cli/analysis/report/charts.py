@@ -8,11 +8,25 @@ from dataclasses import dataclass, field
 from html import escape
 from typing import Any
 
-COLOURS = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7b5ea7", "#8c6d31"]
-"""Told apart by colour-blind readers, too (Okabe and Ito's, two exchanged)."""
+from grow_cli.analysis.report.look import SERIES, variable
+
+COLOURS = SERIES
 DASHES = ["solid", "dash", "dot", "dashdot"]
-GREY, INK, RED = "#8a8f98", "#1b1f24", "#c0392b"
-_GRID = "#e6e8eb"
+INK, GREY, PAPER = variable("ink"), variable("soft"), variable("paper")
+GREEN, RED = variable("right"), variable("wrong")
+_GRID = variable("grid")
+
+
+@dataclass(frozen=True)
+class Key:
+    """How a curve looks, beside its name."""
+
+    name: str
+    colour: str
+    dash: str
+    symbol: str
+    curve: int
+    """Its trace's number: its band, if it has one, is the next."""
 
 
 @dataclass
@@ -29,6 +43,8 @@ class Chart:
     """A sentence below it, as text."""
     axes: dict[str, dict[str, Any]] = field(default_factory=dict)
     """Axis → `title`, `x` and perhaps `y` (a list for each trace), and `lines` (places of the vertical lines)."""
+    keys: list[Key] = field(default_factory=list)
+    """A legend above it that wraps; without any, plotly draws its own inside."""
     half: bool = False
     """Whether two fit beside each other on a wide screen."""
 
@@ -45,11 +61,11 @@ def layout(height: int, **changes: Any) -> dict[str, Any]:
         "autosize": True,
         "margin": {"l": 56, "r": 14, "t": 14, "b": 46},
         "font": {"family": "system-ui, sans-serif", "size": 12, "color": INK},
-        "paper_bgcolor": "white",
-        "plot_bgcolor": "white",
-        "colorway": COLOURS,
+        "paper_bgcolor": PAPER,
+        "plot_bgcolor": PAPER,
+        "colorway": list(COLOURS),
         "hovermode": "closest",
-        "hoverlabel": {"align": "left", "bgcolor": "white", "font": {"size": 12, "color": INK}},
+        "hoverlabel": {"align": "left", "bgcolor": PAPER, "font": {"size": 12, "color": INK}},
         "legend": {
             "orientation": "h",
             "x": 0,
@@ -71,6 +87,7 @@ def _axis(changes: dict[str, Any]) -> dict[str, Any]:
         "gridcolor": _GRID,
         "zeroline": False,
         "linecolor": GREY,
+        "tickcolor": GREY,
         "automargin": True,
         "exponentformat": "SI",
     }

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from grow_cli.analysis.figures import short
-from grow_cli.analysis.report.charts import COLOURS, GREY, RED, number, words
+from grow_cli.analysis.report.charts import GREEN, GREY, RED, number, words
 from grow_cli.analysis.report.page import table
 from grow_cli.analysis.report.reading import RunData
 from grow_cli.records.events import GrowthEvent
 from grow_cli.records.words import counted, widths_of
-
-GREEN = COLOURS[2]
 
 
 def colour(event: GrowthEvent) -> str:

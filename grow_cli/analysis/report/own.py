@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from html import escape
+from statistics import median
 from typing import Any
 
 from grow_cli.analysis.report.charts import (
     COLOURS,
     DASHES,
     GREY,
+    PAPER,
     Chart,
     bar_gap,
     categories,
@@ -23,7 +25,7 @@ from grow_cli.analysis.report.events import colour
 from grow_cli.analysis.report.page import folded
 from grow_cli.analysis.report.reading import RunData
 from grow_cli.records.events import GrowthEvent
-from grow_cli.records.mistakes import has_mistakes, read_mistakes
+from grow_cli.records.mistakes import Neuron, has_mistakes, read_mistakes
 from grow_cli.records.reading import reading
 
 _COEFFICIENTS = {"beta": "β, velocity", "gamma": "γ, acceleration", "eta": "η, escape"}
@@ -113,28 +115,30 @@ def _coefficients(run: RunData) -> Chart | None:
                         points[name].append((f"event {event.event}", of[name], f"<b>{words(tensor)}</b>{told}"))
     if not any(points.values()):
         return None
-    data = [
-        {
-            "type": "box",
-            "name": _COEFFICIENTS[name],
-            "boxpoints": "all",
-            "jitter": 0.6,
-            "pointpos": 0,
-            "x": [x for x, _, _ in found],
-            "y": [y for _, y, _ in found],
-            "text": [text for _, _, text in found],
-            "hovertemplate": "%{text}<extra></extra>",
-            "hoveron": "points",
-            "line": {"color": COLOURS[i], "width": 1},
-            "marker": {"color": COLOURS[i], "size": 6},
-            "fillcolor": "rgba(0,0,0,0)",
-        }
-        for i, (name, found) in enumerate(points.items())
-    ]
-    shape = layout(340, boxmode="group", xaxis={"title": "", "type": "category"}, yaxis={"title": "coefficient"})
-    return Chart(
-        "coefficients", "Coefficients of the extrapolation", data, shape, "A point is a tensor of the new block."
-    )
+    names = list(dict.fromkeys(x for found in points.values() for x, _, _ in found))
+    data = []
+    for i, (coefficient, found) in enumerate(points.items()):
+        colour_of = {"color": COLOURS[i], "size": 6}
+        placed = [(x + (i - 1) * 0.27, y, text) for x, (y, text) in _side_by_side(names, found)]
+        data.append(_points(_COEFFICIENTS[coefficient], placed, colour_of, hovertemplate="%{text}<extra></extra>"))
+        middles = [(names.index(x) + (i - 1) * 0.27, median(y for at, y, _ in found if at == x)) for x in names]
+        bar = {"color": COLOURS[i], "symbol": "line-ew-open", "size": 26, "line": {"width": 2}}
+        of = [(x, y, f"median of {_COEFFICIENTS[coefficient]}") for x, y in middles]
+        data.append(_points("median", of, bar, showlegend=False))
+    axis = {"title": "", "tickvals": list(range(len(names))), "ticktext": names, "range": [-0.6, len(names) - 0.4]}
+    shape = layout(340, xaxis=axis, yaxis={"title": "coefficient"})
+    note = "A point is a tensor of the new block, a bar their median."
+    return Chart("coefficients", "Coefficients of the extrapolation", data, shape, note)
+
+
+def _side_by_side(
+    names: Sequence[str], found: Sequence[tuple[str, float, str]]
+) -> Iterator[tuple[float, tuple[float, str]]]:
+    """Places around each name's number, so that points of one height are all seen."""
+    for place, name in enumerate(names):
+        at = [(y, text) for x, y, text in found if x == name]
+        for k, point in enumerate(at):
+            yield place + 0.2 * ((k + 0.5) / len(at) - 0.5), point
 
 
 def _candidates(run: RunData) -> Chart | None:
@@ -181,7 +185,7 @@ def _mistakes(run: RunData) -> Chart | None:
             "name": f"cluster {i + 1}",
             "x": names,
             "y": [event.details["clusters"][i] if i < len(event.details["clusters"]) else None for event in found],
-            "marker": {"color": COLOURS[i % len(COLOURS)], "line": {"color": "white", "width": 1}},
+            "marker": {"color": COLOURS[i % len(COLOURS)], "line": {"color": PAPER, "width": 1}},
             "hovertemplate": f"cluster {i + 1}: %{{y:,}} mistakes<extra></extra>",
         }
         for i in range(most)
@@ -228,6 +232,14 @@ def _phases(run: RunData) -> Chart | None:
     return Chart("phases", "Seconds of growing", data, shape, note, half=True)
 
 
+def state_of(neuron: Neuron) -> tuple[str, str]:
+    """The look and the words of what became of the mistake that a neuron was grown for."""
+    if neuron.row["rolled_back"] == "1":
+        return "back", "taken back"
+    known = {"1": ("right", "corrected"), "0": ("wrong", "still wrong")}
+    return known.get(str(neuron.row["right_at_end"]), ("", "not known yet"))
+
+
 def own_html(run: RunData) -> str:
     """The mistakes that neurons were grown for, as a gallery; empty where there are none."""
     if not has_mistakes(run.folder):
@@ -238,13 +250,11 @@ def own_html(run: RunData) -> str:
     for neuron in shown:
         row, png = {key: escape(str(value)) for key, value in neuron.row.items()}, neuron.png or b""
         wide = "wide" if int.from_bytes(png[16:20], "big") > _WIDE else ""
-        state = {"1": "corrected", "0": "still wrong"}.get(str(neuron.row["right_at_end"]), "not known yet")
-        if neuron.row["rolled_back"] == "1":
-            state = "taken back"
+        kind, state = state_of(neuron)
         cards.append(
             f'<figure class="{wide}"><img src="data:image/png;base64,{base64.b64encode(png).decode()}" '
             f'alt="the mistake of neuron {row["neuron"]}"><p>neuron {row["neuron"]}, event {row["event"]}</p>'
-            f"<p><b>{row['predicted']} → {row['true']}</b> {state}</p></figure>"
+            f"<p><b>{row['predicted']} → {row['true']}</b> <span class='{kind}'>{state}</span></p></figure>"
         )
     if not cards:
         return ""

@@ -2,34 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from html import escape
 from typing import Any
 
 from grow_cli.analysis.comparison import compare
-from grow_cli.analysis.report.charts import (
-    COLOURS,
-    DASHES,
-    GREY,
-    Chart,
-    bar_gap,
-    categories,
-    layout,
-    line,
-    number,
-    scale,
-    vertical,
-)
-from grow_cli.analysis.report.events import colour, event_table, hover, stages, symbol
+from grow_cli.analysis.numbers import score_text, seconds_text, short_number
+from grow_cli.analysis.report.charts import COLOURS, GREY, PAPER, Chart, bar_gap, categories, layout, number
+from grow_cli.analysis.report.confusion import confusion, confusion_table, worst
+from grow_cli.analysis.report.curves import SPLITS, curves, reading_charts, size_and_rate
+from grow_cli.analysis.report.events import event_table, stages
+from grow_cli.analysis.report.look import on
 from grow_cli.analysis.report.own import own_charts, own_html
 from grow_cli.analysis.report.page import Page, folded, pairs, table
-from grow_cli.analysis.report.reading import COLUMNS, RunData, read_run
+from grow_cli.analysis.report.reading import RunData, read_run
 from grow_cli.analysis.report.texts import texts
 from grow_cli.analysis.runs import nothing_held_out, read_records
 from grow_cli.records.folder import RunFolder
-from grow_cli.records.words import widths_text
+from grow_cli.records.words import counted, were, widths_text
 
-_SPLITS = {"train": "training", "val": "validation", "test": "test"}
-_LOOKS = {"train": ("dot", COLOURS[5]), "val": ("solid", COLOURS[0]), "test": ("dash", COLOURS[1])}
 # The longest table that is open when the page is.
 _ROWS = 15
 
@@ -45,9 +37,9 @@ def run_page(folder: RunFolder) -> Page:
     _reached(page, run)
     page.heading("Training")
     page.axis_buttons()
-    page.draw([curves(run)])
+    page.draw([curves(run), size_and_rate(run)])
     if run.events:
-        page.add(folded(f"Growth log ({len(run.events)})", event_table(run), opened=len(run.events) <= _ROWS))
+        page.add(folded(_log_title(run), event_table(run), opened=len(run.events) <= _ROWS))
     else:
         page.note("Nothing grew.")
     page.heading("Architecture at every stage")
@@ -58,6 +50,7 @@ def run_page(folder: RunFolder) -> Page:
         page.heading("What the trigger read")
         page.draw(readings)
     _against_controls(page, folder)
+    _confused(page, run)
     charts, html = own_charts(run), own_html(run)
     if charts or html:
         page.heading("What the method saw")
@@ -81,17 +74,35 @@ def _against_controls(page: Page, folder: RunFolder) -> None:
     page.compare(comparison)
 
 
+def _log_title(run: RunData) -> str:
+    """`Growth log: 2 of 11 firings grew the net`: the log holds also those that added nothing."""
+    back = sum(event.taken_back for event in run.events)
+    grown, fired = sum(event.units_added > 0 for event in run.events), len(run.events) - back
+    undone = f", {counted(back, 'growth')} {were(back)} taken back" if back else ""
+    return f"Growth log: {grown:,} of {counted(fired, 'firing')} grew the net{undone}"
+
+
+def _confused(page: Page, run: RunData) -> None:
+    found = confusion(run)
+    if found is not None:
+        page.heading("Which classes are confused")
+        page.note(worst(*found))
+        page.add(confusion_table(*found))
+
+
 def _reached(page: Page, run: RunData) -> None:
     summary, task = run.summary, run.task
-    splits = [split for split in _SPLITS if run.latest(f"{split}_loss") is not None]
-    name = task.label
+    splits = [split for split in SPLITS if run.latest(f"{split}_loss") is not None]
     also = [(other.replace("_", " "), other) for other in task.beside]
     page.add(
         table(
-            ["", *(_SPLITS[split] for split in splits)],
+            ["", *(SPLITS[split] for split in splits)],
             [
-                [word, *(number(run.latest(f"{split}_{key}"), ".4f") for split in splits)]
-                for word, key in ((task.words, task.score), ("loss", "loss"), *also)
+                [task.words, *(score_text(task, run.latest(f"{split}_{task.score}")) for split in splits)],
+                *(
+                    [word, *(number(run.latest(f"{split}_{key}"), ".4f") for split in splits)]
+                    for word, key in (("loss", "loss"), *also)
+                ),
             ],
         )
     )
@@ -101,105 +112,34 @@ def _reached(page: Page, run: RunData) -> None:
         page.note("The run is not finished: these are of its last evaluation.")
     if summary.get("error"):
         page.note(f"It ended with: {summary['error']}")
-    facts: list[tuple[str, Any]] = [
-        ("hidden widths", run.latest("widths") or "none"),
-        ("parameters", run.latest("parameters")),
-        (f"best validation {name}", summary.get(f"best_{task.column('val')}")),
-        ("at step", summary.get("best_step")),
-        ("steps", summary.get("steps") or int(run.metrics["step"].iloc[-1])),
-        ("epochs", run.latest("epochs")),
-        ("growth events", summary.get("events", sum(event.units_added > 0 for event in run.events))),
-        ("taken back", summary.get("undone") or None),
-        ("seconds", run.latest("seconds")),
-        ("seconds of growing", run.latest("growth_seconds")),
-        ("training FLOPs", summary.get("training_flops") or run.latest("flops")),
-        ("FLOPs of growing", summary.get("growth_flops")),
-        ("FLOPs per sample", summary.get("flops_per_sample")),
-        ("ended after", summary.get("ended_by")),
-        ("device", summary.get("device")),
-        ("commit", _commit(summary.get("commit"))),
+    best = summary.get(f"best_{task.column('val')}")
+    grown = [event.step for event in run.events if event.units_added > 0]
+    facts: list[tuple[str, Any, Callable[[Any], str]]] = [
+        ("hidden widths", run.latest("widths") or "none", str),
+        ("parameters", run.latest("parameters"), number),
+        (f"best validation {task.label}", best, partial(score_text, task)),
+        ("at step", summary.get("best_step"), number),
+        ("steps", summary.get("steps") or int(run.metrics["step"].iloc[-1]), number),
+        ("epochs", run.latest("epochs"), number),
+        ("growth events", summary.get("events", len(grown)), number),
+        ("last growth at step", grown[-1] if grown else None, number),
+        ("taken back", summary.get("undone") or None, number),
+        ("time", run.latest("seconds"), seconds_text),
+        ("of it growing", run.latest("growth_seconds"), seconds_text),
+        ("training FLOPs", summary.get("training_flops") or run.latest("flops"), short_number),
+        ("of them growing", summary.get("growth_flops"), short_number),
+        ("FLOPs per sample", summary.get("flops_per_sample"), short_number),
+        ("ended after", summary.get("ended_by"), str),
+        ("device", summary.get("device"), str),
+        ("commit", _commit(summary.get("commit")), str),
     ]
-    page.add(pairs([(fact, _fact(value)) for fact, value in facts if value is not None]))
+    page.add(pairs([(fact, form(value)) for fact, value, form in facts if value is not None]))
 
 
 def _commit(name: str | None) -> str | None:
     """Its first twelve digits, and whether files were changed since."""
     digits, dash, dirty = (name or "").partition("-")
     return f"{digits[:12]}{dash}{dirty}" or None
-
-
-def _fact(value: Any) -> str:
-    return f"{value:.3g}" if isinstance(value, int) and value >= 10**9 else number(value, ".4g")
-
-
-def _marks(run: RunData) -> dict[str, Any]:
-    """One for each growth event, above the curves."""
-    return {
-        "type": "scatter",
-        "mode": "markers",
-        "name": "growth event",
-        "showlegend": False,
-        "yaxis": "y3",
-        "y": [0] * len(run.events),
-        "text": [hover(event) for event in run.events],
-        "hoverinfo": "text",
-        "marker": {
-            "color": [colour(event) for event in run.events],
-            "symbol": [symbol(event) for event in run.events],
-            "size": [11 if event.units_added else 6 for event in run.events],
-        },
-    }
-
-
-def curves(run: RunData) -> Chart:
-    """Score and loss on every split, and above them a mark for each growth event."""
-    score = run.task.score
-    data = []
-    for split, word in _SPLITS.items():
-        dash, hue = _LOOKS[split]
-        for key, axis in ((score, "y"), ("loss", "y2")):
-            if f"{split}_{key}" not in run.metrics:
-                continue
-            style = {"color": hue, "dash": dash, "width": 1.8 if split == "val" else 1.4}
-            grouped = {"legendgroup": split, "showlegend": axis == "y", "yaxis": axis, "connectgaps": split == "test"}
-            data.append(line(word, run.column(f"{split}_{key}"), line=style, **grouped))
-    rows = len(data)
-    losses = [value for trace in data if trace["yaxis"] == "y2" for value in trace["y"]]
-    if run.events:
-        data.append(_marks(run))
-    lines = [event for event in run.events if event.units_added]
-    axes: dict[str, dict[str, Any]] = {}
-    for axis, title in COLUMNS.items():
-        column, places = run.column(axis), run.places(axis)
-        marked = [x for x, event in zip(places, run.events, strict=True) if event.units_added]
-        axes[axis] = {
-            "title": title,
-            "x": [column] * rows + ([places] if run.events else []),
-            "lines": marked,
-        }
-    for trace, x in zip(data, axes["step"]["x"], strict=True):
-        trace["x"] = x
-    name = run.task.label
-    shape = layout(
-        560,
-        xaxis={"title": COLUMNS["step"], "anchor": "y2"},
-        yaxis={"title": run.task.words, "domain": [0.5, 0.93]},
-        yaxis2={"title": "loss", "domain": [0, 0.44], **scale(losses)},
-        yaxis3={
-            "domain": [0.945, 1],
-            "visible": False,
-            "range": [-1, 1],
-            "fixedrange": True,
-        },
-        shapes=vertical(axes["step"]["lines"], [colour(event) for event in lines]),
-        hovermode="x unified",
-    )
-    note = (
-        "Marks above: ▲ grown, ▼ taken back, ● nothing was worth adding; each stands at the evaluation after which it happened."
-        if run.events
-        else ""
-    )
-    return Chart("curves", f"{name} and loss".capitalize(), data, shape, note, axes)
 
 
 def architecture(run: RunData) -> Chart:
@@ -218,7 +158,8 @@ def architecture(run: RunData) -> Chart:
             "insidetextanchor": "middle",
             "textangle": 0,
             "constraintext": "inside",
-            "marker": {"color": COLOURS[i % len(COLOURS)], "line": {"color": "white", "width": 1}},
+            "insidetextfont": {"color": on(COLOURS[i % len(COLOURS)])},
+            "marker": {"color": COLOURS[i % len(COLOURS)], "line": {"color": PAPER, "width": 1}},
             "hovertemplate": "%{x}<br>layer " + str(i + 1) + ": %{y:,} units<extra></extra>",
         }
         for i in range(depth)
@@ -247,39 +188,6 @@ def _stage_table(run: RunData) -> str:
     ]
     html = table(["event", "step", "what", "hidden widths", "parameters"], rows, text=(2, 3))
     return folded(f"Stages ({len(rows)})", html, opened=len(rows) <= _ROWS)
-
-
-def reading_charts(run: RunData) -> list[Chart]:
-    """One for each column `trigger/<name>`."""
-    names = [str(name).removeprefix("trigger/") for name in run.metrics if str(name).startswith("trigger/")]
-    return [_reading(run, name, i, half=len(names) > 1) for i, name in enumerate(names)]
-
-
-def _reading(run: RunData, name: str, index: int, *, half: bool) -> Chart:
-    values = run.column(f"trigger/{name}")
-    threshold = run.thresholds.get(name)
-    data = [line(name, values, line={"color": COLOURS[0], "width": 1.5}, showlegend=False)]
-    if threshold is not None:
-        style = {"color": COLOURS[1], "dash": DASHES[1], "width": 1.5}
-        text = f"threshold {threshold:g}"
-        data.append({"type": "scatter", "mode": "lines", "name": text, "y": [threshold] * 2, "line": style})
-    grown = [event for event in run.events if event.units_added]
-    axes: dict[str, dict[str, Any]] = {}
-    for axis, title in COLUMNS.items():
-        x = run.column(axis)
-        marked = [at for at, event in zip(run.places(axis), run.events, strict=True) if event.units_added]
-        axes[axis] = {"title": title, "x": [x, [x[0], x[-1]]][: len(data)], "lines": marked}
-    for trace, x in zip(data, axes["step"]["x"], strict=True):
-        trace["x"] = x
-    shape = layout(
-        240,
-        xaxis={"title": COLUMNS["step"]},
-        yaxis={"title": "", **scale([*values, threshold], decades=2.5)},
-        shapes=vertical(axes["step"]["lines"], [colour(event) for event in grown]),
-        showlegend=threshold is not None,
-    )
-    note = "" if any(value is not None for value in values) else "Nothing was read."
-    return Chart(f"reading-{index}", name, data, shape, note, axes, half=half)
 
 
 def _settings(page: Page, run: RunData) -> None:

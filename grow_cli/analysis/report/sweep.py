@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import replace
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -14,10 +15,13 @@ import numpy as np
 
 from grow_cli.analysis.comparison import compare
 from grow_cli.analysis.figures import short
-from grow_cli.analysis.report.charts import COLOURS, DASHES, Chart, layout, number, scale, words, wrapped
+from grow_cli.analysis.numbers import score_text, seconds_text, short_number
+from grow_cli.analysis.report.charts import Chart, Key, layout, number, scale, words, wrapped
+from grow_cli.analysis.report.keys import keys_of
 from grow_cli.analysis.report.page import Page, table
 from grow_cli.analysis.report.reading import COLUMNS
 from grow_cli.analysis.runs import Record, read_records
+from grow_cli.analysis.ways import Way, ways_of
 from grow_cli.records.flat import plain
 from grow_cli.records.words import counted
 from grow_cli.tasks import Task
@@ -43,7 +47,7 @@ def sweep_page(paths: Sequence[Path], output: Path) -> Page:
         for found in compare(of):
             page.heading(found.title)
             page.compare(found)
-        ways = _ways(of)
+        ways = ways_of(of)
         if index == 0:
             page.axis_buttons()
         page.draw([_curves(ways, index), _final(ways, index), *_costs(ways, index)])
@@ -52,20 +56,8 @@ def sweep_page(paths: Sequence[Path], output: Path) -> Page:
     return page
 
 
-def _ways(records: list[Record]) -> dict[str, list[Record]]:
-    """Name → its runs."""
-    grouped: dict[str, list[Record]] = defaultdict(list)
-    for record in sorted(records, key=lambda r: r.seed):
-        grouped[record.label].append(record)
-    return grouped
-
-
-def _name(record: Record) -> str:
-    return record.task.words
-
-
-def _style(i: int) -> dict[str, Any]:
-    return {"color": COLOURS[i % len(COLOURS)], "dash": DASHES[i // len(COLOURS) % len(DASHES)]}
+def _name(way: Way) -> str:
+    return way.records[0].task.words
 
 
 def average(runs: Sequence[tuple[Sequence[float], Sequence[float]]]) -> tuple[list[float], list[float], list[float]]:
@@ -96,64 +88,71 @@ def average(runs: Sequence[tuple[Sequence[float], Sequence[float]]]) -> tuple[li
     return places.tolist(), values.mean(axis=0).tolist(), deviation.tolist()
 
 
-def _curves(ways: dict[str, list[Record]], index: int) -> Chart:
+def _curves(ways: list[Way], index: int) -> Chart:
     """The mean of each way's validation score, and a band of a standard deviation."""
-    task = next(iter(ways.values()))[0].task
+    task = ways[0].records[0].task
     score, direction = task.column("val"), task.direction
-    metrics = {way: [record.metrics for record in runs] for way, runs in ways.items()}
     axes: dict[str, dict[str, Any]] = {}
     for axis, title in COLUMNS.items():
         xs: list[list[float]] = []
         ys: list[list[float]] = []
-        for frames in metrics.values():
+        for way in ways:
+            frames = [record.metrics for record in way.records]
             places, mean, deviation = average([(f[axis].tolist(), f[score].tolist()) for f in frames])
             above = [m + d for m, d in zip(mean, deviation, strict=True)]
             below = [m - d for m, d in zip(mean, deviation, strict=True)]
             xs += [places, places + places[::-1]]
             ys += [mean, above + below[::-1]]
         axes[axis] = {"title": title, "x": xs, "y": ys}
-    data: list[dict[str, Any]] = []
-    for i, (way, runs) in enumerate(ways.items()):
-        colour = _style(i)["color"]
-        name, seeds = wrapped(way, _NAME), counted(len(runs), "seed")
-        data.append(
-            {
-                "type": "scatter",
-                "mode": "lines+markers",
-                "name": name,
-                "legendgroup": str(i),
-                "line": {**_style(i), "width": 2},
-                "marker": {"size": 3},
-                "hovertemplate": f"{name} ({seeds})<br>%{{x:,.4~g}}: %{{y:.4f}}<extra></extra>",
-            }
-        )
-        band = "rgba({},{},{},0.13)".format(*(int(colour[k : k + 2], 16) for k in (1, 3, 5)))
-        data.append(
-            {
-                "type": "scatter",
-                "mode": "lines",
-                "fill": "toself",
-                "fillcolor": band,
-                "line": {"width": 0, "color": colour},
-                "hoverinfo": "skip",
-                "legendgroup": str(i),
-                "showlegend": False,
-                "name": f"{name} ± standard deviation",
-            }
-        )
+    keys = [replace(key, curve=2 * key.curve) for key in keys_of(ways)]
+    data = [
+        trace
+        for key, way in zip(keys, ways, strict=True)
+        for trace in (_curve(key, len(way.records), task.percent), _band(key))
+    ]
     for trace, x, y in zip(data, axes["step"]["x"], axes["step"]["y"], strict=True):
         trace |= {"x": x, "y": y}
-    title = f"Validation {_name(next(iter(ways.values()))[0])}, mean over seeds"
+    title = f"Validation {_name(ways[0])}, mean over seeds"
+    low = {"title": title.split(",")[0].lower().replace("r²", "R²"), "tickformat": ".1~%" if task.percent else None}
     shape = layout(
-        400 + 16 * len(ways),
+        440,
         xaxis={"title": COLUMNS["step"]},
-        yaxis={
-            "title": title.split(",")[0].lower().replace("r²", "R²"),
-            "range": _end_of(axes["step"]["y"][::2], direction),
-        },
+        yaxis=low | {"range": _end_of(axes["step"]["y"][::2], direction)},
+        showlegend=False,
     )
-    note = "The band is a standard deviation over seeds. A curve goes as far as all runs of its way do."
-    return Chart(f"curves-{index}", title, data, shape, note, axes)
+    note = (
+        "Point at a curve or its name for a band of a standard deviation over seeds; a click keeps it. A curve goes as far as "
+        "all runs of its way do. Colours and markers are those of the methods; their controls are dashed, with open markers."
+    )
+    return Chart(f"curves-{index}", title, data, shape, note, axes, keys)
+
+
+def _curve(key: Key, seeds: int, percent: bool) -> dict[str, Any]:
+    shown = "%{y:.2%}" if percent else "%{y:.4f}"
+    return {
+        "type": "scatter",
+        "mode": "lines+markers",
+        "name": words(key.name),
+        "line": {"color": key.colour, "dash": key.dash, "width": 2},
+        "marker": {"size": 7, "symbol": key.symbol, "color": key.colour, "maxdisplayed": 12},
+        "hovertemplate": f"{wrapped(key.name, _NAME)} ({counted(seeds, 'seed')})<br>%{{x:,.4~g}}: {shown}<extra></extra>",
+    }
+
+
+def _band(key: Key) -> dict[str, Any]:
+    """Invisible until it is asked for."""
+    colour = "rgba({},{},{},0.18)".format(*(int(key.colour[k : k + 2], 16) for k in (1, 3, 5)))
+    return {
+        "type": "scatter",
+        "mode": "lines",
+        "fill": "toself",
+        "fillcolor": colour,
+        "line": {"width": 0, "color": key.colour},
+        "hoverinfo": "skip",
+        "opacity": 0,
+        "meta": "band",
+        "name": f"{words(key.name)} ± standard deviation",
+    }
 
 
 def _end_of(curves: Sequence[Sequence[float]], direction: int = 1) -> list[float]:
@@ -164,22 +163,22 @@ def _end_of(curves: Sequence[Sequence[float]], direction: int = 1) -> list[float
     return [low - margin, high + 0.1 * margin] if direction > 0 else [low - 0.1 * margin, high + margin]
 
 
-def _told(way: str, record: Record) -> str:
-    summary = record.summary
+def _told(way: Way, record: Record) -> str:
+    summary, task = record.summary, record.task
     return (
-        f"<b>{words(way)}</b>, seed {record.seed}"
-        f"<br>test {_name(record)} {number(summary.get(record.task.column('test')), '.4f')}"
+        f"<b>{words(way.label)}</b>, seed {record.seed}"
+        f"<br>test {task.words} {score_text(task, summary.get(task.column('test')))}"
         f"<br>widths {words(short(str(summary.get('widths', ''))) or 'none')}<br>{number(summary.get('parameters'))} parameters"
-        f"<br>{number(summary.get('training_flops'), '.3g')} training FLOPs<br>{words(record.folder.path.name)}"
+        f"<br>{short_number(float(summary['training_flops']))} training FLOPs<br>{words(record.folder.path.name)}"
     )
 
 
-def _final(ways: dict[str, list[Record]], index: int) -> Chart:
+def _final(ways: list[Way], index: int) -> Chart:
     """A point for each seed, and their mean."""
     data: list[dict[str, Any]] = []
-    for i, (way, runs) in enumerate(ways.items()):
-        name = wrapped(way, _NAME)
-        values = plain([r.summary.get(r.task.column("test")) for r in runs])
+    for key, way in zip(keys_of(ways), ways, strict=True):
+        name = wrapped(way.label, _NAME)
+        values = plain([r.summary.get(r.task.column("test")) for r in way.records])
         known = [value for value in values if value is not None]
         data.append(
             {
@@ -188,10 +187,9 @@ def _final(ways: dict[str, list[Record]], index: int) -> Chart:
                 "x": values,
                 "y": [name] * len(values),
                 "name": name,
-                "text": [_told(way, r) for r in runs],
+                "text": [_told(way, r) for r in way.records],
                 "hovertemplate": "%{text}<extra></extra>",
-                "marker": {"color": _style(i)["color"], "size": 9, "opacity": 0.75},
-                "showlegend": False,
+                "marker": _marker(key),
             }
         )
         if known:
@@ -202,44 +200,51 @@ def _final(ways: dict[str, list[Record]], index: int) -> Chart:
                     "x": [sum(known) / len(known)],
                     "y": [name],
                     "name": f"mean of {name}",
-                    "hovertemplate": "mean %{x:.4f}<extra></extra>",
-                    "marker": {"color": _style(i)["color"], "symbol": "line-ns-open", "size": 22, "line": {"width": 2}},
-                    "showlegend": False,
+                    "hovertemplate": f"mean {score_text(way.records[0].task, sum(known) / len(known))}<extra></extra>",
+                    "marker": {"color": key.colour, "symbol": "line-ns-open", "size": 22, "line": {"width": 2}},
                 }
             )
-    title = f"Test {_name(next(iter(ways.values()))[0])}"
+    title, percent = f"Test {_name(ways[0])}", ways[0].records[0].task.percent
     shape = layout(
-        110 + 46 * len(ways), xaxis={"title": title}, yaxis={"title": "", "type": "category", "autorange": "reversed"}
+        110 + 46 * len(ways),
+        xaxis={"title": title, "tickformat": ".1~%" if percent else None},
+        yaxis={"title": "", "type": "category", "autorange": "reversed"},
+        showlegend=False,
     )
     return Chart(f"final-{index}", f"{title}, a point for each seed (line: mean)", data, shape)
 
 
-def _costs(ways: dict[str, list[Record]], index: int) -> list[Chart]:
+def _marker(key: Key) -> dict[str, Any]:
+    return {"color": key.colour, "symbol": key.symbol, "size": 9, "line": {"width": 1.5, "color": key.colour}}
+
+
+def _costs(ways: list[Way], index: int) -> list[Chart]:
     """What was reached against what it cost."""
-    name = _name(next(iter(ways.values()))[0])
+    name, percent = _name(ways[0]), ways[0].records[0].task.percent
     charts = []
-    for key, title in (("parameters", "parameters"), ("training_flops", "training FLOPs")):
+    for cost, title in (("parameters", "parameters"), ("training_flops", "training FLOPs")):
         data = [
             {
                 "type": "scatter",
                 "mode": "markers",
-                "x": plain([r.summary.get(key) for r in runs]),
-                "y": plain([r.summary.get(r.task.column("test")) for r in runs]),
-                "name": wrapped(way, _NAME),
-                "text": [_told(way, r) for r in runs],
+                "x": plain([r.summary.get(cost) for r in way.records]),
+                "y": plain([r.summary.get(r.task.column("test")) for r in way.records]),
+                "name": words(way.label),
+                "text": [_told(way, r) for r in way.records],
                 "hovertemplate": "%{text}<extra></extra>",
-                "marker": {"color": _style(i)["color"], "size": 9, "opacity": 0.8},
+                "marker": _marker(key),
             }
-            for i, (way, runs) in enumerate(ways.items())
+            for key, way in zip(keys_of(ways), ways, strict=True)
         ]
         costs = [x for trace in data for x in trace["x"] if x]
         alone = {"range": [0, 2 * costs[0]]} if len(set(costs)) == 1 else {}  # by itself plotly zooms in on one value
         shape = layout(
-            330 + 16 * len(ways),
+            340,
             xaxis={"title": title, **scale(costs), **alone, "exponentformat": "SI"},
-            yaxis={"title": f"test {name}"},
+            yaxis={"title": f"test {name}", "tickformat": ".1~%" if percent else None},
+            showlegend=False,
         )
-        charts.append(Chart(f"cost-{key}-{index}", f"Test {name} against {title}", data, shape, half=True))
+        charts.append(Chart(f"cost-{cost}-{index}", f"Test {name} against {title}", data, shape, half=True))
     return charts
 
 
@@ -255,31 +260,18 @@ def _runs(records: list[Record], output: Path) -> str:
         rows.append(
             [
                 r.label,
-                str(summary.get("trigger", "–")),
+                str(((r.of or r).summary).get("trigger", "–")),  # a control's is that of its run, as in the comparison
                 number(summary.get("seed")),
-                number(summary.get(r.task.column("val")), ".4f"),
-                number(summary.get(r.task.column("test")), ".4f"),
+                score_text(r.task, summary.get(r.task.column("val"))),
+                score_text(r.task, summary.get(r.task.column("test"))),
                 number(summary.get("parameters")),
                 short(str(summary.get("widths", ""))) or "none",
                 number(summary.get("steps")),
-                number(summary.get("seconds"), ".1f"),
-                number(float(summary.get("training_flops") or 0), ".3g"),
+                seconds_text(float(summary["seconds"])),
+                short_number(float(summary["training_flops"])),
                 number(summary.get("events")),
                 name,
             ]
         )
-    columns = [
-        "way",
-        "trigger",
-        "seed",
-        "val",
-        "test",
-        "parameters",
-        "widths",
-        "steps",
-        "s",
-        "FLOPs",
-        "events",
-        "folder",
-    ]
+    columns = "way trigger seed validation test parameters widths steps time FLOPs events folder".split()
     return table(columns, rows, text=(11,), safe=(11,))

@@ -17,6 +17,9 @@ class Digits(DatasetOption):
     The set comes without a test part: a stratified fifth (360) is cut off, always the same one.
     """
 
+    def at_hand(self, data_dir: Path) -> bool:
+        return True
+
     def load(self, data_dir: Path) -> RawData:
         import torch
         from sklearn.datasets import load_digits

@@ -62,6 +62,11 @@ class Downloaded(DatasetOption):
     def _read(self, source: Any, data_dir: Path, read: Read) -> RawData:
         raise NotImplementedError
 
+    def at_hand(self, data_dir: Path) -> bool:
+        from torchvision import datasets
+
+        return all((data_dir / file).exists() for file in self._files(getattr(datasets, self.source)))
+
     def load(self, data_dir: Path) -> RawData:
         from torchvision import datasets
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from grow_cli.data.base import DatasetOption
 from grow_cli.errors import UserError
+from grow_cli.files import expanded
 from grow_cli.keys import key
 
 if TYPE_CHECKING:
@@ -29,6 +30,9 @@ class OwnFile(DatasetOption):
     """Fraction of the samples that are the test part, where no other is given; each class in the same proportion."""
     test_seed: int = key(0, at_least=0, at_most=2**63 - 1, role="split")
     """Seed of that choice; independent of all others."""
+
+    def at_hand(self, data_dir: Path) -> bool:
+        return self.path is not None and expanded(self.path).is_file()
 
     def cut_test(self, labels: Tensor, path: Path, samples: str) -> tuple[Tensor, Tensor]:
         """Indices of the training and of the test part, by the classes (N,), all 0 in a regression."""

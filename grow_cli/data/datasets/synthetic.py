@@ -37,6 +37,9 @@ class Synthetic(DatasetOption):
             "leave them at 0 and false",
         )
 
+    def at_hand(self, data_dir: Path) -> bool:
+        return True
+
     def points(self, n: int, seed: int) -> tuple[ndarray, ndarray]:
         """Inputs (n, d) and class indices (n,) or targets (n, k)."""
         raise NotImplementedError(f"{type(self).__name__} must define points")
