@@ -67,7 +67,7 @@ def tuned_note(ways: list[Way], *, alike: bool) -> list[str]:
     """What tuning cost, where the ways (not their controls, which have their run's recipe) were tuned alike, or were not."""
     own = [way for way in ways if way.records[0].control is None]
     found = {way.label: {_tuned(record) for record in way.records} for way in own}
-    searched = {label: sorted(marks) for label, marks in found.items() if marks != {None}}
+    searched = any(marks != {None} for marks in found.values())
     kinds = {mark and (mark[0], mark[1], mark[3]) for marks in found.values() for mark in marks}
     if not searched or (len(kinds) == 1) != alike:
         return []
@@ -91,7 +91,7 @@ def _tuned(record: Record) -> tuple[int, int, float, str] | None:
     said = record.config.get("tuned")
     if not isinstance(said, dict):
         return None
-    trials, seeds, flops = (said.get(key) for key in ("trials", "seeds", "flops"))
+    trials, seeds, flops = (said.get(key, "") for key in ("trials", "seeds", "flops"))
     if not (whole(trials) and whole(seeds) and number(flops)):
         return None
     return int(trials), int(seeds), float(flops), str(said.get("space"))
