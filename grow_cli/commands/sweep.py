@@ -180,7 +180,7 @@ class Tally(Callback):
 
 def jobs_of(config: DictConfig, overrides: Sequence[Override]) -> int | None:
     """How many jobs a sweep has; None where its sweeper is no plain product of the values."""
-    if not str(config.hydra.sweeper._target_).endswith(".BasicSweeper"):
+    if not str(OmegaConf.select(config, "hydra.sweeper._target_")).endswith(".BasicSweeper"):
         return None
     return math.prod(sum(1 for _ in o.sweep_iterator()) for o in overrides if o.is_sweep_override())
 
