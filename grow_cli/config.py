@@ -209,7 +209,7 @@ class Config(Section):
     control: str | None = key(None, role="name")
     """Which control of the run that it lies in it is (`static-flops`, ...); set by `grow controls`."""
     tuned: dict[str, Any] | None = key(None, role="name")
-    """What the search for its values cost: trials, seeds, FLOPs, and which space; written by `grow tune` into the winner's file."""
+    """What the search for its values cost: trials, seeds, FLOPs, and which space; set by the files of `grow tune`."""
     run_dir: str | None = key(None, role="folder")
     """The run's folder (the sweep's, with -m); null: outputs/<dataset>/<method>/<time>-<id>."""
     device: str = key("auto", role="place")
