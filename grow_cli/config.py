@@ -214,7 +214,7 @@ class Config(Section):
     """A run whose last net this one begins with, or the file of any net of it (RUN/checkpoints/best.pt, before-3.pt): its
     architecture, weights and normalisation; everything else begins anew. null: a new net."""
     tuned: dict[str, Any] | None = key(None, role="name")
-    """What the search for its values cost: trials, seeds, FLOPs, and the space; `grow tune` writes it into the winner's file."""
+    """What the search for its values cost: trials, seeds, FLOPs, and which space; set by the files of `grow tune`."""
     run_dir: str | None = key(None, role="folder")
     """The run's folder (the sweep's, with -m); null: outputs/<dataset>/<method>/<time>-<id>."""
     device: str = key("auto", role="place")

@@ -9,7 +9,7 @@ from grow_cli.analysis.runs import Record, differing, flatten
 from grow_cli.analysis.signed_rank import least_pvalue
 from grow_cli.analysis.verdicts import ALPHA
 from grow_cli.analysis.ways import Test, Way, Within
-from grow_cli.records.reading import number, whole
+from grow_cli.records.reading import number
 from grow_cli.records.words import counted
 from grow_cli.schema import keys_with, role_of
 
@@ -67,9 +67,8 @@ def tuned_note(ways: list[Way], *, alike: bool) -> list[str]:
     """What tuning cost, where the ways (not their controls, which have their run's recipe) were tuned alike, or were not."""
     own = [way for way in ways if way.records[0].control is None]
     found = {way.label: {_tuned(record) for record in way.records} for way in own}
-    searched = any(marks != {None} for marks in found.values())
     kinds = {mark and (mark[0], mark[1], mark[3]) for marks in found.values() for mark in marks}
-    if not searched or (len(kinds) == 1) != alike:
+    if kinds == {None} or (len(kinds) == 1) != alike:
         return []
     told = "; ".join(
         f"{_quoted(label)}: "
@@ -91,10 +90,10 @@ def _tuned(record: Record) -> tuple[int, int, float, str] | None:
     said = record.config.get("tuned")
     if not isinstance(said, dict):
         return None
-    trials, seeds, flops = (said.get(key, "") for key in ("trials", "seeds", "flops"))
-    if not (whole(trials) and whole(seeds) and number(flops)):
+    trials, seeds, flops = said.get("trials"), said.get("seeds"), said.get("flops")
+    if not (isinstance(trials, int) and isinstance(seeds, int) and isinstance(flops, int | float) and number(flops)):
         return None
-    return int(trials), int(seeds), float(flops), str(said.get("space"))
+    return trials, seeds, float(flops), str(said.get("space"))
 
 
 def _fingerprint(summary: dict[str, object]) -> str:

@@ -13,7 +13,6 @@ import pytest
 
 from grow_cli.analysis.notes import tuned_note
 from grow_cli.commands import trying
-from grow_cli.commands.train import compose
 from grow_cli.commands.tune import split
 from grow_cli.errors import UserError
 from grow_cli.records.folder import RunFolder
@@ -68,7 +67,6 @@ def test_without_optuna_4_the_line_that_installs_it_is_said(
         ("optimizer.lr: {low: -1, high: 2}", [], "optimizer.lr=-1.0: must be above 0"),
         ("growth.optimizer_state: [carry, drop]", [], "must be one of carry, age, reset"),
         ("batch_size: {low: 1, high: 2.5}", [], "batch_size takes whole numbers"),
-        ("batch_size: [16, many]", [], "batch_size"),
         ("optimizer: [adamw, adamm]", [], "optimizer=adamm does not exist"),
         ("model.activation: {low: 1, high: 2}", [], "takes no single number"),
         ("optimizer.lr: [1e-3, 1e-2]", ["dataset.validation=0"], "leaves nothing to choose by"),
@@ -129,7 +127,6 @@ def test_a_training_that_fails_by_itself_is_its_trials_result(tmp_path: Path) ->
 @pytest.mark.parametrize(
     "words",
     [
-        ["method=static", *RUN],
         ["experiment=tiny_mnist", "dataset=digits", "growth.max_events=2"],
         ["method=random_width", "model.hidden=[3,5]", "optimizer=sgd", "trigger=plateau", "trigger.patience=4"],
     ],
@@ -145,7 +142,6 @@ def test_the_winners_experiment_comes_to_what_was_trained(tmp_path: Path, words:
     assert trying._flat(made) == trying._flat(trying.composed(tuned.words))
     assert (made.optimizer.lr, made.seed) == (0.0123, 7)
     assert (made.tuned.trials, made.tuned.seeds, made.tuned.flops) == (1, 1, 0.0)
-    assert compose(tuned.words).optimizer.lr == 0.0123
 
 
 def way(label: str, tuned: object, control: str | None = None) -> Any:
@@ -175,6 +171,7 @@ def test_an_experiment_file_begins_as_hydra_needs_it() -> None:
     assert "stop:\n  epochs: 3\n  steps: null\n" in text
 
 
+@pytest.mark.slow
 def test_every_method_is_searched_alike_and_the_same_line_trains_nothing_twice(grow: Callable) -> None:
     pytest.importorskip("optuna", reason="the extra tune")
     line = ["tune", "method=static,random_width", *RUN, "--trials", "2", "--seeds", "1", "--folder", "t"]

@@ -133,6 +133,7 @@ print(*done)
 """
 
 
+@pytest.mark.slow
 def test_two_processes_share_a_study_and_a_third_that_was_killed_leaves_no_trial_behind(tmp_path: Path) -> None:
     root = Path(__file__).resolve().parents[2]
     environment = {"PYTHONPATH": f"{root}:{root / 'tests'}:" + ":".join(sys.path)}
