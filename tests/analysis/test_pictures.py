@@ -394,7 +394,7 @@ def test_a_run_that_does_not_fit_is_told_why_and_nothing_is_written(grow: Callab
 
 
 def test_labels_of_widths_touch_no_other_and_the_last_has_room() -> None:
-    corner = [(0.01 * i, 0.02 * i) for i in range(8)]
+    corner = [(0.01 * i, 0.015 * i) for i in range(8)]
     assert with_room([*corner, (0.9, 0.9)]) == [7, 8]
     assert with_room([(0.1, 0.1), (0.1, 0.5), (0.5, 0.1)]) == [0, 1, 2]
     assert with_room([]) == []

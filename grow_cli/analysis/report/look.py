@@ -161,13 +161,16 @@ pre { background: var(--panel); padding: .8rem; overflow-x: auto; font-size: .8r
   .gallery figure.wide, .gallery.large figure.wide { grid-column: 1 / -1; }
 }
 @media print {
+  html { font-size: 12px; }
   body { margin: 0; max-width: none; font-size: 11px; }
   nav.axes, .modebar { display: none !important; }
   .charts { display: block; }
   .scroll, pre { overflow: visible; background: none; }
   pre { white-space: pre-wrap; }
   td, th, .path { white-space: normal; }
-  td, th, td.text { padding: .15rem .4rem; min-width: 0; }
+  td, th { padding: .15rem .4rem; }
+  td.text { min-width: 9rem; }
+  .confusion td, .keys svg { print-color-adjust: exact; -webkit-print-color-adjust: exact; }
 }
 """
 
