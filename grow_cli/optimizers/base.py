@@ -25,6 +25,7 @@ class OptimizerOption(Option):
     lr: float = key(1e-3, above=0)
     """The base rate, which the schedule multiplies."""
     weight_decay: float = key(0.0, at_least=0)
+    """Pull of the weights towards zero."""
 
     def build(self, model: nn.Module) -> Optimizer:
         """The optimizer of a model's parameters."""
