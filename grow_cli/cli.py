@@ -89,8 +89,8 @@ def usage() -> str:
 _HINTS = (
     "A config group is chosen by name (method=alether), a key is set by its path",
     "(method.rank=8, optimizer.lr=3e-4); `grow train --cfg job` shows all keys.",
-    "`grow COMMAND --help` says more. GROW_DATA_DIR: where datasets are. GROW_DEBUG=1:",
-    "show an error's traceback.",
+    "`grow COMMAND --help` says more, `grow list method=tiny` and `grow list stop` explain",
+    "keys. GROW_DATA_DIR: where datasets are. GROW_DEBUG=1: show an error's traceback.",
 )
 
 
@@ -153,7 +153,9 @@ def _show_traceback_if_asked() -> None:
 
 def _dispatch(arguments: list[str]) -> int:
     command, rest = (arguments[0], arguments[1:]) if arguments else ("--help", [])
-    if command in ("-h", "--help", "help") or (command == "train" and {"-h", "--help"} & set(rest)):
+    if command == "help" and rest and rest[0] not in ("-h", "--help", "help"):
+        command, rest = rest[0], ["--help"]
+    if command in ("-h", "--help", "help"):
         print(usage(), end="")
         return 0
     if command in ("-V", "--version"):

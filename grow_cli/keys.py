@@ -23,8 +23,9 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import types
 from collections.abc import Callable, Iterator
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 Role = Literal["", "name", "folder", "data", "place", "speed", "shown", "size", "split"]
 ROLES: tuple[Role, ...] = get_args(Role)
@@ -87,11 +88,18 @@ class Range:
     @property
     def words(self) -> str:
         """`1 step or more, or null for no limit`."""
-        told = f"must be {self._interval()}" + (f", or {self.word}" if self.word else "")
+        told = f"must be {self.interval}" + (f", or {self.word}" if self.word else "")
         told += f", or null {self.null}" if self.null else ""
         return told + (f": {self.why}" if self.why else "")
 
-    def _interval(self) -> str:
+    @property
+    def bounded(self) -> bool:
+        """Whether a number is held to anything but being finite."""
+        return any(limit is not None for limit in (self.at_least, self.above, self.at_most, self.below))
+
+    @property
+    def interval(self) -> str:
+        """`from 0 to 1`, `1 step or more`, `one of a, b`."""
         unit = f" {self.unit}" if self.unit else ""
         low = "" if self.at_least is None else _number(self.at_least)
         upper = f"below {_number(self.below)}" if self.below is not None else ""
@@ -127,6 +135,43 @@ def key(
     if make is not None:
         return dataclasses.field(default_factory=make, metadata=metadata)
     return dataclasses.field(default=default, metadata=metadata)
+
+
+_KINDS = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
+_SEVERAL = {int: "whole numbers", float: "numbers", str: "texts"}
+
+
+def takes(field: dataclasses.Field[Any], hint: Any) -> str:
+    """`a whole number, 1 or more, or null for no limit`: the type of a key and its range."""
+    kinds = [kind for kind in _either(hint) if kind is not type(None)]
+    allowed: Range = field.metadata.get("range", _ANY)
+    if int in kinds and float in kinds:
+        kinds.remove(int)
+    if allowed.word:
+        kinds.remove(str)
+    told = " or ".join(map(_kind, kinds))
+    if field.metadata.get("path"):
+        told = "a path"
+    if allowed.one_of:
+        told = allowed.interval
+    elif allowed.bounded:
+        told += f", {'each ' if told.startswith('a list') else ''}{allowed.interval}"
+    told += f", {allowed.longest:,} at most" if allowed.longest is not None else ""
+    told += f", or {allowed.word}" if allowed.word else ""
+    if type(None) in _either(hint):
+        told += f", or null {allowed.null}".rstrip()
+    return told + (f": {allowed.why}" if allowed.why else "")
+
+
+def _either(hint: Any) -> tuple[Any, ...]:
+    return get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (hint,)
+
+
+def _kind(kind: Any) -> str:
+    if get_origin(kind) is list:
+        (inner,) = get_args(kind)
+        return f"a list of {_SEVERAL.get(inner, 'lists')}"
+    return _KINDS.get(kind, "parts by name")
 
 
 def check_ranges(part: Any, prefix: str) -> None:

@@ -1,9 +1,13 @@
-"""What is declared about the keys of the configuration: role, type, whether one is a path."""
+"""What is declared about the keys of the configuration: role, type, range, default, meaning, whether one is a path."""
 
 from __future__ import annotations
 
-from dataclasses import fields, is_dataclass
+import ast
+import inspect
+import textwrap
+from dataclasses import MISSING, dataclass, fields, is_dataclass
 from functools import cache
+from itertools import pairwise
 from typing import Any, get_type_hints
 
 from omegaconf import DictConfig, OmegaConf
@@ -11,7 +15,60 @@ from omegaconf import DictConfig, OmegaConf
 from grow_cli import registry
 from grow_cli.config import Config
 from grow_cli.files import address_from_root, expanded
-from grow_cli.keys import ROLES, Role
+from grow_cli.keys import ROLES, Role, takes
+
+
+@dataclass(frozen=True)
+class Declared:
+    """A key, as its field declares it."""
+
+    name: str
+    takes: str
+    """Its type and its range in words."""
+    default: Any
+    """`MISSING` where it must be given, and of a group."""
+    meaning: str
+    """The docstring under the field, on one line."""
+
+
+def sections() -> dict[str, type]:
+    """The parts of the configuration that are no options: `stop`, `growth`, ..."""
+    hints = get_type_hints(Config)
+    return {f.name: hints[f.name] for f in fields(Config) if is_dataclass(hints[f.name])}
+
+
+@cache
+def declared_by(holder: type) -> dict[str, Declared]:
+    """Name → what is declared of it, of the keys of an option or a section, in the order of its fields."""
+    hints, meanings = get_type_hints(holder), _meanings(holder)
+    found = {}
+    for f in fields(holder):
+        if f.name == "name" and issubclass(holder, registry.Option):  # what stands after `group=`
+            continue
+        default = f.default_factory() if f.default_factory is not MISSING else f.default
+        found[f.name] = Declared(f.name, takes(f, hints[f.name]), default, meanings.get(f.name, ""))
+    return found
+
+
+def _meanings(holder: type) -> dict[str, str]:
+    """Field → the text under it, its own or that of the class that it was inherited from."""
+    found: dict[str, str] = {}
+    for cls in reversed([cls for cls in holder.__mro__ if is_dataclass(cls)]):
+        try:
+            body = ast.parse(textwrap.dedent(inspect.getsource(cls))).body[0]
+        except (OSError, TypeError, SyntaxError):  # a class made without a file
+            continue
+        assert isinstance(body, ast.ClassDef)
+        for field, below in pairwise(body.body):
+            if not (isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name)):
+                continue
+            if (
+                isinstance(below, ast.Expr)
+                and isinstance(below.value, ast.Constant)
+                and isinstance(below.value.value, str)
+            ):
+                found[field.target.id] = " ".join(below.value.value.split())
+    return found
 
 
 @cache

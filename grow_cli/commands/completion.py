@@ -12,7 +12,7 @@ from typing import Any
 
 from grow_cli import registry
 from grow_cli.cli import COMMANDS, Command
-from grow_cli.console import OneOf
+from grow_cli.console import OneOf, Parser
 from grow_cli.errors import UserError
 
 _BASH = """\
@@ -39,11 +39,26 @@ _FISH = "complete -c grow -f -a '(grow completion --query (commandline -cp) 2>/d
 _SHELLS = {"bash": _BASH, "zsh": _ZSH, "fish": _FISH}
 
 
+def parser() -> Parser:
+    """Of its arguments."""
+    parser = Parser(
+        prog="grow completion",
+        description="Print what makes a shell complete commands, groups, options, keys and run folders.",
+        epilog='for bash and zsh: eval "$(grow completion bash)" in the shell\'s startup file; for fish: '
+        "grow completion fish | source",
+    )
+    parser.add_argument("shell", choices=_SHELLS, help="the shell that you type in")
+    return parser
+
+
 def main(arguments: list[str]) -> int:
     """Print a hook, or the candidates for a command line up to the cursor."""
     if arguments[:1] == ["--query"] and len(arguments) == 2:
         for candidate in candidates(arguments[1]):
             print(candidate)
+        return 0
+    if {"-h", "--help"} & set(arguments):
+        parser().print_help()
         return 0
     if len(arguments) != 1 or arguments[0] not in _SHELLS:
         raise UserError(f"completion needs a shell: grow completion {'|'.join(_SHELLS)}")
@@ -64,9 +79,18 @@ def candidates(line: str) -> list[str]:
     if given[0] == "completion":
         return [s for s in _SHELLS if s.startswith(last)]
     if given[0] == "list":
-        from grow_cli.commands.listing import GROUPS
+        from grow_cli.commands.listing import GROUPS, describe
 
-        return [g for g in GROUPS if g.startswith(last)]
+        group, equals, _ = last.partition("=")
+        if equals:
+            options = describe(group) if group in GROUPS else {}
+            return [f"{group}={option}" for option in options if f"{group}={option}".startswith(last)]
+        from grow_cli.commands.explaining import names
+
+        keys = [name for name in names() if "." not in name or "." in last]
+        return sorted({name for name in (*GROUPS, *keys) if name.startswith(last)})
+    if given[0] == "help":
+        return sorted(name for name in COMMANDS if name.startswith(last))
     if given[0] == "train":
         options = [word for word in ("--cfg", "--multirun") if word.startswith(last)]
         return options if last.startswith("-") else _overrides(given[1:], last)

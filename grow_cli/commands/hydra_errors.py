@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import re
-from dataclasses import fields, is_dataclass
-from difflib import SequenceMatcher
+import shlex
+from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 from hydra.errors import HydraException
+from omegaconf.errors import OmegaConfBaseException
 
-from grow_cli import config as configuration
 from grow_cli import registry
-from grow_cli.commands.composition import composed
 from grow_cli.commands.listing import describe
+from grow_cli.commands.places import near
+from grow_cli.commands.unknown_keys import unknown_key
+from grow_cli.errors import UserError
 
 # Hydra group → option of a plugin → the extra of this package that brings it
 PLUGINS = {
@@ -32,6 +34,20 @@ _OWN = {
     ".pt": "dataset=arrays dataset.path={}",
 }
 """Suffix of a user's file → what to type."""
+
+_OWN_DATA = (
+    "; files of your own are dataset=table, arrays or image_folder with dataset.path=PATH (dataset.target=COLUMN for a table), "
+    "and texts dataset=text with dataset.root=DIR and model=gpt"
+)
+
+
+@contextmanager
+def explained(arguments: list[str]) -> Iterator[None]:
+    """What Hydra and OmegaConf raise inside it as UserError."""
+    try:
+        yield
+    except (HydraException, OmegaConfBaseException) as error:
+        raise UserError(explain(error, arguments)) from error
 
 
 def explain(error: Exception, arguments: list[str]) -> str:
@@ -55,22 +71,20 @@ def explain(error: Exception, arguments: list[str]) -> str:
             extra = PLUGINS[group][name]
             chosen = next((a for a in arguments if a.startswith("sweep=")), f"{group}={name}")
             return f"{chosen} needs a package that is not installed: pip install 'grow-cli[{extra}]'"
-        own = "; files of your own are dataset=table, arrays or image_folder with dataset.path=PATH"
         return (
             f"{group}={name} does not exist: choose from {', '.join(_options(group))}{_nearest(name, _options(group))}"
-            + own * (group == "dataset")
+            + _OWN_DATA * (group == "dataset")
         )
     foreign = re.search(r"In '([\w/]+)/(\w+)': ConfigKeyError .*Key '(\w+)' not in '(\w+)'", text, re.DOTALL)
     if foreign:
         return _foreign_key(*foreign.groups())
     unknown = re.search(r"Could not override '([^']+)'", text)
     if unknown:
-        return _unknown_key(unknown[1], arguments)
-    several = re.search(r"Ambiguous value for argument '([^']+)'", text)
+        return unknown_key(unknown[1], arguments)
+    several = re.search(r"(?:Ambiguous value for argument|Sweep parameters) '([^']+)'", text)
     if several:
-        return (
-            f"{several[1]}: several values are a sweep: `grow train -m {several[1]} ...`; a list is written KEY=[A,B]"
-        )
+        line = f"{several[1]}: several values are a sweep: `grow train -m {shlex.quote(several[1])} ...`"
+        return line + "; a list is written KEY=[A,B]" * ("," in several[1] and "(" not in several[1])
     no_list = re.search(r"Error merging override (\S+)=(\S*)\s.*is not a ListConfig", text, re.DOTALL)
     if no_list:
         return f"{no_list[1]}={no_list[2]}: must be a list, {no_list[1]}=[{no_list[2]}]"
@@ -118,10 +132,8 @@ def _options(group: str) -> list[str]:
 
 
 def _nearest(name: str, candidates: list[str]) -> str:
-    from difflib import get_close_matches
-
-    near = get_close_matches(name, candidates, n=1)
-    return f" (did you mean {near[0]}?)" if near else ""
+    found = near(name, candidates)
+    return f" (did you mean {found[0]}?)" if found else ""
 
 
 def _foreign_key(chosen: str, name: str, key: str, holder: str) -> str:
@@ -137,36 +149,3 @@ def _foreign_key(chosen: str, name: str, key: str, holder: str) -> str:
         f"{chosen}={name} sets {group}.{key}, which {group}={option} does not have: leave out either, and type what else you "
         f"need of {name} by hand (`grow train --cfg job {chosen}={name}` shows it)"
     )
-
-
-def _unknown_key(key: str, arguments: list[str]) -> str:
-    parent, _, leaf = key.rpartition(".")
-    options = registry.groups().get(parent, {})
-    having = " or ".join(f"{parent}={name}" for name, cls in sorted(options.items()) if leaf in _keys_of(cls))
-    if options:
-        chosen = _chosen(parent, key, arguments)
-        if chosen not in options:
-            allowed = f"it is one of {having}" if having else f"no option of {parent} has it"
-            return f"{key} is not a key of the {parent} that is in use: {allowed}"
-        parent, known = f"{parent}={chosen}", _keys_of(options[chosen])
-    else:
-        holder: Any = configuration.Config if not parent else getattr(configuration, parent.capitalize(), None)
-        known = _keys_of(holder) if is_dataclass(holder) else []
-    where = f"{parent} has no key {leaf}" if parent else f"{leaf} is not a key of the configuration"
-    where += f", which {having} has" if having else ""
-    near = sorted(known, key=lambda name: -SequenceMatcher(None, leaf, name).ratio())
-    allowed = f"; its keys are {', '.join(near) or 'none'}" if parent else "; `grow train --cfg job` shows all keys"
-    return f"{where}{_nearest(leaf, known)}{allowed}"
-
-
-def _keys_of(cls: Any) -> list[str]:
-    return [f.name for f in fields(cls) if f.name != "name"]
-
-
-def _chosen(group: str, key: str, arguments: list[str]) -> str | None:
-    """The option of a group that all arguments but this key's compose to; None where they do not compose."""
-    others = [a for a in arguments if not a.startswith("-") and a.split("=")[0].lstrip("+~") != key]
-    try:
-        return str(composed([a for a in others if not a.startswith("hydra")])[group].name)
-    except Exception:  # whatever else is wrong with them
-        return None

@@ -1,26 +1,57 @@
-"""`grow list`: what there is to choose from, read from the first comment of each YAML file."""
+"""`grow list`: what there is to choose from, read from the first comment of each YAML file; keys: `explaining.py`."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from rich.table import Table
 
 from grow_cli import console, registry
-from grow_cli.errors import UserError
 
 GROUPS = ("dataset", "model", "method", "trigger", "optimizer", "schedule", "logger", "experiment", "debug", "sweep")
 
 
+def parser() -> console.Parser:
+    """Of its arguments."""
+    parser = console.Parser(
+        prog="grow list",
+        description="Everything there is to choose from; or the options of a group; or the keys of an option, of a section "
+        "or of every run, with their values, meanings and ranges; or one key.",
+        epilog="examples: grow list trigger; grow list method=tiny; grow list stop; grow list optimizer.lr; grow list keys",
+    )
+    parser.add_argument("asked", nargs="*", metavar="GROUP|GROUP=OPTION|KEY|keys", help="none for every group")
+    return parser
+
+
 def main(arguments: list[str]) -> int:
-    """Print every group, or the ones named."""
-    for name in arguments:
-        if name not in GROUPS:
-            raise UserError(f"`{name}` is not a config group: choose from {', '.join(GROUPS)}")
+    """Print every group, or what was asked for."""
+    asked = parser().parse(arguments).asked
+    named = [name for name in asked if name not in GROUPS or name in SECTIONS]
+    if any(name not in named or name in GROUPS for name in asked) or not asked:
+        _groups([name for name in asked if name in GROUPS] or GROUPS)
+    for number, name in enumerate(named):
+        from grow_cli.commands.explaining import explain  # here: Hydra takes a second to load
+
+        if number or name in GROUPS:
+            console.out.print()
+        explain(name)
+    if not asked:
+        console.out.print(_MORE, markup=False)
+    return 0
+
+
+SECTIONS = ("sweep",)
+"""Groups that are named like a section of the configuration, whose keys are shown, too."""
+
+_MORE = "`grow list method=tiny`, `grow list stop`, `grow list optimizer.lr`, `grow list keys` explain keys."
+
+
+def _groups(names: Sequence[str]) -> None:
     table = Table(box=None, pad_edge=False, show_header=False)
     table.add_column(style="bold", no_wrap=True)
     table.add_column()
-    for group in arguments or GROUPS:
+    for group in names:
         options = describe(group)
         if not options:
             continue
@@ -29,7 +60,6 @@ def main(arguments: list[str]) -> int:
             table.add_row(f"  {name}", line)
         table.add_row()
     console.uncut(table)
-    return 0
 
 
 def describe(group: str) -> dict[str, str]:

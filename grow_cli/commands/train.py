@@ -24,6 +24,7 @@ from grow_cli import console, registry
 from grow_cli.commands import beginning, extending, local
 from grow_cli.commands.composition import composed, flags_first, plugins, prepare_hydra, refuse_two_folders, words
 from grow_cli.commands.hydra_errors import explain
+from grow_cli.commands.mistyped import refuse_mistyped
 from grow_cli.commands.sweep import (
     Outcome,
     Tally,
@@ -43,14 +44,35 @@ from grow_cli.schema import make_absolute
 _failed: list[UserError | TrainingFailed] = []
 
 
+def parser() -> console.Parser:
+    """Of its arguments, for help alone: Hydra reads them."""
+    parser = console.Parser(
+        prog="grow train",
+        usage="grow train [-m] [--cfg job] [KEY=VALUE ...]",
+        description="Train one run, or with -m a sweep. A config group is chosen by name (method=tiny), a key is set by its path "
+        "(optimizer.lr=3e-4).",
+        epilog="`grow list` shows what there is to choose from, `grow list method=tiny` and `grow list stop` the keys. "
+        "Examples: grow train method=tiny stop.epochs=20; grow train -m method=tiny,random_width seed=0,1,2",
+        add_help=False,
+    )
+    parser.add_argument(
+        "overrides", nargs="*", metavar="KEY=VALUE", help="a key and its value, without spaces around ="
+    )
+    parser.add_argument("-m", "--multirun", action="store_true", help="a sweep: one run for each of KEY=V1,V2,...")
+    parser.add_argument("--cfg", choices=("job",), help="show the composed config with all keys, and train nothing")
+    parser.add_argument("-h", "--help", action="store_true", help="show this")
+    return parser
+
+
 def main(arguments: list[str]) -> int:
     """Hydra reads `sys.argv`; its own errors become one sentence."""
     _failed.clear()
     Tally.current = None
-    keys = {f.name for f in fields(configuration.Config)}
+    if {"-h", "--help"} & set(arguments):
+        print(parser().format_help(), end="")
+        return 0
+    refuse_mistyped(arguments)
     for argument in arguments:
-        if argument.startswith("--") and argument.lstrip("-").split("=")[0].split(".")[0] in keys:
-            raise UserError(f"{argument}: keys are given without dashes: did you mean {argument.lstrip('-')}?")
         if {"-m", "--multirun"} & set(arguments) and argument.startswith("run_dir="):
             folder = expanded(argument.removeprefix("run_dir=").strip("'\""))
             if RunFolder(folder).claimed:

@@ -56,6 +56,7 @@ class WandBOption(Packaged):
     """Needs the extra `wandb`."""
 
     project: str = "grow"
+    """The project at W&B in which the run appears."""
     mode: str = key("offline", one_of=("offline", "online", "disabled"))
     """`offline` (files in the run folder, which `wandb sync` uploads), `online` (needs an account), or `disabled`."""
     entity: str | None = None

@@ -45,6 +45,7 @@ class Alether(DepthMethod):
     tau_crit: float = key(2.0, at_least=0)
     """Above it, and above kappa_crit, the escape term acts (Def. 17)."""
     kappa_crit: float = key(0.5, at_least=0)
+    """The same of the trajectory's curvature."""
     eta_max: float | None = key(0.1, at_least=0, null="for no bound")
     """Bound on the escape gain, as beta0 and gamma0 bound the others; null: Definition 17, which has none."""
     escape_along: str = key("orthogonal", one_of=("orthogonal", "modes"))
@@ -52,6 +53,7 @@ class Alether(DepthMethod):
     step_scale: str = key("absolute", one_of=("absolute", "velocity"))
     """`absolute` (the paper's): the steps are lengths; `velocity`: they are multiples of the tensor's mean velocity."""
     eps: float = key(1e-8, above=0)
+    """Added to what is divided by."""
     fallback: str = key("none", one_of=("none", "copy", "random", "perturbed"))
     """Where the history says too little (Remark 17): `copy` the source, begin at `random`, or the source `perturbed` by a tenth
     of a random block; `none`: nothing is added without 3 snapshots, and otherwise the history is believed."""

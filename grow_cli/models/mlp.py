@@ -29,6 +29,7 @@ class MLPOption(ModelOption):
     bias: bool = True
     """Of the hidden layers; the output layer always has one."""
     dropout: float = dropout_key()
+    """Probability with which an output of a hidden layer is set to zero in training."""
 
     def make(self, ends: Ends) -> GrowableModel:
         from grow_cli.models.modules.plain import MLP

@@ -21,8 +21,11 @@ class Adam(OptimizerOption):
 
     weight_decay: float = key(1e-3, at_least=0, tune=(1e-6, 1e-2))
     beta1: float = key(0.9, at_least=0, below=1)
+    """Decay per step of the average of gradients."""
     beta2: float = key(0.999, at_least=0, below=1)
+    """Decay per step of the average of squared gradients."""
     eps: float = key(1e-8, above=0)
+    """Added to the root of the latter, by which the step is divided."""
 
     def make(self, groups: list[dict[str, Any]], model: nn.Module) -> Optimizer:
         from torch import optim

@@ -16,6 +16,7 @@ class Cosine(ScheduleOption):
     """Half a cosine from the base rate to `floor` times it."""
 
     floor: float = key(0.0, at_least=0, at_most=1)
+    """Rate at the end, as a fraction of the base rate."""
 
     def shape(self, progress: float, restarted_at: float, growth_until: float) -> float:
         u = since_restart(progress, restarted_at)

@@ -34,6 +34,7 @@ class DriftTest(Trigger):
     level: float = key(0.05, above=0, below=1)
     """How often a window of weights that drift or diffuse may be called stagnant."""
     patience: int = key(1, at_least=1, unit="window")
+    """Windows in a row that must show no drift."""
 
     @dataclass
     class State:

@@ -27,6 +27,7 @@ class Every(Trigger):
     """
 
     every: float = key(10, above=0)
+    """Distance between growth events, in `unit`."""
     unit: str = key("epochs", one_of=tuple(_COUNTED))
     """`steps`, `epochs` or `seconds`."""
 

@@ -20,6 +20,7 @@ class Plateau(Trigger):
     """Fires after `patience` evaluations in a row without a validation loss below best − min_delta."""
 
     patience: int = key(5, at_least=1, unit="evaluation")
+    """Evaluations in a row without a better validation loss."""
     min_delta: float = key(0.0, at_least=0)
     """A smaller fall of the validation loss is no improvement."""
 

@@ -24,6 +24,7 @@ class Synthetic(DatasetOption):
     samples: int = key(1000, at_least=10, at_most=10**7)
     """Training samples, before the validation cut."""
     test_samples: int = key(1000, at_least=2, at_most=10**7)
+    """Test samples, drawn apart from the others."""
     noise: float = key(0.1, at_least=0, at_most=10**6)
     """Standard deviation of the Gaussian noise."""
     draw_seed: int = key(0, at_least=0, at_most=2**31 - 1)

@@ -1,0 +1,83 @@
+"""A key that there is not: what the user may have meant, as the line to type."""
+
+from __future__ import annotations
+
+from difflib import SequenceMatcher
+
+from omegaconf import DictConfig, OmegaConf
+
+from grow_cli import registry
+from grow_cli.commands.composition import composed
+from grow_cli.commands.listing import GROUPS
+from grow_cli.commands.places import alike, lines, near
+from grow_cli.config import Config
+from grow_cli.schema import declared_by, sections
+
+_SOME = 4
+"""Lines that a sentence offers at most."""
+
+
+def unknown_key(key: str, arguments: list[str]) -> str:
+    """The sentence for a key that no chosen part has."""
+    parent, _, leaf = key.rpartition(".")
+    chosen = chosen_by(arguments)
+    value = next((a.partition("=")[2] for a in arguments if a.partition("=")[0].lstrip("+~") == key), "")
+    if parent in registry.groups():
+        return _in_group(parent, leaf, value, chosen)
+    if parent in sections():
+        return _in_section(parent, leaf, value, chosen)
+    part = OmegaConf.select(chosen, parent) if parent and chosen is not None else None
+    held = [str(name) for name in part if name != "name"] if isinstance(part, DictConfig) else []
+    if held:  # a part of a part, like trigger.of.plateau
+        return f"{parent} has no key {leaf}{_did_you_mean(near(leaf, held))}; its keys are {', '.join(held)}"
+    return _at_the_root(key, leaf, value, chosen)
+
+
+def chosen_by(arguments: list[str]) -> DictConfig | None:
+    """The run that the choices among the arguments compose to, whatever else is wrong; None where they do not compose."""
+    choices = [a for a in arguments if a.partition("=")[0].lstrip("+~").partition("@")[0] in GROUPS]
+    try:
+        return composed(choices)
+    except Exception:  # whatever is wrong with them
+        return None
+
+
+def _in_group(group: str, leaf: str, value: str, chosen: DictConfig | None) -> str:
+    options = registry.groups()[group]
+    having = " or ".join(f"{group}={name}" for name, cls in sorted(options.items()) if leaf in declared_by(cls))
+    if chosen is None:
+        allowed = f"it is one of {having}" if having else f"no option of {group} has it"
+        return f"{group}.{leaf} is not a key of the {group} that is in use: {allowed}"
+    known = list(declared_by(OmegaConf.get_type(chosen[group])))
+    name = f"{group}={chosen[group].name}"
+    if having:  # no other name was meant
+        return f"{name} has no key {leaf}, which {having} has; the keys of {name} are {', '.join(known) or 'none'}"
+    return f"{name} has no key {leaf}{_meant(leaf, value, known, chosen)}; its keys are {_nearest_first(leaf, known)}"
+
+
+def _in_section(section: str, leaf: str, value: str, chosen: DictConfig | None) -> str:
+    known = list(declared_by(sections()[section]))
+    return (
+        f"{section} has no key {leaf}{_meant(leaf, value, known, chosen)}; its keys are {_nearest_first(leaf, known)}"
+    )
+
+
+def _at_the_root(key: str, leaf: str, value: str, chosen: DictConfig | None) -> str:
+    told = f"{key} is not a key of the configuration"
+    exact = lines(leaf, value, chosen)
+    near_root = near(key, [*declared_by(Config), *GROUPS])
+    meant = exact or [f"{name}={value}" for name in near_root] or alike(leaf, value, chosen)
+    return f"{told}{_did_you_mean(meant)}; `grow list keys` and `grow train --cfg job` show all keys"
+
+
+def _meant(leaf: str, value: str, own: list[str], chosen: DictConfig | None) -> str:
+    """A key of the same part that is spelt alike, or else of another part that has this very name."""
+    return _did_you_mean(near(leaf, own) or lines(leaf, value, chosen))
+
+
+def _did_you_mean(words: list[str]) -> str:
+    return f" (did you mean {' or '.join(words[:_SOME])}?)" if words else ""
+
+
+def _nearest_first(leaf: str, known: list[str]) -> str:
+    return ", ".join(sorted(known, key=lambda name: -SequenceMatcher(None, leaf, name).ratio())) or "none"
