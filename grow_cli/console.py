@@ -43,6 +43,11 @@ def warn(sentence: str) -> None:
     err.print(f"[yellow]warning:[/yellow] {escape(sentence)}")
 
 
+def note(sentence: str) -> None:
+    """What was chosen for the user, beside the results."""
+    err.print(escape(sentence))
+
+
 def error(sentence: str) -> None:
     """Why the command stops."""
     err.print(f"[red]error:[/red] {escape(sentence)}")
