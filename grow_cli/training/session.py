@@ -128,7 +128,7 @@ class Session:
 
     def score_proposals(self, samples: int) -> list[Scored]:
         """What the method would add now, scored: the growth stream does not move, and the cost is growth's."""
-        notes, progress = Notes(), self.progress
+        notes = Notes()
         synchronize(self.device)
         begun = time.perf_counter()
         with computable(self), self.streams.peeking("growth"), FlopCounter() as counter:
@@ -153,6 +153,6 @@ def computable(session: Session) -> Iterator[None]:
             yield
     except torch.linalg.LinAlgError as error:
         raise TrainingFailed(
-            f"growth cannot be computed at step {session.progress.step:,}: activations or gradients are no longer finite, or too large: "
-            "lower optimizer.lr or set clip_norm=1; the last good checkpoint is kept"
+            f"growth cannot be computed at step {session.progress.step:,}: activations or gradients are no longer finite, "
+            "or too large: lower optimizer.lr or set clip_norm=1; the last good checkpoint is kept"
         ) from error
