@@ -23,11 +23,11 @@ def choose_device(wanted: str) -> torch.device:
     """`auto`: a GPU (`pick_gpu` says which), else Apple's, else the CPU; UserError if what was asked for is not there."""
     if wanted == "auto":
         if torch.cuda.is_available():
-            gpus = range(torch.cuda.device_count())
-            index, why = pick_gpu(_free_memory() if len(gpus) > 1 else [None], os.environ)
+            gpus = torch.cuda.device_count()
+            taken, why = pick_gpu(_free_memory() if gpus > 1 else [None], os.environ)
             if why:
-                note(f"device=auto: cuda:{index} of {len(gpus)} ({why})")
-            return torch.device("cuda", index)
+                note(f"device=auto: cuda:{taken} of {gpus} ({why})")
+            return torch.device("cuda", taken)
         _warn_of_unused_gpu()
         return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
     kind, _, index = wanted.partition(":")
@@ -96,12 +96,13 @@ def unused_gpu(files: Sequence[Path], environment: Mapping[str, str]) -> str:
     """The warning where a driver left one of these files, or its nvidia-smi, and torch shows no GPU; else nothing."""
     if environment.get("CUDA_VISIBLE_DEVICES", "0").strip() in ("", "-1"):  # hidden on purpose
         return ""
-    found = [str(file) for file in files if file.exists()] or [shutil.which("nvidia-smi", path=environment.get("PATH"))]
-    if found[0] is None:
+    found = next((str(file) for file in files if file.exists()), None)
+    found = found or shutil.which("nvidia-smi", path=environment.get("PATH"))
+    if found is None:
         return ""
     built = f"is built for CUDA {torch.version.cuda}" if torch.version.cuda else "is built for the CPU alone"
     return (
-        f"device=auto: this machine has an NVIDIA driver ({found[0]}), but torch {torch.__version__}, which {built}, shows "
+        f"device=auto: this machine has an NVIDIA driver ({found}), but torch {torch.__version__}, which {built}, shows "
         "no GPU: training goes on without it; see that `nvidia-smi` works and that torch is built for its CUDA version, or "
         "set device=cpu"
     )
