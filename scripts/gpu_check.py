@@ -100,12 +100,12 @@ def ended_after_growth() -> Iterator[None]:
     """SIGTERM reaches this process at the first evaluation after a growth event, or after the second one of all."""
     real, seen = Loop._evaluate, 0
 
-    def evaluate(loop: Loop) -> None:
+    def evaluate(self: Loop) -> None:
         nonlocal seen
-        real(loop)
+        real(self)
         seen += 1
-        progress = loop.session.progress
-        if progress.firings or (loop.method.kind == "none" and seen == 2):
+        progress = self.session.progress
+        if progress.firings or (self.method.kind == "none" and seen == 2):
             os.kill(os.getpid(), signal.SIGTERM)
 
     Loop._evaluate = evaluate  # type: ignore[method-assign]
@@ -190,7 +190,7 @@ def bare_loop(loop: Loop, precision: str) -> Callable[[int], float]:
     """The loop that one writes by hand over a copy of the net: a permutation, an index, a step. Seconds of so many steps."""
     session = loop.session
     model, device, size = copy.deepcopy(session.model), session.device, session.batches.batch_size
-    optimizer = type(session.optimizer)(model.parameters(), **session.optimizer.defaults)
+    optimizer = session.config.optimizer.build(model)
     x, y, prepare = session.data.train.x, session.data.train.y, session.data.prepare
     order, at = torch.randperm(len(x)).to(device), 0
 
