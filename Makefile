@@ -64,6 +64,10 @@ format: install ## Format the code
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
+.PHONY: gpu-check
+gpu-check: install ## Every method in every precision on the GPU that is here, under nine minutes; without one a rehearsal on the CPU
+	$(BIN)/python scripts/gpu_check.py
+
 .PHONY: bench-speed
 bench-speed: install ## Speed and memory, as ratios measured in one process
 	$(BIN)/python scripts/bench_trajectory.py

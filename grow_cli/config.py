@@ -225,6 +225,8 @@ class Config(Section):
     """CPU threads of torch; null: one for small nets (more slow them down on a shared machine), else torch's choice."""
     compile: bool = key(False, role="speed")
     """torch.compile the training step."""
+    deterministic: bool = key(False, role="speed")
+    """The same bits each time on one GPU, too: slower, and an operation that has no such form ends the run."""
     batch_size: int = key(32, at_least=1)
     """Training samples per step."""
     label_smoothing: float = key(0.0, at_least=0, below=1)

@@ -118,6 +118,11 @@ def warn(sentence: str) -> None:
     _tell("warning:", "yellow", sentence)
 
 
+def note(sentence: str) -> None:
+    """What was chosen for the user, beside the results."""
+    err.print(escape(sentence))
+
+
 def error(sentence: str) -> None:
     """Why the command stops."""
     _tell("error:", "red", sentence)

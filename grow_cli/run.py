@@ -32,6 +32,7 @@ from grow_cli.training import checkpoint
 from grow_cli.training.device import (
     choose_device,
     choose_threads,
+    deterministic,
     flush_denormals,
     keep_memory,
     reset_threads,
@@ -70,18 +71,19 @@ def train(
     begun_with = checkpoint.read(Path(config.init)) if state is None and config.init else None
     if begun_with is not None:
         trained = Trained.of(begun_with, begins=True)
-    device, data = _device_and_data(config, trained if state is None else Trained.of(state))
-    provenance.reset_peak_memory(device)
-    with _writing(folder):
-        with enough_memory("the net was built", "lower the model's size"):
-            loop = assemble(config, folder, data, device, state, begun_with)
-        loop.pause_at = pause_at
-        try:
-            with _end_noted(config, folder, device):
-                summary = _trained(loop, data, splits)
-            loop.logger.summary(summary)
-        finally:
-            loop.close()
+    with deterministic(config.deterministic):
+        device, data = _device_and_data(config, trained if state is None else Trained.of(state))
+        provenance.reset_peak_memory(device)
+        with _writing(folder):
+            with enough_memory("the net was built", "lower the model's size"):
+                loop = assemble(config, folder, data, device, state, begun_with)
+            loop.pause_at = pause_at
+            try:
+                with _end_noted(config, folder, device):
+                    summary = _trained(loop, data, splits)
+                loop.logger.summary(summary)
+            finally:
+                loop.close()
     return summary
 
 
@@ -222,22 +224,23 @@ def evaluate(
     `other`: of other data than it was trained on, on purpose.
     """
     state = checkpoint.load(folder.checkpoints / f"{which}.pt")
-    device, data = _device_and_data(config, Trained.of(state, other=other))
-    torch.set_num_threads(config.threads or state["progress"]["threads"])
-    model = rebuild(state["architecture"]).to(device)
-    model.load_state_dict(state["model"])
-    if "inputs" not in state:
-        warn(
-            "this run's checkpoints, of an older grow, do not hold how inputs are normalised: the data read now decide"
-        )
-    return {
-        "run": str(folder.path),
-        "checkpoint": which,
-        "step": state["progress"]["step"],
-        **measure_splits(model, data, config, splits),
-        "parameters": count_parameters(model),
-        "widths": widths_text(model.widths()),
-    }
+    with deterministic(config.deterministic):
+        device, data = _device_and_data(config, Trained.of(state, other=other))
+        torch.set_num_threads(config.threads or state["progress"]["threads"])
+        model = rebuild(state["architecture"]).to(device)
+        model.load_state_dict(state["model"])
+        if "inputs" not in state:
+            warn(
+                "this run's checkpoints, of an older grow, do not hold how inputs are normalised: the data read now decide"
+            )
+        return {
+            "run": str(folder.path),
+            "checkpoint": which,
+            "step": state["progress"]["step"],
+            **measure_splits(model, data, config, splits),
+            "parameters": count_parameters(model),
+            "widths": widths_text(model.widths()),
+        }
 
 
 def _device_and_data(config: Config, trained: Trained | None) -> tuple[torch.device, Data]:

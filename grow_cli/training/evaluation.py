@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
-from grow_cli.surgery.measure import evaluation_mode
+from grow_cli.surgery.measure import evaluation_mode, exact_products
 from grow_cli.tasks import TASKS
 from grow_cli.training.metrics import sums_dtype
 from grow_cli.training.step import autocast
@@ -40,7 +40,9 @@ def _summed(
     dtype = sums_dtype(device)
     sums = torch.zeros(4, dtype=dtype, device=device)
     loss = torch.zeros((), dtype=dtype, device=device)
-    with evaluation_mode(model), autocast(device, precision):
+    # in bf16 as it is used; TF32 is there to train fast, and a score is to be comparable
+    products = autocast(device, precision) if precision == "bf16" else exact_products(device)
+    with evaluation_mode(model), products:
         for x, y in zip(split.x.split(batch_size), split.y.split(batch_size), strict=True):
             outputs = model(data.prepare(x)).float()
             loss += loss_of(outputs, y).to(dtype) * len(y)

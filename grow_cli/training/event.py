@@ -100,7 +100,7 @@ def grow(session: Session) -> GrowthEvent:
     )
     synchronize(session.device)
     begun = time.perf_counter()
-    with computable(session.progress.step), session.streams.using("growth"), FlopCounter() as counter:
+    with computable(session), session.streams.using("growth"), FlopCounter() as counter:
         method.add(session.moment(), event)
     synchronize(session.device)
     seconds = time.perf_counter() - begun

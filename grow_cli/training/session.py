@@ -16,7 +16,7 @@ from grow_cli.errors import TrainingFailed
 from grow_cli.moment import Moment, Progress
 from grow_cli.surgery.event import Notes
 from grow_cli.surgery.flops import FlopCounter, flops_per_sample
-from grow_cli.surgery.measure import count_parameters
+from grow_cli.surgery.measure import count_parameters, exact_products
 from grow_cli.tasks import TASKS, Task
 from grow_cli.training.budget import Budget
 from grow_cli.training.device import synchronize
@@ -128,10 +128,10 @@ class Session:
 
     def score_proposals(self, samples: int) -> list[Scored]:
         """What the method would add now, scored: the growth stream does not move, and the cost is growth's."""
-        notes, progress = Notes(), self.progress
+        notes = Notes()
         synchronize(self.device)
         begun = time.perf_counter()
-        with computable(progress.step), self.streams.peeking("growth"), FlopCounter() as counter:
+        with computable(self), self.streams.peeking("growth"), FlopCounter() as counter:
             scored = self.method.scored(self.moment(), samples, notes)
         synchronize(self.device)
         self.charge(time.perf_counter() - begun, counter.flops + notes.flops)
@@ -146,12 +146,13 @@ class Session:
 
 
 @contextmanager
-def computable(step: int) -> Iterator[None]:
-    """TrainingFailed where a decomposition meets numbers that are not finite."""
+def computable(session: Session) -> Iterator[None]:
+    """Statistics, solves and scores in exact products; TrainingFailed where one meets numbers that are not finite."""
     try:
-        yield
+        with exact_products(session.device):
+            yield
     except torch.linalg.LinAlgError as error:
         raise TrainingFailed(
-            f"growth cannot be computed at step {step:,}: activations or gradients are no longer finite, or too large: "
-            "lower optimizer.lr or set clip_norm=1; the last good checkpoint is kept"
+            f"growth cannot be computed at step {session.progress.step:,}: activations or gradients are no longer finite, "
+            "or too large: lower optimizer.lr or set clip_norm=1; the last good checkpoint is kept"
         ) from error

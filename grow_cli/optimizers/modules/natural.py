@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
+from grow_cli.surgery.measure import exact_products
 from grow_cli.theory.natural import Jacobian, conjugate_gradients, fisher_product, flat, softmax_metric
 
 
@@ -48,7 +49,8 @@ class NaturalGradient(Optimizer):
         moved = [(p, group) for group in self.param_groups for p in group["params"] if p.grad is not None]
         parameters = [p for p, _ in moved]
         gradient = flat([p.grad for p in parameters if p.grad is not None])
-        direction = self._solve(parameters, gradient)
+        with exact_products(gradient.device):  # TF32's error is above the tolerance of conjugate gradients
+            direction = self._solve(parameters, gradient)
         self.outputs = None  # lets go of the graph
         for (p, group), part in zip(moved, direction.split([p.numel() for p in parameters]), strict=True):
             step = part.view_as(p)
