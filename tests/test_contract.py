@@ -96,6 +96,10 @@ def _own_file(folder: Path, name: str) -> tuple[str, ...]:
         rows = [f"{a},{b},{c},{label}" for (a, b, c), label in zip(x, labels, strict=True)]
         (folder / "own.csv").write_text("\n".join(["a,b,c,kind", *rows]) + "\n", encoding="utf-8")
         return (f"dataset.path={folder}/own.csv", "dataset.target=kind")
+    if name == "huggingface":
+        made = pytest.importorskip("datasets").Dataset.from_dict({"a": x[:, 0], "b": x[:, 1], "kind": labels})
+        made.save_to_disk(folder / "own")
+        return (f"dataset.path={folder}/own", "dataset.target=kind")
     return ()
 
 

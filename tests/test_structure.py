@@ -109,7 +109,7 @@ def test_options_lists_and_config_errors_import_no_torch() -> None:
     code = (
         "import sys; from grow_cli import config, registry; import grow_cli.commands.train, grow_cli.commands.listing\n"
         "config.register_schemas(); assert len(registry.groups()) == 7, registry.groups().keys()\n"
-        "heavy = {'torch', 'torchvision', 'sklearn', 'pandas', 'matplotlib', 'numpy'} & set(sys.modules)\n"
+        "heavy = {'torch', 'torchvision', 'sklearn', 'pandas', 'matplotlib', 'numpy', 'datasets'} & set(sys.modules)\n"
         "assert not heavy, heavy"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -78,3 +78,27 @@ def in_order(names: np.ndarray) -> tuple[str, ...]:
     """Classes: by number where all are numbers, else by name."""
     found = sorted(set(names.tolist()))
     return tuple(sorted(found, key=int) if all(name.lstrip("-").isdigit() for name in found) else found)
+
+
+def learn_targets(
+    parts: Sequence[np.ndarray], task: str, where: str, name: str, order: Sequence[str] = ()
+) -> tuple[list[Tensor], tuple[str, ...], dict[str, Any]]:
+    """What `targets` gave of each part as numbers, the classes, and `RawData.table`; UserError where nothing can be learnt.
+
+    :param parts: the training part first: a quantity's mean and spread are its
+    :param order: the classes, where they have an order of their own
+    """
+    if task != "classification":
+        mean, spread = float(parts[0].mean()), float(parts[0].std())
+        if not spread > 0:
+            raise UserError(f"{where} has one value ({mean:g}): there is nothing to learn")
+        table = {"columns": [], "target": name, "task": task, "mean": mean, "spread": spread}
+        return [torch.from_numpy(((part - mean) / spread).astype(np.float32)) for part in parts], (), table
+    classes = tuple(order) or in_order(np.concatenate(parts))
+    samples = sum(map(len, parts))
+    if len(classes) < 2 or 2 * len(classes) > samples:
+        raise UserError(
+            f"{where} has too few classes, or too many, for its samples ({len(classes)} of {samples}): there is nothing to learn"
+        )
+    places = {name: i for i, name in enumerate(classes)}
+    return [torch.tensor([places[name] for name in part]) for part in parts], classes, {}

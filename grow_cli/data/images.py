@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import io
 import logging
 import os
 import sys
@@ -20,7 +21,7 @@ import time
 import warnings
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -89,6 +90,18 @@ class Decoding:
         }
 
 
+@dataclass(frozen=True)
+class Held:
+    """An image file that lies in memory."""
+
+    name: str
+    """How a sentence about it calls it."""
+    content: bytes = field(repr=False)
+
+    def __str__(self) -> str:
+        return self.name
+
+
 def read_tree(root: Path, size: int | None, background: int = 255, test_seed: int = 0) -> RawData:
     """The images of the folder, scaled and centre-cropped to `size` pixels a side if that is given.
 
@@ -100,7 +113,7 @@ def read_tree(root: Path, size: int | None, background: int = 255, test_seed: in
     cache = _cache_file(root, decoding)
     content = _read_cache(cache, tree.fingerprint)
     if content is None:
-        x = _decode([path for path, _ in tree.images], decoding)
+        x = decode([path for path, _ in tree.images], decoding)
         content = {"fingerprint": tree.fingerprint, "x": x, "y": torch.tensor([label for _, label in tree.images])}
         _write_cache(cache, content)
     x, y, n = content["x"], content["y"], tree.train
@@ -138,7 +151,7 @@ def _settled(root: Path, test_seed: int) -> Tree:
     return tree
 
 
-def _decode(paths: Sequence[str], decoding: Decoding) -> Tensor:
+def decode(paths: Sequence[str | Held], decoding: Decoding) -> Tensor:
     """(N, C, H, W) uint8; C is 1 if every image is grey, else 3."""
     with _without_pillows_words():
         first = _pixels(paths[0], decoding)
@@ -163,7 +176,7 @@ def _without_pillows_words() -> Iterator[None]:
             log.setLevel(level)
 
 
-def _fill(paths: Sequence[str], decoding: Decoding, shape: tuple[int, ...]) -> Tensor | None:
+def _fill(paths: Sequence[str | Held], decoding: Decoding, shape: tuple[int, ...]) -> Tensor | None:
     # None as soon as an image turns out to have colours that `shape` has no room for
     out = torch.empty((len(paths), *shape), dtype=torch.uint8)
     rows = out.numpy()
@@ -190,10 +203,10 @@ def _fill(paths: Sequence[str], decoding: Decoding, shape: tuple[int, ...]) -> T
         pool.shutdown(cancel_futures=True)
 
 
-def _pixels(path: str, decoding: Decoding) -> np.ndarray:
+def _pixels(path: str | Held, decoding: Decoding) -> np.ndarray:
     """(1, H, W) uint8 of a grey image, (3, H, W) of any other."""
     try:
-        with Image.open(path, formats=_FORMATS) as image:
+        with Image.open(io.BytesIO(path.content) if isinstance(path, Held) else path, formats=_FORMATS) as image:
             if image.mode.startswith(("I", "F")):
                 raise UserError(f"{path} has more than 8 bits per pixel: save it with 8")
             flat = _flat(_upright(image), decoding.background)

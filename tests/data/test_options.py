@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from grow_cli.data.base import RawData
-from grow_cli.data.datasets import digits, downloaded, image_folder, synthetic
+from grow_cli.data.datasets import digits, downloaded, huggingface, image_folder, synthetic
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 OPTIONS = {
@@ -20,6 +20,7 @@ OPTIONS = {
     "cifar10": downloaded.CIFAR10,
     "cifar100": downloaded.CIFAR100,
     "image_folder": image_folder.ImageFolder,
+    "huggingface": huggingface.HuggingFace,
     "moons": synthetic.Moons,
     "sines": synthetic.Sines,
     "quadratics": synthetic.Quadratics,

@@ -21,7 +21,6 @@ class Arrays(OwnFile):
     """
 
     def load(self, data_dir: Path) -> RawData:
-        import numpy as np
         import torch
 
         from grow_cli.data import arrays
@@ -46,24 +45,9 @@ class Arrays(OwnFile):
                 raise UserError(
                     f"{path}: {name} has {len(samples)} samples and {len(part)} targets; both must be as many"
                 )
-        classes = arrays.in_order(np.concatenate(y)) if task == "classification" else ()
-        if task == "classification" and (len(classes) < 2 or 2 * len(classes) > sum(map(len, y))):
-            raise UserError(
-                f"{path}: y has too few classes, or too many, for its samples ({len(classes)} of {sum(map(len, y))}): "
-                "there is nothing to learn"
-            )
-        table = {}
-        if classes:
-            places = {name: i for i, name in enumerate(classes)}
-            t = [torch.tensor([places[name] for name in part]) for part in y]
-        else:
-            mean, spread = float(y[0].mean()), float(y[0].std())
-            if not spread > 0:
-                raise UserError(f"{path}: y has one value ({mean:g}): there is nothing to learn")
-            table = {"columns": [], "target": "y", "task": task, "mean": mean, "spread": spread}
-            t = [torch.from_numpy(((part - mean) / spread).astype(np.float32)) for part in y]
+        t, classes, table = arrays.learn_targets(y, task, f"{path}: y", "y")
         if not parted:
             labels = t[0] if classes else torch.zeros(len(t[0]), dtype=torch.int64)
-            parts = self.cut_test(labels, path, "samples")
+            parts = self.cut_test(labels, str(path), "samples")
             x, t = [x[0][part] for part in parts], [t[0][part] for part in parts]
         return RawData(x[0], t[0], x[1], t[1], task=task, classes=classes, table=table)

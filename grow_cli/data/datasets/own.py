@@ -1,18 +1,17 @@
-"""What files of a user's own share: whether they are classes or quantities, and which samples are the test part."""
+"""What data of a user's own share: whether they are classes or quantities, which samples are the test part, what a column is."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
-from grow_cli.data.base import DatasetOption
+from grow_cli.data.base import DatasetOption, RawData
 from grow_cli.errors import UserError
 from grow_cli.files import expanded
 from grow_cli.keys import key
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
+    import pandas as pd
     from torch import Tensor
 
 _LEAST = 5  # samples
@@ -34,12 +33,76 @@ class OwnFile(DatasetOption):
     def at_hand(self, data_dir: Path) -> bool:
         return self.path is not None and expanded(self.path).is_file()
 
-    def cut_test(self, labels: Tensor, path: Path, samples: str) -> tuple[Tensor, Tensor]:
+    def cut_test(self, labels: Tensor, where: str, samples: str) -> tuple[Tensor, Tensor]:
         """Indices of the training and of the test part, by the classes (N,), all 0 in a regression."""
         from grow_cli.data import splits
 
         if len(labels) < _LEAST:
             raise UserError(
-                f"{path} has {len(labels)} {samples}: too few to train on and to test on; {_LEAST} are the least"
+                f"{where} has {len(labels)} {samples}: too few to train on and to test on; {_LEAST} are the least"
             )
         return splits.cut(labels, self.test, self.test_seed)
+
+
+@dataclass
+class OwnColumns(OwnFile):
+    """Rows of numbers and categories, one column of which is predicted."""
+
+    target: str | None = None
+    """The column that is predicted."""
+    drop: list[str] = field(default_factory=list)
+    """Columns that are left out: names, identifiers, what is known only afterwards."""
+    categories: list[str] = field(default_factory=list)
+    """Columns of numbers that are names (a postcode, say)."""
+    most_values: int = key(100, at_least=2, at_most=10_000)
+    """Different values that a column of categories may have."""
+
+    def of_rows(
+        self,
+        parts: dict[str, pd.DataFrame],
+        target: str,
+        where: str,
+        kept: dict[str, Any] | None,
+    ) -> RawData:
+        """Rows as vectors, as `kept` has it or as the training part teaches.
+
+        :param parts: `train`, and `test` and `val` where they are given; without `test` a part of the rows is
+        :param kept: of a trained net: `RawData.table`
+        """
+        import numpy as np
+        import pandas as pd
+        import torch
+
+        from grow_cli.data import tables
+
+        frame = _with_target(parts["train"], target, where)
+        parts = parts | {"train": frame}
+        task = tables.task_of(frame[target], self.task)
+        labelled = [part[target] for part in parts.values() if target in part]
+        seen = labelled[0] if len(labelled) == 1 else pd.concat(labelled).dropna()
+        classes = tables.classes_of(seen, target) if task == "classification" else ()
+        if "test" not in parts:
+            labels = tables.labels_of(frame[target], classes) if classes else np.zeros(len(frame), np.int64)
+            train, test = self.cut_test(torch.tensor(labels), where, "rows")
+            parts |= {"train": frame.iloc[train.numpy()], "test": frame.iloc[test.numpy()]}
+        if kept is None:
+            kept = tables.learn(parts["train"], target, task, self.drop, self.categories, self.most_values)
+        read = {name: tables.encode(part, kept, classes, where, labelled=True) for name, part in parts.items()}
+        x, y = ({name: torch.tensor(part[i]) for name, part in read.items()} for i in (0, 1))
+        held_out = (x["val"], y["val"]) if "val" in parts else None
+        return RawData(
+            x["train"], y["train"], x["test"], y["test"], task=task, classes=classes, table=kept, held_out=held_out
+        )
+
+
+def _with_target(frame: pd.DataFrame, target: str, where: str) -> pd.DataFrame:
+    """Its rows that have one; UserError where none has."""
+    from grow_cli.console import warn
+
+    there = frame[frame[target].notna()]
+    if there.empty:
+        raise UserError(f"{where}: no row has a value of {target}, the target: choose another dataset.target")
+    left_out = len(frame) - len(there)
+    if left_out:
+        warn(f"{where}: rows without {target} are left out ({left_out:,} of {len(frame):,})")
+    return there
