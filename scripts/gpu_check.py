@@ -50,7 +50,7 @@ METHODS = {
     "deepen": f"model=vit {DEPTH}",
     "tiny": f"model=cnn {WIDTH}",
     "gradmax": f"model=mlp_tiny {WIDTH}",
-    "random_width": f"model=resnet18 {WIDTH}",
+    "random_width": f"model=resnet18 model.stream=[8,16,32] model.hidden=[[4],[4],[4]] {WIDTH}",
     "net2net": f"model=cnn {WIDTH}",
     "senn": f"model=mlp_senn method.proposals=8 method.layer_proposals=3 method.steps=5 {WIDTH}",
     "fold": f"model=mlp_fold {WIDTH}",

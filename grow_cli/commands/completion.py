@@ -83,8 +83,8 @@ def candidates(line: str) -> list[str]:
 
         group, equals, _ = last.partition("=")
         if equals:
-            options = describe(group) if group in GROUPS else {}
-            return [f"{group}={option}" for option in options if f"{group}={option}".startswith(last)]
+            listed = describe(group) if group in GROUPS else {}
+            return [f"{group}={option}" for option in listed if f"{group}={option}".startswith(last)]
         from grow_cli.commands.explaining import names
 
         keys = [name for name in names() if "." not in name or "." in last]

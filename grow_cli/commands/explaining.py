@@ -49,9 +49,8 @@ def explain(asked: str) -> None:
 
 
 def _neither(asked: str) -> str:
-    group, equals, _ = asked.partition("=")
     leaf = asked.rpartition(".")[2]
-    if equals:
+    if "=" in asked:
         return f"`{asked}`: what stands before = is no config group: choose from {', '.join(GROUPS)}"
     found = list(dict.fromkeys(place.address for place in places(leaf)))
     known = [*GROUPS, *sections(), *declared_by(Config)]

@@ -67,16 +67,17 @@ def lines(name: str, value: str, chosen: DictConfig | None) -> list[str]:
     found, elsewhere = [], []
     for place in places(name):
         word = shlex.quote(f"{place.address}={value}")
-        if not place.group or (chosen is not None and name in declared_by(_option_in(chosen, place.group))):
+        if not place.group or (chosen is not None and name in declared_by(option_in(chosen, place.group))):
             found.append(word)
         else:
             elsewhere += [f"{place.group}={option} {word}" for option in place.options]
     return found or elsewhere
 
 
-def _option_in(chosen: DictConfig, group: str) -> type:
+def option_in(chosen: DictConfig, group: str) -> type:
     """The dataclass of a chosen option; that of a preset is that of the option behind it."""
-    cls: type = OmegaConf.get_type(chosen[group])
+    cls = OmegaConf.get_type(chosen[group])
+    assert cls is not None, "an option has a schema"
     return cls
 
 

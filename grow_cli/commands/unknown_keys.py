@@ -9,7 +9,7 @@ from omegaconf import DictConfig, OmegaConf
 from grow_cli import registry
 from grow_cli.commands.composition import composed
 from grow_cli.commands.listing import GROUPS
-from grow_cli.commands.places import alike, lines, near
+from grow_cli.commands.places import alike, lines, near, option_in
 from grow_cli.config import Config
 from grow_cli.schema import declared_by, sections
 
@@ -48,7 +48,7 @@ def _in_group(group: str, leaf: str, value: str, chosen: DictConfig | None) -> s
     if chosen is None:
         allowed = f"it is one of {having}" if having else f"no option of {group} has it"
         return f"{group}.{leaf} is not a key of the {group} that is in use: {allowed}"
-    known = list(declared_by(OmegaConf.get_type(chosen[group])))
+    known = list(declared_by(option_in(chosen, group)))
     name = f"{group}={chosen[group].name}"
     if having:  # no other name was meant
         return f"{name} has no key {leaf}, which {having} has; the keys of {name} are {', '.join(known) or 'none'}"

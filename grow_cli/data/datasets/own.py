@@ -11,6 +11,8 @@ from grow_cli.files import expanded
 from grow_cli.keys import key
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import pandas as pd
     from torch import Tensor
 
