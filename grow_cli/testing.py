@@ -24,7 +24,7 @@ from typing import Any
 import torch
 
 from grow_cli import cli, registry, run
-from grow_cli.commands.listing import describe
+from grow_cli.commands.choices import describe
 from grow_cli.commands.train import compose
 from grow_cli.config import Config, check_run
 from grow_cli.errors import Interrupted

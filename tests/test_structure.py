@@ -151,7 +151,7 @@ def test_a_score_is_named_in_tasks_only() -> None:
 
 def test_every_option_has_a_yaml_file_with_a_line_of_description() -> None:
     from grow_cli import registry
-    from grow_cli.commands.listing import describe
+    from grow_cli.commands.choices import describe
 
     for group, options in registry.groups().items():
         described = describe(group)

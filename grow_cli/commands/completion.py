@@ -79,7 +79,7 @@ def candidates(line: str) -> list[str]:
     if given[0] == "completion":
         return [s for s in _SHELLS if s.startswith(last)]
     if given[0] == "list":
-        from grow_cli.commands.listing import GROUPS, describe
+        from grow_cli.commands.choices import GROUPS, describe
 
         group, equals, _ = last.partition("=")
         if equals:

@@ -15,9 +15,9 @@ from rich.padding import Padding
 from rich.text import Text
 
 from grow_cli import console, registry
+from grow_cli.commands.choices import GROUPS, describe
 from grow_cli.commands.composition import composed
 from grow_cli.commands.hydra_errors import explained
-from grow_cli.commands.listing import GROUPS, describe
 from grow_cli.commands.places import near, places
 from grow_cli.config import GROUP_KEYS, Config
 from grow_cli.errors import UserError

@@ -13,7 +13,7 @@ from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 
 from grow_cli import registry
-from grow_cli.commands.listing import describe
+from grow_cli.commands.choices import describe
 from grow_cli.commands.places import near
 from grow_cli.commands.unknown_keys import unknown_key
 from grow_cli.errors import UserError

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 from rich.table import Table
 
-from grow_cli import console, registry
-
-GROUPS = ("dataset", "model", "method", "trigger", "optimizer", "schedule", "logger", "experiment", "debug", "sweep")
+from grow_cli import console
+from grow_cli.commands.choices import GROUPS, describe
 
 
 def parser() -> console.Parser:
@@ -60,22 +58,3 @@ def _groups(names: Sequence[str]) -> None:
             table.add_row(f"  {name}", line)
         table.add_row()
     console.uncut(table)
-
-
-def describe(group: str) -> dict[str, str]:
-    """Option → its line, in alphabetical order; of several folders the first wins, as in Hydra."""
-    found: dict[str, str] = {}
-    for folder in registry.config_folders():
-        for path in sorted((folder / group).glob("*.yaml")):
-            found.setdefault(path.stem, _first_comment(path))
-    return dict(sorted(found.items()))
-
-
-def _first_comment(path: Path) -> str:
-    with path.open(encoding="utf-8") as file:
-        for line in file:
-            if line.startswith("#") and "@package" not in line:
-                return line.lstrip("# ").strip()
-            if not line.startswith("#"):
-                break
-    return ""

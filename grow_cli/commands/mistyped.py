@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 from hydra._internal.utils import get_args_parser
 
-from grow_cli.commands.listing import GROUPS, describe
+from grow_cli.commands.choices import GROUPS, describe
 from grow_cli.commands.places import addresses, lines
 from grow_cli.commands.unknown_keys import chosen_by
 from grow_cli.config import GROUP_KEYS

@@ -7,8 +7,8 @@ from difflib import SequenceMatcher
 from omegaconf import DictConfig, OmegaConf
 
 from grow_cli import registry
+from grow_cli.commands.choices import GROUPS
 from grow_cli.commands.composition import composed
-from grow_cli.commands.listing import GROUPS
 from grow_cli.commands.places import alike, lines, near, option_in
 from grow_cli.config import Config
 from grow_cli.schema import declared_by, sections

@@ -242,6 +242,8 @@ def test_runs_are_told_apart_and_reported(stranger: Stranger) -> None:
     for seed in (1, 2):
         stranger.grow("train", *GROWING, "subset=300", *SHARED, f"seed={seed}", f"run_dir=seed{seed}")
     assert "seed" in stranger.grow("diff", "seed1", "seed2")
+    stranger.grow("resume", "seed2", "stop.epochs=44")
+    assert json.loads((stranger.home / "seed2" / "summary.json").read_text())["epochs"] == 44
     stranger.grow("report", "seed1")
     page = (stranger.home / "seed1" / "report.html").read_text(encoding="utf-8")
     assert "<html" in page
