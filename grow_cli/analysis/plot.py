@@ -104,8 +104,8 @@ def _label(axes: Axes, labels: list[tuple[float, float, str, str]]) -> None:
     for index in with_room(places):
         x, y, text, colour = labels[index]
         left = places[index][0] > 0.85
-        shift = {"xytext": (-4 if left else 4, -12), "textcoords": "offset points", "ha": "right" if left else "left"}
-        axes.annotate(text, (x, y), fontsize=7, color=colour, **shift)
+        shift, side = (-4 if left else 4, -12), "right" if left else "left"
+        axes.annotate(text, (x, y), fontsize=7, color=colour, xytext=shift, textcoords="offset points", ha=side)
 
 
 def with_room(places: Sequence[tuple[float, float]], wide: float = 0.15, tall: float = 0.13) -> list[int]:
