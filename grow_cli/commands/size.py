@@ -69,12 +69,12 @@ def parser() -> console.Parser:
 def main(arguments: list[str]) -> int:
     """Train what is not trained yet, and say the size."""
     options = parser().parse(arguments)
-    check(options)
     from grow_cli.commands.mistyped import refuse_mistyped
     from grow_cli.commands.train import main as train
     from grow_cli.commands.train import slug
 
     refuse_mistyped(options.overrides)
+    check(options)
     overrides = sorted(options.overrides)
     overrides += [
         f"{key}={getattr(options, name)}" for name, key in LIMITS.items() if getattr(options, name) is not None
