@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 from omegaconf import OmegaConf
 
 from grow_cli.commands.hydra_errors import PLUGINS
 from grow_cli.commands.train import compose
+from grow_cli.data.base import DataSpec
 
 CONF = Path(__file__).resolve().parent.parent / "conf"
 
@@ -29,7 +32,24 @@ def test_every_option_composes(choice: str) -> None:
 @pytest.mark.parametrize("path", sorted((CONF / "experiment").glob("*.yaml")), ids=lambda path: path.stem)
 def test_an_experiment_fixes_the_method_or_the_model_that_it_is_named_after(path: Path) -> None:
     config = compose([f"experiment={path.stem}"])
-    assert path.stem.split("_")[0] in (config.method.name, config.model.name)
+    first = path.stem.split("_")[0]
+    if (CONF / "method" / f"{first}.yaml").exists():  # a preset has its method's name in the config
+        first = compose([f"method={first}"]).method.name
+    assert first in (config.method.name, config.model.name)
+
+
+def test_stack_python_makes_six_blocks_of_two_at_half_the_cost_and_its_sister_for_a_gpu_has_128_million_weights() -> (
+    None
+):
+    small, large = compose(["experiment=stack_python"]), compose(["experiment=stack_python_gpu"])
+    assert small.method.pattern == large.method.pattern == "stack"
+    assert small.trigger.fractions == large.trigger.fractions == [0.5]
+    assert len(small.model.hidden) * small.method.factor == 6
+    assert len(large.model.hidden) * large.method.factor == 18
+    spec = DataSpec("python", "language", (large.dataset.context,), 256)
+    with torch.device("meta"):
+        final = replace(large.model, blocks=18).build(spec)
+    assert sum(p.numel() for p in final.parameters()) == pytest.approx(128.5e6, rel=0.01)
 
 
 @pytest.mark.parametrize("method", ["static", "copy", "alether", "random"])
