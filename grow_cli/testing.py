@@ -283,6 +283,7 @@ def _numbers(folder: RunFolder) -> dict[str, Any]:
         "rows": timeless(_rows(folder)),
         "events": json.dumps(events, default=str),
         "weights": {name: tensor.numpy().tobytes() for name, tensor in state["model"].items()},
+        "thresholds": folder.read_summary()["thresholds"],
     }
 
 
