@@ -106,6 +106,10 @@ study-deepen: install ## Depth growth where compute is scarce: a transformer of 
 study-python: install ## Depth growth of a language model where compute is scarce, on Python's sources, ten seeds (40 minutes of one core)
 	$(BIN)/python scripts/bench.py python --jobs 1
 
+.PHONY: study-envelope
+study-envelope: install ## What a grown language model loses against the best static size, at three budgets, ten seeds (six hours of one core)
+	$(BIN)/python scripts/envelope.py
+
 .PHONY: paper-tiny
 paper-tiny: install ## TINY's Figures 5, 6 and 11 to 13 on MNIST (15 minutes)
 	$(BIN)/python scripts/tiny.py $(DATA_OPTION)
