@@ -147,6 +147,7 @@ def load(path: Path) -> Fields:
     for name in ("progress", "measured"):
         if not isinstance(state[name], dict):
             raise damaged(path, f"{name} is no dict")
+        state[name] = Fields(path, state[name])
     with reading(path):
         _check_kinds(Progress().state_dict(), state["progress"], "progress")
         if not all(isinstance(value, float | int) for value in state["measured"].values()):
