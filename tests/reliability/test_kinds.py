@@ -16,7 +16,9 @@ from grow_cli.commands.sweep import Tally, one_at_a_time, remove_spools
 from grow_cli.commands.train import compose
 from grow_cli.data.identity import check_plain
 from grow_cli.errors import UserError
+from grow_cli.records.reading import Damaged
 from grow_cli.schema import make_absolute
+from grow_cli.training import checkpoint
 
 SHORT = ("subset=60", "stop.steps=2", "evaluate.every=1", "evaluate.unit=steps", "progress=off", "method=static")
 
@@ -127,6 +129,19 @@ def test_statistics_of_other_inputs_are_no_checkpoint(name: str, grow: Callable,
     left = grow("eval", "r")
     assert left.code == 2
     assert "inputs are not what a dataset gives" in left.err
+
+
+def test_a_field_that_a_checkpoints_progress_lacks_is_named(grow: Callable, tmp_path: Path) -> None:
+    assert grow("train", *SHORT, "run_dir=r").code == 0
+    file = tmp_path / "r/checkpoints/last.pt"
+    state = torch.load(file, weights_only=True)
+    del state["progress"]["threads"]
+    torch.save(state, file)
+    left = grow("eval", "r")
+    assert left.code == 2
+    assert "last.pt is damaged (it has no threads)" in left.err
+    with pytest.raises(Damaged, match="it has no threads"):  # whoever else looks for it
+        checkpoint.load(file)["progress"]["threads"]
 
 
 def test_a_step_that_torch_would_not_take_is_refused_before_training() -> None:
