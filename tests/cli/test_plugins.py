@@ -56,6 +56,7 @@ def plugged(tmp_path: Path) -> Call:
     return call
 
 
+@pytest.mark.slow
 def test_what_strangers_add_is_found_listed_completed_trained_resumed_and_compared(
     plugged: Call, tmp_path: Path
 ) -> None:

@@ -47,6 +47,7 @@ def test_the_wheel_ships_every_yaml_file(installed: Path) -> None:
     assert not [name for name in shipped if name.startswith(("tests", "scripts"))]
 
 
+@pytest.mark.slow
 def test_the_installed_command_trains_from_any_directory(installed: Path, tmp_path: Path) -> None:
     # -P and another folder: the checkout itself must not be found, nor an editable install of it
     environment = os.environ | {"PYTHONPATH": str(installed)}
