@@ -218,13 +218,18 @@ def predictions(predictor: Predictor, samples: Samples, top: int = 1) -> pd.Data
     """A row per sample: its name; the `top` likeliest classes with their probabilities, or the values."""
     import pandas as pd
 
+    return pd.DataFrame(predicted(predictor, samples, top))
+
+
+def predicted(predictor: Predictor, samples: Samples, top: int = 1) -> dict[str, list[Any]]:
+    """The columns of `predictions`, for a terminal, which need not wait half a second for pandas."""
     outputs = predictor.outputs(samples.x)
-    columns: dict[str, Any] = {"sample": samples.names}
+    columns: dict[str, list[Any]] = {"sample": samples.names}
     if not predictor.classes:
         several = outputs.shape[1] > 1
         for i, values in enumerate(outputs.T.tolist(), 1):
             columns[f"value {i}" if several else "value"] = values
-        return pd.DataFrame(columns)
+        return columns
     if not 1 <= top <= len(predictor.classes):
         raise UserError(f"--top {top}: the net knows {len(predictor.classes)} classes")
     chances, order = outputs.sort(dim=1, descending=True, stable=True)
@@ -232,7 +237,7 @@ def predictions(predictor: Predictor, samples: Samples, top: int = 1) -> pd.Data
         number = f" {i + 1}" if top > 1 else ""
         columns[f"class{number}"] = [predictor.classes[c] for c in order[:, i].tolist()]
         columns[f"probability{number}"] = chances[:, i].tolist()
-    return pd.DataFrame(columns)
+    return columns
 
 
 def measure(predictor: Predictor, samples: Samples) -> dict[str, Any]:

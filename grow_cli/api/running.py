@@ -16,6 +16,7 @@ from grow_cli.api.overrides import typed
 from grow_cli.commands import resume as resuming
 from grow_cli.commands.composition import composed, refuse_two_folders, take_hydra
 from grow_cli.commands.hydra_errors import explained
+from grow_cli.commands.mistyped import refuse_mistyped
 from grow_cli.commands.overrides import existing
 from grow_cli.commands.train import begin, checked, go_on
 from grow_cli.config import Config
@@ -52,6 +53,7 @@ def prepared(words: list[str], *, dataset: str | None = None) -> tuple[DictConfi
 
     :param dataset: what the data are called, where it is not the option's name
     """
+    refuse_mistyped(words)
     refuse_two_folders(words)
     with explained(words):
         raw = composed(words, with_hydra=True)

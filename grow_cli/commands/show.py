@@ -89,7 +89,7 @@ def _reached(run: Listed) -> Iterator[str]:
 
 
 def merged(events: list[GrowthEvent]) -> list[str]:
-    """`hidden 1 (+4 units) x3`: events in a row that are alike, and firings that added nothing."""
+    """`hidden 1 (+4 units) ×3`: events in a row that are alike, and firings that added nothing."""
 
     def words(event: GrowthEvent) -> str:
         if event.taken_back:
@@ -104,7 +104,7 @@ def merged(events: list[GrowthEvent]) -> list[str]:
         return (event.site or "best updates") + units
 
     found = [(name, sum(1 for _ in alike)) for name, alike in groupby(events, key=words)]
-    return [name if times == 1 else f"{name} x{times}" for name, times in found]
+    return [name if times == 1 else f"{name} ×{times}" for name, times in found]
 
 
 def next_of(folder: RunFolder, state: str, events: list[GrowthEvent]) -> list[str]:

@@ -88,8 +88,10 @@ def main(arguments: list[str]) -> int:
 
 def split(overrides: list[str]) -> tuple[list[str], list[str]]:
     """The methods, and the other overrides; UserError for what cannot be asked."""
+    from grow_cli.commands.mistyped import refuse_mistyped
     from grow_cli.commands.overrides import several
 
+    refuse_mistyped(overrides)
     methods: list[str] = []
     rest = []
     for word in overrides:
