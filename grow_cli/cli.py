@@ -172,5 +172,5 @@ def _dispatch(arguments: list[str]) -> int:
         hint = f"did you mean `grow {near[0]}`?" if near else "see `grow --help`"
         if "=" in command and command.split("=")[0].lstrip("+~") in registry.groups():
             hint = f"did you mean `grow train {command}`?"
-        raise UserError(f"`{command}` is not a command of grow: {hint}")
+        raise UserError(f"`{command}` is not a grow command: {hint}")
     return int(COMMANDS[command].load().main(rest))

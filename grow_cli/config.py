@@ -316,9 +316,7 @@ def _refuse_unknown_keys(node: DictConfig, prefix: str) -> None:
     known = {f.name for f in fields(cls)} if is_dataclass(cls) else None
     for name in map(str, node):
         if known is not None and name not in known:
-            raise UserError(
-                f"{prefix}{name} is not a key of the configuration: see `grow train --cfg job` for those that are"
-            )
+            raise UserError(f"{prefix}{name} is not a key of the configuration: `grow train --cfg job` shows all keys")
         if OmegaConf.is_missing(node, name):
             continue
         child = node._get_node(name)

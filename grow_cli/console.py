@@ -242,5 +242,5 @@ def columns(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
 def page_name(output: Path) -> Path:
     """The same; UserError where it is no name of an HTML page."""
     if output.suffix not in (".html", ".htm"):
-        raise UserError(f"{output}: the page's name ends in .html")
+        raise UserError(f"{output}: a page's name must end in .html")
     return output

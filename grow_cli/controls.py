@@ -268,7 +268,7 @@ def train_control(folder: RunFolder, kind: str, settings: dict[str, Any]) -> str
         return "was there already"
     if status == "failed":
         raise UserError(
-            f"{target.path} has failed before: see its summary.json, and remove the folder to train it anew"
+            f"{target.path} has failed before: see its summary.json, and remove the folder to train it again"
         )
     done = train_beside(folder, target, lambda: control_config(folder, kind), settings)
     return done + overshot(folder, target, kind)

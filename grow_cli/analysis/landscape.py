@@ -188,11 +188,11 @@ def _check(folder: RunFolder, config: Config, phase: Phase) -> None:
     net = phase.model
     if net.task != "regression" or net.input_shape != (1,) or net.outputs != 1:
         raise UserError(
-            f"{folder.path} has dataset={config.dataset.name}, and a landscape is drawn of the regression of one number on "
-            "another: train with dataset=curve"
+            f"{folder.path} has dataset={config.dataset.name}, and a landscape needs a regression of one number on another: "
+            "train with dataset=curve"
         )
     if not isinstance(net, MLP) or len(net.hidden) != 1 or net.norm != "none":
         raise UserError(
-            f"{folder.path} has model={config.model.name}, at {phase.title}, and a landscape is drawn of nets with one "
-            "hidden layer and no norm: train with model=mlp model.hidden=[1], and a method that adds units only"
+            f"{folder.path} has model={config.model.name}, at {phase.title}, and a landscape needs a net with one hidden "
+            "layer and no norm: train with model=mlp model.hidden=[1], and a method that adds units only"
         )

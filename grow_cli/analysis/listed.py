@@ -84,7 +84,7 @@ def listed(folder: Path) -> list[Listed]:
     """The runs at and below a folder, controls left out, as they were begun; UserError where there are none."""
     paths = [path for path in scan(folder) if "controls" not in path.relative_to(folder).parts]
     if not paths:
-        raise UserError(f"there is no run below {folder}: `grow train` makes one, or name the folder that has some")
+        raise UserError(f"there is no run below {folder}: train one with `grow train`, or name another folder")
     return sorted((_listed(path, folder) for path in paths), key=lambda run: (run.when, run.name))
 
 
@@ -148,7 +148,7 @@ def chosen(runs: Iterable[Listed], filters: Iterable[str]) -> list[Listed]:
             runs = [run for run in runs if run.state == wanted]
             continue
         if runs and all(run.value(key) is None and key not in run.config for run in runs):
-            raise UserError(f"--filter {one}: none of the runs has a key {key}; `grow show RUN` names those of one")
+            raise UserError(f"--filter {one}: no run has the key {key}; `grow show RUN` lists the keys of a run")
         runs = [run for run in runs if _same(run.value(key), wanted)]
     return runs
 

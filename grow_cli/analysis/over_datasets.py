@@ -103,8 +103,8 @@ def over_datasets(comparisons: list[Comparison]) -> list[OverDatasets]:
     found = [_over(of) for of in by_task.values() if len(of) > 1]
     if not found:
         raise UserError(
-            "--over-datasets needs finished runs on two datasets with the same kind of score, and there is one of each: train "
-            "the ways on another (dataset=NAME), and name its folder too"
+            "--over-datasets needs finished runs on two datasets or more with the same kind of score: train the ways on "
+            "another one (dataset=NAME), and name that folder as well"
         )
     return found
 
@@ -116,8 +116,8 @@ def _over(comparisons: list[Comparison]) -> OverDatasets:
     datasets = [c.title for c in comparisons]
     if not common:
         raise UserError(
-            f"--over-datasets: no way was trained on each of {', '.join(datasets)} (there are {'; '.join(labels)}): give runs "
-            "that belong together the same label=NAME"
+            f"--over-datasets: no way was trained on each of {', '.join(datasets)} (there are {'; '.join(labels)}): give the "
+            "runs that belong together one label=NAME"
         )
     first = comparisons[0]
     sign = first.task.direction

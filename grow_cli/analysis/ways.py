@@ -86,8 +86,8 @@ def ways_of(records: list[Record]) -> list[Way]:
             other = seen.setdefault(run.seed, run)
             if other is not run:
                 raise UserError(
-                    f"{label} has two runs with seed {run.seed}, {other.folder.path} and {run.folder.path}: name one of them "
-                    "only, or tell them apart with label=NAME"
+                    f"{label} has two runs with seed {run.seed}, {other.folder.path} and {run.folder.path}: name only one of "
+                    "them, or tell them apart with label=NAME"
                 )
     ways = [Way(label, sorted(runs, key=lambda r: r.seed)) for label, runs in grouped.items()]
     order = {way.label: i for i, way in enumerate(ways)}

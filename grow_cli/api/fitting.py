@@ -49,7 +49,7 @@ def fit(
     words = typed(overrides, keys)
     taken = next((word for word in words if word.startswith(_NOT_HERE)), None)
     if taken is not None:
-        raise UserError(f"{taken}: grow.fit trains the module and the data that it is given; leave the key out")
+        raise UserError(f"{taken}: grow.fit trains the module and the data that you pass; leave the key out")
     first = raw_data(train, val, test)
     template = _template(module, first)
     raw = raw_data(train, val, test, classes=template.ends.outputs)
@@ -88,7 +88,7 @@ def _refuse_other(folder: RunFolder, config: Config) -> None:
     found, asked = dict(folder.config()), OmegaConf.to_container(OmegaConf.structured(config), enum_to_str=True)
     if found != asked:
         raise UserError(
-            f"{folder.path} is a run of another module or of other keys: resume it with those that it began with"
+            f"{folder.path} is a run of another module or of other keys: resume it with those it was started with"
         )
     if folder.read_summary().get("status") == "finished":
         raise UserError(f"{folder.path} is finished: there is nothing to resume")

@@ -30,7 +30,7 @@ def take_model(raw: DictConfig) -> None:
     cls = registry.groups()["model"].get(settings["name"])
     if cls is None:
         raise UserError(
-            f"init={raw.init}: its net is a module of a Python program's own: go on with it there, by grow.fit(run.net, ...)"
+            f"init={raw.init}: its net is a module from a Python program: continue there with grow.fit(run.net, ...)"
         )
     raw.init = str(file)
     raw.model = OmegaConf.merge(OmegaConf.structured(cls), as_data(settings))
@@ -42,7 +42,9 @@ def net_of(given: Path) -> Path:
         return expanded(given)
     path = named(expanded(given) if given.as_posix().startswith("~") else given)
     if not RunFolder(path).claimed:
-        raise UserError(f"init={given}: it is no run folder, nor a checkpoint: name a run, or a .pt file of one")
+        raise UserError(
+            f"init={given}: it is neither a run folder nor a checkpoint: name a run, or one of its .pt files"
+        )
     return (path / "checkpoints" / "last.pt").absolute()
 
 
@@ -50,6 +52,4 @@ def refuse_own_model(overrides: Collection[str], init: str | None) -> None:
     """UserError where a model was typed beside the net to begin with."""
     for override in overrides if init else ():
         if key_of(override).split(".")[0] == "model":
-            raise UserError(
-                f"{override} and init={init}: the run begins with the net that is there: leave one of them out"
-            )
+            raise UserError(f"{override} and init={init}: the run starts with that run's net: leave one of the two out")

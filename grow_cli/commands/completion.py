@@ -47,7 +47,7 @@ def parser() -> Parser:
         epilog='for bash and zsh: eval "$(grow completion bash)" in the shell\'s startup file; for fish: '
         "grow completion fish | source",
     )
-    parser.add_argument("shell", choices=_SHELLS, help="the shell that you type in")
+    parser.add_argument("shell", choices=_SHELLS, help="your shell")
     return parser
 
 

@@ -37,7 +37,7 @@ def loggers(argument: str) -> list[str]:
     known = [name for name in registry.groups()["logger"] if name != "several"]
     wrong = next((name for name in names if name not in known), None)
     if wrong is not None or not names:
-        raise UserError(f"{argument}: {wrong or 'nothing'} is no logger: choose from {', '.join(sorted(known))}")
+        raise UserError(f"{argument}: {wrong or 'nothing'} is not a logger: choose from {', '.join(sorted(known))}")
     return ["logger=several", *(f"+logger@logger.of.{name}={name}" for name in dict.fromkeys(names))]
 
 
@@ -87,7 +87,7 @@ def refuse_two_folders(arguments: list[str]) -> None:
     given = next((keys[name] for name in _FOLDERS if name in keys), None)
     if given is not None and "run_dir" in keys:
         raise UserError(
-            f"{keys['run_dir']} and {given} both name the folder, and one would be ignored: leave out either"
+            f"{keys['run_dir']} and {given} both set the folder, and one would be ignored: leave one of them out"
         )
 
 

@@ -41,7 +41,9 @@ def parser() -> console.Parser:
     # what the processes of `-j` are told: one rung, to a part of its budget
     parser.add_argument("--rung", help=argparse.SUPPRESS)
     parser.add_argument("--until", type=float, default=1.0, help=argparse.SUPPRESS)
-    parser.add_argument("-j", "--jobs", type=int, default=1, metavar="N", help="train so many at a time (default: 1)")
+    parser.add_argument(
+        "-j", "--jobs", type=int, default=1, metavar="N", help="how many to train at the same time (default: 1)"
+    )
     return parser
 
 
@@ -74,7 +76,7 @@ def main(arguments: list[str]) -> int:
             ladders.train_best(runs, overrides, options)
         return 0
     except (Interrupted, KeyboardInterrupt):
-        console.err.print(f"interrupted: go on with `{begun}`", markup=False, highlight=False, soft_wrap=True)
+        console.err.print(f"interrupted: continue with `{begun}`", markup=False, highlight=False, soft_wrap=True)
         raise
 
 
@@ -88,8 +90,8 @@ def grown_runs(paths: list[Path]) -> list[RunFolder]:
     if grown:
         return grown
     if once:
-        raise UserError("every growth of the runs was taken back: there is nothing to hold against controls")
-    raise UserError("none of the runs is finished and has grown: there is nothing to hold against controls")
+        raise UserError("every growth of these runs was taken back: there is nothing to compare with controls")
+    raise UserError("none of these runs is finished and has grown: there is nothing to compare with controls")
 
 
 def _one_after_another(wanted: list[tuple[RunFolder, str]], overrides: list[str]) -> None:
@@ -139,7 +141,7 @@ def _in_processes(wanted: list[tuple[RunFolder, str]], overrides: list[str], job
     failed = _side_by_side([w for w in wanted if w[1] not in TIMED], overrides, jobs)
     failed += _side_by_side([w for w in wanted if w[1] in TIMED], overrides, 1)
     if not wanted:
-        console.out.print("all controls were there already")
+        console.out.print("all controls exist already")
     if failed:
         raise TrainingFailed(f"{failed} of {counted(len(wanted), 'control')} failed")
 

@@ -25,9 +25,8 @@ def check(folder: RunFolder, config: Config, summary: dict[str, Any]) -> None:
     finished = summary.get("status") == "finished"
     if config.schedule.longer == "refused":
         raise UserError(
-            f"schedule={config.schedule.name} is drawn over the whole budget, so that this run's limit "
-            f"cannot be moved: train anew with {' '.join(limits_of(config.stop))}, or with schedule=constant where runs "
-            "are to be extended"
+            f"schedule={config.schedule.name} is spread over the whole budget, so this run's limit cannot change: train again "
+            f"with {' '.join(limits_of(config.stop))}, or with schedule=constant if you want to extend runs"
         )
     if finished:
         _check_further(folder, config.stop, summary)
@@ -45,8 +44,7 @@ def check(folder: RunFolder, config: Config, summary: dict[str, Any]) -> None:
         reasons.append(f"it was evaluated at its former end, step {summary['steps']:,}, too")
     if reasons:
         console.warn(
-            f"{folder.path} goes on, and is not the run that these limits from the start would have given: "
-            + "; ".join(reasons)
+            f"{folder.path} continues, but differs from a run with these limits from the start: " + "; ".join(reasons)
         )
 
 
@@ -61,14 +59,13 @@ def _check_further(folder: RunFolder, stop: Stop, summary: dict[str, Any]) -> No
         limit = getattr(stop, name)
         if limit is not None and limit <= round(summary[field], 6):
             raise UserError(
-                f"stop.{name}={limit:g}: {folder.path} has come to {summary[field]:,.6g} already: give more, or null for no "
-                "such rule"
+                f"stop.{name}={limit:g}: {folder.path} is at {summary[field]:,.6g} already: give more, or null for no limit"
             )
     rule = summary["ended"]["rule"]
     if rule and rule not in _USED and getattr(stop, rule) == summary["ended"]["value"]:
         raise UserError(
-            f"{folder.path} ended by stop.{rule}={summary['ended']['value']:g}, which would end it again at once: give another "
-            f"value, or stop.{rule}=null"
+            f"{folder.path} ended by stop.{rule}={summary['ended']['value']:g}, which would end it again immediately: give "
+            f"another value, or stop.{rule}=null"
         )
 
 

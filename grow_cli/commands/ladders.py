@@ -28,12 +28,12 @@ def add_options(parser: console.Parser) -> None:
         type=int,
         default=8,
         metavar="N",
-        help="static-best: how many sizes are tried (default: %(default)s)",
+        help="static-best: number of sizes to try (default: %(default)s)",
     )
     parser.add_argument(
         "--halving",
         action="store_true",
-        help="static-best: successive halving, which trains the better half on at 1/8, 1/4, 1/2 of the budget",
+        help="static-best: successive halving, which keeps only the better half after 1/8, 1/4 and 1/2 of the budget",
     )
 
 
@@ -42,7 +42,7 @@ def check(options: argparse.Namespace) -> None:
     if not 2 <= options.ladder <= 32:
         raise UserError(f"--ladder {options.ladder}: must be from 2 to 32 sizes")
     if not 0 < options.until <= 1:
-        raise UserError(f"--until {options.until}: must be above 0 and at most 1, a part of the budget")
+        raise UserError(f"--until {options.until}: must be a fraction of the budget, above 0 and at most 1")
 
 
 def settings_of(overrides: list[str]) -> dict[str, str]:

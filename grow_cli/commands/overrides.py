@@ -59,7 +59,7 @@ def only(overrides: Collection[str], allowed: list[str], why: str) -> None:
     for override in overrides:
         key = override.split("=")[0]
         if key not in allowed and key.split(".")[0] not in allowed:
-            raise UserError(f"{override}: {why}, and only {', '.join(allowed)} can be given")
+            raise UserError(f"{override}: {why}; only {', '.join(allowed)} can be given")
 
 
 def config_of(folder: RunFolder, overrides: Collection[str] = ()) -> Config:
@@ -86,7 +86,7 @@ def with_overrides(folder: RunFolder, overrides: Collection[str]) -> DictConfig:
         if not equals:
             raise UserError(f"{override}: write KEY=VALUE")
         if key in configuration.GROUP_KEYS:
-            raise UserError(f"{override}: a group cannot be exchanged in a trained run; set one of its keys")
+            raise UserError(f"{override}: a trained run keeps its {key}; set single keys of it instead")
         try:
             # as `grow train` does: off is a word
             read = OverridesParser.create().parse_override(literal(override)).value()

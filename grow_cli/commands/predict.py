@@ -33,10 +33,10 @@ def parser() -> console.Parser:
         metavar="FILE|DIR|-",
         help="an image or a folder of them, a table, arrays; - is a CSV on standard input",
     )
-    parser.add_argument("--top", type=int, default=1, metavar="K", help="the K likeliest classes (default: 1)")
+    parser.add_argument("--top", type=int, default=1, metavar="K", help="show the K most likely classes (default: 1)")
     parser.add_argument("--csv", action="store_true", help="print CSV")
-    parser.add_argument("--json", action="store_true", help="print JSON, a list with an object per sample")
-    parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="write FILE.csv or FILE.json instead")
+    parser.add_argument("--json", action="store_true", help="print JSON: a list with one object per sample")
+    parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="write to FILE.csv or FILE.json instead")
     parser.add_best()
     return parser
 
@@ -49,7 +49,7 @@ def main(arguments: list[str]) -> int:
     if options.output is not None and options.output.suffix not in (".csv", ".json"):
         raise UserError(f"-o {options.output}: its name must end in .csv or .json")
     if options.output is not None and options.output.exists():
-        raise UserError(f"-o {options.output} is there already and is not overwritten: choose another name")
+        raise UserError(f"-o {options.output} exists already and is not overwritten: choose another name")
     folder = existing(options.run)
     from grow_cli.analysis.predicting import Predictor, predicted, predictions
 

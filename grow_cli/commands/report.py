@@ -19,7 +19,7 @@ def parser() -> Parser:
         "--output",
         type=Path,
         metavar="FILE.html",
-        help="where the page is written (default: report.html in the folder; here, if several are named)",
+        help="file to write the page to (default: report.html in the folder; in this folder if several are named)",
     )
     return parser
 

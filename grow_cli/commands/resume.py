@@ -25,7 +25,7 @@ def parser() -> console.Parser:
         "overrides",
         nargs="*",
         metavar="KEY=VALUE",
-        help="stop.* (a further limit), where things are, and what is shown",
+        help="stop.* (a higher limit), and keys for paths, devices and display",
     )
     return parser
 
@@ -38,8 +38,8 @@ def to_go_on(folder: RunFolder, overrides: list[str]) -> tuple[Config, list[str]
     summary = folder.read_summary()
     if summary.get("status") == "finished" and not moved:
         raise UserError(
-            f"{folder.path} is finished: there is nothing to resume; a further limit extends it: "
-            f"`grow resume {folder.path} stop.epochs=N`"
+            f"{folder.path} is finished: there is nothing to resume; to extend it, give a higher limit: `grow resume "
+            f"{folder.path} stop.epochs=N`"
         )
     config = config_of(folder, overrides)
     if moved:
@@ -55,7 +55,7 @@ def main(arguments: list[str]) -> int:
     try:
         summary = go_on(config, folder, moved)
     except (Interrupted, KeyboardInterrupt):
-        console.err.print(f"interrupted: go on with `grow resume {folder.path}`")
+        console.err.print(f"interrupted: continue with `grow resume {folder.path}`")
         raise
     show(folder, summary)
     return 0

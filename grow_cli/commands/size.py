@@ -52,18 +52,25 @@ def parser() -> console.Parser:
         "--against", default="none", type=console.OneOf("--against", AGAINST), help="default: %(default)s"
     )
     parser.add_argument("--ladder", type=int, default=8, metavar="N", help="sizes of the ladder (default: %(default)s)")
-    parser.add_argument("--max-parameters", type=int, metavar="N", help="the largest size that is allowed")
+    parser.add_argument("--max-parameters", type=int, metavar="N", help="largest size allowed")
     parser.add_argument(
-        "--max-flops-per-sample", type=int, metavar="N", help="the same in FLOPs of a forward pass of one sample"
+        "--max-flops-per-sample",
+        type=int,
+        metavar="N",
+        help="largest size allowed, in FLOPs of a forward pass of one sample",
     )
     parser.add_argument(
         "--within",
         type=float,
         metavar="DELTA",
-        help="the difference that does not matter (default: 0.2 points of accuracy, 0.01 of R², 0.02 of other scores)",
+        help="largest difference that does not matter (default: 0.2 points of accuracy, 0.01 of R², 0.02 of other scores)",
     )
-    parser.add_argument("--out", type=Path, metavar="FOLDER", help="where all lies (default: below outputs/size)")
-    parser.add_argument("-j", "--jobs", type=int, default=1, metavar="N", help="train so many at a time (default: 1)")
+    parser.add_argument(
+        "--out", type=Path, metavar="FOLDER", help="folder for all results (default: below outputs/size)"
+    )
+    parser.add_argument(
+        "-j", "--jobs", type=int, default=1, metavar="N", help="how many to train at the same time (default: 1)"
+    )
     return parser
 
 
@@ -110,7 +117,7 @@ def check(options: argparse.Namespace) -> None:
     own = {"seed": "--seeds", "run_dir": "--out"} | {key: _typed(name) for name, key in LIMITS.items()}
     for word in options.overrides:
         if several(word, "grow size", own):
-            raise UserError(f"{word}: grow size asks about one way at a time: give {key_of(word)} one value")
+            raise UserError(f"{word}: grow size answers for one way at a time: give {key_of(word)} one value")
 
 
 def begin(out: Path, asked: dict[str, object], option: str = "--out") -> None:
@@ -123,7 +130,7 @@ def begin(out: Path, asked: dict[str, object], option: str = "--out") -> None:
             raise UserError(f"{path} cannot be read: choose another folder with {option} FOLDER") from error
         if there != asked:
             raise UserError(
-                f"{out} holds the answer to another question (asked.json): choose another folder with {option} FOLDER"
+                f"{out} holds the results of another question (asked.json): choose another folder with {option} FOLDER"
             )
         return
     for folder in (*reversed(out.parents), out):
@@ -142,12 +149,10 @@ def grown(folder: Path, seeds: list[int]) -> list[RunFolder]:
     runs = [there[seed] for seed in seeds if seed in there and there[seed].read_summary().get("status") == "finished"]
     if len(runs) < len(seeds):
         raise UserError(
-            f"{len(seeds) - len(runs)} of the runs in {folder} are not finished: type the same again to go on"
+            f"{len(seeds) - len(runs)} of the runs in {folder} are not finished: run the same command again to continue"
         )
     if not any(run.read_summary()["events"] for run in runs):
-        raise UserError(
-            "nothing grew, so that no size was found: choose a method and a trigger that grow within the training"
-        )
+        raise UserError("nothing grew, so no size was found: choose a method and a trigger that grow during training")
     return runs
 
 
@@ -167,7 +172,9 @@ def _answered(runs: list[RunFolder], options: argparse.Namespace) -> Answer:
         if options.against == "sweep":
             searched = search_ladder(runs, options.ladder, trainer, halving=False, most=most)
     except NotPossible as reason:
-        raise UserError(f"no ladder beside these runs ({reason}): leave out --against, or change the runs") from reason
+        raise UserError(
+            f"these runs cannot be compared with a ladder ({reason}): leave out --against, or change the runs"
+        ) from reason
     return answer(runs, options.within, searched, halving)
 
 

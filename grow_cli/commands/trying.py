@@ -47,7 +47,7 @@ def read(source: str, words: list[str], default: str) -> Asked:
     config = checked(raw.copy())
     if nothing_held_out({"dataset": vars(config.dataset)}):
         raise UserError(
-            "dataset.validation=0 leaves nothing to choose by: hold a part out, with dataset.validation=0.1, say"
+            "dataset.validation=0 leaves no validation data to select by: hold a part out, such as dataset.validation=0.1"
         )
     space = default_space(config) if source == default else read_space(Path(source))
     space = fitted(space, config)

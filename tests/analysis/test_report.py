@@ -341,7 +341,7 @@ def test_an_interrupted_run_is_drawn_as_far_as_it_came(runs: Path, grow: Callabl
     assert grow("report", folder.path).code == 0
     page = (folder.path / "report.html").read_text()
     assert "interrupted · " in page
-    assert "these are of its last evaluation" in page
+    assert "these numbers are from its last evaluation" in page
     (folder.path / "summary.json").unlink()
     outcome = grow("report", folder.path, "-o", runs / "killed.html")
     assert outcome.code == 0, outcome.err
@@ -372,7 +372,7 @@ def test_wrong_arguments_are_refused(trained: Path, grow: Callable[..., Any], tm
     for arguments, sentence in (
         ((), "needs a run folder"),
         ((tmp_path / "nowhere",), "holds no run"),
-        ((trained / "width", "-o", "page.pdf"), "the page's name ends in .html"),
+        ((trained / "width", "-o", "page.pdf"), "a page's name must end in .html"),
         ((trained / "width", "-o", tmp_path / "no" / "page.html"), "cannot be written"),
     ):
         outcome = grow("report", *arguments)

@@ -209,7 +209,7 @@ def test_controls_side_by_side_stop_at_ctrl_c_and_go_on_later(grow: Callable, sp
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert "interrupted: go on with `grow controls a=b" in " ".join(err.split())
+    assert "interrupted: continue with `grow controls a=b" in " ".join(err.split())
     assert len(_cells(run)) < 3 or any(s["status"] != "finished" for s in _cells(run).values())
     assert grow(*words).code == 0
     assert [s["status"] for s in _cells(run).values()] == ["finished"] * 3
@@ -221,7 +221,7 @@ def test_a_run_whose_every_growth_was_taken_back_has_no_controls_and_is_told_so(
     (tmp_path / "run" / "summary.json").write_text(json.dumps({"status": "finished", "events": 2, "undone": 2}))
     outcome = grow("controls", "run")
     assert outcome.code == 2
-    assert "every growth of the runs was taken back" in outcome.err
+    assert "every growth of these runs was taken back" in outcome.err
 
 
 @pytest.mark.parametrize(
@@ -232,7 +232,7 @@ def test_a_run_whose_every_growth_was_taken_back_has_no_controls_and_is_told_so(
         (["run", "--only", "static"], "--only static: must be among static-steps"),
         (["run", "optimizer.lr=1"], "optimizer.lr=1: a control has its run's recipe"),
         (["run", "--jobs", "0"], "--jobs 0: must be 1 or more"),
-        (["run"], "none of the runs is finished and has grown"),
+        (["run"], "none of these runs is finished and has grown"),
     ],
 )
 def test_mistakes_are_a_sentence(arguments: list[str], words: str, grow: Callable, tmp_path: Path) -> None:

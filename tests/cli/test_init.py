@@ -84,7 +84,7 @@ def test_what_cannot_be_begun_with_is_refused_in_a_sentence(
     for typed, says in {
         ("init=grown", "model.norm=layer"): "leave one of them out",
         ("init=grown", "dataset=moons"): "its data have inputs of the shape (2,)",
-        ("init=empty",): "it is no run folder, nor a checkpoint",
+        ("init=empty",): "it is neither a run folder nor a checkpoint",
         ("init=text.pt",): "cut short or damaged",
         ("init=none.pt",): "there is no checkpoint at",
     }.items():
