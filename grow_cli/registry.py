@@ -96,7 +96,7 @@ def option(group: str, name: str) -> Callable[[T], T]:
         known = _options.setdefault(group, {}).get(name)
         if known is not None and (known.__module__, known.__qualname__) != (cls.__module__, cls.__qualname__):
             raise UserError(
-                f"{group}={name} is registered by {known.__module__} and by {cls.__module__}: give one of them another name"
+                f"{group}={name} is registered by {known.__module__} and by {cls.__module__}: rename one of them"
             )
         cls.group_name, cls.option_name = group, name
         _options[group][name] = cls
@@ -120,7 +120,7 @@ def load() -> None:
             raise
         except Exception as error:  # whatever a stranger's module runs into
             raise UserError(
-                f"the plugin {plugin.name} ({plugin.value}) cannot be loaded ({type(error).__name__}: {error}): mend it, or "
+                f"the plugin {plugin.name} ({plugin.value}) cannot be loaded ({type(error).__name__}: {error}): fix or "
                 "uninstall it"
             ) from error
         if folder.is_dir() and folder not in _plugin_folders:

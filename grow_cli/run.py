@@ -192,15 +192,15 @@ def _check_start(loop: Loop) -> None:
             warn(sentence)
     if session.data.val is session.data.train:
         warn(
-            "dataset.validation=0: nothing is held out, so that whatever goes by validation (best.pt, growth.rollback, "
-            "trigger=plateau, stop.plateau, stop.val_score, sweep=optuna) goes by the samples that are trained on"
+            "dataset.validation=0: nothing is held out, so everything selected on validation (best.pt, growth.rollback, "
+            "trigger=plateau, stop.plateau, stop.val_score, sweep=optuna) is selected on training data"
         )
     a_step = 3 * loop.flops * session.batches.batch_size
     if config.stop.flops is not None and config.stop.flops < a_step:
-        raise UserError(f"stop.flops={config.stop.flops:.3g} is less than one step takes ({a_step:.3g}): give more")
+        raise UserError(f"stop.flops={config.stop.flops:.3g} is less than one step takes ({a_step:.3g}): raise it")
     if config.stop.parameters is not None and config.stop.parameters <= loop.parameters:
         raise UserError(
-            f"stop.parameters={config.stop.parameters}: the net has {loop.parameters:,} before it is trained; give more"
+            f"stop.parameters={config.stop.parameters}: the net has {loop.parameters:,} before it is trained: raise it"
         )
     if session.batches.batch_size == 1:
         _check_single_samples(session)
@@ -212,7 +212,8 @@ def _check_single_samples(session: Session) -> None:
             copy.deepcopy(session.model)(session.data.probe(1).x)
     except ValueError as error:  # one value per channel has no variance
         raise UserError(
-            "batch_size=1: this model's batch normalisation needs two samples at least: raise batch_size, or set model.norm=none"
+            "batch_size=1: this model's batch normalisation needs at least two samples: raise batch_size, or set "
+            "model.norm=none"
         ) from error
 
 
@@ -231,7 +232,8 @@ def evaluate(
         model.load_state_dict(state["model"])
         if "inputs" not in state:
             warn(
-                "this run's checkpoints, of an older grow, do not hold how inputs are normalised: the data read now decide"
+                "this run's checkpoints, written by an older version of grow, do not store how inputs are normalised: the "
+                "normalisation is computed from the data read now"
             )
         return {
             "run": str(folder.path),

@@ -36,8 +36,9 @@ _OWN = {
 """Suffix of a user's file → what to type."""
 
 _OWN_DATA = (
-    "; files of your own are dataset=table, arrays or image_folder with dataset.path=PATH (dataset.target=COLUMN for a table), "
-    "and texts dataset=text with dataset.root=DIR and model=gpt"
+    "; for data of your own use dataset=table dataset.path=FILE dataset.target=COLUMN, dataset=arrays dataset.path=FILE, "
+    "dataset=image_folder dataset.path=DIR, dataset=huggingface dataset.path=DIR_OR_NAME, or dataset=text dataset.root=DIR "
+    "model=gpt"
 )
 
 

@@ -115,7 +115,7 @@ class RawData:
 
 def _check(condition: bool, sentence: str) -> None:
     if not condition:
-        raise UserError(f"the dataset is not as it must be: {sentence}")
+        raise UserError(f"the dataset is not valid: {sentence}")
 
 
 @dataclass
@@ -145,7 +145,7 @@ class DatasetOption(Option):
         if not isinstance(self.split_seed, str):
             return self.split_seed
         if seed is None:
-            raise UserError("dataset.split_seed=seed needs the seed of a run: give a number where there is none")
+            raise UserError("dataset.split_seed=seed needs the seed of a run: give a number outside a run")
         return seed
 
     def at_hand(self, data_dir: Path) -> bool:

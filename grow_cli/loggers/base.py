@@ -140,7 +140,9 @@ class Remote(Logger):
                 self.note(**known)
         except Exception as error:  # whatever their network or disk runs into must not end a training
             self._lost = True
-            warn(f"logger={self.name} has failed and is told no more ({_first_line(error)}); metrics.csv has every row")
+            warn(
+                f"logger={self.name} has failed and is disabled for this run ({_first_line(error)}); metrics.csv has every row"
+            )
 
 
 def numbers(row: dict[str, Any]) -> dict[str, float]:

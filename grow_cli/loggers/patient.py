@@ -50,5 +50,5 @@ class Patient(Remote):
             self._lost = True
             warn(
                 f"logger={self.name} has not answered for {self.patience:g} seconds: {self._given - self._done} of "
-                f"{self._given} messages are not there; metrics.csv has every row"
+                f"{self._given} messages have not arrived; metrics.csv has every row"
             )

@@ -31,8 +31,8 @@ class Copy(DepthMethod):
     def check_run(self, config: Config) -> list[str]:
         if self.moments == "copy" and config.growth.optimizer_state == "reset":
             raise UserError(
-                "method.moments=copy and growth.optimizer_state=reset: one keeps what the other forgets; give "
-                "growth.optimizer_state=carry, or method.moments=zero"
+                "method.moments=copy and growth.optimizer_state=reset: the first needs the optimizer state that the second "
+                "drops: use growth.optimizer_state=carry, or method.moments=zero"
             )
         return super().check_run(config)
 

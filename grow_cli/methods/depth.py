@@ -124,8 +124,8 @@ class DepthMethod(Blocks):
         sites = _sites(model)
         if not sites:
             raise UserError(
-                f"method={self.name} cannot grow model={model.name}: its hidden layers are no blocks of a residual stream, so "
-                "that none can be made of another; use model=residual_mlp, or residual_cnn or vit on images"
+                f"method={self.name} cannot grow model={model.name}: its hidden layers are not blocks of a residual stream, "
+                "so one cannot be made from another: use model=residual_mlp, or residual_cnn or vit on images"
             )
         present = len(sites[0].stack)
         if not present and self.needs_source:
@@ -134,7 +134,7 @@ class DepthMethod(Blocks):
             )
         if not present and self.factor is not None:
             raise UserError(
-                f"method.factor={self.factor} times no block is none: give method.factor=null and method.blocks, or "
+                f"method.factor={self.factor} times zero blocks is zero: give method.factor=null and method.blocks, or "
                 f"model={model.name} at least one block"
             )
         places = {site.index for site in sites}
@@ -146,8 +146,8 @@ class DepthMethod(Blocks):
             )
         if self.output != "as_is" and not _writers(sites[0]):
             raise UserError(
-                f"method.output={self.output}: the blocks of model={model.name} do not say which of their maps write to the "
-                "stream (Block.outputs); use method.output=as_is"
+                f"method.output={self.output}: the blocks of model={model.name} do not declare which of their maps write to "
+                "the stream (Block.outputs): use method.output=as_is"
             )
         return []
 

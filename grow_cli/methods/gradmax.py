@@ -50,8 +50,8 @@ class GradMax(SampledMethod):
             if found.value != 0 or found.derivative == 0:
                 what = f"is {found.value:g}" if found.value != 0 else "passes no gradient"
                 raise UserError(
-                    f"method=gradmax adds units whose fan-in is zero, and {found.kind} at {found.where!r} {what} there: "
-                    "use model.activation=relu_right (ReLU with the derivative 1 at 0), selu, tanh or elu"
+                    f"method=gradmax adds units with zero incoming weights, and {found.kind} at {found.where!r} {what} "
+                    "there: use model.activation=relu_right (ReLU with the derivative 1 at 0), selu, tanh or elu"
                 )
         return warnings
 

@@ -138,7 +138,7 @@ class Replay(SampledMethod, SearchedMethod, Protocol):
         """TrainingFailed if the run ended before the schedule did: it is then no replay."""
         if self.closed(now) == "":
             left, all_of_them = len(self.events) - self.state.done, len(self.events)
-            raise TrainingFailed(f"the run ended before {left} of the schedule's {all_of_them} growth events had come")
+            raise TrainingFailed(f"the run ended before {left} of the schedule's {all_of_them} growth events were due")
         return {}
 
 
@@ -157,5 +157,5 @@ def _named(sites: list[Any], entry: dict[str, Any]) -> Any:
             return site
     raise TrainingFailed(
         f"the schedule adds at {entry['site']!r}, and the net has only {', '.join(s.name for s in sites) or 'no site'}: "
-        "it must begin with the sizes that the run began with whose schedule it is"
+        "it must start with the same sizes as the run whose schedule it follows"
     )

@@ -175,7 +175,7 @@ def warn_of_few(found: Statistics, most: int) -> None:
     side = found.patches.fan_in
     if found.reads < side:
         warn(
-            f"the new neurons at {found.site.name!r} have {counted(side, 'weight')} each and rest on "
-            f"{counted(found.reads, 'reading')} of {counted(found.samples, 'sample')}, which they fit by heart: "
-            f"raise method.max_samples={most:,}, or method.samples where it is given"
+            f"the new neurons at {found.site.name!r} have {counted(side, 'weight')} each, are estimated from "
+            f"{counted(found.reads, 'row')} ({counted(found.samples, 'sample')}) and will overfit: raise "
+            f"method.max_samples={most:,}, or method.samples if you set it"
         )

@@ -37,7 +37,7 @@ class Natural(OptimizerOption):
     def check_run(self, config: Config) -> list[str]:
         if config.dataset.language:
             raise UserError(
-                f"optimizer=natural reads outputs (n, outputs), and dataset={config.dataset.name} has one for each byte of a "
+                f"optimizer=natural needs outputs (n, outputs), but dataset={config.dataset.name} has one per byte of a "
                 "window: use optimizer=adam or optimizer=adamw"
             )
         if config.compile:

@@ -123,7 +123,8 @@ class RunFolder:
         for name in _OURS:
             if (self.path / name).is_symlink():
                 raise UserError(
-                    f"{self.path / name} is a link, and grow writes through none: put there what it points to, or remove it"
+                    f"{self.path / name} is a symbolic link, and grow does not write through links: replace it by what it "
+                    "points to, or remove it"
                 )
 
     def _remove_leftovers(self) -> None:
@@ -195,8 +196,8 @@ class RunFolder:
             whole = reading.text(path, self.path).splitlines(keepends=True) if there else []
             if len(whole) < keep or (keep and not whole[keep - 1].endswith("\n")):
                 raise UserError(
-                    f"{path} has {counted(len(whole), 'line')} and the checkpoint knows {keep}: restore the file from a copy, "
-                    "or train anew"
+                    f"{path} has {counted(len(whole), 'line')} but the checkpoint expects {keep}: restore the file from a "
+                    "copy, or train again"
                 )
             if there:
                 write_text(path, "".join(whole[:keep]))

@@ -55,14 +55,12 @@ def read_metrics(folder: RunFolder, needed: Collection[str] = ()) -> pd.DataFram
 
     path = folder.metrics
     if not is_there(path):
-        raise UserError(
-            f"{folder.path} has no metrics.csv yet: wait for the run's first evaluation, or name another run"
-        )
+        raise UserError(f"{folder.path} has no metrics.csv yet: wait for the first evaluation, or name another run")
     whole, torn = reading.lines(path, folder.path)
     if torn:
         folder.say_once(f"the last row of {path} is incomplete, as a kill leaves it, and is left out")
     if len(whole) < 2:
-        raise UserError(f"{path} is empty: wait for the run's first evaluation, or name another run")
+        raise UserError(f"{path} is empty: wait for the first evaluation, or name another run")
     rows = _rows(path, whole)
     for name in (*_COUNTS, *needed):
         if name not in rows[0]:

@@ -29,7 +29,7 @@ def named(given: Path, *, folders: bool = False) -> Path:
     runs = [path for path in scan(OUTPUTS) if "controls" not in path.relative_to(OUTPUTS).parts]
     if str(given) == LATEST:
         if not runs:
-            raise UserError(f"there is no run below {OUTPUTS}, so that none is the latest: name a run folder")
+            raise UserError(f"there is no run below {OUTPUTS}, so there is no latest one: name a run folder")
         return max(runs, key=begun_at)
     part = given.as_posix().rstrip("/")
     holders = (
@@ -41,12 +41,12 @@ def named(given: Path, *, folders: bool = False) -> Path:
         return found[0]
     if found:
         some = ", ".join(map(str, found[:_SHOWN])) + (", ..." if len(found) > _SHOWN else "")
-        raise UserError(f"{given} is a part of {len(found)} runs' names: write more of it ({some})")
+        raise UserError(f"{given} is part of the names of {len(found)} runs: write more of the name ({some})")
     if not runs:
         return given  # said by the command, which knows what it wanted
     near = get_close_matches(part, [word for path in runs for word in (path.name, _short(path))], n=1, cutoff=0.3)
     hint = f"did you mean {near[0]}?" if near else f"`grow runs` lists those below {OUTPUTS}"
-    raise UserError(f"{given} is not a run folder, nor a part of the name of one below {OUTPUTS}: {hint}")
+    raise UserError(f"{given} is neither a run folder nor part of the name of one below {OUTPUTS}: {hint}")
 
 
 def scan(folder: Path) -> Iterator[Path]:

@@ -21,4 +21,4 @@ def render(figure: Figure, place: Path | IO[bytes], kind: str, dpi: int) -> None
     for one in others:
         warnings.warn_explicit(one.message, one.category, one.filename, one.lineno)
     if len(others) < len(said):
-        warn("the picture's font lacks some characters of its names, which are drawn as boxes")
+        warn("the picture's font lacks some characters of the labels; they are drawn as boxes")

@@ -67,7 +67,7 @@ class SitePatches:
         elif module is not self.site.activation and not isinstance(module, _TRANSPARENT):
             raise UserError(
                 f"the units at {self.site.name!r} pass a {type(module).__name__}, through which their effect cannot be "
-                "followed: leave it out, or pick another method"
+                "traced: leave it out, or use another method"
             )
 
     @property
@@ -258,7 +258,7 @@ def _check_convolution(linear: LinearMap, where: str) -> None:
     ):
         if found != needed:
             raise UserError(
-                f"a convolution at {where!r} has {what}={found}, and new channels are found for {what}={needed} only: "
+                f"a convolution at {where!r} has {what}={found}, but new channels can be computed only for {what}={needed}: "
                 "use such a convolution, or method=static"
             )
     if isinstance(linear.padding, str):

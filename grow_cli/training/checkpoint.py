@@ -160,7 +160,7 @@ def read(path: Path) -> Fields:
     UserError if it is missing or of another format, Damaged if it is no checkpoint.
     """
     if not is_there(path):
-        raise UserError(f"there is no checkpoint at {path}: is this a run folder of `grow train`?")
+        raise UserError(f"there is no checkpoint at {path}: name a run folder that `grow train` wrote")
     try:
         with open_to_read(path, path.parent.parent) as file, warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about what is then refused anyway

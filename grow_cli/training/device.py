@@ -54,8 +54,8 @@ def pick_gpu(free: Sequence[int | None], environment: Mapping[str, str]) -> tupl
     if rank.isdecimal():
         if int(rank) >= len(free):
             raise UserError(
-                f"device=auto: LOCAL_RANK={rank}, and this machine shows {len(free)} CUDA devices: begin one process for "
-                "each, or use device=cpu"
+                f"device=auto: LOCAL_RANK={rank}, and this machine shows {len(free)} CUDA devices: start one process per "
+                "device, or use device=cpu"
             )
         return int(rank), f"LOCAL_RANK={rank}"
     known = {index: there for index, there in enumerate(free) if there is not None}
@@ -137,8 +137,8 @@ def deterministic(wanted: bool) -> Iterator[None]:
         if found is None:
             raise
         raise TrainingFailed(
-            f"deterministic=true: {found[1]} has no deterministic form here: leave the key out, or use device=cpu or "
-            "another model"
+            f"deterministic=true: {found[1]} has no deterministic implementation here: leave the key out, or use device=cpu "
+            "or another model"
         ) from error
     finally:
         torch.use_deterministic_algorithms(before, warn_only=warned)

@@ -133,7 +133,8 @@ def grow(session: Session) -> GrowthEvent:
 def _check_preserved(session: Session, event: Event, change: float) -> None:
     if session.method.preserves_function and event.applied and change > _PRESERVED:
         raise TrainingFailed(
-            f"growth changed the function by {change:.1e} (relative) though this method preserves it: please report this"
+            f"growth changed the function by {change:.1e} (relative), although this method preserves it: please report this "
+            "bug"
         )
 
 

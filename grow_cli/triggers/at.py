@@ -53,11 +53,13 @@ class At(Trigger):
     def check_run(self, config: Config) -> list[str]:
         if not self.steps and not self.fractions:
             raise UserError(
-                "trigger=at needs the steps at which to grow: trigger.steps=[500,1000], or trigger.fractions=[0.3] of the budget"
+                "trigger=at needs the steps at which to grow: trigger.steps=[500,1000], or fractions of the budget, "
+                "trigger.fractions=[0.3]"
             )
         if self.steps and self.fractions:
             raise UserError(
-                f"trigger.steps={self.steps} and trigger.fractions={self.fractions}: give one of them, and [] for the other"
+                f"trigger.steps={self.steps} and trigger.fractions={self.fractions}: set only one of them, and the other to "
+                "[]"
             )
         if not config.method.grows or not config.method.heeds_until:
             return []

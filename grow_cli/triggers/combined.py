@@ -37,7 +37,8 @@ class Combined(Trigger):
         for name, part in self.of.items():
             if not isinstance(part, Trigger):
                 raise UserError(
-                    f"trigger.of.{name}={part} is no trigger: add one with +trigger@trigger.of.{name}=OPTION, and drop one "
+                    f"trigger.of.{name}={part} is not a trigger: add one with +trigger@trigger.of.{name}=OPTION, and drop "
+                    "one "
                     "with ~trigger.of.NAME"
                 )
         return list(self.of.values())

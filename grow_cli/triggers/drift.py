@@ -61,8 +61,8 @@ class DriftTest(Trigger):
         trajectory = config.trajectory
         if trajectory.window < _FEWEST:
             raise UserError(
-                f"trajectory.window={trajectory.window}: trigger={self.name} needs {_FEWEST} snapshots or more, since it "
-                "compares velocities that are no neighbours"
+                f"trajectory.window={trajectory.window}: trigger={self.name} needs {_FEWEST} snapshots or more, because it "
+                "compares velocities that do not share a snapshot"
             )
         memory = 1 / (1 - trajectory.smoothing)
         if memory <= trajectory.every:

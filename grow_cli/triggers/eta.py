@@ -49,14 +49,14 @@ class Eta(Trigger):
         method = config.method
         if method.no_score:
             raise UserError(
-                f"trigger=eta would never fire with method={method.name}: {method.no_score}; use trigger=every"
+                f"trigger=eta would never fire with method={method.name}: {method.no_score}: use trigger=every"
             )
         return []
 
     def check_start(self, now: Moment) -> list[str]:
         if any(site.residual and not len(site.stack) for site in now.model.depth_sites()):
             raise UserError(
-                f"trigger=eta scores a new block by what its neighbour reads, and model={now.config.model.name} has no block: "
+                f"trigger=eta scores a new block by its neighbour's input, but model={now.config.model.name} has no block: "
                 "give it one, or use trigger=at"
             )
         return []

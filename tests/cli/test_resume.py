@@ -348,7 +348,12 @@ def test_where_the_schedule_follows_the_budget_a_further_limit_is_warned_of_or_r
     assert grow("train", *small, "stop.epochs=4", "run_dir=anneal").code == 0
     outcome = grow("resume", "anneal", "stop.epochs=5")
     assert outcome.code == 0, outcome.err
-    for words in ("differs from a run", "schedule=anneal follows the budget", "growth was allowed until 60%", "step 36"):
+    for words in (
+        "differs from a run",
+        "schedule=anneal follows the budget",
+        "growth was allowed until 60%",
+        "step 36",
+    ):
         assert words in outcome.err, words
     assert grow("train", *small, "stop.epochs=2", "schedule=cosine", "run_dir=cosine").code == 0
     refused = grow("resume", "cosine", "stop.epochs=5")

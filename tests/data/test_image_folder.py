@@ -444,7 +444,7 @@ def test_a_tree_without_a_training_part_says_so(tree: Path) -> None:
     assert raw.test_only
     assert (len(raw.train_x), len(raw.test_x)) == (0, 4)
     option = ImageFolder(name="image_folder", path=str(tree))
-    with pytest.raises(UserError, match="a test part and no training part"):
+    with pytest.raises(UserError, match="a test part but no training part"):
         load_data(option, data_dir=tree, subset=None, device=torch.device("cpu"))
 
 

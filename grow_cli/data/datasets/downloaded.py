@@ -94,8 +94,8 @@ class Downloaded(DatasetOption):
                 found = hashlib.md5(data, usedforsecurity=False).hexdigest()
                 if found != md5:
                     raise UserError(
-                        f"dataset={self.name}: {path} is not the original (its MD5 checksum is {found}, and {md5} is due): "
-                        "get it anew, or delete it to have it downloaded"
+                        f"dataset={self.name}: {path} is not the original file (its MD5 checksum is {found} instead of "
+                        f"{md5}): replace it, or delete it so that it is downloaded"
                     )
                 held |= {data_dir / file: content for file, content in self._unpack(data, wanted).items()}
         return held
@@ -128,7 +128,7 @@ class Downloaded(DatasetOption):
             socket.setdefaulttimeout(silence)
 
     def _damaged(self, path: Path, reason: str) -> UserError:
-        return UserError(f"dataset={self.name}: {path} is damaged ({reason}): delete it to have it downloaded again")
+        return UserError(f"dataset={self.name}: {path} is damaged ({reason}): delete it so that it is downloaded again")
 
 
 @option("dataset", "mnist")

@@ -77,7 +77,7 @@ class HuggingFace(OwnColumns):
             if name not in found and name != usual:
                 key = {"val": "validation"}.get(part, part)
                 raise UserError(
-                    f"{self.path} has no split {name}, and has {', '.join(found)}: say dataset.{key}_split=NAME"
+                    f"{self.path} has no split {name}, only {', '.join(found)}: give dataset.{key}_split=NAME"
                 )
         return {part: found[self._name(part)] for part in ("train", "val", "test") if self._name(part) in found}
 
@@ -91,8 +91,8 @@ class HuggingFace(OwnColumns):
                 )
             if hub.kind(features[self.target]) not in hub.CELLS:
                 raise UserError(
-                    f"dataset.target={self.target}: that column holds {hub.kind(features[self.target])}: choose one of classes, "
-                    "numbers or names"
+                    f"dataset.target={self.target}: that column holds {hub.kind(features[self.target])}: choose a column of "
+                    "classes, numbers or names"
                 )
             return self.target
         labels = [name for name, f in features.items() if hub.kind(f) == "classes" and name not in self.drop]

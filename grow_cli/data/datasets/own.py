@@ -9,6 +9,7 @@ from grow_cli.data.base import DatasetOption, RawData
 from grow_cli.errors import UserError
 from grow_cli.files import expanded
 from grow_cli.keys import key
+from grow_cli.words import counted
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -43,7 +44,8 @@ class OwnFile(DatasetOption):
 
         if len(targets) < _LEAST:
             raise UserError(
-                f"{where} has {len(targets)} {samples}: too few to train on and to test on; {_LEAST} are the least"
+                f"{where} has {counted(len(targets), samples.removesuffix('s'))}, too few to train and test on: give at "
+                f"least {_LEAST}"
             )
         labels = torch.zeros(len(targets), dtype=torch.int64) if targets.is_floating_point() else targets
         return splits.cut(labels, self.test, self.test_seed)
@@ -106,7 +108,7 @@ def _with_target(frame: pd.DataFrame, target: str, where: str) -> pd.DataFrame:
 
     there = frame[frame[target].notna()]
     if there.empty:
-        raise UserError(f"{where}: no row has a value of {target}, the target: choose another dataset.target")
+        raise UserError(f"{where}: the target column {target} is empty: choose another dataset.target")
     left_out = len(frame) - len(there)
     if left_out:
         warn(f"{where}: rows without {target} are left out ({left_out:,} of {len(frame):,})")

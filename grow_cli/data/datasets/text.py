@@ -40,7 +40,8 @@ class Texts(DatasetOption):
     def check_run(self, config: Config) -> list[str]:
         if config.label_smoothing:
             raise UserError(
-                f"label_smoothing={config.label_smoothing}: a text's bits per byte would no longer be its loss: leave it at 0"
+                f"label_smoothing={config.label_smoothing}: the loss of text would no longer be its bits per byte: leave it "
+                "at 0"
             )
         return super().check_run(config)
 
@@ -73,8 +74,8 @@ class Python(Texts):
         found = python_files(root)
         if len(found) < BY_PATH:
             raise UserError(
-                f"dataset=python: {root} holds {len(found)} Python files: this interpreter's library comes without its sources; "
-                "use dataset=text dataset.root=FOLDER"
+                f"dataset=python: {root} holds {len(found)} Python files: this Python's standard library is installed "
+                "without sources; use dataset=text dataset.root=FOLDER"
             )
         return found
 

@@ -68,8 +68,8 @@ class FoldAtMistakes(Settings):
         sites = _sites(model)
         if not sites:
             raise UserError(
-                f"method={self.name} folds at a hyperplane w·x + b = 0 of what a hidden layer reads, and "
-                f"model={model.name} has no such layer, with biases and without a norm, that reads vectors: use model=mlp"
+                f"method={self.name} folds at a hyperplane w·x + b = 0 in the input of a hidden layer, but "
+                f"model={model.name} has no hidden layer that reads vectors, has biases and no norm: use model=mlp"
             )
         if self.layer > len(sites):
             names = ", ".join(f"{i + 1} ({site.name})" for i, (_, site) in enumerate(sites))
@@ -307,8 +307,8 @@ def _check_folding(model: GrowableModel, name: str) -> list[str]:
     if straight or not kinds:
         kind = straight[0].kind if straight else "its activation, which begins as the identity,"
         raise UserError(
-            f"method={name} cannot fold with model={model.name}: {kind} folds nothing where a new unit's pre-activation is zero: "
-            "use model.activation=relu (a crease there) or a smooth one, such as gelu (a bend)"
+            f"method={name} cannot fold with model={model.name}: {kind} has no fold where a new unit's pre-activation is "
+            "zero: use model.activation=relu (a crease there) or a smooth one, such as gelu (a bend)"
         )
     return [
         f"the activation {found.kind} is smooth: a new neuron bends the surface along its hyperplane (Theorem 3 holds, "

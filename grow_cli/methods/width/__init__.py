@@ -38,8 +38,8 @@ def limits(now: Moment) -> list[int] | None:
         return given * len(sites)
     names = ", ".join(f"{site.name} ({site.units} now)" for site in sites)
     raise UserError(
-        f"growth.max_units={given} has {counted(len(given), 'number')} and the model {counted(len(sites), 'place')} to grow: "
-        f"give one number for all, or one for each of {names}"
+        f"growth.max_units={given} has {counted(len(given), 'number')} but the model has {counted(len(sites), 'place')} to "
+        f"grow: give one number for all, or one for each of {names}"
     )
 
 
@@ -117,7 +117,7 @@ class WidthMethod(Method):
 
     def check_run(self, config: Config) -> list[str]:
         if self.where == "best" and not self.measures_gain:
-            raise UserError(f"method={self.name} has no measure of what a site is worth: use method.where=all")
+            raise UserError(f"method={self.name} cannot rank sites: use method.where=all")
         return []
 
     def check(self, model: GrowableModel) -> list[str]:

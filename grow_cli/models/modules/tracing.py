@@ -95,8 +95,8 @@ def trace(module: nn.Module, input_shape: tuple[int, ...]) -> Found:
         graph = _Tracer().trace(copy)
     except Exception as error:  # whatever a stranger's forward runs into
         raise UserError(
-            f"{type(module).__name__} cannot be traced by torch.fx ({_first(error)}): its forward must not branch on values; "
-            "make it of modules and tensor functions"
+            f"{type(module).__name__} cannot be traced by torch.fx ({_first(error)}): its forward must not branch on "
+            "values: build it from modules and tensor functions"
         ) from error
     try:
         with torch.no_grad():
@@ -104,14 +104,14 @@ def trace(module: nn.Module, input_shape: tuple[int, ...]) -> Found:
     except Exception as error:
         why = _first(error.__cause__ or error)
         raise UserError(
-            f"{type(module).__name__} cannot take samples of the shape {input_shape} ({why}): change the module's first "
-            "layer or the shape of the samples"
+            f"{type(module).__name__} cannot take samples of shape {input_shape} ({why}): change the module's first layer "
+            "or the shape of the samples"
         ) from error
     shape = _shape(next(n for n in graph.nodes if n.op == "output").args[0])
     if shape is None or len(shape) != 2:
         raise UserError(
-            f"{type(module).__name__} puts out {'no single tensor' if shape is None else tuple(shape)} for 2 samples where "
-            "(2, outputs) is needed: return one tensor with a row per sample"
+            f"{type(module).__name__} returns {'no single tensor' if shape is None else tuple(shape)} for 2 samples instead "
+            "of (2, outputs): return one tensor with a row per sample"
         )
     places, refused = _Reader(copy, graph).read()
     return Found(tuple(places), tuple(refused), shape[1], str(graph))
