@@ -60,7 +60,7 @@ class Stop(Section):
         super().__post_init__()
         check(
             any(getattr(self, name) is not None for name in self.BUDGETS),
-            "stop.epochs, stop.steps, stop.seconds and stop.flops are all null: give one of them, it is the run's budget",
+            "stop.epochs, stop.steps, stop.seconds and stop.flops are all null: give one of them as the run's budget",
         )
 
 
@@ -249,7 +249,8 @@ class Config(Section):
                 value = getattr(self.stop, name)
                 check(
                     value is None or value <= 1,
-                    f"stop.{name}={value}: must be above 0 and at most 1, or null for no such rule: a fraction, 0.97 for 97 %",
+                    f"stop.{name}={value}: must be above 0 and at most 1, or null for no such rule; it is a fraction, 0.97 "
+                    "for 97 %",
                 )
         kind, _, index = self.device.partition(":")
         check(

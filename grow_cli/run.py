@@ -252,7 +252,7 @@ def _device_and_data(config: Config, trained: Trained | None) -> tuple[torch.dev
     keep_memory()
     flush_denormals()
     reset_threads()
-    with enough_memory("the data were read", "choose less of them (subset=10000), or a device with more memory"):
+    with enough_memory("the data were read", "use fewer samples (subset=10000), or a device with more memory"):
         data = load_data(
             config.dataset,
             data_dir=config.data_folder,
@@ -270,8 +270,10 @@ def _writing(folder: RunFolder) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        go_on = f"go on with `grow resume {folder.path}`" if folder.begun else "train again"
-        raise Crashed(f"{folder.path} cannot be written ({error.strerror or error}): make room, and {go_on}") from error
+        go_on = f"continue with `grow resume {folder.path}`" if folder.begun else "train again"
+        raise Crashed(
+            f"{folder.path} cannot be written ({error.strerror or error}): free some space, and {go_on}"
+        ) from error
 
 
 @contextlib.contextmanager

@@ -61,7 +61,7 @@ def place_of(site: Site) -> Place:
         source = Tap(site.consumer, entering=True)
     if site.consumer is not None:
         return Place(Tap(site.consumer), (site.consumer,), source)
-    assert source is not None, "methods that insert blocks ask for a stack that has one"
+    assert source is not None, "methods that insert blocks need a stack that has one"
     neighbour = cast(Block, stack[min(i, len(stack) - 1)])
     return Place(source, tuple(neighbour.outputs()), source)
 
@@ -161,7 +161,7 @@ def take_readings(
                 rows, units = goal.shape[1], len(activations)
                 readings.append(
                     Unreadable(
-                        f"{counted(rows, 'row')} cannot tell its {counted(units, 'activation')} from chance: take more samples"
+                        f"{counted(rows, 'row')} cannot tell its {counted(units, 'activation')} from chance: use more samples"
                     )
                 )
                 continue

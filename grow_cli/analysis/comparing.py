@@ -62,7 +62,10 @@ def _frames(comparison: Comparison) -> list[tuple[str, pd.DataFrame]]:
     if comparison.to is not None:
         frames.append((f"What it cost until the validation score was {comparison.to:g}", comparison.reaching))
         frames.append(
-            ("Median cost over all seeds, a run that missed it never there", medians_table(comparison.numbers))
+            (
+                "Median cost over all seeds; a run that missed the target counts as infinite",
+                medians_table(comparison.numbers),
+            )
         )
         frames.append(("Who reaches it sooner, one-sided", sooner_table(comparison.sooner)))
     if comparison.decisions is not None:

@@ -233,13 +233,14 @@ def _compare(
         numbers = numbers.join(_reached(ways, to)).join(reaching.medians(ways, to))
     notes = [*taken_back(numbers), *verdict_note(tests, within), *power_note(tests, within), *notes_of(ways, tests)]
     if task.direction < 0:
-        notes.insert(0, f"Lower is better: where first − second is negative, the first has the fewer {task.label}.")
+        notes.insert(0, f"Lower is better: a negative first − second means that the first has fewer {task.label}.")
     if nothing_held_out(records[0].config):  # nor in any other: it is part of the dataset's name
-        notes.insert(0, "Nothing was held out (dataset.validation=0): validation scores here are those of training.")
+        notes.insert(0, "Nothing was held out (dataset.validation=0): validation scores here are training scores.")
     if to is not None:
         notes.append(
-            "Cost of reaching a score: mean ± standard deviation over the seeds that did, at the first evaluation that saw it; "
-            "more frequent ones see it sooner. Each run's rate follows its own budget: another length would give other costs."
+            "Cost of reaching a score: mean ± standard deviation over the seeds that reached it, at the first evaluation "
+            "that saw it; more frequent evaluations see it sooner. Each run's learning rate follows its own budget, so "
+            "another length would give other costs."
         )
         notes.append(reaching.NOTE)
     return Comparison(

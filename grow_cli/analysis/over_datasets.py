@@ -24,11 +24,11 @@ from grow_cli.files import write_text
 _THRESHOLDS = 300
 
 NOTE = (
-    "Interquartile mean: the middle half of all runs of all datasets, as they are scored; datasets whose scores lie wide "
-    "apart move it more. Improvement: how often a run of the first beats one of the second on the same dataset, a tie counted "
-    "as half, averaged over datasets. Intervals are stratified bootstraps: they speak of other seeds on these datasets, are too "
-    "narrow below ten seeds, and give no verdict. The signed-rank test takes the mean difference on each dataset as one pair, "
-    "and speaks of other datasets of this kind."
+    "Interquartile mean: the mean of the middle half of all runs of all datasets; datasets with widely spread scores move "
+    "it more. Improvement: how often a run of the first beats one of the second on the same dataset, a tie counted "
+    "as half, averaged over datasets. Intervals are stratified bootstraps: they describe other seeds on these datasets, are "
+    "too narrow below ten seeds, and give no verdict. The signed-rank test takes the mean difference on each dataset as one "
+    "pair, and describes other datasets of this kind."
 )
 
 
@@ -91,7 +91,7 @@ class OverDatasets:
 
     def notes(self) -> list[str]:
         """What stands below the tables."""
-        gone = [f"Not on all datasets, and left out of what is said over them: {'; '.join(self.left_out)}."]
+        gone = [f"Left out, because not trained on all datasets: {'; '.join(self.left_out)}."]
         return [*(gone if self.left_out else []), NOTE]
 
 

@@ -43,7 +43,7 @@ def parser() -> Parser:
     """Of its arguments."""
     parser = Parser(
         prog="grow completion",
-        description="Print what makes a shell complete commands, groups, options, keys and run folders.",
+        description="Print a script with which the shell completes commands, groups, options, keys and run folders.",
         epilog='for bash and zsh: eval "$(grow completion bash)" in the shell\'s startup file; for fish: '
         "grow completion fish | source",
     )

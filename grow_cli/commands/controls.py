@@ -25,8 +25,7 @@ def parser() -> console.Parser:
 
     parser = console.Parser(
         prog="grow controls",
-        description="Train the controls of grown runs into their folders, RUN/controls/<kind>; those that are there already are "
-        "left alone.",
+        description="Train the controls of grown runs, each into RUN/controls/<kind>; controls that exist already are kept.",
         epilog="kinds: " + "; ".join(f"{kind}: {what}" for kind, what in (KINDS | SEARCHED).items()),
     )
     parser.add_argument("runs", nargs="+", metavar="RUN", help="run folders, or folders of them")

@@ -21,7 +21,8 @@ def parser() -> console.Parser:
     parser = console.Parser(
         prog="grow eval",
         description="Rebuild the net of a run from its checkpoint, grown architecture included, and measure it on every split. "
-        "On other images (dataset.path=DIR), normalised as those that the net was trained with, or texts (dataset.root=DIR).",
+        "Give dataset.path=DIR to measure it on other images, normalised as in training, or dataset.root=DIR for other "
+        "texts.",
     )
     parser.add_run()
     parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE")
@@ -123,7 +124,12 @@ def _show_classes(found: dict[str, Any]) -> None:
             f"--json prints the confusion matrix of all {len(rows)} classes", markup=False, highlight=False
         )
         return
-    table = Table(title="a row per class, a column per answer", title_justify="left", box=None, pad_edge=False)
+    table = Table(
+        title="confusion matrix: a row per class, a column per prediction",
+        title_justify="left",
+        box=None,
+        pad_edge=False,
+    )
     table.add_column("", overflow="fold")
     for number, row in enumerate(rows):
         table.add_column(row["class"] if len(rows) <= 6 else str(number + 1), justify="right")

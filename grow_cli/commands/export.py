@@ -1,4 +1,4 @@
-"""`grow export`: the grown net for use without grow."""
+"""`grow export`: write the net in a format that needs no grow."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def parser() -> Parser:
     """Of its arguments."""
     parser = Parser(
         prog="grow export",
-        description="Write a run's net, as far as it has grown, in a format that loads where grow is not installed.",
+        description="Write a run's net, as grown so far, in a format that loads without grow.",
     )
     parser.add_run()
     parser.add_argument(

@@ -33,7 +33,7 @@ def check(folder: RunFolder, config: Config, summary: dict[str, Any]) -> None:
     reasons = []
     if config.schedule.longer == "anew":
         reasons.append(
-            f"schedule={config.schedule.name} follows the budget, and the rate goes up again where it had fallen"
+            f"schedule={config.schedule.name} follows the budget, so the rate rises again where it had fallen"
         )
     over = config.growth.max_events is not None and summary.get("events", 0) >= config.growth.max_events
     if config.trigger.reads_budget:
@@ -41,7 +41,7 @@ def check(folder: RunFolder, config: Config, summary: dict[str, Any]) -> None:
     elif config.method.grows and config.method.heeds_until and config.trigger.name != "never" and not over:
         reasons.append(f"growth was allowed until {config.growth.until:.0%} of the former budget")
     if finished and not _on_a_mark(config, summary):
-        reasons.append(f"it was evaluated at its former end, step {summary['steps']:,}, too")
+        reasons.append(f"it was also evaluated at its former end, step {summary['steps']:,}")
     if reasons:
         console.warn(
             f"{folder.path} continues, but differs from a run with these limits from the start: " + "; ".join(reasons)

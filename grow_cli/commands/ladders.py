@@ -70,7 +70,7 @@ def train_best(runs: list[RunFolder], overrides: list[str], options: argparse.Na
             with_overrides(folder, overrides)
         if all(control_folder(folder, KIND).read_summary() for folder in group) and not options.rung:
             for folder in group:
-                console.line(f"{control_folder(folder, KIND).path} was there already")
+                console.line(f"{control_folder(folder, KIND).path} exists already")
             continue
         try:
             searched = search_ladder(group, options.ladder, trainer(overrides, options.jobs), halving=options.halving)
@@ -82,8 +82,8 @@ def train_best(runs: list[RunFolder], overrides: list[str], options: argparse.Na
             console.line(f"{control_folder(folder, KIND).path} {words}")
         if len(searched.rungs) < options.ladder:
             console.line(
-                f"the ladder has {counted(len(searched.rungs), 'size')} of the {options.ladder} asked for: the others are the "
-                f"same nets, or a step of them costs more than {EXACT:.0%} of the run's FLOPs"
+                f"the ladder has {counted(len(searched.rungs), 'size')} of the {options.ladder} asked for: the other sizes "
+                f"are duplicates, or one step of them costs more than {EXACT:.0%} of the run's FLOPs"
             )
         console.line(
             f"the ladder cost {searched.cost()['flops']:.3g} FLOPs; it is in {control_folder(group[0], KIND).path}/ladder.json"

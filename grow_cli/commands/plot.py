@@ -16,7 +16,7 @@ def parser() -> console.Parser:
     """Of its arguments."""
     parser = console.Parser(
         prog="grow plot",
-        description="Draw runs against steps, epochs, seconds or FLOPs, growth events marked, or another picture of one run.",
+        description="Draw runs against steps, epochs, seconds or FLOPs with growth events marked, or another picture of one run.",
     )
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="run folders")
     parser.add_argument(

@@ -22,8 +22,8 @@ def parser() -> console.Parser:
     """Of its arguments."""
     parser = console.Parser(
         prog="grow predict",
-        description="Predict the class, with its probability, or the value of each sample: of images, the rows of a table, or "
-        "arrays, prepared as those that the net was trained on.",
+        description="Predict the class (with its probability) or the value of each sample. Images, rows of a table and "
+        "arrays are prepared as in training.",
         epilog="examples: grow predict RUN photo.jpg; grow predict RUN new.csv -o answers.csv; "
         "cat new.csv | grow predict RUN - --csv",
     )

@@ -7,7 +7,7 @@ from pathlib import Path
 from grow_cli.console import Parser, page_name
 from grow_cli.records.named import named
 
-_DESCRIPTION = "Everything about a run, or about the runs of a sweep, as one HTML page that needs no network."
+_DESCRIPTION = "Show everything about a run, or about the runs of a sweep, as one HTML page that works offline."
 
 
 def parser() -> Parser:

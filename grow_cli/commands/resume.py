@@ -16,8 +16,8 @@ def parser() -> console.Parser:
     """Of its arguments."""
     parser = console.Parser(
         prog="grow resume",
-        description="Go on with an interrupted run, across growth events, as if it had not been interrupted; with "
-        "stop.epochs=200, say, also with a finished one, whose former summary is kept as summary-1.json.",
+        description="Continue an interrupted run, across growth events, as if it had not been interrupted. A higher "
+        "limit (stop.epochs=200) also extends a finished run, whose former summary is kept as summary-1.json.",
         epilog="example: grow resume latest stop.epochs=200",
     )
     parser.add_run()
@@ -33,7 +33,7 @@ def parser() -> console.Parser:
 def to_go_on(folder: RunFolder, overrides: list[str]) -> tuple[Config, list[str]]:
     """The config with which a run goes on, and those of the overrides that move a limit; UserError where it cannot."""
     allowed = [*keys_with("place", "data", "shown"), "evaluate.batch_size", "stop"]
-    only(overrides, allowed, "a resumed run goes on as it was configured")
+    only(overrides, allowed, "a resumed run keeps its configuration")
     moved = extending.limits(overrides)
     summary = folder.read_summary()
     if summary.get("status") == "finished" and not moved:

@@ -15,8 +15,8 @@ def parser() -> console.Parser:
     """Of its arguments."""
     parser = console.Parser(
         prog="grow runs",
-        description="A table of the runs below a folder, the newest last; their controls are left out. Scores are those of "
-        "the validation split.",
+        description="Show a table of the runs below a folder, newest last, without their controls. Scores are on the "
+        "validation split.",
         epilog="example: grow runs --sort val --filter method=tiny --last 20",
     )
     parser.add_argument(

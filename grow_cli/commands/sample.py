@@ -14,7 +14,8 @@ def parser() -> Parser:
     """Of its arguments."""
     parser = Parser(
         prog="grow sample",
-        description="Print a prompt and what a run's net writes after it (model=gpt), on the CPU; the same seed, the same text.",
+        description="Print a prompt and the text with which a run's net (model=gpt) continues it, on the CPU. The same "
+        "seed gives the same text.",
     )
     parser.add_run()
     parser.add_argument("--prompt", required=True, metavar="TEXT", help='text to continue, such as "def "')

@@ -40,8 +40,9 @@ def parser() -> console.Parser:
     """Of its arguments."""
     parser = console.Parser(
         prog="grow size",
-        description="Say how large a net should be: grow it with several seeds, and hold the size that came out against a "
-        "ladder of static sizes, each trained for the run's FLOPs. By validation alone; typed again, it goes on.",
+        description="Find out how large a net should be: grow it with several seeds, and compare the resulting size "
+        "with a ladder of static sizes, each trained for the run's FLOPs. Only validation scores are used. The same "
+        "command continues after an interruption.",
         epilog="against " + "; ".join(f"{name}: {what}" for name, what in AGAINST.items()),
     )
     parser.add_argument(
@@ -189,7 +190,7 @@ def say(found: Answer, options: argparse.Namespace) -> None:
         over = sum(most is not None and n > most for n in each)
         if over:
             console.line(
-                f"{over} of the nets ended above {_typed(name)} {most:,}: the last growth was not smaller than the room"
+                f"{over} of the nets ended above {_typed(name)} {most:,}: the last growth was larger than the room left"
             )
     if found.searched is None or found.held is None:
         return
@@ -216,6 +217,6 @@ def say(found: Answer, options: argparse.Namespace) -> None:
         f"p = {held.equal:.3g}): {held.verdict}"
     )
     if found.searched.found.best == len(ladder["rungs"]) - 1:
-        console.line("the largest size of the ladder won: the best may be larger still")
+        console.line("the largest size of the ladder won, so the best may be larger still")
     cost = f"{found.flops / told['ladder_flops']:.3g} of what was trained of the ladder"
     console.line(f"cost of growing: {cost}, {told['cost_of_halving']:.3g} of successive halving (FLOPs)")

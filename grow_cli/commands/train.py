@@ -51,7 +51,7 @@ def parser() -> console.Parser:
         usage="grow train [-m] [--cfg job] [KEY=VALUE ...]",
         description="Train one run, or with -m a sweep. A config group is chosen by name (method=tiny), a key is set by its path "
         "(optimizer.lr=3e-4).",
-        epilog="`grow list` shows what there is to choose from, `grow list method=tiny` and `grow list stop` the keys. "
+        epilog="`grow list` shows all options, `grow list method=tiny` and `grow list stop` their keys. "
         "Examples: grow train method=tiny stop.epochs=20; grow train -m method=tiny,random_width seed=0,1,2",
         add_help=False,
     )
@@ -104,7 +104,7 @@ def main(arguments: list[str]) -> int:
         ) from error
     except (Interrupted, KeyboardInterrupt):
         if Tally.current:
-            again = f"type the same with run_dir={Tally.current.sweep} to go on with the sweep"
+            again = f"run the same command with run_dir={Tally.current.sweep} to continue the sweep"
             console.err.print(f"interrupted: {again}", markup=False)
         raise
     except Exception as error:
@@ -168,7 +168,7 @@ def _job(raw: DictConfig) -> float | None:
         _failed.append(type(error)(str(error)))
     except (Interrupted, KeyboardInterrupt):
         own.discard_unless_trained()
-        where = f": go on with `grow resume {own.path}`" if own.begun else " before training began"
+        where = f": continue with `grow resume {own.path}`" if own.begun else " before training began"
         console.err.print(f"interrupted{where}", markup=False)
         raise
     finally:

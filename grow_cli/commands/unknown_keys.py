@@ -48,7 +48,7 @@ def _in_group(group: str, leaf: str, value: str, chosen: DictConfig | None) -> s
     having = " or ".join(f"{group}={name}" for name, cls in sorted(options.items()) if leaf in declared_by(cls))
     if chosen is None:
         allowed = f"it is one of {having}" if having else f"no option of {group} has it"
-        return f"{group}.{leaf} is not a key of the {group} that is in use: {allowed}"
+        return f"{group}.{leaf} is not a key of the chosen {group}: {allowed}"
     known = list(declared_by(option_in(chosen, group)))
     name = f"{group}={chosen[group].name}"
     if having:  # no other name was meant

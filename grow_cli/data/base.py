@@ -67,13 +67,13 @@ class RawData:
             parts.append(("val", *self.held_out))
         for split, x, y in parts:
             if self.no_test and split == "test":
-                _check(len(x) == len(y) == 0, "no_test is set, and test_x holds samples")
+                _check(len(x) == len(y) == 0, "no_test is set, but test_x holds samples")
                 continue
             _check(len(x) == len(y), f"{split}_x has {len(x)} samples and {split}_y {len(y)}")
             if self.test_only and split == "train":
                 continue
             _check(len(x) > 0, f"{split}_x has no sample")
-            _check(x.shape[1:] == self.train_x.shape[1:], f"{split}_x has samples of the shape {tuple(x.shape[1:])}")
+            _check(x.shape[1:] == self.train_x.shape[1:], f"{split}_x has samples of shape {tuple(x.shape[1:])}")
             image = x.dim() == 4
             kinds = ("torch.uint8", "torch.float32") if image else ("torch.float32",)
             _check(image or x.dim() == 2, f"{split}_x has the shape {tuple(x.shape)}: (N, C, H, W) or (N, d) is needed")
@@ -92,7 +92,7 @@ class RawData:
             _check(len(x) > 0, f"{split}_x has no window")
             _check(
                 x.dim() == 2 and x.shape == y.shape,
-                f"{split}_x and {split}_y must be windows (N, context), each of as many",
+                f"{split}_x and {split}_y must be windows (N, context) of equal number",
             )
             _check(str(x.dtype) == str(y.dtype) == "torch.uint8", f"{split}_x and {split}_y must be bytes, torch.uint8")
 
@@ -101,16 +101,19 @@ class RawData:
             _check(y.dim() == 2, f"{split}_y has the shape {tuple(y.shape)}: (N, k) is needed for a regression")
             _check(str(y.dtype) == "torch.float32", f"{split}_y is {y.dtype}: torch.float32 is needed for a regression")
             _check(bool(y.isfinite().all()), f"{split}_y holds numbers that are not finite")
-            _check(len(y) > 1, f"{split}_y holds one target: a regression needs 2 or more, one has no variance")
+            _check(len(y) > 1, f"{split}_y holds one target: a regression needs 2 or more, because one has no variance")
             return
         _check(self.task in TASKS, f"task={self.task!r}: must be one of {', '.join(TASKS)}")
         _check(y.dim() == 1, f"{split}_y has the shape {tuple(y.shape)}: (N,) is needed for classes")
         _check(str(y.dtype) == "torch.int64", f"{split}_y is {y.dtype}: torch.int64 is needed for classes")
         low, high = int(y.min()), int(y.max())
-        _check(low >= 0, f"{split}_y holds the label {low}: labels are 0 and up")
+        _check(low >= 0, f"{split}_y holds the label {low}: labels start at 0")
         if not self.classes:
             self.classes = tuple(map(str, range(max(2, high + 1))))
-        _check(high < len(self.classes), f"{split}_y holds the label {high} and there are {len(self.classes)} classes")
+        _check(
+            high < len(self.classes),
+            f"{split}_y holds the label {high}, but there are only {len(self.classes)} classes",
+        )
 
 
 def _check(condition: bool, sentence: str) -> None:

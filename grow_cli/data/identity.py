@@ -49,11 +49,11 @@ class Trained:
         same = () if self.other or self.begins else ("corpus", "counts", "hash", "test_hash")
         for name in ("task", "input_shape", "outputs", "classes", *same):
             if name in self.data and _plain(found.get(name)) != _plain(self.data[name]):
-                remedy = "put the data back as they were, or train a new run"
+                remedy = "restore the data, or train a new run"
                 if self.other:
-                    remedy = "measure it on data of its kind"
+                    remedy = "measure it on data of the same kind"
                 elif self.begins:
-                    remedy = "begin with a net that learnt from data of this kind, or leave init out"
+                    remedy = "start from a net that was trained on data of this kind, or leave init out"
                 told = _difference(name, found, self.data)
                 raise UserError(
                     f"dataset={found['name']} is not what the net was trained on: the data have {told}; {remedy}"

@@ -78,7 +78,7 @@ class Decoding:
         """`RawData.image`: for whoever must prepare images for the net without `grow`."""
         fitted = {
             "size": self.size,
-            "fit": "the shorter side is scaled to the size, the longer one cropped alike at both ends (PIL.ImageOps.fit)",
+            "fit": "the shorter side is scaled to the size, the longer one cropped equally at both ends (PIL.ImageOps.fit)",
             "filter": "bilinear (PIL.Image.Resampling.BILINEAR)",
         }
         return {

@@ -23,9 +23,7 @@ _TESTS = ("test", "val", "valid", "validation")
 _JUNK = {"thumbs.db", "ehthumbs.db", "desktop.ini", "__macosx", "$recycle.bin", "@eadir", "lost+found", "icon\r"}
 """What file managers and archives leave behind, in lower case; hidden files (.DS_Store) are ignored, too."""
 _TEST_PART = 5  # a flat folder: one of so many images of each class
-_ACCEPTED = (
-    "images must lie at train/<class>/<file> and test/<class>/<file> (or val/ for test/), or at <class>/<file> alone"
-)
+_ACCEPTED = "images must be at train/<class>/<file> and test/<class>/<file> (or val/ instead of test/), or only at <class>/<file>"
 
 
 @dataclass(frozen=True)

@@ -76,7 +76,7 @@ class Alether(DepthMethod):
         if self.rank is not None and self.rank >= velocities:
             warnings.append(
                 f"method.rank={self.rank} reaches all {velocities} velocities of trajectory.window="
-                f"{config.trajectory.window}: no direction is left to escape along; take a rank below {velocities}"
+                f"{config.trajectory.window}: no direction is left to escape along: use a rank below {velocities}"
             )
         return warnings + self._unequal_thresholds(config.trigger)
 
@@ -89,15 +89,15 @@ class Alether(DepthMethod):
         if getattr(trigger, "scale", "absolute") == "diffusion":
             unbounded = self.eta_max is None and self.eta0 > 0
             told = (
-                f"trigger.scale=diffusion fires where tau and kappa are a random walk's, far above {mine}, from where on the "
-                "escape gain grows without bound: give method.eta_max"
+                f"trigger.scale=diffusion fires where tau and kappa are a random walk's, far above {mine}, beyond which the "
+                "escape gain is unbounded: set method.eta_max"
             )
             return [told] if unbounded else []
         if crit == (self.tau_crit, self.kappa_crit):
             return []
         return [
-            f"the trigger fires from tau={crit[0]:g} and kappa={crit[1]:g} on, and new layers escape from {mine} on: "
-            "the paper has one pair of thresholds for both, so set the method's like the trigger's"
+            f"the trigger fires above tau={crit[0]:g} and kappa={crit[1]:g}, but new layers escape above {mine}: the paper "
+            "uses one pair of thresholds for both, so set the method's equal to the trigger's"
         ]
 
     @property
@@ -125,8 +125,8 @@ class Alether(DepthMethod):
             ]
         if len(history) < 3:
             notes.nothing(
-                f"the frontier has {counted(len(history), 'snapshot')} and an extrapolation needs 3: "
-                "lower trajectory.every, grow later, or give method.fallback=copy"
+                f"the frontier has {counted(len(history), 'snapshot')} and an extrapolation needs 3: lower "
+                "trajectory.every, grow later, or set method.fallback=copy"
             )
             return []
         extrapolated = history.extrapolate(**self.settings)  # Algorithm 1

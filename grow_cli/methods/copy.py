@@ -26,7 +26,7 @@ class Copy(DepthMethod):
     moments: str = key("zero", one_of=("zero", "copy"))
     """What the optimizer remembers of a copy: `zero`, nothing as of any new layer; `copy`, what it does of the block copied."""
 
-    no_score = "a copied block says what its neighbour says, and has the score 0"
+    no_score = "a copied block computes what its neighbour computes, so its score is 0"
 
     def check_run(self, config: Config) -> list[str]:
         if self.moments == "copy" and config.growth.optimizer_state == "reset":

@@ -36,7 +36,8 @@ class Deepen(Copy):
         super().__post_init__()
         check(
             self.start == "copy" or self.moments == "zero",
-            "method.moments=copy and method.start=random: fresh blocks have no memory to begin with; give method.moments=zero",
+            "method.moments=copy and method.start=random: fresh blocks have no optimizer state to copy: set "
+            "method.moments=zero",
         )
 
     @property

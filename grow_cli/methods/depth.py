@@ -82,7 +82,7 @@ class Blocks(Protocol):
 
     blocks: int = key(1, at_least=1, at_most=1000)
     """New blocks at an event."""
-    factor: int | None = key(None, at_least=2, at_most=1000, null="for so many as method.blocks says")
+    factor: int | None = key(None, at_least=2, at_most=1000, null="for method.blocks of them")
     """The stack becomes so many times as deep at an event."""
     pattern: str = key("before_frontier", one_of=PATTERNS)
     """Where they go: `before_frontier` (Alether), `stack`, `interleave`, `middle`, `top` or `bottom` (docs/depth.md)."""

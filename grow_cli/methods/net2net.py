@@ -32,7 +32,7 @@ class Net2Net(WidthMethod):
 
     preserves_function = True
     measures_gain = False
-    no_score = "its copies of present units have the score 0"
+    no_score = "copies of existing units have the score 0"
 
     def offers(self, now: Moment, sites: list[WidthSite]) -> Iterator[Offer]:
         for site in sites:

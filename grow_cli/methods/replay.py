@@ -71,7 +71,7 @@ class Replay(SampledMethod, SearchedMethod, Protocol):
         return []
 
     def closed(self, now: Moment) -> str:
-        return "" if self.state.done < len(self.events) else "every event of the schedule is over"
+        return "" if self.state.done < len(self.events) else "all events of the schedule have happened"
 
     def candidates(self, now: Moment, notes: Notes) -> list[Proposal]:
         return []
@@ -113,7 +113,7 @@ class Replay(SampledMethod, SearchedMethod, Protocol):
         best = self.observer.observe(now, [site], self.state.whitened)[0].update if update else None
         batch = search_batch(now, self.search_samples)
         details: dict[str, Any] = {"site": site.name, "units": k}
-        reason = "" if k else "the schedule has a best update alone there"
+        reason = "" if k else "the schedule has only a best update there"
         offer = offer_of(
             now, site, batch, self.halvings, alpha=alpha, omega=omega, update=best, details=details, reason=reason
         )

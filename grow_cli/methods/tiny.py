@@ -56,8 +56,8 @@ class Tiny(SampledMethod, SearchedMethod):
         super().__post_init__()
         check(
             self.best_update or not self.train_by_growth,
-            "method.train_by_growth=true without best updates would leave the present weights as they are for ever: "
-            "set method.best_update=true",
+            "method.train_by_growth=true without best updates would never change the existing weights: set "
+            "method.best_update=true",
         )
 
     @property
@@ -68,7 +68,7 @@ class Tiny(SampledMethod, SearchedMethod):
         warnings = super().check_run(config)
         if self.train_by_growth and config.growth.until < 1:
             warnings.append(
-                f"with method.train_by_growth=true nothing is learnt once growth has ended (growth.until="
+                f"with method.train_by_growth=true nothing is learned once growth has ended (growth.until="
                 f"{config.growth.until:g}): set growth.until=1"
             )
         return warnings
@@ -142,9 +142,10 @@ class Tiny(SampledMethod, SearchedMethod):
         ):
             return {}
         sentence = (
-            f"the hidden layers ended with {widths_text(units)} units of growth.max_units={now.config.growth.max_units}: at "
-            f"{self.state.insignificant} of {self.state.judged} looks at a layer the significance test (D.3) left fewer neurons "
-            "than there was room for; raise method.samples, grow over a longer training, or set method.significance=false"
+            f"the hidden layers ended with {widths_text(units)} units of growth.max_units={now.config.growth.max_units}: in "
+            f"{self.state.insignificant} of {self.state.judged} tests of a layer the significance test (D.3) accepted fewer "
+            "neurons than there was room for: raise method.samples, spread growth over a longer training, or set "
+            "method.significance=false"
         )
         warn(sentence)
         return {"below_max_units": sentence}
@@ -164,8 +165,8 @@ def check_linear_at_zero(model: GrowableModel, name: str) -> list[str]:
         slopes = sorted((abs(found.left), abs(found.right)))
         if slopes[0] < 0.1 * slopes[1]:
             warnings.append(
-                f"{found.kind} has the slope {found.right:.3g} to the right of 0 and {found.left:.3g} to the left, so that "
-                "the first-order gain of new neurons holds on one side only; model.activation=selu has a slope on both"
+                f"{found.kind} has the slope {found.right:.3g} to the right of 0 and {found.left:.3g} to the left, so the "
+                "first-order gain of new neurons holds on one side only; model.activation=selu has a nonzero slope on both"
             )
     return warnings
 

@@ -46,12 +46,13 @@ class GPTOption(ModelOption):
         check(self.dim % self.heads == 0, f"model.heads={self.heads}: must divide model.dim={self.dim}")
         check(
             self.positions == "learned" or (self.dim // self.heads) % 2 == 0,
-            f"model.heads={self.heads}: model.positions=rotary turns pairs, and a head has {self.dim // self.heads} numbers: "
+            f"model.heads={self.heads}: model.positions=rotary rotates pairs, and a head has {self.dim // self.heads} "
+            "numbers: "
             f"model.dim={self.dim} divided by the heads must be even",
         )
         check(
             self.blocks is None or self.mlp is None or self.blocks == len(self.mlp),
-            f"model.blocks={self.blocks}: model.mlp={self.mlp} lists another number: leave one of them out",
+            f"model.blocks={self.blocks}: model.mlp={self.mlp} has another length: leave one of them out",
         )
 
     @property

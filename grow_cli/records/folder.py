@@ -95,7 +95,7 @@ class RunFolder:
         if not self.holds_a_run:
             return
         status = self.read_summary().get("status", "interrupted")
-        go_on = f"go on with `grow resume {self.path}` or " if self.begun and status != "finished" else ""
+        go_on = f"continue with `grow resume {self.path}` or " if self.begun and status != "finished" else ""
         raise UserError(
             f"{self.path} already holds a run ({status}) and is not overwritten: {go_on}choose another run_dir"
         )

@@ -58,7 +58,7 @@ def read_metrics(folder: RunFolder, needed: Collection[str] = ()) -> pd.DataFram
         raise UserError(f"{folder.path} has no metrics.csv yet: wait for the first evaluation, or name another run")
     whole, torn = reading.lines(path, folder.path)
     if torn:
-        folder.say_once(f"the last row of {path} is incomplete, as a kill leaves it, and is left out")
+        folder.say_once(f"the last row of {path} is incomplete (the run was killed while writing it) and is ignored")
     if len(whole) < 2:
         raise UserError(f"{path} is empty: wait for the first evaluation, or name another run")
     rows = _rows(path, whole)
@@ -66,7 +66,7 @@ def read_metrics(folder: RunFolder, needed: Collection[str] = ()) -> pd.DataFram
         if name not in rows[0]:
             raise reading.damaged(path, f"it has no column {name}", line=1)
     if not {task.column("val") for task in TASKS.values()} & set(rows[0]):
-        raise reading.damaged(path, "it has no column of a validation score", line=1)
+        raise reading.damaged(path, "it has no column with a validation score", line=1)
     _check(path, rows)
     return pd.read_csv(StringIO("\n".join(whole)), dtype={"widths": str}, low_memory=False).fillna({"widths": ""})
 

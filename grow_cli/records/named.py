@@ -45,7 +45,7 @@ def named(given: Path, *, folders: bool = False) -> Path:
     if not runs:
         return given  # said by the command, which knows what it wanted
     near = get_close_matches(part, [word for path in runs for word in (path.name, _short(path))], n=1, cutoff=0.3)
-    hint = f"did you mean {near[0]}?" if near else f"`grow runs` lists those below {OUTPUTS}"
+    hint = f"did you mean {near[0]}?" if near else f"`grow runs` lists the runs below {OUTPUTS}"
     raise UserError(f"{given} is neither a run folder nor part of the name of one below {OUTPUTS}: {hint}")
 
 

@@ -83,7 +83,8 @@ def plan(runs: list[RunFolder], count: int) -> list[Rung]:
         fit = [r for r in rungs if 3 * r.flops_per_sample * source["batch_size"] <= EXACT * flops]
     if len(fit) < 2:
         raise NotPossible(
-            f"its {flops:.3g} FLOPs are too few steps of other sizes for equal cost within {EXACT:.0%}: train it longer"
+            f"its {flops:.3g} FLOPs are too few steps of the other sizes to match the cost within {EXACT:.0%}: train it "
+            "longer"
         )
     return fit
 

@@ -169,7 +169,7 @@ def read(path: Path) -> Fields:
         other = {"best.pt": "last.pt", "last.pt": "best.pt"}.get(path.name)
         why = error.strerror if isinstance(error, OSError) and error.strerror else type(error).__name__
         raise Damaged(
-            f"{path} is cut short or damaged ({why}): restore it from a copy"
+            f"{path} is truncated or damaged ({why}): restore it from a copy"
             + (f", or from {other} beside it" if other else ", or remove it")
         ) from error
     if not isinstance(state, dict) or state.get("format") != FORMAT:
@@ -205,7 +205,7 @@ def _check_net(state: Fields) -> None:
         raise damaged(path, "its weights are not those of its architecture")
     for name, tensor in net.items():
         if not isinstance(weights[name], torch.Tensor) or weights[name].shape != tensor.shape:
-            raise damaged(path, f"{name} has not the shape {tuple(tensor.shape)} of its architecture")
+            raise damaged(path, f"{name} does not have the shape {tuple(tensor.shape)} of its architecture")
     inputs = state.get("inputs")
     with reading(path):
         if inputs is not None and not (

@@ -102,8 +102,8 @@ def unused_gpu(files: Sequence[Path], environment: Mapping[str, str]) -> str:
         return ""
     built = f"is built for CUDA {torch.version.cuda}" if torch.version.cuda else "is built for the CPU alone"
     return (
-        f"device=auto: this machine has an NVIDIA driver ({found}), but torch {torch.__version__}, which {built}, shows "
-        "no GPU: training goes on without it; see that `nvidia-smi` works and that torch is built for its CUDA version, or "
+        f"device=auto: this machine has an NVIDIA driver ({found}), but torch {torch.__version__}, which {built}, shows no "
+        "GPU: training continues without it; check that `nvidia-smi` works and that torch is built for its CUDA version, or "
         "set device=cpu"
     )
 

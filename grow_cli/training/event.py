@@ -39,7 +39,7 @@ def growth_closed(session: Session, used: float) -> str:
         return f"growth.max_flops_per_sample={growth.max_flops_per_sample} is reached"
     in_vain = session.progress.events_without_gain
     if growth.plateau is not None and in_vain >= growth.plateau and not session.is_best:
-        return f"the last {counted(in_vain, 'event')} brought no better validation (growth.plateau={growth.plateau})"
+        return f"the last {counted(in_vain, 'event')} did not improve validation (growth.plateau={growth.plateau})"
     return method.closed(session.moment())
 
 

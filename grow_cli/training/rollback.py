@@ -45,8 +45,8 @@ def roll_back(session: Session, undo: Undo) -> GrowthEvent:
         units_added=-undo.units,
         added=[],
         details={
-            "reason": f"growth event {undo.event} is undone: validation was {sign * undo.score:.4f} before it and is "
-            f"{sign * session.score:.4f}" + (", with a loss that is no lower" if session.score == undo.score else ""),
+            "reason": f"growth event {undo.event} is taken back: validation was {sign * undo.score:.4f} before it and is "
+            f"{sign * session.score:.4f}" + (", without a lower loss" if session.score == undo.score else ""),
             "undone": undo.event,
             "score_before": sign * undo.score,
             "score_now": sign * session.score,

@@ -69,8 +69,8 @@ class DriftTest(Trigger):
             return []
         return [
             f"trajectory.smoothing={trajectory.smoothing:g} averages over {counted(round(memory), 'step')} and snapshots are "
-            f"taken every {trajectory.every}, so that velocities that are no neighbours are alike, too, and "
-            f"trigger={self.name} hardly ever fires: give trajectory.smoothing=0"
+            f"taken every {trajectory.every}, so even velocities that share no snapshot are alike, and trigger={self.name} "
+            "hardly ever fires: set trajectory.smoothing=0"
         ]
 
     def check_start(self, now: Moment) -> list[str]:

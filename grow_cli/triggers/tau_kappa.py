@@ -97,8 +97,8 @@ class TauKappa(Trigger):
             return []
         return [
             f"with trajectory.window={trajectory.window} and trajectory.smoothing={trajectory.smoothing:g} a random walk has "
-            f"tau={walk.tau:.2f}, so that trigger.tau_crit={self.crit[0]:g} is met by weights that go back and forth only: "
-            "use trigger.scale=diffusion, which counts in units of it"
+            f"tau={walk.tau:.2f}, so weights reach trigger.tau_crit={self.crit[0]:g} by going back and forth: use "
+            "trigger.scale=diffusion, which counts in units of a random walk"
         ]
 
     def update(self, now: Moment) -> Verdict:

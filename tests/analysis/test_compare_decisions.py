@@ -110,7 +110,7 @@ def test_differences_that_do_not_spread_have_no_verdict_and_say_so(tmp_path: Pat
             write_run(tmp_path / f"{label}{seed}", dataset="d", label=label, seed=seed, accuracy=accuracy)
     comparison = _compare(tmp_path, equal_within=1)
     assert comparison.tests_made[0].verdict == "undecided"
-    assert any("all differences are the same" in caution for caution in comparison.cautions)
+    assert any("all differences are equal" in caution for caution in comparison.cautions)
 
 
 def test_until_decided_says_with_its_last_line_and_exit_code_whether_one_may_stop(

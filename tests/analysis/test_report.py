@@ -259,7 +259,8 @@ def test_a_report_downloads_no_data(tmp_path: Path) -> None:
 def test_the_most_frequent_mistakes_are_told_and_shaded_and_names_are_escaped() -> None:
     names, matrix = ["<a>", "b", "c"], [[5, 0, 1], [4, 6, 0], [0, 0, 9]]
     assert (
-        worst(names, matrix) == "5 of 25 test samples are wrong; most often: b taken for <a> (4), <a> taken for c (1)."
+        worst(names, matrix)
+        == "5 of 25 test samples are misclassified; most often: b taken for <a> (4), <a> taken for c (1)."
     )
     assert worst(names, [[1, 0, 0], [0, 1, 0], [0, 0, 1]]) == ""
     html = confusion_table(names, matrix)

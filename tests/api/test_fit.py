@@ -261,7 +261,7 @@ REFUSED: dict[str, tuple[Callable[[], object], tuple[int, ...], str]] = {
     "other outputs": (lambda: nn.Linear(6, 2), (6,), "has 2 outputs and the data have 3 classes"),
     "an image": (lambda: nn.Conv2d(1, 3, 3), (1, 8, 8), "a row per sample"),
     "nothing hidden": (lambda: nn.Sequential(nn.Linear(6, 3)), (6,), "its units are the output"),
-    "a width in the forward": (Fixed, (1, 8, 8), "has its width written into it"),
+    "a width in the forward": (Fixed, (1, 8, 8), "contains its width"),
     "used twice": (Twice, (6,), "b is used more than once"),
     "no activation": (lambda: nn.Sequential(nn.Linear(6, 3), nn.Linear(3, 3)), (6,), "0 activations stand between"),
     "layer norm": (

@@ -88,7 +88,7 @@ def test_controls_that_are_there_are_left_alone_and_interrupted_ones_resumed(gro
     finished = _summary(replay)
     (replay / "summary.json").unlink()  # as a kill between the last checkpoint and the summary leaves it
     outcome = grow("controls", "run", "--only", "static-steps,random-replay", "progress=off")
-    assert "static-steps was there already" in outcome.out
+    assert "static-steps exists already" in outcome.out
     assert "random-replay resumed" in outcome.out
     assert before[steps] == (steps / "metrics.csv").stat().st_mtime_ns
     assert _summary(replay)["test_accuracy"] == finished["test_accuracy"]

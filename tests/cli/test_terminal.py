@@ -186,7 +186,7 @@ def test_nothing_grew_names_the_reading_and_a_remedy_that_works(typed: str, near
         pytest.param("growth.max_events=0", "growth.max_events=0 allows no growth", marks=pytest.mark.slow),
         pytest.param("growth.max_parameters=3", "growth.max_parameters=3 is no more", marks=pytest.mark.slow),
         pytest.param(
-            "stop.val_score=0.01", "the run ended at its score before the trigger fired", marks=pytest.mark.slow
+            "stop.val_score=0.01", "the run reached its score before the trigger fired", marks=pytest.mark.slow
         ),
     ],
 )

@@ -334,7 +334,7 @@ def test_null_thresholds_are_table_1s_or_a_random_walks() -> None:
         (("trigger.tau_crit=2.0",), None),
         (("trigger.tau_crit=3",), "fires from tau=3 and kappa=0.5 on, and new layers escape from method.tau_crit=2"),
         (("trigger.tau_crit=3", "method.tau_crit=3"), None),
-        (("trigger.scale=diffusion", "method.eta_max=null"), "grows without bound: give method.eta_max"),
+        (("trigger.scale=diffusion", "method.eta_max=null"), "is unbounded: set method.eta_max"),
         (("trigger.scale=diffusion", "method.eta_max=0.1"), None),
         (("trigger=plateau",), None),
     ],

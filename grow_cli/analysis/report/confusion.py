@@ -89,7 +89,7 @@ def worst(names: Sequence[str], matrix: Matrix) -> str:
     )
     told = ", ".join(f"{names[true]} taken for {names[said]} ({n:,})" for n, true, said in mistakes[:3])
     wrong, samples = sum(n for n, _, _ in mistakes), sum(map(sum, matrix))
-    return f"{wrong:,} of {samples:,} test samples are wrong; most often: {told}." if told else ""
+    return f"{wrong:,} of {samples:,} test samples are misclassified; most often: {told}." if told else ""
 
 
 def confusion_table(names: Sequence[str], matrix: Matrix) -> str:

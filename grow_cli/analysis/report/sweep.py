@@ -121,8 +121,8 @@ def _curves(ways: list[Way], index: int) -> Chart:
         showlegend=False,
     )
     note = (
-        "Point at a curve or its name for a band of a standard deviation over seeds; a click keeps it. A curve goes as far as "
-        "all runs of its way do. Colours and markers are those of the methods; their controls are dashed, with open markers."
+        "Point at a curve or its name for a band of one standard deviation over seeds; click to keep it. A curve ends where "
+        "the shortest run of its way ends. Colours and markers stand for methods; controls are dashed, with open markers."
     )
     return Chart(f"curves-{index}", title, data, shape, note, axes, keys)
 

@@ -173,7 +173,7 @@ class MNIST(Downloaded):
             raise self._damaged(path, "it does not begin like the IDX file it should be")
         shape = [int.from_bytes(data[i : i + 4], "big") for i in range(4, start, 4)]
         if len(data) - start != math.prod(shape):
-            raise self._damaged(path, f"{len(data):,} bytes where {start + math.prod(shape):,} are due")
+            raise self._damaged(path, f"{len(data):,} bytes instead of {start + math.prod(shape):,}")
         return torch.frombuffer(bytearray(data), dtype=torch.uint8, offset=start).view(shape)
 
 

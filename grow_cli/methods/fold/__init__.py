@@ -58,7 +58,7 @@ class FoldAtMistakes(Settings):
         if self.cluster == "kmeans":
             limits["method.max_clusters"] = self.max_clusters
         return [
-            f"method.neurons_per_event={self.neurons_per_event}: {key}={most} lets an event grow {most} at most; raise it"
+            f"method.neurons_per_event={self.neurons_per_event}: {key}={most} limits an event to {most}: raise it"
             for key, most in limits.items()
             if most is not None and most < self.neurons_per_event
         ]
@@ -123,8 +123,8 @@ class FoldAtMistakes(Settings):
         folds, found, unreached = self._placed(now, judged, clusters, placement, len(mistakes))
         if not folds:
             notes.nothing(
-                f"of {counted(len(mistakes), 'mistake')} in {counted(len(clusters), 'cluster')} none is left to fold at: "
-                "each typical one has a neuron"
+                f"of {counted(len(mistakes), 'mistake')} in {counted(len(clusters), 'cluster')} none is left to fold at, "
+                "because each typical one has a neuron already"
                 + (f", or a boundary that is not reached ({unreached})" if unreached else "")
             )
             return [], []

@@ -90,7 +90,7 @@ def check_widening(model: GrowableModel, method: str) -> None:
 
     sites = model.width_sites()
     if not sites:
-        why = model.no_width or "it has no hidden layer: give it one, with a single unit perhaps"
+        why = model.no_width or "it has no hidden layer: give it one, for example with a single unit"
         raise UserError(f"method={method} cannot widen model={model.name}: {why}")
     for site in sites:
         SitePatches(site)  # refuses what cannot be followed
@@ -191,7 +191,7 @@ def _take(offer: Offer, event: Event, *, add: bool = True) -> None:
 class SampledMethod(WidthMethod):
     """Base of the width methods that look at samples."""
 
-    samples: int | None = key(None, at_least=2, null="for what the net's size asks for")
+    samples: int | None = key(None, at_least=2, null="to derive it from the net's size")
     """Of the statistics; null: as many as keep their variance where it is, side² / positions (TINY, D.1), or 1,000."""
     max_samples: int = key(10000, at_least=2)
     """No more than so many, whatever D.1 asks for."""

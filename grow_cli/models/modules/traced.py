@@ -56,7 +56,7 @@ class TracedNet(GrowableModel):
         self._found = template.found
         if not template.found.places:
             refused = "; ".join(template.found.refused) or "it has no linear map or convolution"
-            self.no_width = f"it has no hidden layer whose units can be followed ({refused})"
+            self.no_width = f"it has no hidden layer whose units can be traced ({refused})"
 
     def forward(self, x: Tensor) -> Tensor:
         return torch.as_tensor(self.module(x))
@@ -118,7 +118,7 @@ def _proven(module: nn.Module, found: Found, input_shape: tuple[int, ...]) -> Fo
         if same:
             kept.append(place)
         else:
-            refused.append(f"{place.producer}: the module's forward has its width written into it")
+            refused.append(f"{place.producer}: the module's forward contains its width as a constant")
     return Found(tuple(kept), tuple(refused), found.outputs, found.text)
 
 

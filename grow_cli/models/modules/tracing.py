@@ -165,7 +165,7 @@ class _Reader:
         while True:
             readers = [user for user in node.users if user.op == "output" or _shape(user) is not None]
             if len(readers) != 1:
-                return "several things read its units"
+                return "several consumers read its units"
             node = readers[0]
             if node.op == "output":
                 return "its units are the output"
@@ -174,14 +174,14 @@ class _Reader:
                 consumer = str(node.target)
                 wrong = self._odd(consumer, node, entering=True)
                 if not wrong and len(activations) != 1:
-                    wrong = f"{len(activations)} activations stand between it and {consumer}, where one is needed"
+                    wrong = f"{len(activations)} activations are between it and {consumer}, where one is needed"
                 return wrong or Place(producer, tuple(between), activations[0], consumer)
             passes = isinstance(part, (*_ACTIVATIONS, *_TRANSPARENT, *_POOLS, nn.Flatten, nn.Sequential))
             if part is None or not passes or (isinstance(part, nn.Flatten) and not _flattens(node)):
                 what = type(part).__name__ if part is not None else getattr(node.target, "__name__", node.target)
-                return f"its units pass {what}, through which they cannot be followed"
+                return f"its units pass through {what}, where they cannot be traced"
             if node.op == "call_module" and str(node.target) in self.shared and any(part.state_dict()):
-                return f"{node.target}, which its units pass, is used elsewhere, too"
+                return f"{node.target}, which its units pass through, is also used elsewhere"
             if isinstance(part, _ACTIVATIONS):
                 activations.append(len(between))
             between.append(str(node.target) if node.op == "call_module" else part)
@@ -194,10 +194,10 @@ class _Reader:
         if isinstance(part, nn.Conv2d) and (
             part.groups != 1 or part.dilation != (1, 1) or part.padding_mode != "zeros" or isinstance(part.padding, str)
         ):
-            return f"{name} is a convolution with groups, dilation or another padding than zeros by pixels"
+            return f"{name} is a convolution with groups, dilation, or padding other than a number of zeros"
         shape = _shape(node.args[0]) if entering else _shape(node)
         if shape is None or len(shape) != (4 if isinstance(part, nn.Conv2d) else 2):
-            return f"{name} works on a tensor of the shape {shape}"
+            return f"{name} works on a tensor of shape {shape}"
         return ""
 
     def _stand_in(self, node: fx.Node) -> nn.Module | None:
