@@ -112,10 +112,8 @@ def _remedy(config: Config, summary: dict[str, Any]) -> str:
     evaluations = often / (config.evaluate.distance(steps_per_epoch) / steps_per_epoch)
     if evaluations < 1 or not math.isclose(evaluations, round(evaluations), rel_tol=1e-6):  # read at evaluations only
         keys += [f"evaluate.every={often:g}", *(["evaluate.unit=epochs"] if config.evaluate.unit != "epochs" else [])]
-    return (
-        f"`{' '.join(keys)}` grows {counted(math.ceil(allowed / often - 1e-6) - 1, 'time')} in a run of this length; "
-    )
-    "or train longer."
+    times = counted(math.ceil(allowed / often - 1e-6) - 1, "time")
+    return f"`{' '.join(keys)}` grows {times} in a run of this length; or train longer."
 
 
 def rounded_down(number: float) -> float:
