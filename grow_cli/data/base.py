@@ -130,16 +130,16 @@ class DatasetOption(Option):
     """Whether its samples are windows of text, which only some models read."""
 
     validation: float = key(0.1, at_least=0, below=1, role="split")
-    """Fraction of the training samples that is cut off as validation split; 0: all are trained on, and validated on, too."""
+    """Fraction of the training samples that is held out as validation split; 0: train and validate on all of them."""
     split_seed: int | str = key(0, at_least=0, at_most=2**63 - 1, word="seed", role="split")
-    """Seed of that cut, of the subset and of the probe batch, whatever the run's seed is; `seed`: the run's own, so that
-    conclusions over seeds hold for more than one split."""
+    """Seed of that split, of the subset and of the probe batch, independent of the run's seed. `seed` uses the run's
+    seed, so that results over seeds hold for more than one split."""
     normalize: bool = True
     """Standardise inputs per channel (images) or per feature, with the statistics of the training split."""
     scale: float = key(1.0, above=0, at_most=10**6)
-    """Factor on the inputs after that: rational activations overfit large ones."""
+    """Factor on the normalised inputs; rational activations overfit large ones."""
     crop: int = key(0, at_least=0, unit="pixels")
-    """Random crop of training images after zero padding by so many pixels; 0: none."""
+    """Random crop of training images after zero padding by this many pixels; 0: none."""
     flip: bool = False
     """Random horizontal flip of training images."""
 

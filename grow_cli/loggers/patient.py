@@ -19,7 +19,7 @@ class Patient(Remote):
     """Tells in the order in which it was told; when the run ends, it waits for as long as the server gets on."""
 
     patience: ClassVar[float] = 30.0
-    """Seconds without progress after which the rest is given up."""
+    """Seconds without progress after which the remaining messages are dropped."""
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)

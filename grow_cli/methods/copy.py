@@ -24,7 +24,7 @@ class Copy(DepthMethod):
     """W_new = W_front, or the weights of the block that `pattern` says."""
 
     moments: str = key("zero", one_of=("zero", "copy"))
-    """What the optimizer remembers of a copy: `zero`, nothing as of any new layer; `copy`, what it does of the block copied."""
+    """Optimizer state of a copied block: `zero`, as for any new layer; `copy`, that of the source block."""
 
     no_score = "a copied block computes what its neighbour computes, so its score is 0"
 

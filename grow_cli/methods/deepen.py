@@ -28,9 +28,10 @@ class Deepen(Copy):
     """Copies or fresh blocks, as many and wherever its keys say, trained with the rest from the first step on."""
 
     warmup_steps: int = key(0, at_least=0, at_most=1_000_000)
-    """Steps of the new blocks alone."""
+    """Steps that train only the new blocks."""
     start: str = key("copy", one_of=("copy", "random"))
-    """What a new block begins with: the weights of the block that `pattern` says, or fresh ones (then from no block on, too)."""
+    """Initial weights of a new block: those of the block given by `pattern`, or fresh ones (which also work for an
+    empty stack)."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -54,13 +54,14 @@ class Protocol(Method):
     """The keys of what happens to a new block."""
 
     warmup_steps: int = key(500, at_least=0, at_most=1_000_000)
-    """N_warmup: steps of the new blocks alone."""
+    """N_warmup: steps that train only the new blocks."""
     warmup_rate: float = key(0.1, above=0)
-    """Its learning rate, as a fraction of the base rate."""
+    """Learning rate of these steps, as a fraction of the base rate."""
     thaw_steps: int = key(0, at_least=0, at_most=1_000_000)
-    """Steps after them over which the other tensors follow at that rate, nearest first (Remark 14); 0: all at once."""
+    """Further steps over which the other tensors join at that rate, nearest first (Remark 14); 0: all at once."""
     output: str = key("as_is", one_of=tuple(_LOUDNESS))
-    """What a new block adds to the stream at first: `as_is`, `half` of that, or `zero`, so that no output of the net changes."""
+    """Initial output of a new block to the stream: `as_is`, `half` of it, or `zero`, which leaves all outputs of the
+    net unchanged."""
 
     def warm_up(self) -> WarmUp:
         """Phases 1, 3 and 4 of Algorithm 2."""
@@ -81,11 +82,12 @@ class Blocks(Protocol):
     """The keys of how many blocks an event adds, and where."""
 
     blocks: int = key(1, at_least=1, at_most=1000)
-    """New blocks at an event."""
+    """New blocks per event."""
     factor: int | None = key(None, at_least=2, at_most=1000, null="for method.blocks of them")
-    """The stack becomes so many times as deep at an event."""
+    """Factor by which the stack becomes deeper per event."""
     pattern: str = key("before_frontier", one_of=PATTERNS)
-    """Where they go: `before_frontier` (Alether), `stack`, `interleave`, `middle`, `top` or `bottom` (docs/depth.md)."""
+    """Where new blocks go: `before_frontier` (Alether), `stack`, `interleave`, `middle`, `top` or `bottom`
+    (docs/depth.md)."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -31,7 +31,7 @@ class GradMax(SampledMethod):
     """max ‖N Ω‖² over fan-outs Ω of a given norm, N = Σ B_in V_goalᵀ/n (unprojected)."""
 
     scale: float = key(0.5, above=0)
-    """Norm of a new neuron's fan-out, as a fraction of the present ones' mean."""
+    """Norm of a new neuron's outgoing weights, as a fraction of the existing ones' mean."""
 
     preserves_function = True
 

@@ -28,7 +28,7 @@ class Net2Net(WidthMethod):
     """Copies of units drawn at random, each as often as any other as far as that is possible."""
 
     noise: float = key(0.1, at_least=0)
-    """Size of the random vector by which the copies' shares differ, in units of a share."""
+    """Size of the random difference between the copies' shares, relative to a share."""
 
     preserves_function = True
     measures_gain = False

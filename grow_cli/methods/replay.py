@@ -34,10 +34,10 @@ class Replay(SampledMethod, SearchedMethod, Protocol):
     """Adds what the next event of the schedule lists. Made by `grow controls`; use it with `trigger=at`."""
 
     events: list[list[dict[str, Any]]] = key(make=list)
-    """For each event what it adds, in order: kind (`width` or `depth`), site, units, and whether a best update comes first
-    (`update`, false unless given)."""
+    """What each event adds, in order: kind (`width` or `depth`), site, units, and whether a best update comes first
+    (`update`, default false)."""
     rtol: float = key(1e-3, above=0, below=1)
-    """Of best updates, as `method=tiny` has it."""
+    """As in method=tiny, for best updates."""
     warmup_steps: int = key(0, at_least=0, at_most=1_000_000)
 
     measures_gain = False

@@ -36,14 +36,13 @@ class Tiny(SampledMethod, SearchedMethod):
     """Algorithm 3, or E.3 with `where=best`."""
 
     significance: bool = False
-    """Only neurons above the largest eigenvalue that chance explains (D.3): few of few samples."""
+    """Add only neurons above the largest eigenvalue that chance explains (D.3); few samples then give few neurons."""
     best_update: bool = True
-    """Also move the consumer's present weights by δW*, at its own best amplitude (Prop. 3.1, eq. 6)."""
+    """Also move the consumer's existing weights by δW*, with its own best amplitude (Prop. 3.1, eq. 6)."""
     train_by_growth: bool = False
-    """No gradient steps at all: only additions and best updates (D.4, last paragraph)."""
+    """Take no gradient steps, only additions and best updates (D.4, last paragraph)."""
     rtol: float = key(1e-3, above=0, below=1)
-    """Directions of the inputs with less than this part of the largest second moment are left out: what
-    is rare in the samples is noise."""
+    """Leave out directions of the inputs with less than this part of the largest second moment, because they are noise."""
 
     @dataclass
     class State(SampledMethod.State):

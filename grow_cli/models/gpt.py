@@ -25,7 +25,7 @@ class GPTOption(ModelOption):
     language: ClassVar[bool] = True
 
     blocks: int | None = key(None, at_least=0, at_most=1000, role="size", null="for as many as model.mlp lists")
-    """How many there are at first, 0 allowed; null: as many as model.mlp lists, 2 without it."""
+    """Initial number of blocks, 0 allowed; null: as many as model.mlp lists, 2 without it."""
     dim: int = size_key(64)
     """Width of the residual stream."""
     heads: int = key(4, at_least=1)
@@ -35,9 +35,9 @@ class GPTOption(ModelOption):
     activation: str = activation_key("gelu")
     """As in model=mlp."""
     dropout: float = dropout_key()
-    """On what attention and MLP add to the stream."""
+    """Dropout on what attention and MLP add to the stream."""
     positions: str = key("learned", one_of=("learned", "rotary"))
-    """`learned`: an embedding per place in the window; `rotary`: queries and keys are turned by their places."""
+    """`learned`: an embedding per position in the window; `rotary`: queries and keys are rotated by their positions."""
     tie: bool = False
     """Whether the output layer is the embedding's transpose."""
 

@@ -25,7 +25,7 @@ class ScheduleOption(Option):
     warmup: int = key(50, at_least=0, unit="steps")
     """Steps over which the rate rises linearly from zero, at the start and after each restart."""
     restart: bool = True
-    """Begin anew after growth; false: growth leaves the rate alone."""
+    """Restart the schedule after growth; false: growth does not affect the rate."""
 
     def factor(self, progress: float, restarted_at: float, steps_since_restart: int, growth_until: float) -> float:
         """The factor on the base rate.

@@ -22,9 +22,9 @@ class At(Trigger):
     """Fires at the first evaluation at or after each of the steps, or of the fractions of the budget."""
 
     steps: list[int] = key(make=list, at_least=1)
-    """In ascending order."""
+    """Steps at which to grow, in ascending order."""
     fractions: list[float] = key(make=list, above=0, below=1, why="they are fractions of the budget")
-    """Of the budget, in whichever unit it is given (epochs, steps, seconds or FLOPs); in ascending order."""
+    """Fractions of the budget (in epochs, steps, seconds or FLOPs) at which to grow, in ascending order."""
 
     @dataclass
     class State:

@@ -32,7 +32,7 @@ class DriftTest(Trigger):
     """Fires when `patience` windows in a row, which do not overlap, show that the frontier's weights do not drift."""
 
     level: float = key(0.05, above=0, below=1)
-    """How often a window of weights that drift or diffuse may be called stagnant."""
+    """Probability of calling a window stagnant although its weights drift or diffuse."""
     patience: int = key(1, at_least=1, unit="window")
     """Windows in a row that must show no drift."""
 

@@ -30,9 +30,9 @@ class Eta(Trigger):
     alpha: float = key(0.0025, at_least=0)
     """Stopping criterion, as a fraction of λ = E‖∂L/∂outputs‖²."""
     every: int = key(1, at_least=1, unit="evaluation")
-    """Ask at every so many evaluations."""
+    """Evaluations between two readings."""
     samples: int = key(1024, at_least=2)
-    """Fresh training samples on which proposals are scored; a method may have scored its own already."""
+    """New training samples on which proposals are scored, unless the method has already scored its own."""
 
     @dataclass
     class State:

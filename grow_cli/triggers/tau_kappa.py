@@ -34,9 +34,9 @@ class TauKappa(Trigger):
     kappa_crit: float | None = key(None, at_least=0, null="for 0.5 (Table 1), or 1 with scale=diffusion")
     """null: 0.5 (Table 1), or 1 with scale=diffusion."""
     patience: int = key(5, at_least=1, unit="evaluation")
-    """Evaluations in a row; one without a new snapshot reads nothing new and is not counted."""
+    """Evaluations in a row above both thresholds; an evaluation without a new snapshot is not counted."""
     scale: str = key("absolute", one_of=("absolute", "diffusion"))
-    """`absolute` (the paper's) or `diffusion` (1 is what a random walk has)."""
+    """`absolute` (as in the paper), or `diffusion`: in units of a random walk, which has 1."""
 
     @dataclass
     class State:

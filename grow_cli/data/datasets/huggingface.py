@@ -29,17 +29,17 @@ class HuggingFace(OwnColumns):
     """
 
     configuration: str | None = None
-    """Which one of a dataset on the Hub that has several."""
+    """Which configuration of a dataset on the Hub that has several."""
     train_split: str = "train"
-    """The split that is trained on."""
+    """The split to train on."""
     validation_split: str = "validation"
     """The split that is validated on; where it is absent, `validation` is cut from the training part."""
     test_split: str = "test"
     """The test part; where it is absent or has no labels, the validation split is, and without that a part of the training's."""
     size: int | None = key(None, at_least=1, unit="pixel", null="to leave the images as they are")
-    """Scale and centre-crop every image to so many pixels a side; null: they are of one size already."""
+    """Scale and centre-crop every image to this many pixels a side; null: all images have one size already."""
     background: int = key(255, at_least=0, at_most=255)
-    """Grey level behind transparent pixels: 255 is white, 0 black."""
+    """Grey level behind transparent pixels, from 0 (black) to 255 (white)."""
 
     def load(self, data_dir: Path) -> RawData:
         return self.load_like(data_dir, None)

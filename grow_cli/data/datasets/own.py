@@ -27,11 +27,11 @@ class OwnFile(DatasetOption):
     path: str | None = key(None, role="data", path=True)
     """The file."""
     task: str = key("auto", one_of=("auto", "classification", "regression"))
-    """auto: what the targets are."""
+    """auto: decided by the targets."""
     test: float = key(0.2, above=0, below=1, role="split")
-    """Fraction of the samples that are the test part, where no other is given; each class in the same proportion."""
+    """Fraction of the samples that become the test part if none is given; stratified by class."""
     test_seed: int = key(0, at_least=0, at_most=2**63 - 1, role="split")
-    """Seed of that choice; independent of all others."""
+    """Seed of that choice; independent of all other seeds."""
 
     def at_hand(self, data_dir: Path) -> bool:
         return self.path is not None and expanded(self.path).is_file()
@@ -56,13 +56,13 @@ class OwnColumns(OwnFile):
     """Rows of numbers and categories, one column of which is predicted."""
 
     target: str | None = None
-    """The column that is predicted."""
+    """The column to predict."""
     drop: list[str] = field(default_factory=list)
-    """Columns that are left out: names, identifiers, what is known only afterwards."""
+    """Columns to leave out: names, identifiers, facts that are known only afterwards."""
     categories: list[str] = field(default_factory=list)
-    """Columns of numbers that are names (a postcode, say)."""
+    """Columns whose numbers are names, such as a postcode."""
     most_values: int = key(100, at_least=2, at_most=10_000)
-    """Different values that a column of categories may have."""
+    """The most different values that a categorical column may have."""
 
     def of_rows(
         self,

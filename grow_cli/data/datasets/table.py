@@ -24,7 +24,7 @@ class Table(OwnColumns):
     """
 
     test_path: str | None = key(None, role="data", path=True)
-    """The test part, a table with the same columns; null: a part of the rows is."""
+    """The test part, a table with the same columns; null: a part of the rows."""
 
     def load(self, data_dir: Path) -> RawData:
         return self.load_like(data_dir, None)

@@ -25,11 +25,11 @@ class Texts(DatasetOption):
 
     validation: float = key(0.05, at_least=0, below=1, role="split")
     test: float = key(0.05, above=0, below=1, role="split")
-    """Fraction of the corpus that is the test part: whatever `split_seed` is, the same."""
+    """Fraction of the corpus that is the test part; it does not depend on `split_seed`."""
     context: int = key(64, at_least=1, at_most=2**20, unit="bytes")
-    """Bytes of a window: what a net sees at most, and a sample."""
+    """Bytes per window: the net's context, and the length of a sample."""
     measured: int | None = key(2**18, at_least=1, unit="byte", null="for all")
-    """Bytes of each part on which a net is measured, in windows spread evenly over it: always the same ones. null: all."""
+    """Bytes of each part on which a net is measured, in fixed windows spread evenly over it; null: all."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -88,7 +88,7 @@ class Text(Texts):
     root: str | None = key(None, role="data", path=True)
     """The file or folder."""
     pattern: str = key("*.txt", role="data")
-    """Of a folder: the names of the files that are read, at any depth (`*.md`, `*`)."""
+    """Which files of a folder are read, at any depth (`*.md`, `*`)."""
 
     def files(self) -> list[File]:
         from grow_cli.data.corpus import text_files

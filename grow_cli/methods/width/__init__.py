@@ -103,7 +103,7 @@ class WidthMethod(Method):
     kind = "width"
 
     where: str = key("all", one_of=("all", "best"))
-    """`all`: at every site, one after the other (Algorithm 3); `best`: where it is worth most (E.3)."""
+    """`all`: at every site, one after the other (Algorithm 3); `best`: only at the site with the largest gain (E.3)."""
     batch_growth: bool = False
     """Multiply the training batch by the root of the growth in complexity (D.2)."""
 
@@ -192,9 +192,10 @@ class SampledMethod(WidthMethod):
     """Base of the width methods that look at samples."""
 
     samples: int | None = key(None, at_least=2, null="to derive it from the net's size")
-    """Of the statistics; null: as many as keep their variance where it is, side² / positions (TINY, D.1), or 1,000."""
+    """Samples for the statistics; null: enough to keep their variance constant, side² / positions (TINY, D.1), or
+    1,000."""
     max_samples: int = key(10000, at_least=2)
-    """No more than so many, whatever D.1 asks for."""
+    """Upper limit of the samples that D.1 asks for."""
 
     @dataclass
     class State(WidthMethod.State):
@@ -222,9 +223,9 @@ class SearchedMethod(WidthMethod):
     """Base of the width methods that search for an amplitude: a method says in `directions` what is added."""
 
     search_samples: int | None = key(None, at_least=1, null="for as many as it takes")
-    """Minibatch on which amplitudes are judged (TINY, Algorithm 2); null: 500, or 256 for large layers of images."""
+    """Samples on which amplitudes are judged (TINY, Algorithm 2); null: 500, or 256 for large convolutional layers."""
     halvings: int = key(12, at_least=0, at_most=40)
-    """Amplitudes are tried from ε = 1 down to 2^-halvings; 0 is tried, too."""
+    """Amplitudes from ε = 1 down to 2^-halvings are tried, and 0."""
 
     def directions(self, now: Moment, site: WidthSite, units: int) -> tuple[Tensor, Tensor]:
         """Fan-in α (units, p), the bias last, and fan-out ω (m · offsets, units) of new units; p and m as `SitePatches` has
