@@ -60,7 +60,7 @@ MISTAKES = {
     "train method=static model=gpt": ["model=gpt predicts the next byte", "dataset=digits", "dataset=python"],
     "train dataset=text method=static model=gpt": ["dataset=text needs dataset.root"],
     "train dataset=text dataset.root=nowhere method=static model=gpt": ["dataset.root=", "nowhere", "no such file"],
-    "train dataset=text dataset.root=. method=static model=gpt": ["no file in it fits dataset.pattern='*.txt'"],
+    "train dataset=text dataset.root=. method=static model=gpt": ["no file in it matches dataset.pattern='*.txt'"],
     "train dataset=python dataset.context=10000000 method=static model=gpt": [
         "dataset.context=10000000",
         "must be from 1 to",

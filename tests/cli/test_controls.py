@@ -124,8 +124,8 @@ def test_a_replay_that_ends_too_early_fails_loudly(grow: Callable) -> None:
 @pytest.mark.parametrize(
     ("more", "words"),
     [
-        ("stop.growth_events=2", "ended by 2 growth events and not by its budget"),
-        ("method=tiny method.train_by_growth=true", "no random-replay: it was trained by its growth alone"),
+        ("stop.growth_events=2", "it stopped early (2 growth events)"),
+        ("method=tiny method.train_by_growth=true", "no random-replay: it was trained by growth alone"),
     ],
 )
 def test_controls_that_would_not_be_fair_are_refused(more: str, words: str, grow: Callable) -> None:

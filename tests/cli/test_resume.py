@@ -358,4 +358,4 @@ def test_where_the_schedule_follows_the_budget_a_further_limit_is_warned_of_or_r
     assert grow("train", *small, "stop.epochs=2", "schedule=cosine", "run_dir=cosine").code == 0
     refused = grow("resume", "cosine", "stop.epochs=5")
     assert refused.code == 2
-    assert "schedule=cosine is drawn over the whole budget" in refused.err
+    assert "schedule=cosine is spread over the whole budget" in refused.err

@@ -91,7 +91,7 @@ def test_a_table_sorts_by_score_filters_and_takes_the_last(grow: Callable, three
     [
         (["--sort", "speed"], "must be one of when, val"),
         (["--filter", "method"], "write KEY=VALUE"),
-        (["--filter", "optimiser=adam"], "none of the runs has a key optimiser"),
+        (["--filter", "optimiser=adam"], "no run has the key optimiser"),
         (["--last", "0"], "1 or more"),
         (["nowhere"], "there is no run below nowhere"),
     ],

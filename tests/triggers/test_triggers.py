@@ -332,7 +332,7 @@ def test_null_thresholds_are_table_1s_or_a_random_walks() -> None:
         ((), None),
         (("trigger.tau_crit=2", "trigger.kappa_crit=0.5"), None),
         (("trigger.tau_crit=2.0",), None),
-        (("trigger.tau_crit=3",), "fires from tau=3 and kappa=0.5 on, and new layers escape from method.tau_crit=2"),
+        (("trigger.tau_crit=3",), "fires above tau=3 and kappa=0.5, but new layers escape above method.tau_crit=2"),
         (("trigger.tau_crit=3", "method.tau_crit=3"), None),
         (("trigger.scale=diffusion", "method.eta_max=null"), "is unbounded: set method.eta_max"),
         (("trigger.scale=diffusion", "method.eta_max=0.1"), None),
