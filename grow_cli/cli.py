@@ -1,4 +1,4 @@
-"""`grow <command>`: dispatch, nothing else. No torch here: help, lists and config errors answer at once."""
+"""`grow <command>`: dispatch, nothing else. No torch here, so that help, lists and config errors answer at once."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where words for a person go: results to stdout, warnings and errors to stderr."""
+"""Output for people: results go to stdout, warnings and errors to stderr."""
 
 from __future__ import annotations
 

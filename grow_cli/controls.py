@@ -1,6 +1,6 @@
-"""What a grown run is held against: the same recipe without its way of growing, at equal cost.
+"""The controls of a grown run: the same recipe without its way of growing, at equal cost.
 
-A control lies in the folder of its run, in `controls/<kind>`, and is a run like any other.
+A control is stored in its run's folder, in `controls/<kind>`, and is a run like any other.
 """
 
 from __future__ import annotations

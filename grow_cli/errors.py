@@ -1,4 +1,4 @@
-"""What went wrong, for a person: one sentence with the cause and the remedy."""
+"""Errors for people: one sentence with the cause and the remedy."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The keys of the configuration: which values each takes and what it is for, declared on its field and nowhere else.
+"""The keys of the configuration: allowed values and role, declared on each field and nowhere else.
 
     patience: int = key(5, at_least=1)
     norm: str = key("none", one_of=("none", "batch"))

@@ -1,10 +1,10 @@
-"""The options of every config group: a name, its schema, and from the config to the part of a run.
+"""The options of every config group: a name, its schema, and the way from the config to a part of the run.
 
 An option is one file that holds a dataclass, decorated with `@option(group, name)`: its fields are the keys (`keys.key`
-says which values they take), its methods what it does. The modules that hold options import no torch at the top: `grow
+declares their values), its methods the behaviour. The modules that hold options import no torch at the top: `grow
 list`, `--help`, completion and config errors must answer at once.
 
-A package of the user's adds options by an entry point in the group `grow.plugins` that names a module; importing it
+A user's package adds options by an entry point in the group `grow.plugins` that names a module; importing it
 registers its options, and the folder `conf` beside it is searched for their YAML files.
 """
 

@@ -1,4 +1,4 @@
-"""What is declared about the keys of the configuration: role, type, range, default, meaning, whether one is a path."""
+"""Declarations of the configuration's keys: role, type, range, default, meaning, whether one is a path."""
 
 from __future__ import annotations
 

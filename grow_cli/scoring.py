@@ -1,6 +1,6 @@
 """The natural expansion score of places in a net, and of any method's proposals there (SENN, section 3).
 
-A place is a tensor that new activations would be added to through weights of their own: the pre-activations of the map that
+A place is a tensor to which new activations would be added through new weights: the pre-activations of the map that
 reads a hidden layer, or the residual stream. Every sample, and every position where a map is a convolution or reads
 tokens, is a row of the layer's problem; sums over positions make the score that of the sample's whole gradient.
 """

@@ -1,6 +1,6 @@
-"""What is learnt: the loss of a task, its score, what the score is called and which direction is better.
+"""Tasks: the loss, the score, the score's name and which direction is better.
 
-Everything that reports a score asks here. No torch at the top: commands and pages read the names.
+Everything that reports a score uses this module. No torch at the top, because commands and pages read the names.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The contract of every part of a run, as functions that anyone can call on a part of his own.
+"""The contract of every part of a run, as functions that you can call on your own parts.
 
     from grow_cli.testing import check_trigger
     def test_my_trigger(tmp_path):
@@ -6,7 +6,7 @@
 
 Each trains small runs with the part, given by its name in the configuration: it is listed and composed, bad values are
 refused in one sentence, it grows or runs, is stopped in the middle and resumed to the same bits, taken back, evaluated and
-exported, and its log is complete. AssertionError says what does not hold. Keys that a part needs are given as overrides.
+exported, and its log is complete. AssertionError names what fails. Pass keys that a part needs as overrides.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Numbers of things in words, for every room."""
+"""Counts in words, for every part of the package."""
 
 from __future__ import annotations
 

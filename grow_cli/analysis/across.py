@@ -1,7 +1,7 @@
 """Scores of several datasets at once (Agarwal et al. 2021, "rliable"). Pure functions of arrays.
 
-A way's scores are a list over datasets of arrays (seeds,). Intervals are stratified bootstraps: seeds are drawn anew within
-each dataset, and the datasets stay. They speak of other seeds on these datasets and not of other datasets.
+A way's scores are a list over datasets of arrays (seeds,). Intervals are stratified bootstraps: seeds are resampled
+within each dataset, and the datasets are fixed. They describe other seeds on these datasets, not other datasets.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""`grow compare`: ways of coming to a net, held against each other on the seeds that they share."""
+"""`grow compare`: ways of obtaining a net, compared on the seeds that they share."""
 
 from __future__ import annotations
 

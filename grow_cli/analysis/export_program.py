@@ -1,4 +1,4 @@
-"""The net behind its own normalisation, for formats that are one graph: nobody has to know the mean to use it."""
+"""The net with its normalisation in front, for formats that are one graph: users need not know the mean."""
 
 from __future__ import annotations
 

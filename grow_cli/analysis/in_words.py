@@ -1,4 +1,4 @@
-"""A comparison in sentences: who is ahead, by how much, whether that is decided, and how many seeds more it would take."""
+"""A comparison in sentences: which way is ahead, by how much, whether that is decided, and how many more seeds it would take."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a new unit would be worth at each location and length scale of a one-dimensional regression (SENN, Fig. 2)."""
+"""The gain of a new unit at each location and length scale of a one-dimensional regression (SENN, Fig. 2)."""
 
 from __future__ import annotations
 

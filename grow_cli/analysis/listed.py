@@ -1,4 +1,4 @@
-"""Runs as lines of a table: read fast, damaged ones said and not fatal."""
+"""Runs as rows of a table: read quickly; damaged runs are reported and not fatal."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Why nothing grew: which threshold the trigger's readings missed, by how much, and what to type instead."""
+"""Why nothing grew: which threshold the trigger's readings missed, by how much, and which keys would help."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a careful reader must know before believing a comparison."""
+"""Caveats that a careful reader needs before believing a comparison."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`grow compare --over-datasets`: the ways that all datasets share, held against each other over all of them."""
+"""`grow compare --over-datasets`: the ways that all datasets share, compared over all of them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pictures of run folders: accuracy, loss and size against what they cost, growth events marked."""
+"""Pictures of run folders: accuracy, loss and size against cost, with growth events marked."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a run's net says of data that it has not seen: files of images, tables, arrays, labelled or not."""
+"""Predictions of a run's net for new data: files of images, tables or arrays, labelled or not."""
 
 from __future__ import annotations
 

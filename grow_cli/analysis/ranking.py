@@ -1,4 +1,4 @@
-"""What a sweep ends with: its ways of training in the order of their validation scores, the mean over seeds."""
+"""The ranking that ends a sweep: its ways ordered by validation score, the mean over seeds."""
 
 from __future__ import annotations
 

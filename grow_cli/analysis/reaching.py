@@ -1,4 +1,4 @@
-"""`grow compare --to SCORE`: who reaches a frozen target sooner, where a run that misses it never does."""
+"""`grow compare --to SCORE`: which way reaches a fixed target sooner; a run that misses it counts as never reaching it."""
 
 from __future__ import annotations
 

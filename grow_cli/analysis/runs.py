@@ -1,4 +1,4 @@
-"""Run folders as records that can be compared: found, read, and called by what tells them apart."""
+"""Run folders as records that can be compared: found, read, and labelled by the keys in which they differ."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a net that predicts text writes on after a prompt, byte by byte."""
+"""Text with which a language net continues a prompt, byte by byte."""
 
 from __future__ import annotations
 

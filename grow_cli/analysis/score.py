@@ -1,4 +1,4 @@
-"""The normalised expansion score against steps (SENN, Fig. 3): when a unit or a layer becomes worth adding."""
+"""The normalised expansion score against steps (SENN, Fig. 3): when adding a unit or a layer becomes worthwhile."""
 
 from __future__ import annotations
 

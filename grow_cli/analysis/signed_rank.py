@@ -1,7 +1,8 @@
 """Wilcoxon's signed-rank test, exact for any number of pairs, with ties and zeros. Pure functions of numbers.
 
-SciPy's exact test takes no ties, its permutations are 2^n, and its default goes over to a normal curve without a word:
-17 differences gave 0.0497 for 0.0534. Counting the assignments of signs by their rank sum takes n³ additions instead.
+SciPy's exact test allows no ties, its permutations are 2^n, and its default silently switches to a normal
+approximation: 17 differences gave 0.0497 instead of 0.0534. Counting the assignments of signs by their rank sum takes
+n³ additions instead.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What is printed when a run has ended: what grew, what it reached, what can be typed next, where it is."""
+"""Printed at the end of a run: what grew, its scores, the next commands to try, its folder."""
 
 from __future__ import annotations
 

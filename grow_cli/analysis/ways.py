@@ -1,4 +1,4 @@
-"""Ways of coming to a net, and the tests between them."""
+"""Ways of obtaining a net, and the tests between them."""
 
 from __future__ import annotations
 

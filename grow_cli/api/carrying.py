@@ -1,4 +1,4 @@
-"""`grow.carry`: an optimizer's memory across growth, for training loops of one's own."""
+"""`grow.carry`: an optimizer's state across growth, for custom training loops."""
 
 from __future__ import annotations
 

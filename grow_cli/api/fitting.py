@@ -1,4 +1,4 @@
-"""`grow.fit`: a module and data of one's own, trained and grown like any other run."""
+"""`grow.fit`: a user's module and data, trained and grown like any other run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Data and nets that a Python program holds in its memory, as options of a run."""
+"""Data and nets in a Python program's memory, as options of a run."""
 
 from __future__ import annotations
 

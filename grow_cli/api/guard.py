@@ -1,4 +1,4 @@
-"""A run inside somebody else's program: what it sets for the whole process is put back when it has ended."""
+"""A run inside another program: process-wide settings are restored when it ends."""
 
 from __future__ import annotations
 

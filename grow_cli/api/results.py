@@ -1,4 +1,4 @@
-"""A run as a Python object: everything is read from its folder when it is asked for."""
+"""A run as a Python object, whose attributes are read from its folder when needed."""
 
 from __future__ import annotations
 

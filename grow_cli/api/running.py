@@ -1,4 +1,4 @@
-"""Runs from Python: train, go on, read, compare. What the commands do, by the same functions, and nothing printed."""
+"""Runs from Python: train, resume, load, compare, by the same functions as the commands, without printing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`init=RUN`: the net of another run, with which a run begins."""
+"""`init=RUN`: start a run from the net of another one."""
 
 from __future__ import annotations
 

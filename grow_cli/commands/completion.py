@@ -1,4 +1,4 @@
-"""`grow completion SHELL` prints the shell's hook; `grow completion --query LINE POINT` answers it.
+"""`grow completion SHELL` prints the shell's hook, which calls `grow completion --query LINE POINT`.
 
 Groups, their options and keys are completed by Hydra's own completion, which knows the composed config; commands and
 run folders are ours.

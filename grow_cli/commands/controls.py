@@ -1,4 +1,4 @@
-"""`grow controls`: what a grown run is held against, trained with the same recipe at equal cost."""
+"""`grow controls`: the controls of a grown run, trained with the same recipe at equal cost."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`grow diff`: what is not the same in several runs."""
+"""`grow diff`: the keys and results in which runs differ."""
 
 from __future__ import annotations
 

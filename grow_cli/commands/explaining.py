@@ -1,6 +1,6 @@
 """`grow list method=tiny`, `grow list stop`, `grow list optimizer.lr`: keys with their values, ranges and meanings.
 
-All of it stands at the field that declares the key; an option's values are those that `group=option` composes to.
+Meanings and ranges come from the field that declares the key; values are those that `group=option` composes to.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A run whose limit is moved: which limits may be, what the result then is, and where the former summary goes."""
+"""Extending a run by a higher limit: which limits may move, what the result then is, and where the former summary goes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`grow list`: what there is to choose from, read from the first comment of each YAML file; keys: `explaining.py`."""
+"""`grow list`: all options, from the first comment of each YAML file; keys are in `explaining.py`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""KEY=VALUE words that went wrong between the keyboard and grow: spaces, dashes, colons, brackets that a shell took apart."""
+"""Mistyped KEY=VALUE words: spaces, dashes, colons, brackets that a shell took apart."""
 
 from __future__ import annotations
 

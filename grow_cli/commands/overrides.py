@@ -1,4 +1,4 @@
-"""What the commands that take a run folder share: the folder, and its config with the keys that were typed after it.
+"""Shared by the commands that take a run folder: the folder, and its config with the keys typed after it.
 
 Hydra is imported where its grammar is needed, so that the commands that take a folder alone do not wait for it.
 """

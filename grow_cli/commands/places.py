@@ -1,4 +1,4 @@
-"""Where a key of some name is, at whatever level: `lr` is `optimizer.lr`."""
+"""Finds keys by their last name at any level: `lr` is `optimizer.lr`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`grow predict`: what a run's net says of files."""
+"""`grow predict`: predictions of a run's net for files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`grow resume`: go on with an interrupted run, or with a finished one to a further limit."""
+"""`grow resume`: continue an interrupted run, or a finished one to a higher limit."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`grow sample`: what a language net writes."""
+"""`grow sample`: text that a language net writes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`grow size`: how large a net should be, by growing it, and by a ladder of static sizes beside it."""
+"""`grow size`: how large a net should be, by growing it, compared with a ladder of static sizes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What `grow tune` asks of the configuration: the recipe and its space, checked; a trial's runs; the winner as an experiment."""
+"""The configuration side of `grow tune`: the recipe and its space, checked; a trial's runs; the winner as an experiment."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A key that there is not: what the user may have meant, as the line to type."""
+"""An unknown key: what the user may have meant, as the line to type."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Arrays of one's own: samples and targets in an npz, npy or pt file. Nothing in such a file is executed."""
+"""A user's arrays: samples and targets in an npz, npy or pt file. Nothing in such a file is executed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a dataset is: the schema every dataset option derives from, and what it hands over. Imports no torch."""
+"""The schema that every dataset option derives from, and the data that it returns. Imports no torch."""
 
 from __future__ import annotations
 

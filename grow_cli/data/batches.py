@@ -1,4 +1,4 @@
-"""Endless minibatches of a split that lies on the device: a batch is an index."""
+"""Endless minibatches of a split on the device: a batch is an index."""
 
 from __future__ import annotations
 

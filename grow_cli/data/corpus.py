@@ -1,13 +1,13 @@
 """Texts as bytes: files read in the order of their paths, cut into parts, and seen through windows.
 
-A sample is a window of `context` bytes, its target the same window one byte further on. Windows follow each other without
-overlap, so that an epoch predicts each byte once; both are views of one stream of bytes, so that a split takes a byte per
-byte wherever it lies.
+A sample is a window of `context` bytes, its target the same window one byte further on. Windows follow each other
+without overlap, so that an epoch predicts each byte once; both are views of one stream of bytes, so that a split needs
+one byte of memory per byte of text.
 
 | files | training, validation and test part |
 | --- | --- |
 | `BY_PATH` or more | whole files, by a hash of the file's path |
-| fewer | each file is cut by position: its end is test, what lies before that validation |
+| fewer | each file is cut by position: its end is test, the part before that validation |
 """
 
 from __future__ import annotations

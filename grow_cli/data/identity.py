@@ -1,7 +1,7 @@
-"""What a net was trained on, and whether the data that are read now are the same.
+"""Identity of the data that a net was trained on, and the check that the data read now are the same.
 
-A checkpoint keeps `identity(...)`. Every command that goes on with a net or measures it hands `Trained.of(checkpoint)`
-to `load_data`, which checks before anything is placed or written.
+A checkpoint keeps `identity(...)`. Every command that continues or measures a net passes `Trained.of(checkpoint)` to
+`load_data`, which checks before anything is placed or written.
 """
 
 from __future__ import annotations

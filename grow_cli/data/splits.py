@@ -1,4 +1,4 @@
-"""Who is trained on: the validation cut, class-balanced subsets, and the random streams that choose.
+"""Which samples are trained on: the validation split, class-balanced subsets, and their random streams.
 
 Everything here follows `dataset.split_seed`: runs of several seeds share their splits, unless it is the word `seed`.
 Labels are class indices (N,); regression counts as a single class.

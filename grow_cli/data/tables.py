@@ -1,9 +1,9 @@
-"""A table as numbers: what its columns are, and how a row becomes a vector, as plain data that a checkpoint keeps.
+"""A table as numbers: its columns, and how a row becomes a vector, as plain data that a checkpoint stores.
 
-A column of numbers keeps its values: an empty cell becomes the median, and a second column says where, if the training part
-has any. A column of anything else becomes a column of 0 and 1 for each of its values; an empty cell is a value like others,
-and one that the training part has not is all zeros. Everything is learnt from the training part, and used as it is on every
-other table.
+A column of numbers keeps its values: an empty cell becomes the median, and a second column says where, if the training
+part has any. A column of anything else becomes a column of 0 and 1 for each of its values; an empty cell is a value
+like others, and a value that the training part lacks is all zeros. Everything is learned from the training part and
+applied unchanged to every other table.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
-"""Which images a folder holds: the layouts that are accepted, what is left out, and the test part of a flat folder.
+"""The images in a folder: accepted layouts, what is left out, and the test part of a flat folder.
 
 | in the folder | training part | test part |
 | --- | --- | --- |
 | `train/<class>/*`, `test/<class>/*` | train/ | test/ |
 | `train/<class>/*` and `val/`, `valid/` or `validation/` | train/ | that one |
 | `<class>/*` and none of these names | the rest | a fifth of each class, chosen by the file names and a seed |
-| `test/<class>/*` alone | none: nothing can be trained, a net can be measured | test/ |
+| `test/<class>/*` alone | none: a net can be measured, not trained | test/ |
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What a logger is, and what those of other programs share. No torch and no logger's package at the top."""
+"""The interface of loggers, and code shared by those of other programs. Imports neither torch nor a logger's package."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A logger whose server may be slow, or hang: it is told by a thread, and training does not wait."""
+"""A logger whose server may be slow or hang: a thread sends to it, and training does not wait."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """Alether (Rocha, 2025): depth growth by extrapolating the trajectory of the frontier layer's weights.
 
-The paper claims that the path which a layer's weights have taken tells where the next layer should start: at its end, a
-little further along its mean velocity and its mean acceleration, and aside of its dynamic subspace when the path shows
-stagnation. Every tensor of the layer is extrapolated by itself (Algorithm 1).
+The paper claims that the path of a layer's weights shows where the next layer should start: at its end, a little
+further along its mean velocity and mean acceleration, and outside its dynamic subspace when the path shows stagnation.
+Every tensor of the layer is extrapolated separately (Algorithm 1).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Layer copying: each new block starts with the weights of a present one (Alether's comparator)."""
+"""Layer copying: each new block starts with the weights of an existing one (Alether's comparator)."""
 
 from __future__ import annotations
 

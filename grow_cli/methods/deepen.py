@@ -1,9 +1,9 @@
-"""Depth growth as it is practised: many blocks at one event, and no steps of the new part alone.
+"""Depth growth as practised: many blocks per event, and no steps that train only the new part.
 
-The papers claim that a deep transformer costs less to train if a shallow one is trained first and then stacked (G_stack, Du et
-al. 2024), its middle repeated (MIDAS, Saunshi et al. 2024), or fresh blocks are added to one that has none or one block
-(arXiv:2511.04981, which finds random blocks as good as copies). None of them trains the new part alone. `method=stack`, `midas`
-and `zero_blocks` are presets of this method.
+The papers claim that a deep transformer costs less to train if a shallow one is trained first and then stacked
+(G_stack, Du et al. 2024), its middle repeated (MIDAS, Saunshi et al. 2024), or fresh blocks are added to a net with
+none or one (arXiv:2511.04981, which finds random blocks as good as copies). None of them trains the new part
+separately. `method=stack`, `midas` and `zero_blocks` are presets of this method.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """Depth growth: new blocks in a residual stack, shared by `alether`, `copy`, `random`, `deepen` and `replay`.
 
-How many blocks come at one event, where they go, how loud they are at first, and whether they are first trained alone are keys
-of all of them. By default it is Alether's protocol (Algorithm 2): one block directly before the frontier block, which becomes
-the frontier, is warmed up alone at a reduced rate while everything else is frozen; then all train on, the learning rate
-restarted. The methods differ in the new blocks' weights only, which each gives in `starts`.
+Their common keys set how many blocks are added per event, where, with which initial output, and whether they are first
+trained alone. The default is Alether's protocol (Algorithm 2): one block directly before the frontier block, which
+becomes the frontier, is warmed up alone at a reduced rate while everything else is frozen; then everything is trained,
+with the learning rate restarted. The methods differ only in the new blocks' weights, which each returns from `starts`.
 """
 
 from __future__ import annotations

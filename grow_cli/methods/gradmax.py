@@ -1,9 +1,9 @@
-"""GradMax: new neurons that leave the function as it is and get the largest gradient (Evci et al., 2022; TINY, B.1).
+"""GradMax: new neurons that leave the function unchanged and receive the largest gradient (Evci et al., 2022; TINY, B.1).
 
-Fan-in zero, fan-out along the top singular vectors of the gradient that the fan-in will get. Unlike TINY it does not take
-away what present neurons can do already, and it measures weights instead of activities.
+Fan-in zero, fan-out along the top singular vectors of the gradient that the fan-in will get. Unlike TINY it does not
+subtract what existing neurons can already do, and it measures weights instead of activities.
 
-Behind max-pooling the gradient is taken for the window's mean; behind a batch norm the units, which are 0, get the scale 1.
+After max-pooling the gradient is that of the window's mean; after a batch norm the units, which are 0, get the scale 1.
 """
 
 from __future__ import annotations

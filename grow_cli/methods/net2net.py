@@ -1,7 +1,7 @@
-"""Net2WiderNet: new units are copies of present ones, whose fan-out is shared out among them (Chen et al., 2016).
+"""Net2WiderNet: new units are copies of existing ones, and the copies share the outgoing weights (Chen et al., 2016).
 
-The function stays as it is. Equal shares would leave copies equal for ever, so the shares differ by a random vector that
-adds up to nothing.
+The function does not change. Equal shares would keep copies equal forever, so the shares differ by a random vector that
+sums to zero.
 """
 
 from __future__ import annotations

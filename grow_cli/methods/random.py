@@ -1,4 +1,4 @@
-"""Fresh initialization: what is added starts at random. The comparator of Alether (a new block) and of TINY (new neurons).
+"""Fresh initialization: additions start at random. The comparator of Alether (a new block) and of TINY (new neurons).
 
 Depth grows where the model has a residual stream, width elsewhere, unless `method.grow` says which.
 """

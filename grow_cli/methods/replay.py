@@ -1,8 +1,8 @@
-"""Random growth by another run's schedule: at its events, at its sites, as many units, but fresh weights.
+"""Random growth by another run's schedule: at the same events and sites, by as many units, but with fresh weights.
 
-What it falls short of the other run by is what that run's choice of weights is worth, everything else being equal
-(`grow controls`, the control `random-replay`). So where the other run moved present weights by a best update (TINY, Prop. 3.1),
-this one does, too: by that of its own net, at its own best amplitude.
+The difference from the other run is the gain of that run's choice of weights, everything else being equal (`grow
+controls`, the control `random-replay`). So where the other run moved existing weights by a best update (TINY, Prop.
+3.1), this one does as well: by the best update of its own net, at its own best amplitude.
 """
 
 from __future__ import annotations

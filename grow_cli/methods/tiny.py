@@ -1,8 +1,8 @@
 """TINY: the neurons that relieve the expressivity bottleneck best (Verbockhaven, Rudkiewicz, Charpiat and Chevallier).
 
-The backward pass says how a layer's pre-activations should move; the part of that which no update of the present weights
-can produce is its expressivity bottleneck. The neurons that reach most of it are the solution of a least-squares problem;
-they are the best ones to add at first order of the loss, too. They are added at the amplitude that lowers the loss most.
+The backward pass gives the desired move of a layer's pre-activations. The part that no update of the existing weights
+can produce is its expressivity bottleneck. The neurons that reach most of it solve a least-squares problem, and they
+also lower the loss most at first order. They are added with the amplitude that lowers the loss most.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Optimizers: torch's own, fused into one kernel where the device has it, and the natural gradient.
 
-Only matrices decay, biases and norms do not.
+Weight decay applies to matrices, not to biases and norms.
 """
 
 from __future__ import annotations

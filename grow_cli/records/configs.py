@@ -1,4 +1,4 @@
-"""A run folder's config with its schemas attached again: it chooses registered options, and is data otherwise."""
+"""A run folder's config with its schemas reattached: it selects registered options and is otherwise data."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""metrics.csv as it is read: its axes, and the file as a frame."""
+"""Reading metrics.csv: its axes, and the file as a DataFrame."""
 
 from __future__ import annotations
 

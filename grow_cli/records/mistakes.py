@@ -1,4 +1,4 @@
-"""mistakes/mistakes.csv as it is read: the neurons that were grown for a mistake, each with its picture."""
+"""Reading mistakes/mistakes.csv: the neurons that were grown for a mistake, each with its picture."""
 
 from __future__ import annotations
 

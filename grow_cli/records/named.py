@@ -1,4 +1,4 @@
-"""A run by its name: a path, `latest`, or a part of a name that only one run below outputs has."""
+"""A run by its name: a path, `latest`, or part of a name that only one run below outputs has."""
 
 from __future__ import annotations
 

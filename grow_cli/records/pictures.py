@@ -1,4 +1,4 @@
-"""Figures as files, without a library's own words."""
+"""Figures as files, with warnings of the drawing library translated."""
 
 from __future__ import annotations
 

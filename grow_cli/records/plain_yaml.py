@@ -1,4 +1,4 @@
-"""YAML as data and nothing else: no tags, no aliases, no interpolation; numbers and words as Hydra reads and writes them."""
+"""YAML as plain data: no tags, no aliases, no interpolation; numbers and words as Hydra reads and writes them."""
 
 from __future__ import annotations
 

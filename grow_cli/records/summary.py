@@ -1,4 +1,4 @@
-"""summary.json as it is read: every field that is there has its kind, and one that is missing is a sentence."""
+"""Reading summary.json: every field has its type, and a missing one raises an error in a sentence."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Learning-rate schedules as pure functions of the budget's progress.
 
-A schedule gives the factor on the base rate. After growth it restarts (Alether, Algorithm 2, phase 4): its shape begins anew
-over what is left of the budget, with a linear warm-up.
+A schedule gives the factor on the base rate. After growth it restarts (Alether, Algorithm 2, phase 4): its shape starts
+again over the rest of the budget, with a linear warm-up.
 """
 
 from __future__ import annotations

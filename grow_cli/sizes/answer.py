@@ -1,4 +1,4 @@
-"""How large a net should be, as `grow size` answers: the grown size, held against the best of a ladder. Validation only."""
+"""The answer of `grow size`: the grown size, compared with the best of a ladder, by validation only."""
 
 from __future__ import annotations
 

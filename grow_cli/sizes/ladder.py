@@ -1,4 +1,4 @@
-"""A ladder of static nets, geometric in parameters, on the way that a run's net grew. Pure but for counting parameters."""
+"""A ladder of static nets, geometric in parameters, along the path on which a net grew. Pure except for counting parameters."""
 
 from __future__ import annotations
 

@@ -1,6 +1,8 @@
-"""The rungs of a finished run's ladder: planned, trained for its FLOPs, read back. They lie in RUN/controls/.tried/<parameters>.
+"""The rungs of a finished run's ladder: planned, trained for its FLOPs, read back. They are stored in
+RUN/controls/.tried/<parameters>.
 
-A rung's validation alone is measured: the test split is read for the chosen one only, once it is chosen (`grow_cli.sizes.best`).
+A rung's validation alone is measured: the test split is read for the chosen one only, once it is chosen
+(`grow_cli.sizes.best`).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A growth event in the making: what a method adds, and what it notes of how it came to that."""
+"""A growth event in progress: what a method adds, and what it logs about the reasons."""
 
 from __future__ import annotations
 

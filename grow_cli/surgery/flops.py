@@ -1,10 +1,10 @@
-"""What is computed, in FLOPs: counted operator by operator, from the shapes of what goes in and comes out.
+"""FLOPs, counted operator by operator from the shapes of inputs and outputs.
 
-Counted are matrix products, convolutions, attention and decompositions, whatever they are called by; a multiply-add is two.
-Elementwise work, sums, sorting and copying are not. A symmetric product costs half only where half of it is computed.
-Products and convolutions have the formulas of `torch.utils.flop_counter`, both sides of their backward passes included;
-decompositions those of Golub and Van Loan (Matrix Computations, 4th edition) for the algorithms that LAPACK has, whatever
-the device's library does: an estimate in the third digit.
+Counted are matrix products, convolutions, attention and decompositions, regardless of what calls them; a multiply-add
+counts as two. Elementwise work, sums, sorting and copying are not. A symmetric product costs half only if only half of
+it is computed. Products and convolutions have the formulas of `torch.utils.flop_counter`, both sides of their backward
+passes included; decompositions those of Golub and Van Loan (Matrix Computations, 4th edition) for the algorithms that
+LAPACK has, whatever the device's library does: an estimate in the third digit.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What a net computes on a fixed batch, read without leaving a trace in it; and by how much growth changed that."""
+"""A net's outputs on a fixed batch, measured without side effects, and how much growth changed them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The optimizer's side of growth: which parameters it holds, in which order, and what it remembers of them."""
+"""The optimizer's side of growth: its parameters, their order, and its state for each."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A width site as a least-squares problem: which numbers a new unit reads, and which goals it is read for.
+"""A width site as a least-squares problem: the inputs of a new unit, and the desired moves of its outputs.
 
 Every case (linear or convolutional producer, linear or convolutional consumer, pooling and flattening in between) becomes
 the same products of matrices over the same columns, one for each sample and *middle position*, a position at which the

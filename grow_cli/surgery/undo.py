@@ -1,4 +1,4 @@
-"""The way back across growth: the net and the optimizer as they were, in the same objects."""
+"""Undoing growth: restores the net and the optimizer in the same objects."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The natural expansion score and what new units would add to it (SENN, sections 3.2 to 3.6, appendix A).
+"""The natural expansion score, and how much new units would raise it (SENN, sections 3.2 to 3.6, appendix A).
 
 A linear map reads activations a (n, p) and its outputs have gradients g (n, m), a sample's own. With the metric S (m, m)
 on those outputs and A = E[a aᵀ] the map's Fisher matrix is about S ⊗ A, so that η = gᵀF⁻¹g is Tr[S⁻¹ E[g aᵀ] A⁻¹ E[a gᵀ]]:

@@ -1,6 +1,6 @@
-"""Two ways to good proposals, many at a time: monotone gradient ascent, and Langevin sampling (SENN, appendix C).
+"""Two searches for good proposals, many at a time: monotone gradient ascent, and Langevin sampling (SENN, appendix C).
 
-Both see proposals as points (b, P), each with a value of its own; they never mix.
+Both treat proposals as points (b, P) with independent values.
 """
 
 from __future__ import annotations

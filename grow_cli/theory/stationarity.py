@@ -1,4 +1,4 @@
-"""Whether a series of losses has come to rest (Fold, section 3.1): a test for a unit root, a slope, and the minimum.
+"""Whether a series of losses is stationary (Fold, section 3.1): a test for a unit root, a slope, and the minimum.
 
 Imports statsmodels and scipy when called, as they take a second to import.
 """

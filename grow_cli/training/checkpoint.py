@@ -1,4 +1,4 @@
-"""Checkpoints: the whole state of a run in one file, written at once or not at all."""
+"""Checkpoints: the whole state of a run in one file, written whole or not at all."""
 
 from __future__ import annotations
 

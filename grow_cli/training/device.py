@@ -1,4 +1,4 @@
-"""Choosing the device, and how precisely and how repeatably it computes."""
+"""Choosing the device, its precision and its determinism."""
 
 from __future__ import annotations
 

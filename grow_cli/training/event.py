@@ -1,4 +1,4 @@
-"""One growth event: propose, apply, check, settle, and say what happened. No method's name appears here."""
+"""One growth event: propose, apply, check, settle, and log. No method's name appears here."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Grow when the training loss has come to rest, by a statistical test (Fold, section 3.1)."""
+"""Grow when the training loss is stationary, by a statistical test (Fold, section 3.1)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Grow at given steps or fractions of the budget: a schedule decided beforehand, or taken from another run."""
+"""Grow at given steps or fractions of the budget: a schedule fixed in advance, or taken from another run."""
 
 from __future__ import annotations
 

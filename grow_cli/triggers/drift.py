@@ -1,9 +1,10 @@
 """Grow when the frontier's trajectory has no drift left: Alether's stagnation as a statistical test with a level.
 
-Steps of equal length have tau = √((S-1)/VR) and kappa = √(tau²-1), so that the published criterion is a threshold on one number,
-the variance ratio, and has no level: a random walk, whose VR is 1, meets it. Here stagnation must be shown. The mean inner
-product of velocities that are no neighbours estimates the squared drift; the frontier stagnates when the upper bound of its
-interval is at most 0, so that weights which still drift, or merely diffuse, are called stagnant at most `level` of the time.
+Steps of equal length have tau = √((S-1)/VR) and kappa = √(tau²-1), so that the published criterion is a threshold on
+one number, the variance ratio, and has no level: a random walk, whose VR is 1, meets it. Here stagnation must be shown.
+The mean inner product of non-adjacent velocities estimates the squared drift; the frontier stagnates when the upper
+bound of its interval is at most 0, so that weights which still drift, or merely diffuse, are called stagnant at most
+`level` of the time.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The natural expansion score as a trigger (SENN, section 3.4), for any method.
 
-At every evaluation the method is asked what it would add now, and that is scored: grow when the best proposal raises the
-score of its layer by a fraction above tau - 1, and by more than alpha of what the whole net's outputs ask for.
+At every evaluation the method proposes what it would add now, and the proposals are scored: grow when the best one
+raises its layer's score by a fraction above tau - 1, and by more than alpha times λ.
 """
 
 from __future__ import annotations

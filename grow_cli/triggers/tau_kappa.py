@@ -1,4 +1,4 @@
-"""Alether's stagnation criterion (Def. 19-20): the frontier's trajectory is long and crooked, persistently.
+"""Alether's stagnation criterion (Def. 19-20): the frontier's trajectory stays long and crooked.
 
 tau is the path's length over the distance covered (Def. 5), kappa the sideways over the forward movement (Def. 7), both
 over the window of snapshots. A straight path has tau = 1, and a driftless random walk tau = √(S-1). That is 2 for Table 1's

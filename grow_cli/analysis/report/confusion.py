@@ -1,7 +1,7 @@
-"""Which classes a run's net takes for which, on the test split: nothing is chosen by it.
+"""Which classes a run's net confuses on the test split; nothing is selected by this.
 
-The net is measured again, so that older runs have it, too; only where the data are at hand, are those that the net was trained
-on, and it takes a few seconds. It is the last checkpoint that is measured, whose test score the summary has.
+The net is measured again, so that older runs have this table as well, but only if its data are at hand and unchanged
+and it takes a few seconds. The last checkpoint is measured, whose test score is in the summary.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What all pages share: colours on light and dark paper, style, the file around a page's parts. No page asks the network."""
+"""Shared by all pages: light and dark colours, style, the file around a page's parts. No page needs the network."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a method wrote down about its growth. Found by what the log holds: a new method's log is drawn, too."""
+"""Charts of what a method logged about its growth; they depend only on the log, so a new method's is drawn as well."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A run folder as its page reads it: also that of a run which was interrupted, or is still going on."""
+"""A run folder as its page reads it, also for a run that was interrupted or is still running."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a language net writes, before each growth event whose net was kept and at the end."""
+"""Text that a language net writes, before each growth event whose net was kept and at the end."""
 
 from __future__ import annotations
 

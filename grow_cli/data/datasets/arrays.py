@@ -1,4 +1,4 @@
-"""One's own arrays."""
+"""A user's arrays."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""MNIST, Fashion-MNIST, CIFAR-10 and CIFAR-100: read where torchvision keeps them, downloaded only where absent.
+"""MNIST, Fashion-MNIST, CIFAR-10 and CIFAR-100: read where torchvision keeps them, downloaded only if absent.
 
 torchvision says which files there are, with which checksums, and fetches them. They are read here, each once and
-checked as it is read, so that a damaged one can be named and nothing is unpickled whose checksum is wrong. The archives
-as they are distributed are read, too, where somebody has put them into data_dir; nothing is written then.
+checked as it is read, so that a damaged one can be named and nothing is unpickled whose checksum is wrong. The
+distributed archives are also read if they are in data_dir; nothing is written then.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What data of a user's own share: whether they are classes or quantities, which samples are the test part, what a column is."""
+"""Shared by a user's own data: whether targets are classes or quantities, which samples are the test part, what a column is."""
 
 from __future__ import annotations
 

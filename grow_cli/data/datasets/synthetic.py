@@ -1,4 +1,4 @@
-"""Points in the plane and on a curve, drawn on the spot: the toy problems of SENN and Fold."""
+"""Points in the plane and on a curve, generated on demand: the toy problems of SENN and Fold."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One's own table: a file with a row per sample, and a column that is to be predicted."""
+"""A user's table: a file with a row per sample, and a column to predict."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Texts, to be predicted byte by byte."""
+"""Texts, predicted byte by byte."""
 
 from __future__ import annotations
 

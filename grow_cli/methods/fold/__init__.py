@@ -1,8 +1,9 @@
-"""Growing by folding manifolds at mistakes: a neuron for the typical mistake of a net that cannot learn any more.
+"""Growing by folding manifolds at mistakes: a neuron for the typical mistake of a net that has stopped learning.
 
-The mistakes on the training split are clustered; of the largest cluster the instance nearest to its centre is the typical
-one. The new neuron folds where the decision boundary between the predicted and the true class is nearest to it, and a term of
-the loss keeps the fold there. So every neuron has an instance that it was grown for, which `grow explain` shows.
+The mistakes on the training split are clustered; the typical mistake is the instance nearest to the centre of the
+largest cluster. The new neuron folds where the decision boundary between the predicted and the true class is nearest to
+it, and a term of the loss keeps the fold there. So every neuron has an instance that it was grown for, which `grow
+explain` shows.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """Self-expanding neural networks (Mitchell, Mundt and Kersting): when, where and what from the natural expansion score.
 
-η = gᵀF⁻¹g is the rate at which natural gradient descent lowers the loss. A unit or a layer is added where it raises that of
-its layer most, by a fraction above τ − 1 and by more than α, as judged on samples that it was not optimised on; never so
-that the function changes: new units are not read at first, and a new layer begins as an invertible map that the next one
-undoes. Additions follow one another until nothing qualifies.
+η = gᵀF⁻¹g is the rate at which natural gradient descent lowers the loss. A unit or a layer is added where it raises its
+layer's score most, by a fraction above τ − 1 and by more than α, judged on samples that it was not optimised on. The
+function never changes: new units are not read at first, and a new layer starts as an invertible map that the next one
+undoes. Additions continue until nothing qualifies.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""One visit of SENN: what every site's best proposal is worth, anew after each addition, until nothing qualifies."""
+"""One visit of SENN: the gain of every site's best proposal, computed again after each addition, until nothing qualifies."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Width growth: what `tiny`, `gradmax`, `random` and `net2net` share, so that they differ in the new units' weights only.
+"""Width growth: shared by `tiny`, `gradmax`, `random` and `net2net`, which differ only in the new units' weights.
 
-An event visits the net's width sites in order, each seeing what was added before it (TINY, Algorithm 3), or adds at the
-best of them only (TINY, E.3).
+An event visits the net's width sites in order, each seeing earlier additions (TINY, Algorithm 3), or adds only at the
+best of them (TINY, E.3).
 """
 
 from __future__ import annotations

@@ -1,7 +1,6 @@
-"""What is known of a width site after a pass over some samples: sums, streamed over minibatches in small pieces.
+"""Statistics of a width site from a pass over some samples: sums, streamed over minibatches in small pieces.
 
-Products are taken in the net's own precision, their sums over pieces in float64; they are plain sums over samples, so that
-ranks could add theirs up.
+Products use the net's precision, their sums over pieces float64. They are plain sums over samples, so ranks could add theirs.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Nets whose layers follow one another without a residual stream: each layer reads the one before it only."""
+"""Nets whose layers follow one another without a residual stream: each layer reads only the one before it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A net around a module of somebody's own, whose sites were traced: it grows as ours do, the module stays of its class."""
+"""A net around a user's module, whose sites were traced: it grows like the nets of grow, and the module keeps its class."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where a module of somebody's own can be widened, found with torch.fx.
+"""Where a user's module can be widened, found with torch.fx.
 
 A site is a linear map, everything that its outputs pass one after the other, and the linear map that reads them. What passes
 them must keep units apart, and nothing else may read them.
