@@ -55,12 +55,12 @@ def main(arguments: list[str]) -> int:
     options = parser().parse(arguments)
     from grow_cli.tuning.study import Study, require
 
+    methods, rest = split(options.overrides)
     require()
     from grow_cli.commands import size, trying
     from grow_cli.commands.sweep import identifying
     from grow_cli.commands.train import slug
 
-    methods, rest = split(options.overrides)
     methods = methods or [trying.method_of(rest)]
     searches = {method: trying.read(options.space, [f"method={method}", *rest], DEFAULT) for method in methods}
     folder: Path = options.folder or Path("outputs", "tune", slug(rest))
