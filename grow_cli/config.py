@@ -129,7 +129,7 @@ class Evaluate(Section):
     """Also measure the test set every so many evaluations; never select anything on it."""
 
     def distance(self, steps_per_epoch: float) -> float:
-        """Steps between evaluations as they are meant; `steps` are those that there are."""
+        """Steps between evaluations as configured; `steps` are whole steps."""
         return self.every * (steps_per_epoch if self.unit == "epochs" else 1)
 
     def steps(self, steps_per_epoch: float) -> int:
@@ -190,7 +190,7 @@ class Sweep(Section):
     slots_per_gpu: int = key(1, at_least=1, at_most=64)
     """Of `local`: how many share a GPU."""
     retries: int = key(2, at_least=0, at_most=100)
-    """Of `local`: how often a job that crashed, or whose process was killed, goes on again."""
+    """Of `local`: how often a job that crashed, or whose process was killed, is continued."""
 
 
 @dataclass

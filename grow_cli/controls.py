@@ -57,11 +57,12 @@ _EVALUATE_EVERY = 0.25
 
 
 class NotPossible(Exception):
-    """This run has no such control, for a reason that its user should know."""
+    """This run has no such control; the message gives the reason."""
 
 
 def control_config(folder: RunFolder, kind: str) -> dict[str, Any]:
-    """The config of a finished run's control; NotPossible where there is none, Damaged where its run's files do not say."""
+    """The config of a finished run's control; NotPossible if it has none, Damaged if the run's files do not determine
+    it."""
     summary = folder.read_summary()
     with reading(summary.path):
         return _control_config(folder, kind, summary, configs.whole(folder.config(), folder.hydra / "config.yaml"))
@@ -138,7 +139,7 @@ def _stop(limit: dict[str, Any]) -> dict[str, Any]:
 
 
 def _option(group: str, name: str, like: dict[str, Any]) -> dict[str, Any]:
-    """An option with its defaults, and those of its keys that `like` has, too."""
+    """An option with its defaults, except for keys that it shares with `like`."""
     cls = registry.groups()[group][name]
     option = OmegaConf.to_container(OmegaConf.structured(cls(name=name)))
     assert isinstance(option, dict)
@@ -260,7 +261,7 @@ def control_folder(folder: RunFolder, kind: str) -> RunFolder:
 
 
 def train_control(folder: RunFolder, kind: str, settings: dict[str, Any]) -> str:
-    """Train a finished run's control, or go on with it; says what was done. `settings`: keys of where and how it runs.
+    """Train or continue a finished run's control; returns what was done. `settings`: keys of where and how it runs.
 
     NotPossible where this run has no such control.
     """
@@ -279,9 +280,9 @@ def train_control(folder: RunFolder, kind: str, settings: dict[str, Any]) -> str
 def train_beside(
     folder: RunFolder, target: RunFolder, make: Callable[[], dict[str, Any]], settings: dict[str, Any], **how: Any
 ) -> str:
-    """Train a net into `target` that a finished run is held against, or go on with it; says which.
+    """Train or continue, in `target`, a net that a finished run is compared with; returns which.
 
-    :param make: its config, where it is not begun
+    :param make: its config, if it is not begun
     :param how: `run.train`'s keywords
     """
     from grow_cli import run
@@ -304,7 +305,7 @@ def train_beside(
 
 
 def _trained(folder: RunFolder) -> Trained:
-    """The data that the run was trained on, and a control must be, too."""
+    """The data that the run was trained on, which its control must use as well."""
     from grow_cli.data.identity import Trained
     from grow_cli.training import checkpoint
 

@@ -58,7 +58,7 @@ class Part(Option):
 
     @dataclass
     class State:
-        """What it remembers, plain data and tensors: it stands in every checkpoint."""
+        """Its state, plain data and tensors, which is in every checkpoint."""
 
     def begin(self) -> Self:
         """The part of one run: a copy, with a state of its own as `self.state`."""

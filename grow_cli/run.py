@@ -59,7 +59,7 @@ def train(
     """Train into a claimed folder (from its checkpoint if `resume`) and return the summary, which is written there too.
 
     `trained`, of another run: the data must be the same as its. `splits`: those that the trained net is measured on.
-    `pause_at`: Paused comes out after the first evaluation by which so many FLOPs were spent; resumed, it goes on the same.
+    `pause_at`: Paused comes out after the first evaluation by which so many FLOPs were spent; resumed, it continues the same.
     Interrupted, crashed and failed runs raise; their summary has that status, and the last good checkpoint stays.
     """
     state = checkpoint.load(folder.checkpoints / "last.pt") if resume else None
@@ -180,7 +180,7 @@ def _session(
 
 
 def _check_start(loop: Loop) -> None:
-    """UserError where the run could not take a step as it is asked for; warnings of what will not happen."""
+    """UserError if the run could not take a step as configured; warnings about growth that cannot happen."""
     session, config = loop.session, loop.session.config
     for sentence in session.method.check_start(session.moment()):
         warn(sentence)

@@ -44,7 +44,8 @@ _TRIGGER = ("trigger=every", "trigger.every=1")
 
 
 def check_method(name: str, folder: Path, *overrides: str) -> list[GrowthEvent]:
-    """Of `method=name`: it grows, or says why it does not, and all that holds for every run; returns its growth events."""
+    """Check `method=name`: it grows or gives the reason why not, and everything that holds for every run; returns its
+    growth events."""
     trigger = () if any(o.startswith("trigger=") for o in overrides) else _TRIGGER
     typed = [f"method={name}", *_DATA, *trigger, *overrides]
     method = _check_option("method", name, typed)
@@ -64,7 +65,7 @@ def check_method(name: str, folder: Path, *overrides: str) -> list[GrowthEvent]:
 
 
 def check_trigger(name: str, folder: Path, *overrides: str) -> None:
-    """Of `trigger=name`: its readings stand in metrics.csv, and a resumed run fires as the whole one does."""
+    """Check `trigger=name`: its readings are in metrics.csv, and a resumed run fires as an uninterrupted one does."""
     typed = ["method=net2net", "model.hidden=[2,2]", *_DATA, f"trigger={name}", *overrides]
     trigger = _check_option("trigger", name, typed)
     whole = _check_run(folder, typed)

@@ -53,7 +53,7 @@ def resampled(scores: Scores, draws: Sequence[NDArray[np.int_]]) -> list[NDArray
 
 
 def drawn(seeds: Sequence[int], resamples: int = RESAMPLES) -> list[NDArray[np.int_]]:
-    """Of each dataset with so many seeds (resamples, seeds) indices; the same every time."""
+    """Indices (resamples, seeds) for each number of seeds; the same every time."""
     rng = np.random.default_rng(0)
     return [rng.integers(0, n, size=(resamples, n)) for n in seeds]
 

@@ -85,8 +85,8 @@ def ratios(model: MLP, samples: Sequence[tuple[Tensor, Tensor]], locations: Tens
 def halves(x: Tensor, y: Tensor, seed: int) -> list[tuple[Tensor, Tensor]]:
     """The samples in two parts, by chance.
 
-    On all samples at once η_c goes to zero where training on them has converged, whatever a new unit is worth, so that
-    everything would look worth adding; methods that judge proposals do so on a part.
+    On all samples η_c goes to zero once training on them has converged, whatever the gain of a new unit, so everything would look
+    worth adding; methods that judge proposals do so on a part.
     """
     order = torch.randperm(len(x), generator=torch.Generator().manual_seed(seed))
     return [(x[part], y[part]) for part in order.tensor_split(2)]

@@ -38,7 +38,7 @@ class Listed:
 
     @cached_property
     def config(self) -> dict[str, Any]:
-        """Flat; read when it is asked for, and empty where it is damaged."""
+        """Flat; read on first use, and empty if damaged."""
         try:
             return flatten(self.folder.config())
         except UserError:
@@ -165,7 +165,7 @@ def _same(value: Any, wanted: str) -> bool:
 
 
 def ordered(runs: list[Listed], by: str) -> list[Listed]:
-    """By one of `SORTS`; scores best first, tasks apart, and what has no value last."""
+    """By one of `SORTS`; scores best first, tasks separately, runs without a value last."""
 
     def place(run: Listed) -> tuple[bool, str, float]:
         value = run.val if by == "val" else getattr(run, by) if by in ("parameters", "growths") else run.summary.get(by)

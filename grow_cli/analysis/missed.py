@@ -31,14 +31,14 @@ class Missed:
 
     @property
     def by(self) -> float:
-        """How far the reading was from the threshold; 0 or less where it was reached, inf where there is none."""
+        """Distance of the reading from the threshold; 0 or less if it was reached, inf without a reading."""
         if self.nearest is None:
             return math.inf
         return self.nearest - self.threshold if self.falling else self.threshold - self.nearest
 
     @property
     def words(self) -> str:
-        """`tau came to 1.7 and must be at least 2 (0.3 missing)`."""
+        """`tau reached 1.7 but must be at least 2 (0.3 missing)`."""
         name, limit = self.name.replace("_", " "), f"{'at most' if self.falling else 'at least'} {self.threshold:.4g}"
         if self.nearest is None:
             return f"{name} was never read, and must be {limit}"

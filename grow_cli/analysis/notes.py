@@ -27,7 +27,7 @@ def taken_back(numbers: pd.DataFrame) -> list[str]:
 
 
 def cautions_of(ways: list[Way], tests: list[Test]) -> list[str]:
-    """What makes the tests themselves doubtful: it stands above their table."""
+    """Cautions about the tests themselves, shown above their table."""
     cautions = tuned_note(ways, alike=False)
     if tests and least_pvalue(fewest := min(t.found.n for t in tests)) > ALPHA:
         cautions.append(
@@ -65,7 +65,7 @@ def cautions_of(ways: list[Way], tests: list[Test]) -> list[str]:
 
 
 def tuned_note(ways: list[Way], *, alike: bool) -> list[str]:
-    """What tuning cost, where the ways (not their controls, which have their run's recipe) were tuned alike, or were not."""
+    """The cost of tuning, and whether the ways were tuned alike (not their controls, which have their run's recipe)."""
     own = [way for way in ways if way.records[0].control is None]
     found = {way.label: {_tuned(record) for record in way.records} for way in own}
     kinds = {mark and (mark[0], mark[1], mark[3]) for marks in found.values() for mark in marks}

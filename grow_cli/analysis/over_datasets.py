@@ -90,7 +90,7 @@ class OverDatasets:
         ]
 
     def notes(self) -> list[str]:
-        """What stands below the tables."""
+        """The notes below the tables."""
         gone = [f"Left out, because not trained on all datasets: {'; '.join(self.left_out)}."]
         return [*(gone if self.left_out else []), NOTE]
 
@@ -166,7 +166,7 @@ def show(over: list[OverDatasets]) -> None:
 
 
 def write(over: list[OverDatasets], folder: Path, command: str) -> list[Path]:
-    """over_datasets.md, two files for machines, and a picture for each task; the folder is there."""
+    """Write over_datasets.md, two CSV files, and a picture for each task into an existing folder."""
     parts = ["# Over datasets", f"Made by `{command}`."]
     pictures = [folder / f"profiles{f'_{number + 1}' if number else ''}.png" for number in range(len(over))]
     for of, picture in zip(over, pictures, strict=True):

@@ -37,7 +37,7 @@ class Phase:
     model: GrowableModel
     """In evaluation mode, on the CPU."""
     trained: Trained
-    """What its checkpoint says of its data; in checkpoints from which a run goes on."""
+    """What its checkpoint says of its data; in checkpoints from which a run continues."""
 
     @property
     def title(self) -> str:
@@ -59,7 +59,7 @@ def load_phases(folder: RunFolder) -> list[Phase]:
 
 
 def load_last(folder: RunFolder) -> Phase:
-    """The last net, whose kind says whether a picture fits before anything is advised; UserError where there is none."""
+    """The last net, read first to see whether a picture fits the run; UserError without one."""
     last = folder.checkpoints / "last.pt"
     if not is_there(last):
         raise UserError(f"there is no checkpoint at {last}: wait until the run has written one, or name another run")

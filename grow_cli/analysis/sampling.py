@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def prompt_bytes(prompt: str) -> bytes:
-    """A prompt as it was typed, in UTF-8; UserError where it is none."""
+    """The prompt as UTF-8 bytes; UserError if it cannot be encoded."""
     try:
         found = prompt.encode("utf-8", "surrogateescape")  # a shell's bytes that are no UTF-8 come back as they were
     except UnicodeEncodeError as error:

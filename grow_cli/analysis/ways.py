@@ -29,7 +29,7 @@ class Way:
 
     @property
     def source(self) -> str:
-        """The label of the way that it is a control of; its own otherwise."""
+        """The label of the way whose control it is; otherwise its own."""
         of = self.records[0].of
         return self.label if of is None else of.label
 

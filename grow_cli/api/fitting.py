@@ -33,18 +33,18 @@ def fit(
     resume: bool = False,
     **keys: Any,
 ) -> Run:
-    """Train and grow a module of one's own; `run.module` is it, grown, and the one given stays as it is.
+    """Train and grow your own module; `run.module` is the grown one, and the one passed is unchanged.
 
         grow.fit(net, (x, y), (x_val, y_val), method="tiny", trigger="every", stop={"epochs": 20})
 
-    UserError in a sentence where the module cannot be traced, or has nothing that the method could grow.
+    UserError if the module cannot be traced, or has nothing that the method could grow.
 
     :param train: a TensorDataset, or a pair (x, y) of tensors or arrays: x (n, d) or (n, C, H, W), y whole numbers (classes)
         or others (a regression)
     :param val: likewise; None: `dataset.validation` of the training samples are held out
     :param test: likewise; measured once, at the end; None: nothing is
     :param overrides: keys as for `grow.train`, and `keys` are the same as keywords
-    :param resume: go on with the interrupted run in `run_dir`, of the same module, data and keys
+    :param resume: continue the interrupted run in `run_dir`, of the same module, data and keys
     """
     words = typed(overrides, keys)
     taken = next((word for word in words if word.startswith(_NOT_HERE)), None)

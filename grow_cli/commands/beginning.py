@@ -17,7 +17,7 @@ from grow_cli.records.named import named
 
 
 def take_model(raw: DictConfig) -> None:
-    """Make `init` the file that is meant, and `model` what its net is, so that the config says with which net the run begins.
+    """Resolve `init` to a file and set `model` to that net, so that the config records from which net the run starts.
 
     UserError where there is no such net, or where it is no option's.
     """
@@ -37,7 +37,7 @@ def take_model(raw: DictConfig) -> None:
 
 
 def net_of(given: Path) -> Path:
-    """The checkpoint that a run, by its path or name, or a file of one stands for; UserError where there is none."""
+    """The checkpoint of a run (by path or name) or of a file; UserError without one."""
     if given.suffix == ".pt":
         return expanded(given)
     path = named(expanded(given) if given.as_posix().startswith("~") else given)

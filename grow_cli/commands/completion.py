@@ -67,7 +67,7 @@ def main(arguments: list[str]) -> int:
 
 
 def candidates(line: str) -> list[str]:
-    """The words that can stand at the end of `line`, as the user would have typed them."""
+    """Completions of the last word of `line`, as the user would type them."""
     try:
         words = shlex.split(line)
     except ValueError:  # an open quote

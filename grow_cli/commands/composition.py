@@ -23,7 +23,7 @@ from grow_cli.schema import is_text
 
 
 def plugins(beside: Sequence[Path] = ()) -> list[str]:
-    """The override that makes Hydra look for the plugins' YAML files, too, and for those in other folders."""
+    """The override that adds the plugins' YAML files, and those in other folders, to Hydra's search path."""
     folders = [f"file://{folder}" for folder in (*registry.config_folders()[1:], *beside)]
     return [f"hydra.searchpath=[{','.join(folders)}]"] if folders else []
 
@@ -61,7 +61,7 @@ def _quoted(word: str) -> str:
 
 
 def flags_first(arguments: list[str]) -> list[str]:
-    """The same with -m before the overrides, where Hydra reads it; UserError for a flag that there is not."""
+    """The same with -m before the overrides, where Hydra reads it; UserError for an unknown flag."""
 
     def refuse(message: str) -> NoReturn:
         raise UserError(f"grow train: {message} (`grow train --help` says more)")

@@ -125,7 +125,7 @@ def _say_impossible(folder: RunFolder, impossible: list[tuple[str, str]]) -> Non
 
 
 def once(told: Iterable[tuple[str, str]]) -> list[tuple[list[str], str]]:
-    """(name, sentence) of each → (names, sentence), so that what is true of several is said once."""
+    """(name, sentence) of each → (names, sentence), so that a sentence about several is printed once."""
     names: dict[str, list[str]] = {}
     for name, sentence in told:
         names.setdefault(sentence, []).append(name)

@@ -138,7 +138,7 @@ def _every_run() -> None:
 
 
 def _key_of_a_group(group: str, name: str) -> None:
-    """The options that declare it alike are told at once; a default that only some have is told with them."""
+    """Options with the same declaration are explained together; a default that only some have is listed with them."""
     alike: dict[tuple[str, str], dict[str, Any]] = {}
     for option, cls in sorted(registry.groups()[group].items()):
         declared = declared_by(cls).get(name)
@@ -188,7 +188,7 @@ def written(value: Any) -> str:
 
 
 def names() -> Iterator[str]:
-    """What can stand after `grow list` beside groups and options, for completion."""
+    """Arguments of `grow list` other than groups and options, for completion."""
     yield EVERY_RUN
     yield from declared_by(Config)
     for name, cls in sections().items():

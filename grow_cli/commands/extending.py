@@ -21,7 +21,8 @@ def limits(overrides: Collection[str]) -> list[str]:
 
 
 def check(folder: RunFolder, config: Config, summary: dict[str, Any]) -> None:
-    """UserError where a run cannot go on to these limits; a warning where it is then another than one that had them at first."""
+    """UserError if a run cannot be extended to these limits; a warning if it then differs from a run that had them from
+    the start."""
     finished = summary.get("status") == "finished"
     if config.schedule.longer == "refused":
         raise UserError(

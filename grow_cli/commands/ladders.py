@@ -103,7 +103,7 @@ def groups(runs: list[RunFolder]) -> list[list[RunFolder]]:
 
 
 def trainer(overrides: list[str], jobs: int) -> Jobs:
-    """What trains rungs: here one after another, or so many at a time in processes of their own."""
+    """The function that trains rungs: one after another here, or several at a time in child processes."""
 
     def train(wanted: list[tuple[RunFolder, str]], fraction: float) -> None:
         from grow_cli.sizes.rungs import KIND, judged, train_rung, tried_folder

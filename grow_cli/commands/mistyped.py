@@ -56,7 +56,7 @@ def _bare(word: str) -> bool:
 
 
 def _whole(name: str, value: str, words: list[str]) -> list[str]:
-    """`optimizer.lr=0.1` for `lr`, or a key as it is; empty where there is no such key."""
+    """`optimizer.lr=0.1` for `lr`, or a full key unchanged; empty for an unknown key."""
     name = name if name in _known() else name.replace("-", "_")
     if name in _known():
         return [f"{name}={value}"]

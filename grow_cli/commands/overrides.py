@@ -22,7 +22,7 @@ from grow_cli.records.named import named
 
 
 def existing(path: Path) -> RunFolder:
-    """The run folder, by its path or name; UserError that names those below where it is none."""
+    """The run folder, by its path or name; UserError that names the runs below it if it is none."""
     path = named(path)
     folder = RunFolder(path)
     if not folder.claimed:

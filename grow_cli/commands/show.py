@@ -89,7 +89,7 @@ def _reached(run: Listed) -> Iterator[str]:
 
 
 def merged(events: list[GrowthEvent]) -> list[str]:
-    """`hidden 1 (+4 units) ×3`: events in a row that are alike, and firings that added nothing."""
+    """`hidden 1 (+4 units) ×3`: equal events in a row, and firings that added nothing."""
 
     def words(event: GrowthEvent) -> str:
         if event.taken_back:

@@ -122,7 +122,7 @@ def check(options: argparse.Namespace) -> None:
 
 
 def begin(out: Path, asked: dict[str, object], option: str = "--out") -> None:
-    """Write down what is asked in the folder, which `option` names; UserError where it is another question's."""
+    """Record the question in the folder, which `option` names; UserError if the folder holds another question."""
     path = out / "asked.json"
     if is_there(path):
         try:
@@ -167,7 +167,7 @@ def _answered(runs: list[RunFolder], options: argparse.Namespace) -> Answer:
     trainer = ladders.trainer([], options.jobs)
     most = {key.removeprefix("growth.max_"): getattr(options, name) for name, key in LIMITS.items()}
     try:
-        # halving first: the whole ladder goes on from what it trained
+        # halving first: the whole ladder continues from what it trained
         searched = search_ladder(runs, options.ladder, trainer, halving=True, most=most)
         halving = searched.halving_flops()
         if options.against == "sweep":

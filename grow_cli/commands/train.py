@@ -308,7 +308,7 @@ def _train(config: configuration.Config, folder: RunFolder, *, resume: bool = Fa
 
 
 def show(folder: RunFolder, summary: dict[str, Any], **how: Any) -> None:
-    """Print what a run came to, whatever the terminal does."""
+    """Print the result of a run, even if the terminal fails."""
     from grow_cli.analysis import summary as told
 
     with console.whatever_happens_to_the_terminal():

@@ -80,7 +80,7 @@ def _composed(words: list[str]) -> DictConfig:
 
 
 def train(trial: Trial, words: list[str], seeds: list[int]) -> Result:
-    """A trial's runs, as far as they are not trained yet; a training that fails by itself is the trial's result."""
+    """Train those runs of a trial that are not trained yet; a training that fails by itself is the trial's result."""
     found = []
     for seed in seeds:
         found.append(_run(run_folder(trial, seed), [*words, *overrides_of(trial.values), f"seed={seed}"]))
@@ -120,7 +120,7 @@ def _choices(words: list[str], beside: Path | None = None) -> dict[str, Any]:
 def write_experiment(tuned: Tuned, folder: Path, comment: str) -> str | None:
     """FOLDER/experiment/METHOD.yaml, by which the winner is trained; its name, or None where no such file says the same.
 
-    It is composed, and held against what was trained, before it is kept.
+    It is composed, and compared with what was trained, before it is kept.
     """
     chosen = _choices(tuned.words)
     choices = {group: str(chosen[group]) for group in _CHOSEN}

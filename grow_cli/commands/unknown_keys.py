@@ -72,7 +72,7 @@ def _at_the_root(key: str, leaf: str, value: str, chosen: DictConfig | None) -> 
 
 
 def _meant(leaf: str, value: str, own: list[str], chosen: DictConfig | None) -> str:
-    """A key of the same part that is spelt alike, or else of another part that has this very name."""
+    """A similar key of the same part, or else a key of another part with exactly this name."""
     return _did_you_mean(near(leaf, own) or lines(leaf, value, chosen))
 
 

@@ -86,10 +86,10 @@ def in_order(names: np.ndarray) -> tuple[str, ...]:
 def learn_targets(
     parts: Sequence[np.ndarray], task: str, where: str, name: str, order: Sequence[str] = ()
 ) -> tuple[list[Tensor], tuple[str, ...], dict[str, Any]]:
-    """What `targets` gave of each part as numbers, the classes, and `RawData.table`; UserError where nothing can be learnt.
+    """What `targets` gave of each part as numbers, the classes, and `RawData.table`; UserError if nothing can be learned.
 
     :param parts: the training part first: a quantity's mean and spread are its
-    :param order: the classes, where they have an order of their own
+    :param order: the classes, if they have their own order
     """
     if task != "classification":
         mean, spread = float(parts[0].mean()), float(parts[0].std())

@@ -160,5 +160,5 @@ class DatasetOption(Option):
         raise NotImplementedError(f"{type(self).__name__} must define load")
 
     def load_like(self, data_dir: Path, kept: dict[str, Any] | None) -> RawData:
-        """The same for a trained net, of whose data `kept` was learnt (`RawData.table`)."""
+        """The same for a trained net, from whose data `kept` was learned (`RawData.table`)."""
         return self.load(data_dir)

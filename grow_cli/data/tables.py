@@ -100,7 +100,7 @@ def target_of(frame: pd.DataFrame, name: str | None, where: str) -> str:
 
 
 def classes_of(values: pd.Series, name: str) -> tuple[str, ...]:
-    """The target's values in order; UserError where it cannot be learnt."""
+    """The target's values in order; UserError where it cannot be learned."""
     numeric = pd.api.types.is_numeric_dtype(values)
     found = sorted(values.unique(), key=float if numeric else str)
     if len(found) < 2:

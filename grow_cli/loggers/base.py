@@ -29,7 +29,7 @@ class Logger:
     """Is told every row of metrics.csv, every line of growth.jsonl, and summary.json."""
 
     def resume(self, rows: int, events: int) -> None:
-        """The run goes on from a checkpoint that knows so many rows and events: later ones are told again."""
+        """The run continues from a checkpoint that knows so many rows and events: later ones are told again."""
 
     def metrics(self, row: dict[str, Any]) -> None:
         """A row of metrics.csv."""
@@ -49,7 +49,7 @@ class Remote(Logger):
 
     A resumed run repeats what came after its checkpoint, to the last bit, so what was passed on before the kill is left
     out. How far that was stands in `sent.json`, in the logger's own folder. Where passing on fails (a server went away),
-    the run goes on without it: metrics.csv has every row, and a resumed run passes on what is missing.
+    the run continues without it: metrics.csv has every row, and a resumed run passes on what is missing.
     """
 
     name: str

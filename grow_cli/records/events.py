@@ -44,7 +44,7 @@ class GrowthEvent:
     loss_before: float | None = None
     loss_after: float | None = None
     loss_settled: float | None = None
-    """After what the method trains or changes before training goes on."""
+    """After what the method trains or changes before training continues."""
     accuracy_before: float | None = None
     accuracy_after: float | None = None
     accuracy_settled: float | None = None

@@ -83,7 +83,7 @@ class RunFolder:
 
     @property
     def begun(self) -> bool:
-        """Whether there is a run to go on with: a whole `last.pt`, which is renamed to its name when it is written."""
+        """Whether there is a run to continue: a whole `last.pt`, which is renamed to its name when it is written."""
         return is_plain(self.checkpoints / "last.pt")
 
     @property
@@ -106,7 +106,7 @@ class RunFolder:
         return is_there(self.hydra / "config.yaml")
 
     def open(self) -> None:
-        """Claim an existing folder, to go on with its run."""
+        """Claim an existing folder, to continue its run."""
         if not self.claimed:
             raise UserError(
                 f"{self.path} is not a run folder (it has no .hydra/config.yaml): name a folder that `grow train` wrote"

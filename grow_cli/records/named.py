@@ -18,11 +18,11 @@ _SHOWN = 5  # candidates of an ambiguous name
 
 
 def named(given: Path, *, folders: bool = False) -> Path:
-    """The run folder that is meant; UserError that lists the candidates of an ambiguous name, or says what is near.
+    """The run folder of this name; UserError that lists the candidates of an ambiguous name, or similar ones.
 
     An existing path wins, whatever it holds. A name of a whole folder wins over a part of one.
 
-    :param folders: a folder of runs may be meant, too, where it is named whole (`outputs/sweeps/mine` by `mine`)
+    :param folders: also accept a folder of runs by its whole name (`outputs/sweeps/mine` by `mine`)
     """
     if is_there(given) or given.is_absolute() or ".." in given.parts:
         return given

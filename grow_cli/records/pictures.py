@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def render(figure: Figure, place: Path | IO[bytes], kind: str, dpi: int) -> None:
-    """Write the figure as `png`, `pdf` or `svg`; characters that its font lacks are said in one sentence."""
+    """Write the figure as `png`, `pdf` or `svg`; one warning for characters that its font lacks."""
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
         figure.savefig(place, format=kind, dpi=dpi)

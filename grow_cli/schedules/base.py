@@ -15,12 +15,12 @@ from grow_cli.registry import Option
 
 @dataclass
 class ScheduleOption(Option):
-    """Base of every schedule: says in `shape` what it looks like."""
+    """Base of every schedule; `shape` defines it."""
 
     group_name: ClassVar[str] = "schedule"
     longer: ClassVar[str] = "refused"
-    """Where the limit of a run is moved: `same` (the rates until then are the same), `anew` (the rate goes on as the new
-    budget has it), or `refused` (its shape would break)."""
+    """Where the limit of a run is moved: `same` (the rates until then are the same), `anew` (the rate continues as
+    the new budget has it), or `refused` (its shape would break)."""
 
     warmup: int = key(50, at_least=0, unit="steps")
     """Steps over which the rate rises linearly from zero, at the start and after each restart."""

@@ -27,7 +27,7 @@ from grow_cli.sizes.search import Found, Scores, search
 from grow_cli.tasks import task_in
 
 Jobs = Callable[[list[tuple[RunFolder, str]], float], None]
-"""Trains these rungs (a run and the name of one), or goes on with them, to a fraction of their budgets."""
+"""Trains these rungs (a run and the name of one), or continues them, to a fraction of their budgets."""
 
 
 @dataclass(frozen=True)

@@ -107,7 +107,7 @@ def rung_config(folder: RunFolder, rung: Rung) -> dict[str, Any]:
 
 
 def train_rung(folder: RunFolder, name: str, fraction: float, settings: dict[str, Any]) -> str:
-    """Train a rung of a run's plan to a fraction of its budget, or go on with it; says what was done.
+    """Train a rung of a run's plan to a fraction of its budget, or continue it; says what was done.
 
     A training that fails (a loss that is no longer finite) is the rung's result, and it is never chosen.
     """

@@ -81,7 +81,7 @@ def _ghost_of(model: nn.Module, input_shape: tuple[int, ...], trained: Collectio
 
 
 class FlopCounter(TorchDispatchMode):
-    """`with FlopCounter() as counter:` adds up in `counter.flops` what is computed inside; nothing computed changes.
+    """`with FlopCounter() as counter:` adds up in `counter.flops` the FLOPs computed inside; results do not change.
 
     Looking at every operator takes time. What is computed again and again on tensors of the same shapes says so by `alike`,
     and is looked at once.
@@ -155,7 +155,7 @@ def elementwise() -> Iterator[None]:
 
 @contextmanager
 def counted_before() -> Iterator[None]:
-    """What is computed inside is not counted at all: a resumed run computes anew what was lost with its process."""
+    """Computations inside are not counted: a resumed run repeats what was lost with its process."""
     counter = FlopCounter._active
     with elementwise():
         FlopCounter._active = None

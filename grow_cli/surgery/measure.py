@@ -17,7 +17,7 @@ def count_parameters(model: nn.Module) -> int:
 
 @contextmanager
 def evaluation_mode(model: nn.Module) -> Iterator[None]:
-    """Every module in evaluation mode, and afterwards in the mode that it was in before; no gradients."""
+    """Every module in evaluation mode inside the block, in its former mode afterwards; no gradients."""
     modes = [(module, module.training) for module in model.modules()]
     model.eval()
     try:

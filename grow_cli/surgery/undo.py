@@ -51,7 +51,7 @@ class Snapshot:
 
 @dataclass
 class Undo:
-    """What growth may be taken back to, and what it must have bettered when the trigger fires again."""
+    """The state before a growth, and the score that it must improve before the trigger fires again."""
 
     snapshot: Snapshot
     method: dict[str, Any]

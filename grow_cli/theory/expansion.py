@@ -71,7 +71,7 @@ def explained(proposed: Tensor, residual: Tensor) -> Tensor:
 
 
 def explained_elsewhere(proposed: Tensor, residual: Tensor, other: Tensor, other_residual: Tensor) -> Tensor:
-    """As `explained`, for weights K = A_p⁻¹G fitted on one sample and held against another: Tr[2KᵀG' − KᵀA_p'K] (b,).
+    """As `explained`, for weights K = A_p⁻¹G fitted on one sample and compared with another: Tr[2KᵀG' − KᵀA_p'K] (b,).
 
     No fixed K explains more than the best one, so that this is Δη' or less on the average, whatever the samples' numbers;
     what chance explains on the first sample costs as much on the other, and noise alone comes out below zero.

@@ -95,6 +95,6 @@ def langevin(evaluate: Evaluate, start: Tensor, *, steps: int, rate: float, temp
 
 
 def _finite(values: Tensor, gradients: Tensor) -> tuple[Tensor, Tensor]:
-    """What has diverged is worth nothing, and has nowhere to go."""
+    """Diverged proposals get no value and no gradient."""
     good = torch.isfinite(values) & torch.isfinite(gradients).all(1)
     return torch.where(good, values, -math.inf), torch.where(good[:, None], gradients, 0.0)

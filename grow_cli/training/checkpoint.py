@@ -142,7 +142,7 @@ def save(folder: Path, state: dict[str, Any], *, best: bool) -> None:
 
 
 def load(path: Path) -> Fields:
-    """A checkpoint's state on the CPU, from which a run can go on; UserError, or Damaged, where it cannot."""
+    """A checkpoint's state on the CPU, from which a run can continue; UserError or Damaged if it cannot."""
     state = read(path)
     for name in ("progress", "measured"):
         if not isinstance(state[name], dict):

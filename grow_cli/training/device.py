@@ -109,7 +109,7 @@ def unused_gpu(files: Sequence[Path], environment: Mapping[str, str]) -> str:
 
 
 def set_precision(precision: str) -> None:
-    """fp32 products are exact fp32 unless tf32 is asked for."""
+    """fp32 products are exact fp32 unless tf32 is requested."""
     torch.set_float32_matmul_precision("high" if precision == "tf32" else "highest")
     torch.backends.cudnn.allow_tf32 = precision == "tf32"
 

@@ -155,7 +155,7 @@ def _added(event: Event, kind: str) -> dict[str, Any]:
 
 
 def _settle(session: Session, wanted: Settling, new: list[nn.Parameter]) -> list[dict[str, Any]]:
-    """Do what the method wants before training goes on; the phases, for the growth log."""
+    """Do what the method needs before training continues; returns the phases, for the growth log."""
     phases: list[dict[str, Any]] = []
     if wanted.batch_size is not None:
         before = session.batches.batch_size

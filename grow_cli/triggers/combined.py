@@ -31,7 +31,7 @@ class Combined(Trigger):
 
     @property
     def parts(self) -> list[Trigger]:
-        """UserError where there is none, or what is given is none."""
+        """The triggers inside; UserError if there are none, or one is not a trigger."""
         if not self.of:
             raise UserError(f"trigger={self.name} has no triggers: add one with +trigger@trigger.of.NAME=OPTION")
         for name, part in self.of.items():

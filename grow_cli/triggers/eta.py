@@ -73,4 +73,4 @@ class Eta(Trigger):
         return Verdict(bool(qualified), {"eta_ratio": best.ratio, "eta_gain": best.gain, "eta_score": best.score})
 
     def reset(self, now: Moment) -> None:
-        """It goes on counting evaluations."""
+        """Evaluations are still counted."""

@@ -73,7 +73,7 @@ def test_its_controls_from_scratch_are_refused_for_they_would_lack_the_first_tra
     assert outcome.code == 0, outcome.err
     assert outcome.out.count("it started from the net of") == 2
     assert "grow train method=static init=" in outcome.out
-    assert "on began with the net of another run" in " ".join(grow("compare", "grown", "on").out.split())
+    assert "on started from the net of another run" in " ".join(grow("compare", "grown", "on").out.split())
 
 
 def test_what_cannot_be_begun_with_is_refused_in_a_sentence(

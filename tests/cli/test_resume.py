@@ -333,7 +333,7 @@ def test_a_finished_run_goes_on_to_a_further_limit_as_if_it_had_had_it_from_the_
     assert "steps: 150" in (tmp_path / "short/.hydra/config-1.yaml").read_text()
     assert "steps: 200" in (tmp_path / "short/.hydra/config.yaml").read_text(), "a kill goes on to the new limit"
     for typed, says in {
-        "stop.steps=200": "has come to 200 already",
+        "stop.steps=200": "is at 200 already",
         "optimizer.lr=1": "keeps its configuration",
     }.items():
         refused = grow("resume", "short", typed)

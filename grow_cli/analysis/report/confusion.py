@@ -36,7 +36,7 @@ Matrix = list[list[int]]
 
 
 def confusion(run: RunData) -> tuple[list[str], Matrix] | None:
-    """Names of the classes, and how often each was taken for each; None where that is not to be had in a moment."""
+    """Names of the classes, and the confusion matrix; None if that would take too long."""
     last = run.folder.checkpoints / "last.pt"
     known = run.summary.get("data") or {}
     try:
@@ -58,7 +58,8 @@ def confusion(run: RunData) -> tuple[list[str], Matrix] | None:
 
 
 def _quick(data: dict[str, Any], flops: float) -> bool:
-    """Whether data of these sizes are read, and a net of so many FLOPs per sample measured on them, in some ten seconds."""
+    """Whether reading data of these sizes, and measuring a net with these FLOPs per sample, takes about ten seconds at
+    most."""
     counts, shape = data.get("counts") or {}, data.get("input_shape") or []
     if "test" not in counts:  # an older run's
         return False

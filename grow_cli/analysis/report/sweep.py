@@ -35,7 +35,7 @@ _NAME = 26
 def sweep_page(paths: Sequence[Path], output: Path) -> Page:
     """All finished runs at and below these paths, by dataset.
 
-    :param output: where the page will stand: links are relative to it
+    :param output: the page's path, to which links are relative
     """
     records = read_records(paths)
     groups: dict[tuple[str, Task], list[Record]] = defaultdict(list)
@@ -140,7 +140,7 @@ def _curve(key: Key, seeds: int, percent: bool) -> dict[str, Any]:
 
 
 def _band(key: Key) -> dict[str, Any]:
-    """Invisible until it is asked for."""
+    """Invisible until selected."""
     colour = "rgba({},{},{},0.18)".format(*(int(key.colour[k : k + 2], 16) for k in (1, 3, 5)))
     return {
         "type": "scatter",
@@ -219,7 +219,7 @@ def _marker(key: Key) -> dict[str, Any]:
 
 
 def _costs(ways: list[Way], index: int) -> list[Chart]:
-    """What was reached against what it cost."""
+    """Scores against cost."""
     name, percent = _name(ways[0]), ways[0].records[0].task.percent
     charts = []
     for cost, title in (("parameters", "parameters"), ("training_flops", "training FLOPs")):

@@ -14,7 +14,7 @@ _MOST = 12
 
 
 def texts(run: RunData) -> str:
-    """A table of stages and texts; empty for other tasks, and where writing would take long."""
+    """A table of stages and texts; empty for other tasks, and if writing would take long."""
     last = run.folder.checkpoints / "last.pt"
     if run.task.name != "language" or not is_there(last):
         return ""

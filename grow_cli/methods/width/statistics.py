@@ -304,7 +304,7 @@ class Observer:
 def _inputs_whitening(now: Moment, patches: SitePatches, shape: torch.Size, rtol: float, most: int) -> Tensor:
     """Of the net's own inputs: they do not change, so once is enough.
 
-    On at most `most` samples from all over the training split: the same when a run goes on after an interruption.
+    On at most `most` samples from all over the training split: the same when a run continues after an interruption.
     """
     sums, key = _Sums(), object()
     samples = len(now.data.train)
