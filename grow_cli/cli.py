@@ -44,7 +44,7 @@ COMMANDS = {
         Command("watch", {"RUN": "follow a run that another terminal trains"}),
         Command("retry", {"SWEEP": "continue the unfinished jobs of a sweep"}, "retrying"),
         Command("eval", {"RUN": "measure a finished run's net again"}),
-        Command("predict", {"RUN FILE|DIR|-": "its predictions for images, tables, arrays"}),
+        Command("predict", {"RUN FILE|DIR|-": "predict images, rows of a table, arrays"}),
         Command(
             "controls",
             {"RUN...": "train the controls of grown runs: equal steps,\nFLOPs, seconds, parameters; random growth"},
@@ -52,17 +52,14 @@ COMMANDS = {
         Command("compare", {"RUN... | SWEEP": "which way wins, by how much, with p-values"}),
         Command(
             "size",
-            {"[KEY=VALUE ...]": "how large a net should be: the size that\ngrows, beside a ladder of static sizes"},
+            {"[KEY=VALUE ...]": "how large a net should be: grown sizes,\ncompared with a ladder of static ones"},
         ),
         Command(
             "tune",
-            {
-                "[method=A,B KEY=VALUE "
-                "...]": "search hyperparameters for each method, by\nvalidation, with equally many trials"
-            },
+            {"[method=A,B ...]": "search hyperparameters for each method, by\nvalidation, with equally many trials"},
         ),
         Command("report", {"RUN | SWEEP": "everything as one HTML page"}),
-        Command("plot", {"RUN...": "accuracy, loss and size, such as --against\nflops; --picture draws others"}),
+        Command("plot", {"RUN...": "accuracy, loss and size against steps, FLOPs,\n...; --picture draws others"}),
         Command("explain", {"RUN": "why each neuron was grown (method=fold)"}),
         Command("export", {"RUN": "write the net in a format that needs no grow"}),
         Command("sample", {"RUN --prompt TEXT": "text that a language net writes"}),
