@@ -66,7 +66,7 @@ class Stop(Section):
 
 @dataclass
 class Growth(Section):
-    """When growing is allowed at all, whatever trigger and method."""
+    """When growing is allowed, for every trigger and method."""
 
     prefix: ClassVar[str] = "growth."
 
@@ -113,7 +113,7 @@ class Growth(Section):
 
 @dataclass
 class Evaluate(Section):
-    """When the net is measured, the trigger asked and a row of metrics written."""
+    """When the net is measured, the trigger is read and a row of metrics is written."""
 
     prefix: ClassVar[str] = "evaluate."
 
@@ -167,7 +167,7 @@ class Trajectory(Section):
 
 @dataclass
 class Checkpoint(Section):
-    """What survives a kill."""
+    """When checkpoints are written, and which are kept."""
 
     prefix: ClassVar[str] = "checkpoint."
 
@@ -179,7 +179,7 @@ class Checkpoint(Section):
 
 @dataclass
 class Sweep(Section):
-    """How the jobs of a sweep (-m) are run; of a single run it says nothing."""
+    """How the jobs of a sweep (-m) are run; a single run ignores it."""
 
     prefix: ClassVar[str] = "sweep."
 

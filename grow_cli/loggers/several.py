@@ -45,7 +45,7 @@ class Many(Logger):
 @option("logger", "several")
 @dataclass
 class Several(LoggerOption):
-    """Made of `logger=[NAME,NAME]`; the keys of each stand below its name (logger.of.wandb.project)."""
+    """Made of `logger=[NAME,NAME]`; the keys of each are below its name (logger.of.wandb.project)."""
 
     of: dict[str, Any] = key(make=dict)
     """Name → logger."""

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 @option("method", "deepen")
 @dataclass
 class Deepen(Copy):
-    """Copies or fresh blocks, as many and wherever its keys say, trained with the rest from the first step on."""
+    """Copies or fresh blocks, as many and where its keys say, trained with the rest from the first step on."""
 
     warmup_steps: int = key(0, at_least=0, at_most=1_000_000)
     """Steps that train only the new blocks."""

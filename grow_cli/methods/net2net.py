@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 @option("method", "net2net")
 @dataclass
 class Net2Net(WidthMethod):
-    """Copies of units drawn at random, each as often as any other as far as that is possible."""
+    """Copies of randomly drawn units, each copied equally often as far as possible."""
 
     noise: float = key(0.1, at_least=0)
     """Size of the random difference between the copies' shares, relative to a share."""

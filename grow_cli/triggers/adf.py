@@ -19,10 +19,11 @@ if TYPE_CHECKING:
 @option("trigger", "adf")
 @dataclass
 class Adf(Trigger):
-    """Fires when the last `window` training losses are stationary and the last is the least of them.
+    """Fires when the last `window` training losses are stationary and the last is the smallest.
 
-    The Augmented Dickey-Fuller test on the training loss, a value per evaluation (the paper: per epoch). It is asked at each
-    evaluation, so that a single window has no level: `patience` windows that do not overlap do (`theory/stationarity.py`).
+    The Augmented Dickey-Fuller test on the training loss, a value per evaluation (the paper: per epoch). It is tested
+    at each evaluation, so a single window has no level; `patience` windows that do not overlap have one
+    (`theory/stationarity.py`).
     """
 
     window: int = key(20, at_least=8, unit="evaluations", why="a test for stationarity needs them")

@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 class HuggingFace(OwnColumns):
     """Images with a label, or rows of numbers and categories; needs the package `datasets` (extra `huggingface`).
 
-    `path` is a folder of `save_to_disk`, which needs no network, or a name on the Hub (`ylecun/mnist`). A column of images is
-    read as `dataset=image_folder` reads files, and other columns than it and the target are left out; without one the
-    columns are a table's, as in `dataset=table`. `target=null` is the one column of class labels.
+    `path` is a folder of `save_to_disk`, which needs no network, or a name on the Hub (`ylecun/mnist`). A column of
+    images is read as in `dataset=image_folder`, and all other columns except the target are ignored; without one the
+    columns are a table, as in `dataset=table`. `target=null` is the one column of class labels.
     """
 
     configuration: str | None = None

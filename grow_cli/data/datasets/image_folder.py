@@ -16,9 +16,9 @@ from grow_cli.registry import option
 class ImageFolder(DatasetOption):
     """The images under `train/<class>/` and `test/<class>/` (or `val/`), or under `<class>/` alone; decoded once, then cached.
 
-    Of a folder with classes alone a fifth of each class is the test part. EXIF orientation is applied, transparency is
-    composed on `background`. The result is (1, H, W) if every image is grey, else (3, H, W). Hidden files are ignored, and
-    what file managers leave behind (Thumbs.db, desktop.ini, __MACOSX).
+    In a folder with only classes a fifth of each class is the test part. EXIF orientation is applied, transparency is
+    composed on `background`. The result is (1, H, W) if every image is grey, else (3, H, W). Hidden files and files
+    of file managers (Thumbs.db, desktop.ini, __MACOSX) are ignored.
     """
 
     path: str | None = key(None, role="data", path=True)

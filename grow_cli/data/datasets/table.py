@@ -17,7 +17,7 @@ from grow_cli.registry import option
 @option("dataset", "table")
 @dataclass
 class Table(OwnColumns):
-    """Rows of numbers and categories, cells may be empty; `grow_cli.data.tables` says what becomes of them.
+    """Rows of numbers and categories, possibly with empty cells; `grow_cli.data.tables` describes the encoding.
 
     `path` is a .csv, .tsv or .parquet, or an .npz with an array per column; with `task=auto` a target with fractions, or with
     more than 20 values, is a quantity.

@@ -60,7 +60,7 @@ class Texts(DatasetOption):
 @option("dataset", "python")
 @dataclass
 class Python(Texts):
-    """The standard library of the running interpreter, its tests left out: some 10 MB of source, without a download.
+    """The standard library of the running interpreter without its tests: about 10 MB of source, no download.
 
     Another version of Python has another library: `corpus` in summary.json tells them apart.
     """
@@ -83,7 +83,7 @@ class Python(Texts):
 @option("dataset", "text")
 @dataclass
 class Text(Texts):
-    """A file, or the files below a folder, as bytes of whatever encoding."""
+    """A file, or the files below a folder, as bytes in any encoding."""
 
     root: str | None = key(None, role="data", path=True)
     """The file or folder."""
