@@ -1,9 +1,9 @@
-"""grow: train neural networks that grow while they train, and compare the ways of growing.
+"""grow: train neural networks that grow while they train, and compare ways of growing.
 
     import grow_cli as grow
     run = grow.train(["method=tiny", "dataset=digits"])
 
-docs/python.md says what else there is. Nothing heavy is imported before it is used.
+docs/python.md describes the rest. Heavy packages are imported only when they are used.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""`grow <command>`: dispatch, nothing else. No torch here: help, lists and config errors answer at once."""
+"""`grow <command>`: dispatch, nothing else. No torch here, so that help, lists and config errors answer at once."""
 
 from __future__ import annotations
 
@@ -37,34 +37,32 @@ COMMANDS = {
                 "--cfg job [...]": "show the composed config, train nothing",
             },
         ),
-        Command("resume", {"RUN": "go on with an interrupted run"}),
+        Command("resume", {"RUN": "continue an interrupted run"}),
         Command("runs", {"[FOLDER]": "a table of runs; --sort val, --filter method=tiny"}),
-        Command("show", {"RUN": "what one was, reached and grew, and how it ended"}),
-        Command("diff", {"RUN RUN...": "only the keys and results that differ"}),
-        Command("watch", {"RUN": "follow one that another terminal trains"}),
-        Command("retry", {"SWEEP": "go on with a sweep's unfinished jobs"}, "retrying"),
+        Command("show", {"RUN": "one run: its keys, scores, growth and end"}),
+        Command("diff", {"RUN RUN...": "the keys and results in which runs differ"}),
+        Command("watch", {"RUN": "follow a run that another terminal trains"}),
+        Command("retry", {"SWEEP": "continue the unfinished jobs of a sweep"}, "retrying"),
         Command("eval", {"RUN": "measure a finished run's net again"}),
-        Command("predict", {"RUN FILE|DIR|-": "what its net says of images, tables, arrays"}),
+        Command("predict", {"RUN FILE|DIR|-": "predict images, rows of a table, arrays"}),
         Command(
             "controls",
-            {"RUN...": "train what grown runs are held against:\nequal steps, FLOPs, seconds, parameters, random"},
+            {"RUN...": "train the controls of grown runs: equal steps,\nFLOPs, seconds, parameters; random growth"},
         ),
-        Command("compare", {"RUN... | SWEEP": "who wins, by how much, with what p-value"}),
+        Command("compare", {"RUN... | SWEEP": "which way wins, by how much, with p-values"}),
         Command(
             "size",
-            {"[KEY=VALUE ...]": "how large a net should be: grown sizes, and\na ladder of static ones beside them"},
+            {"[KEY=VALUE ...]": "how large a net should be: grown sizes,\ncompared with a ladder of static ones"},
         ),
         Command(
             "tune",
-            {
-                "[method=A,B KEY=VALUE ...]": "search rates and the like for each method,\nby validation, all with as many trials"
-            },
+            {"[method=A,B ...]": "search hyperparameters for each method, by\nvalidation, with equally many trials"},
         ),
         Command("report", {"RUN | SWEEP": "everything as one HTML page"}),
-        Command("plot", {"RUN...": "accuracy, loss and size; --against flops, say;\n--picture for others"}),
+        Command("plot", {"RUN...": "accuracy, loss and size against steps, FLOPs,\n...; --picture draws others"}),
         Command("explain", {"RUN": "why each neuron was grown (method=fold)"}),
-        Command("export", {"RUN": "the grown net for use without grow"}),
-        Command("sample", {"RUN --prompt TEXT": "what a language net writes on"}),
+        Command("export", {"RUN": "write the net in a format that needs no grow"}),
+        Command("sample", {"RUN --prompt TEXT": "text that a language net writes"}),
         Command("list", {"[GROUP]": "every dataset, model, method, trigger, ..."}, "listing"),
         Command("completion", {"bash|zsh|fish": 'tab completion: eval "$(grow completion bash)"'}),
     )
@@ -109,7 +107,7 @@ def _run(arguments: list[str]) -> int:
     try:
         os.getcwd()
     except OSError:
-        console.error("the working directory is gone: cd to one that exists")
+        console.error("the working directory no longer exists: cd to another one")
         return 2
     try:
         with signals.told_through(), signals.handled(signals.interrupt, *signals.TERMINATING):
@@ -135,7 +133,7 @@ def _run(arguments: list[str]) -> int:
         if isinstance(error, BrokenPipeError):  # `grow list | head`
             return 0
         _show_traceback_if_asked()
-        console.error(f"nothing more can be written ({error.strerror or error}): make room, and type it again")
+        console.error(f"writing failed ({error.strerror or error}): free some space and run the command again")
         return 2
 
 
@@ -172,5 +170,5 @@ def _dispatch(arguments: list[str]) -> int:
         hint = f"did you mean `grow {near[0]}`?" if near else "see `grow --help`"
         if "=" in command and command.split("=")[0].lstrip("+~") in registry.groups():
             hint = f"did you mean `grow train {command}`?"
-        raise UserError(f"`{command}` is not a command of grow: {hint}")
+        raise UserError(f"`{command}` is not a grow command: {hint}")
     return int(COMMANDS[command].load().main(rest))

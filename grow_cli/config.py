@@ -41,65 +41,68 @@ class Stop(Section):
     steps: int | None = key(None, **_NO_RULE)
     """Optimizer steps."""
     seconds: float | None = key(None, **_NO_RULE)
-    """Wall time of training and growth, evaluation left out."""
+    """Wall time of training and growth, without evaluation."""
     flops: float | None = key(None, **_NO_RULE)
-    """Training FLOPs, those of growth included."""
+    """Training FLOPs, growth included."""
     parameters: int | None = key(None, **_NO_RULE)
-    """Trainable scalars."""
+    """Trainable parameters."""
     growth_events: int | None = key(None, **_NO_RULE)
     """Growth events that added something."""
     plateau: int | None = key(None, **_NO_RULE)
     """Evaluations without a better validation loss."""
     val_score: float | None = key(None, **_NO_RULE)
-    """Validation accuracy, from 0 to 1 (R² for regression; bits per byte for text, which come down to it)."""
+    """Validation accuracy, from 0 to 1 (for regression R²; for text bits per byte, which fall to it)."""
     train_score: float | None = key(None, **_NO_RULE)
-    """The same of the whole training split, which is then measured at every evaluation, too (`whole_train_accuracy`), without
-    augmentation and dropout; like all evaluation that counts in neither `seconds` nor `flops`."""
+    """The same on the whole training split, which is then also measured at every evaluation (`whole_train_accuracy`),
+    without augmentation and dropout. Like all evaluation, this counts in neither `seconds` nor `flops`."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check(
             any(getattr(self, name) is not None for name in self.BUDGETS),
-            "stop.epochs, stop.steps, stop.seconds and stop.flops are all null: give one of them, it is the run's budget",
+            "stop.epochs, stop.steps, stop.seconds and stop.flops are all null: give one of them as the run's budget",
         )
 
 
 @dataclass
 class Growth(Section):
-    """When growing is allowed at all, whatever trigger and method."""
+    """When growing is allowed, for every trigger and method."""
 
     prefix: ClassVar[str] = "growth."
 
     until: float = key(0.6, at_least=0, at_most=1, why="it is a fraction of the budget")
-    """Fraction of the budget after which nothing grows any more and the `anneal` schedule runs the rate to zero."""
+    """Fraction of the budget after which growth stops and the `anneal` schedule lowers the rate to zero."""
     max_events: int | None = key(None, at_least=0, null="for no limit")
-    """No more growth after so many events that added something."""
+    """Growth stops after this many events that added something."""
     plateau: int | None = key(None, at_least=1, null="for no limit")
-    """No more growth while the last so many events have brought no better validation score: the last of them is judged at
-    the evaluation at which the trigger fires again."""
+    """Growth stops when this many events in a row did not improve the validation score. The last one is judged at the
+    evaluation at which the trigger fires again."""
     max_parameters: int | None = key(None, at_least=0, null="for no limit")
-    """No more growth once the net has so many parameters."""
+    """Growth stops once the net has this many parameters."""
     max_flops_per_sample: int | None = key(None, at_least=0, null="for no limit")
-    """No more growth once a forward pass of one sample takes so many FLOPs; one new layer, or block, may end above it."""
+    """Growth stops once a forward pass of one sample takes this many FLOPs. The last new layer or block may exceed it."""
     neurons: int | None = key(10, at_least=1, null="for as many as the consumer has outputs")
-    """Width: most new units per hidden layer and event; null: as many as its consumer has outputs, or the fan-in if less."""
+    """Width growth: the most new units per hidden layer and event. null: as many as its consumer has outputs, or its
+    fan-in if that is less."""
     max_units: list[int] | None = key(
         None, at_least=1, null="for no limit", why="one width for all, or one for each layer"
     )
     """Width at which a hidden layer stops growing: one number for all, or one for each; null: no limit."""
     max_total_units: int | None = key(None, at_least=0, null="for no limit")
-    """No more hidden units than so many in the whole net, those of new layers included; null: no limit."""
+    """The most hidden units in the whole net, new layers included; null: no limit."""
     rollback: bool = False
-    """Undo a growth after which the validation score (where equal, the loss) is no better when the trigger fires again:
-    weights and optimizer go back; steps, FLOPs, the data's order and the schedule do not, and it counts as an event all the
-    same. The last one before the end of the run stays."""
+    """Undo a growth if the validation score (if equal, the loss) has not improved when the trigger fires again. Weights
+    and optimizer are restored; its steps and FLOPs still count, the order of the data and the schedule continue, and it
+    counts as an event. The last growth before the end of the run stays."""
     optimizer_state: str = key("carry", one_of=("carry", "age", "reset"))
-    """`carry`: the moments of old entries survive growth, new ones start at zero; `age`: so they do, and Adam corrects the new
-    ones for their own age, where with `carry` their first steps are longer the later they come; `reset`: all are forgotten."""
+    """`carry`: old entries keep their moments through growth, new ones start at zero; `age`: the same, and Adam's bias
+    correction uses the age of each entry (with `carry` the first steps of new entries are longer the later they are
+    added); `reset`: all moments are dropped."""
     lr_factor: float = key(1, above=0)
-    """Rate of what is added, as a multiple of the others', from then on."""
+    """Learning rate of added parameters, as a multiple of that of all others."""
     lr_warmup: int = key(0, at_least=0, unit="steps")
-    """Steps over which the rate of what is added rises to that, the others' untouched (`schedule.warmup` is everything's)."""
+    """Steps over which the learning rate of added parameters rises to that; all others keep theirs (`schedule.warmup`
+    warms up everything)."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -110,7 +113,7 @@ class Growth(Section):
 
 @dataclass
 class Evaluate(Section):
-    """When the net is measured, the trigger asked and a row of metrics written."""
+    """When the net is measured, the trigger is read and a row of metrics is written."""
 
     prefix: ClassVar[str] = "evaluate."
 
@@ -119,14 +122,14 @@ class Evaluate(Section):
     unit: str = key("epochs", one_of=("steps", "epochs"))
     """`steps` or `epochs`."""
     batch_size: int = key(2000, at_least=1, role="speed")
-    """Samples per evaluation batch, of text bytes (memory, not results, depends on it)."""
+    """Samples per evaluation batch (for text, bytes). It affects memory, not results."""
     probe: int = key(512, at_least=1)
     """Samples in the fixed batch on which every growth event is measured."""
     test_every: int | None = key(None, at_least=1, null="for once at the end")
-    """Also read the test set at every so many evaluations; nothing may then be selected on it."""
+    """Also measure the test set every so many evaluations; never select anything on it."""
 
     def distance(self, steps_per_epoch: float) -> float:
-        """Steps between evaluations as they are meant; `steps` are those that there are."""
+        """Steps between evaluations as configured; `steps` are whole steps."""
         return self.every * (steps_per_epoch if self.unit == "epochs" else 1)
 
     def steps(self, steps_per_epoch: float) -> int:
@@ -141,7 +144,7 @@ class Trajectory(Section):
     prefix: ClassVar[str] = "trajectory."
 
     window: int = key(20, at_least=3, why="an acceleration needs 3 snapshots")
-    """S: snapshots held."""
+    """S: snapshots kept."""
     every: int = key(10, at_least=1, unit="step")
     """Δ_collect: steps between snapshots."""
     dtype: str = key("float32", one_of=("float32", "float16", "int8"))
@@ -151,7 +154,8 @@ class Trajectory(Section):
     sampling: str = key("uniform", one_of=("uniform", "adaptive"))
     """`uniform`, or `adaptive` (Remark 20: every Δ, 4Δ and 20Δ steps for recent, medium and old snapshots)."""
     smoothing: float = key(0.0, at_least=0, below=1)
-    """Decay per step of a moving average of the weights, of which the snapshots are then taken; 0: of the weights."""
+    """Decay per step of a moving average of the weights, from which snapshots are taken; 0: snapshots of the weights
+    themselves."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -163,19 +167,19 @@ class Trajectory(Section):
 
 @dataclass
 class Checkpoint(Section):
-    """What survives a kill."""
+    """When checkpoints are written, and which are kept."""
 
     prefix: ClassVar[str] = "checkpoint."
 
     every: int = key(1, at_least=1)
-    """Evaluations between checkpoints; before growth, at the best validation and at the end there is always one."""
+    """Evaluations between checkpoints. One is always written before growth, at the best validation and at the end."""
     events: bool = False
-    """Keep the net as it was before each growth event, for pictures: checkpoints/before-<event>.pt."""
+    """Keep the net from before each growth event, for pictures: checkpoints/before-<event>.pt."""
 
 
 @dataclass
 class Sweep(Section):
-    """How the jobs of a sweep (-m) are run; of a single run it says nothing."""
+    """How the jobs of a sweep (-m) are run; a single run ignores it."""
 
     prefix: ClassVar[str] = "sweep."
 
@@ -186,7 +190,7 @@ class Sweep(Section):
     slots_per_gpu: int = key(1, at_least=1, at_most=64)
     """Of `local`: how many share a GPU."""
     retries: int = key(2, at_least=0, at_most=100)
-    """Of `local`: how often a job that crashed, or whose process was killed, goes on again."""
+    """Of `local`: how often a job that crashed, or whose process was killed, is continued."""
 
 
 @dataclass
@@ -201,20 +205,21 @@ class Config(Section):
     schedule: Any = MISSING
     logger: Any = key(MISSING, role="shown")
     seed: int = key(0, at_least=0, at_most=2**63 - 1)
-    """Of data order, initialization and growth, each of which has a random stream of its own."""
+    """Seed of data order, initialization and growth, each with its own random stream."""
     data_dir: str | None = key(None, role="place", path=True)
-    """Where datasets are looked for and downloaded to; null: $GROW_DATA_DIR, else ~/.cache/grow."""
+    """Folder in which datasets are looked up, and to which they are downloaded; null: $GROW_DATA_DIR, else
+    ~/.cache/grow."""
     subset: int | float | None = None
     """Train on a class-balanced part: a count (1000) or a fraction (0.1) of the training samples."""
     label: str | None = key(None, role="name")
     """What the run is called in comparisons; null: its method."""
     control: str | None = key(None, role="name")
-    """Which control of the run that it lies in it is (`static-flops`, ...); set by `grow controls`."""
+    """Which control of another run this is (`static-flops`, ...); set by `grow controls`."""
     init: str | None = key(None, path=True)
-    """A run whose last net this one begins with, or the file of any net of it (RUN/checkpoints/best.pt, before-3.pt): its
-    architecture, weights and normalisation; everything else begins anew. null: a new net."""
+    """A run from whose last net this one starts, or the file of another net (RUN/checkpoints/best.pt, before-3.pt). It
+    gives architecture, weights and normalisation; everything else starts fresh. null: a new net."""
     tuned: dict[str, Any] | None = key(None, role="name")
-    """What the search for its values cost: trials, seeds, FLOPs, and which space; set by the files of `grow tune`."""
+    """Cost of the search for this run's values: trials, seeds, FLOPs, and the space; set by the files of `grow tune`."""
     run_dir: str | None = key(None, role="folder")
     """The run's folder (the sweep's, with -m); null: outputs/<dataset>/<method>/<time>-<id>."""
     device: str = key("auto", role="place")
@@ -224,15 +229,16 @@ class Config(Section):
     threads: int | None = key(None, at_least=1, at_most=1024, null="for grow's own choice", role="speed")
     """CPU threads of torch; null: one for small nets (more slow them down on a shared machine), else torch's choice."""
     compile: bool = key(False, role="speed")
-    """torch.compile the training step."""
+    """Compile the training step with torch.compile."""
     deterministic: bool = key(False, role="speed")
-    """The same bits each time on one GPU, too: slower, and an operation that has no such form ends the run."""
+    """Bit-identical results on a GPU as well: slower, and an operation without a deterministic implementation ends the
+    run."""
     batch_size: int = key(32, at_least=1)
     """Training samples per step."""
     label_smoothing: float = key(0.0, at_least=0, below=1)
-    """Part of each target that is shared out among all classes."""
+    """Part of each target that is spread over all classes."""
     clip_norm: float | None = key(None, above=0, null="for no clipping")
-    """Largest norm of the gradient, over all parameters; null: not clipped."""
+    """Largest norm of the whole gradient; null: no clipping."""
     progress: str = key("auto", one_of=("auto", "live", "lines", "off"), role="shown")
     """auto (a live display on a terminal, a line now and then elsewhere), live, lines, or off."""
     stop: Stop = key(make=Stop)
@@ -249,7 +255,8 @@ class Config(Section):
                 value = getattr(self.stop, name)
                 check(
                     value is None or value <= 1,
-                    f"stop.{name}={value}: must be above 0 and at most 1, or null for no such rule: a fraction, 0.97 for 97 %",
+                    f"stop.{name}={value}: must be above 0 and at most 1, or null for no such rule; it is a fraction, 0.97 "
+                    "for 97 %",
                 )
         kind, _, index = self.device.partition(":")
         check(
@@ -316,9 +323,7 @@ def _refuse_unknown_keys(node: DictConfig, prefix: str) -> None:
     known = {f.name for f in fields(cls)} if is_dataclass(cls) else None
     for name in map(str, node):
         if known is not None and name not in known:
-            raise UserError(
-                f"{prefix}{name} is not a key of the configuration: see `grow train --cfg job` for those that are"
-            )
+            raise UserError(f"{prefix}{name} is not a key of the configuration: `grow train --cfg job` shows all keys")
         if OmegaConf.is_missing(node, name):
             continue
         child = node._get_node(name)

@@ -1,4 +1,4 @@
-"""Where words for a person go: results to stdout, warnings and errors to stderr."""
+"""Output for people: results go to stdout, warnings and errors to stderr."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _SPELT = str.maketrans(_ASCII)
 
 
 def _spelt_or_marked(error: UnicodeError) -> tuple[str, int]:
-    """What Python writes in place of what a stream's encoding lacks: its ASCII, or ? where there is none."""
+    """Replaces characters that a stream's encoding lacks by ASCII, or by ?."""
     if not isinstance(error, UnicodeEncodeError):
         raise error
     return "".join(_ASCII.get(c, "?") for c in error.object[error.start : error.end]), error.end
@@ -40,7 +40,7 @@ codecs.register_error("grow.spelt", _spelt_or_marked)
 
 
 def spell_out(stream: Any) -> None:
-    """Have a stream write `->` for → where its encoding has none, whoever prints."""
+    """Make a stream write `->` for → if its encoding lacks it, whoever prints."""
     if hasattr(stream, "reconfigure"):
         stream.reconfigure(errors="grow.spelt")
 
@@ -54,7 +54,7 @@ def _c_locale() -> bool:
 
 
 class _Console(Console):
-    """Lays out what it can write: signs that the encoding lacks are spelt before they are measured."""
+    """Replaces characters that the encoding lacks before the layout is measured."""
 
     @property
     def encoding(self) -> str:
@@ -119,7 +119,7 @@ def line(text: str) -> None:
 
 
 def warn(sentence: str) -> None:
-    """A warning: the run goes on."""
+    """Print a warning; the run continues."""
     _tell("warning:", "yellow", sentence)
 
 
@@ -139,14 +139,14 @@ def _tell(word: str, colour: str, sentence: str) -> None:
 
 
 def uncut(table: Table) -> None:
-    """A table by rich of which nothing is cut: a word wider than its column goes on in the next line."""
+    """Print a rich table without cutting anything: a word wider than its column continues on the next line."""
     for column in table.columns:
         column.overflow = "fold"
     out.print(table)
 
 
 class Parser(argparse.ArgumentParser):
-    """Of a command's arguments; a mistake is one sentence, as everywhere."""
+    """Parses a command's arguments; a mistake is one sentence, as everywhere."""
 
     def parse(self, arguments: list[str]) -> argparse.Namespace:
         """The arguments, options and folders in any order."""
@@ -200,9 +200,9 @@ def positive(option: str) -> Callable[[str], int]:
 
 
 def table(headers: Sequence[str], rows: Sequence[Sequence[str] | str], right: Collection[str] = ()) -> None:
-    """A table of which nothing is ever cut: where it is wider than the terminal, each row's last cells have a line of their own.
+    """Print a table without cutting anything: if it is wider than the terminal, each row's last cells get their own line.
 
-    Behind a pipe a row is one line, however long it is. A row that is text stands between the others as it is.
+    In a pipe a row is one line, however long. A row that is a string is printed between the others unchanged.
 
     :param right: headers of the columns of numbers
     """
@@ -242,5 +242,5 @@ def columns(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
 def page_name(output: Path) -> Path:
     """The same; UserError where it is no name of an HTML page."""
     if output.suffix not in (".html", ".htm"):
-        raise UserError(f"{output}: the page's name ends in .html")
+        raise UserError(f"{output}: a page's name must end in .html")
     return output

@@ -1,6 +1,6 @@
-"""What a grown run is held against: the same recipe without its way of growing, at equal cost.
+"""The controls of a grown run: the same recipe without its way of growing, at equal cost.
 
-A control lies in the folder of its run, in `controls/<kind>`, and is a run like any other.
+A control is stored in its run's folder, in `controls/<kind>`, and is a run like any other.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ if TYPE_CHECKING:
     from grow_cli.data.identity import Trained
 
 KINDS = {
-    "static-steps": "the same final net from scratch for as many steps",
-    "static-flops": "the same final net from scratch for as many training FLOPs, those of growth included",
-    "static-seconds": "the same final net from scratch for as many seconds",
-    "static-parameters": "the first net, widened alike everywhere to as many parameters, for as many steps",
-    "random-replay": "random growth at the same events, at the same sites, by as many units, best updates included",
+    "static-steps": "the final net trained from scratch for as many steps",
+    "static-flops": "the final net trained from scratch for as many training FLOPs, growth included",
+    "static-seconds": "the final net trained from scratch for as many seconds",
+    "static-parameters": "the initial net with all widths scaled to the grown net's parameter count, for as many steps",
+    "random-replay": "random growth at the same events and sites, by as many units, best updates included",
 }
 """Kind → what it is."""
 
@@ -41,8 +41,8 @@ TIMED = ("static-seconds",)
 """Those that nothing else should be trained beside."""
 
 SEARCHED = {
-    "static-best": "the best by validation of a ladder of static sizes, from the initial net to twice the final one, each "
-    "for as many training FLOPs; it costs the whole ladder, and is trained when it is asked for only",
+    "static-best": "the best by validation of a ladder of static sizes, from the initial net to twice the final one, "
+    "each for as many training FLOPs; it costs the whole ladder and is trained only on request",
 }
 """The same of those that are chosen among many nets (`grow_cli.sizes`)."""
 
@@ -57,11 +57,12 @@ _EVALUATE_EVERY = 0.25
 
 
 class NotPossible(Exception):
-    """This run has no such control, for a reason that its user should know."""
+    """This run has no such control; the message gives the reason."""
 
 
 def control_config(folder: RunFolder, kind: str) -> dict[str, Any]:
-    """The config of a finished run's control; NotPossible where there is none, Damaged where its run's files do not say."""
+    """The config of a finished run's control; NotPossible if it has none, Damaged if the run's files do not determine
+    it."""
     summary = folder.read_summary()
     with reading(summary.path):
         return _control_config(folder, kind, summary, configs.whole(folder.config(), folder.hydra / "config.yaml"))
@@ -71,8 +72,8 @@ def _control_config(folder: RunFolder, kind: str, summary: Fields, source: dict[
     limit = summary["ended"]["rule"]
     if limit not in configuration.Stop.BUDGETS:
         raise NotPossible(
-            f"it was ended by {summary['ended_by']} and not by its budget, so that its schedule broke off: train it without that "
-            "stop rule, for stop.epochs or stop.steps alone"
+            f"it stopped early ({summary['ended_by']}), so its schedule never completed: train it without that stop rule, "
+            "for stop.epochs or stop.steps alone"
         )
     raw = deepcopy(source)
     raw |= {"control": kind, "label": None, "run_dir": None}
@@ -80,7 +81,7 @@ def _control_config(folder: RunFolder, kind: str, summary: Fields, source: dict[
     if kind == "random-replay":
         return raw | _replay(folder, summary, raw, limit)
     if kind in ("static-steps", "static-parameters") and source["method"].get("batch_growth"):
-        raise NotPossible("its minibatches grew, so that equal steps are not equal samples: see static-flops")
+        raise NotPossible("its minibatches grew, so equal steps are not equal samples: see static-flops")
     refuse_begun(source)
     raw["method"] = _option("method", "static", {})
     raw["trigger"] = _option("trigger", "never", {})
@@ -102,15 +103,15 @@ def refuse_begun(config: dict[str, Any]) -> None:
     """NotPossible for a run that began with another's net: a control from scratch would lack that net's training."""
     if config.get("init"):
         raise NotPossible(
-            f"it began with the net of {config['init']}, whose training a net from scratch would lack: hold it against "
-            f"`grow train method=static init={config['init']}`, and the two as a whole against a run that grew in one go"
+            f"it started from the net of {config['init']}, whose training a net from scratch would lack: compare it with "
+            f"`grow train method=static init={config['init']}`, and both together with a run that grew in one go"
         )
 
 
 def _replay(folder: RunFolder, summary: dict[str, Any], raw: dict[str, Any], limit: str) -> dict[str, Any]:
     """What differs from the run's config where random growth replays it."""
     if raw["method"].get("train_by_growth"):
-        raise NotPossible("it was trained by its growth alone, and random growth trains nothing")
+        raise NotPossible("it was trained by growth alone, and random growth trains nothing")
     events = replayed(folder)
     growth = raw["growth"] | {"max_events": None, "plateau": None}
     stop = {"epochs": raw["stop"]["epochs"]} if limit == "epochs" else {"steps": summary["steps"]}
@@ -138,7 +139,7 @@ def _stop(limit: dict[str, Any]) -> dict[str, Any]:
 
 
 def _option(group: str, name: str, like: dict[str, Any]) -> dict[str, Any]:
-    """An option with its defaults, and those of its keys that `like` has, too."""
+    """An option with its defaults, except for keys that it shares with `like`."""
     cls = registry.groups()[group][name]
     option = OmegaConf.to_container(OmegaConf.structured(cls(name=name)))
     assert isinstance(option, dict)
@@ -152,7 +153,9 @@ def replayed(folder: RunFolder) -> list[tuple[int, list[dict[str, Any]]]]:
     undone = {event.details.get("undone") for event in events if event.taken_back}
     grown = [event for event in events if event.changed and event.units_added >= 0 and event.event not in undone]
     if any(event.added is None for event in grown):
-        raise NotPossible("its growth log was written by an earlier grow, which did not list what each event added")
+        raise NotPossible(
+            "its growth log was written by an older version of grow, which did not list what each event added"
+        )
     return [(event.step, _entries(event)) for event in grown]
 
 
@@ -179,7 +182,7 @@ def equal_sizes(architecture: dict[str, Any], initial: dict[str, Any]) -> dict[s
     first = on_meta(architecture | {"model": architecture["model"] | initial}).sizes()
     target = count_parameters(grown)
     if not _count(first):
-        raise NotPossible("the net that it began with has no hidden layer that could be wider")
+        raise NotPossible("its initial net has no hidden layer that could be wider")
 
     def parameters(sizes: dict[str, Any]) -> int:
         return count_parameters(on_meta(architecture | {"model": architecture["model"] | sizes}))
@@ -193,9 +196,9 @@ def equal_sizes(architecture: dict[str, Any], initial: dict[str, Any]) -> dict[s
     best = min((_scaled(first, low), _scaled(first, high)), key=lambda s: abs(parameters(s) - target))
     best = _nudged(best, lambda s: abs(parameters(s) - target))
     if best == {key: architecture["model"][key] for key in keys}:
-        raise NotPossible("widened alike everywhere, the net that it began with is the grown net: see static-steps")
+        raise NotPossible("scaling all widths of its initial net gives the grown net: see static-steps")
     if abs(parameters(best) - target) > _ALIKE * target:
-        raise NotPossible(f"no widening of the net that it began with comes within {_ALIKE:.0%} of its parameters")
+        raise NotPossible(f"no scaling of its initial net comes within {_ALIKE:.0%} of its parameters")
     return best
 
 
@@ -258,7 +261,7 @@ def control_folder(folder: RunFolder, kind: str) -> RunFolder:
 
 
 def train_control(folder: RunFolder, kind: str, settings: dict[str, Any]) -> str:
-    """Train a finished run's control, or go on with it; says what was done. `settings`: keys of where and how it runs.
+    """Train or continue a finished run's control; returns what was done. `settings`: keys of where and how it runs.
 
     NotPossible where this run has no such control.
     """
@@ -268,7 +271,7 @@ def train_control(folder: RunFolder, kind: str, settings: dict[str, Any]) -> str
         return "was there already"
     if status == "failed":
         raise UserError(
-            f"{target.path} has failed before: see its summary.json, and remove the folder to train it anew"
+            f"{target.path} has failed before: see its summary.json, and remove the folder to train it again"
         )
     done = train_beside(folder, target, lambda: control_config(folder, kind), settings)
     return done + overshot(folder, target, kind)
@@ -277,9 +280,9 @@ def train_control(folder: RunFolder, kind: str, settings: dict[str, Any]) -> str
 def train_beside(
     folder: RunFolder, target: RunFolder, make: Callable[[], dict[str, Any]], settings: dict[str, Any], **how: Any
 ) -> str:
-    """Train a net into `target` that a finished run is held against, or go on with it; says which.
+    """Train or continue, in `target`, a net that a finished run is compared with; returns which.
 
-    :param make: its config, where it is not begun
+    :param make: its config, if it is not begun
     :param how: `run.train`'s keywords
     """
     from grow_cli import run
@@ -302,7 +305,7 @@ def train_beside(
 
 
 def _trained(folder: RunFolder) -> Trained:
-    """The data that the run was trained on, and a control must be, too."""
+    """The data that the run was trained on, which its control must use as well."""
     from grow_cli.data.identity import Trained
     from grow_cli.training import checkpoint
 
@@ -321,7 +324,7 @@ def overshot(folder: RunFolder, target: RunFolder, kind: str) -> str:
     spent, wanted = (f.read_summary()["training_flops"] for f in (target, folder))
     if kind not in EQUAL_FLOPS or spent <= 1.01 * wanted:
         return ""
-    return f" (with {spent / wanted - 1:.0%} more FLOPs: a step of it costs so much)"
+    return f" (with {spent / wanted - 1:.0%} more FLOPs, because one step costs so much)"
 
 
 def built(raw: dict[str, Any], settings: dict[str, Any], file: Path) -> Config:

@@ -1,4 +1,4 @@
-"""What went wrong, for a person: one sentence with the cause and the remedy."""
+"""Errors for people: one sentence with the cause and the remedy."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Crashed(TrainingFailed):
 class Interrupted(BaseException):
     """Ctrl-C, SIGTERM or SIGHUP arrived; the run can be resumed. `signal_number` decides the exit code.
 
-    Like KeyboardInterrupt no `Exception`: whoever runs jobs one after another must stop, not go on with the next.
+    Like KeyboardInterrupt no `Exception`: whoever runs jobs one after another must stop, not continue the next.
     """
 
     def __init__(self, signal_number: int) -> None:

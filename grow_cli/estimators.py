@@ -102,7 +102,7 @@ class GrowClassifier(ClassifierMixin, _Grown):
         check_classification_targets(y)
         self.classes_, numbers = np.unique(y, return_inverse=True)
         if len(self.classes_) < 2:
-            raise ValueError(f"y holds one class, {self.classes_[0]!r}: a classifier needs 2 classes or more")
+            raise ValueError(f"y holds only one class, {self.classes_[0]!r}: a classifier needs 2 classes or more")
         self._train(X, numbers.astype(np.int64), tuple(map(str, self.classes_)))
         return self
 

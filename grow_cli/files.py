@@ -1,4 +1,4 @@
-"""Files as a run needs them: written whole or not at all, and never through a link that somebody else may have put there."""
+"""File operations of a run: written whole or not at all, and never through a symbolic link that somebody else may have placed."""
 
 from __future__ import annotations
 

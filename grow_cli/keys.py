@@ -1,4 +1,4 @@
-"""The keys of the configuration: which values each takes and what it is for, declared on its field and nowhere else.
+"""The keys of the configuration: allowed values and role, declared on each field and nowhere else.
 
     patience: int = key(5, at_least=1)
     norm: str = key("none", one_of=("none", "batch"))
@@ -181,10 +181,10 @@ def check_ranges(part: Any, prefix: str) -> None:
         value, allowed = getattr(part, field.name), field.metadata.get("range", _ANY)
         if isinstance(value, list) and not _nested(hints[field.name]) and any(isinstance(v, list) for v in value):
             raise ValueError(
-                f"{prefix}{field.name}={value}: must be a list without lists in it"
+                f"{prefix}{field.name}={value}: must be a list without nested lists"
             )  # OmegaConf lets it by
         if isinstance(value, list) and allowed.longest is not None and len(value) > allowed.longest:
-            raise ValueError(f"{prefix}{field.name} has {len(value):,} entries: give {allowed.longest:,} at most")
+            raise ValueError(f"{prefix}{field.name} has {len(value):,} entries: give at most {allowed.longest:,}")
         if any(not allowed.holds(number) for number in _numbers(value)):
             missed = next(filter(None, map(allowed.limit_missed, _numbers(value))), "")
             raise ValueError(f"{prefix}{field.name}={value}: {f'must be {missed}; it ' * bool(missed)}{allowed.words}")

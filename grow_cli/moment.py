@@ -1,4 +1,4 @@
-"""What methods and triggers are shown of a run: read only."""
+"""The read-only view of a run that methods and triggers get."""
 
 from __future__ import annotations
 

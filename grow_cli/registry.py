@@ -1,10 +1,10 @@
-"""The options of every config group: a name, its schema, and from the config to the part of a run.
+"""The options of every config group: a name, its schema, and the way from the config to a part of the run.
 
 An option is one file that holds a dataclass, decorated with `@option(group, name)`: its fields are the keys (`keys.key`
-says which values they take), its methods what it does. The modules that hold options import no torch at the top: `grow
+declares their values), its methods the behaviour. The modules that hold options import no torch at the top: `grow
 list`, `--help`, completion and config errors must answer at once.
 
-A package of the user's adds options by an entry point in the group `grow.plugins` that names a module; importing it
+A user's package adds options by an entry point in the group `grow.plugins` that names a module; importing it
 registers its options, and the folder `conf` beside it is searched for their YAML files.
 """
 
@@ -58,7 +58,7 @@ class Part(Option):
 
     @dataclass
     class State:
-        """What it remembers, plain data and tensors: it stands in every checkpoint."""
+        """Its state, plain data and tensors, which is in every checkpoint."""
 
     def begin(self) -> Self:
         """The part of one run: a copy, with a state of its own as `self.state`."""
@@ -96,7 +96,7 @@ def option(group: str, name: str) -> Callable[[T], T]:
         known = _options.setdefault(group, {}).get(name)
         if known is not None and (known.__module__, known.__qualname__) != (cls.__module__, cls.__qualname__):
             raise UserError(
-                f"{group}={name} is registered by {known.__module__} and by {cls.__module__}: give one of them another name"
+                f"{group}={name} is registered by {known.__module__} and by {cls.__module__}: rename one of them"
             )
         cls.group_name, cls.option_name = group, name
         _options[group][name] = cls
@@ -120,7 +120,7 @@ def load() -> None:
             raise
         except Exception as error:  # whatever a stranger's module runs into
             raise UserError(
-                f"the plugin {plugin.name} ({plugin.value}) cannot be loaded ({type(error).__name__}: {error}): mend it, or "
+                f"the plugin {plugin.name} ({plugin.value}) cannot be loaded ({type(error).__name__}: {error}): fix or "
                 "uninstall it"
             ) from error
         if folder.is_dir() and folder not in _plugin_folders:

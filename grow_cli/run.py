@@ -59,7 +59,7 @@ def train(
     """Train into a claimed folder (from its checkpoint if `resume`) and return the summary, which is written there too.
 
     `trained`, of another run: the data must be the same as its. `splits`: those that the trained net is measured on.
-    `pause_at`: Paused comes out after the first evaluation by which so many FLOPs were spent; resumed, it goes on the same.
+    `pause_at`: Paused comes out after the first evaluation by which so many FLOPs were spent; resumed, it continues the same.
     Interrupted, crashed and failed runs raise; their summary has that status, and the last good checkpoint stays.
     """
     state = checkpoint.load(folder.checkpoints / "last.pt") if resume else None
@@ -180,7 +180,7 @@ def _session(
 
 
 def _check_start(loop: Loop) -> None:
-    """UserError where the run could not take a step as it is asked for; warnings of what will not happen."""
+    """UserError if the run could not take a step as configured; warnings about growth that cannot happen."""
     session, config = loop.session, loop.session.config
     for sentence in session.method.check_start(session.moment()):
         warn(sentence)
@@ -192,15 +192,15 @@ def _check_start(loop: Loop) -> None:
             warn(sentence)
     if session.data.val is session.data.train:
         warn(
-            "dataset.validation=0: nothing is held out, so that whatever goes by validation (best.pt, growth.rollback, "
-            "trigger=plateau, stop.plateau, stop.val_score, sweep=optuna) goes by the samples that are trained on"
+            "dataset.validation=0: nothing is held out, so everything selected on validation (best.pt, growth.rollback, "
+            "trigger=plateau, stop.plateau, stop.val_score, sweep=optuna) is selected on training data"
         )
     a_step = 3 * loop.flops * session.batches.batch_size
     if config.stop.flops is not None and config.stop.flops < a_step:
-        raise UserError(f"stop.flops={config.stop.flops:.3g} is less than one step takes ({a_step:.3g}): give more")
+        raise UserError(f"stop.flops={config.stop.flops:.3g} is less than one step takes ({a_step:.3g}): raise it")
     if config.stop.parameters is not None and config.stop.parameters <= loop.parameters:
         raise UserError(
-            f"stop.parameters={config.stop.parameters}: the net has {loop.parameters:,} before it is trained; give more"
+            f"stop.parameters={config.stop.parameters}: the net has {loop.parameters:,} before it is trained: raise it"
         )
     if session.batches.batch_size == 1:
         _check_single_samples(session)
@@ -212,7 +212,8 @@ def _check_single_samples(session: Session) -> None:
             copy.deepcopy(session.model)(session.data.probe(1).x)
     except ValueError as error:  # one value per channel has no variance
         raise UserError(
-            "batch_size=1: this model's batch normalisation needs two samples at least: raise batch_size, or set model.norm=none"
+            "batch_size=1: this model's batch normalisation needs at least two samples: raise batch_size, or set "
+            "model.norm=none"
         ) from error
 
 
@@ -231,7 +232,8 @@ def evaluate(
         model.load_state_dict(state["model"])
         if "inputs" not in state:
             warn(
-                "this run's checkpoints, of an older grow, do not hold how inputs are normalised: the data read now decide"
+                "this run's checkpoints, written by an older version of grow, do not store how inputs are normalised: the "
+                "normalisation is computed from the data read now"
             )
         return {
             "run": str(folder.path),
@@ -250,7 +252,7 @@ def _device_and_data(config: Config, trained: Trained | None) -> tuple[torch.dev
     keep_memory()
     flush_denormals()
     reset_threads()
-    with enough_memory("the data were read", "choose less of them (subset=10000), or a device with more memory"):
+    with enough_memory("the data were read", "use fewer samples (subset=10000), or a device with more memory"):
         data = load_data(
             config.dataset,
             data_dir=config.data_folder,
@@ -268,8 +270,10 @@ def _writing(folder: RunFolder) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        go_on = f"go on with `grow resume {folder.path}`" if folder.begun else "train again"
-        raise Crashed(f"{folder.path} cannot be written ({error.strerror or error}): make room, and {go_on}") from error
+        go_on = f"continue with `grow resume {folder.path}`" if folder.begun else "train again"
+        raise Crashed(
+            f"{folder.path} cannot be written ({error.strerror or error}): free some space, and {go_on}"
+        ) from error
 
 
 @contextlib.contextmanager

@@ -1,4 +1,4 @@
-"""What is declared about the keys of the configuration: role, type, range, default, meaning, whether one is a path."""
+"""Declarations of the configuration's keys: role, type, range, default, meaning, whether one is a path."""
 
 from __future__ import annotations
 
@@ -118,7 +118,7 @@ def _texts() -> frozenset[str]:
 
 
 def make_absolute(raw: DictConfig) -> None:
-    """Record the paths of a config from the root on: a run is resumed and compared from other folders, too."""
+    """Make the paths of a config absolute, because a run may be resumed and compared from other folders."""
     cls: Any = OmegaConf.get_type(raw)
     for f in fields(cls) if is_dataclass(cls) else ():
         for declared, absolute in (("path", lambda path: str(expanded(path))), ("address", address_from_root)):

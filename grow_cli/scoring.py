@@ -1,6 +1,6 @@
 """The natural expansion score of places in a net, and of any method's proposals there (SENN, section 3).
 
-A place is a tensor that new activations would be added to through weights of their own: the pre-activations of the map that
+A place is a tensor to which new activations would be added through new weights: the pre-activations of the map that
 reads a hidden layer, or the residual stream. Every sample, and every position where a map is a convolution or reads
 tokens, is a row of the layer's problem; sums over positions make the score that of the sample's whole gradient.
 """
@@ -61,7 +61,7 @@ def place_of(site: Site) -> Place:
         source = Tap(site.consumer, entering=True)
     if site.consumer is not None:
         return Place(Tap(site.consumer), (site.consumer,), source)
-    assert source is not None, "methods that insert blocks ask for a stack that has one"
+    assert source is not None, "methods that insert blocks need a stack that has one"
     neighbour = cast(Block, stack[min(i, len(stack) - 1)])
     return Place(source, tuple(neighbour.outputs()), source)
 
@@ -161,7 +161,7 @@ def take_readings(
                 rows, units = goal.shape[1], len(activations)
                 readings.append(
                     Unreadable(
-                        f"{counted(rows, 'row')} cannot tell its {counted(units, 'activation')} from chance: take more samples"
+                        f"{counted(rows, 'row')} cannot tell its {counted(units, 'activation')} from chance: use more samples"
                     )
                 )
                 continue

@@ -1,4 +1,4 @@
-"""Signals that ask a process to end, handled for as long as something must be put in order first."""
+"""Signals that ask a process to end, handled while something must be cleaned up first."""
 
 from __future__ import annotations
 

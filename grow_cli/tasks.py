@@ -1,6 +1,6 @@
-"""What is learnt: the loss of a task, its score, what the score is called and which direction is better.
+"""Tasks: the loss, the score, the score's name and which direction is better.
 
-Everything that reports a score asks here. No torch at the top: commands and pages read the names.
+Everything that reports a score uses this module. No torch at the top, because commands and pages read the names.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Task:
         return f"{split}_{self.score}"
 
     def columns(self, split: str) -> list[str]:
-        """Of the loss, the score and what stands beside it."""
+        """Columns of the loss, the score and the other measures."""
         return [f"{split}_{name}" for name in ("loss", self.score, *self.beside)]
 
     @property
@@ -64,7 +64,7 @@ class Task:
         return {}
 
     def of_loss(self, loss: float) -> float | None:
-        """The score that a mean loss comes to, where it is that loss in another unit; None where it is more than that."""
+        """The score that follows from a mean loss, if it is that loss in another unit; otherwise None."""
         return None
 
     def guess(self, outputs: int) -> float:
@@ -159,7 +159,7 @@ class _Language(Task):
         return math.log2(outputs)
 
     def samples_at_once(self, batch_size: int, targets: Tensor) -> int:
-        """Windows that hold so many bytes."""
+        """Number of windows with this many bytes in total."""
         return max(1, batch_size // targets.shape[1])
 
 
@@ -174,5 +174,5 @@ TASKS: dict[str, Task] = {
 
 
 def task_in(columns: Collection[str], split: str = "val") -> Task:
-    """The task whose score stands among the columns of metrics.csv, or the keys of summary.json."""
+    """The task whose score is among the columns of metrics.csv, or the keys of summary.json."""
     return next((task for task in TASKS.values() if task.column(split) in columns), TASKS["regression"])

@@ -1,4 +1,4 @@
-"""The contract of every part of a run, as functions that anyone can call on a part of his own.
+"""The contract of every part of a run, as functions that you can call on your own parts.
 
     from grow_cli.testing import check_trigger
     def test_my_trigger(tmp_path):
@@ -6,7 +6,7 @@
 
 Each trains small runs with the part, given by its name in the configuration: it is listed and composed, bad values are
 refused in one sentence, it grows or runs, is stopped in the middle and resumed to the same bits, taken back, evaluated and
-exported, and its log is complete. AssertionError says what does not hold. Keys that a part needs are given as overrides.
+exported, and its log is complete. AssertionError names what fails. Pass keys that a part needs as overrides.
 """
 
 from __future__ import annotations
@@ -44,7 +44,8 @@ _TRIGGER = ("trigger=every", "trigger.every=1")
 
 
 def check_method(name: str, folder: Path, *overrides: str) -> list[GrowthEvent]:
-    """Of `method=name`: it grows, or says why it does not, and all that holds for every run; returns its growth events."""
+    """Check `method=name`: it grows or gives the reason why not, and everything that holds for every run; returns its
+    growth events."""
     trigger = () if any(o.startswith("trigger=") for o in overrides) else _TRIGGER
     typed = [f"method={name}", *_DATA, *trigger, *overrides]
     method = _check_option("method", name, typed)
@@ -64,7 +65,7 @@ def check_method(name: str, folder: Path, *overrides: str) -> list[GrowthEvent]:
 
 
 def check_trigger(name: str, folder: Path, *overrides: str) -> None:
-    """Of `trigger=name`: its readings stand in metrics.csv, and a resumed run fires as the whole one does."""
+    """Check `trigger=name`: its readings are in metrics.csv, and a resumed run fires as an uninterrupted one does."""
     typed = ["method=net2net", "model.hidden=[2,2]", *_DATA, f"trigger={name}", *overrides]
     trigger = _check_option("trigger", name, typed)
     whole = _check_run(folder, typed)

@@ -1,7 +1,7 @@
 """Scores of several datasets at once (Agarwal et al. 2021, "rliable"). Pure functions of arrays.
 
-A way's scores are a list over datasets of arrays (seeds,). Intervals are stratified bootstraps: seeds are drawn anew within
-each dataset, and the datasets stay. They speak of other seeds on these datasets and not of other datasets.
+A way's scores are a list over datasets of arrays (seeds,). Intervals are stratified bootstraps: seeds are resampled
+within each dataset, and the datasets are fixed. They describe other seeds on these datasets, not other datasets.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def resampled(scores: Scores, draws: Sequence[NDArray[np.int_]]) -> list[NDArray
 
 
 def drawn(seeds: Sequence[int], resamples: int = RESAMPLES) -> list[NDArray[np.int_]]:
-    """Of each dataset with so many seeds (resamples, seeds) indices; the same every time."""
+    """Indices (resamples, seeds) for each number of seeds; the same every time."""
     rng = np.random.default_rng(0)
     return [rng.integers(0, n, size=(resamples, n)) for n in seeds]
 

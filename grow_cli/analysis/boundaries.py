@@ -49,11 +49,13 @@ def draw_boundaries(folder: RunFolder, config: Config, output: Path) -> Path:
     net = load_last(folder).model
     if net.task != "classification" or net.input_shape != (2,):  # asked of the net: data may be long in loading
         raise UserError(
-            f"{folder.path} has dataset={config.dataset.name}, and boundaries are drawn of points in the plane that have "
+            f"{folder.path} has dataset={config.dataset.name}, and boundaries can only be drawn for points in the plane with "
             "classes: train with dataset=moons, sines or quadratics"
         )
     if net.outputs > len(COLOURS):
-        raise UserError(f"{folder.path} has {net.outputs} classes, and boundaries are drawn of {len(COLOURS)} at most")
+        raise UserError(
+            f"{folder.path} has {net.outputs} classes, and boundaries can be drawn for {len(COLOURS)} at most"
+        )
     phases = load_phases(folder)
     data = data_of(config, phases[-1])
     shown = data.probe(_POINTS)

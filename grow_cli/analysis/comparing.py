@@ -62,7 +62,10 @@ def _frames(comparison: Comparison) -> list[tuple[str, pd.DataFrame]]:
     if comparison.to is not None:
         frames.append((f"What it cost until the validation score was {comparison.to:g}", comparison.reaching))
         frames.append(
-            ("Median cost over all seeds, a run that missed it never there", medians_table(comparison.numbers))
+            (
+                "Median cost over all seeds; a run that missed the target counts as infinite",
+                medians_table(comparison.numbers),
+            )
         )
         frames.append(("Who reaches it sooner, one-sided", sooner_table(comparison.sooner)))
     if comparison.decisions is not None:
@@ -219,7 +222,7 @@ def _kind(comparison: Comparison, control: str) -> int:
 
 
 def _colour(comparison: Comparison, way: Way) -> str:
-    """That of the grown way that it belongs to."""
+    """The colour of the grown way that it belongs to."""
     grown = [w.label for w in comparison.ways if w.records[0].control is None]
     return f"C{grown.index(way.source) % 10}" if way.source in grown else "grey"
 
@@ -255,7 +258,7 @@ def _log_scale(axes: Axes) -> None:
 
 
 def _literal(label: str) -> str:
-    """As it stands: not as mathematics, and not hidden for beginning with an underscore."""
+    """Literal text: not read as mathematics, and not hidden because of a leading underscore."""
     return "\u200b" + label.replace("$", r"\$")
 
 

@@ -1,4 +1,4 @@
-"""`grow compare`: ways of coming to a net, held against each other on the seeds that they share."""
+"""`grow compare`: ways of obtaining a net, compared on the seeds that they share."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ class Comparison:
 
     @property
     def table(self) -> pd.DataFrame:
-        """What each way reached and what it cost."""
+        """The score and the cost of each way."""
         rows = []
         for _, r in self.numbers.iterrows():
             rows.append(
@@ -184,8 +184,9 @@ def compare(
     until_decided: bool = False,
 ) -> list[Comparison]:
     """A comparison for each dataset. `against`: the label of the way that all others are tested against; None: all pairs.
-    `to`: a validation score, for what it cost to reach it. `equal_within`: the difference that does not matter, in percentage
-    points of accuracy, other scores as they are. `until_decided`: also read the seeds one at a time, so that one may stop.
+    `to`: a validation score whose cost is reported. `equal_within`: the largest difference that does not matter, in
+    percentage points of accuracy or in other scores' own unit. `until_decided`: also read the seeds one at a time, to
+    decide whether to stop.
 
     UserError where a way has two runs with one seed, or `against` is none of the ways.
     """
@@ -233,13 +234,14 @@ def _compare(
         numbers = numbers.join(_reached(ways, to)).join(reaching.medians(ways, to))
     notes = [*taken_back(numbers), *verdict_note(tests, within), *power_note(tests, within), *notes_of(ways, tests)]
     if task.direction < 0:
-        notes.insert(0, f"Lower is better: where first − second is negative, the first has the fewer {task.label}.")
+        notes.insert(0, f"Lower is better: a negative first − second means that the first has fewer {task.label}.")
     if nothing_held_out(records[0].config):  # nor in any other: it is part of the dataset's name
-        notes.insert(0, "Nothing was held out (dataset.validation=0): validation scores here are those of training.")
+        notes.insert(0, "Nothing was held out (dataset.validation=0): validation scores here are training scores.")
     if to is not None:
         notes.append(
-            "Cost of reaching a score: mean ± standard deviation over the seeds that did, at the first evaluation that saw it; "
-            "more frequent ones see it sooner. Each run's rate follows its own budget: another length would give other costs."
+            "Cost of reaching a score: mean ± standard deviation over the seeds that reached it, at the first evaluation "
+            "that saw it; more frequent evaluations see it sooner. Each run's learning rate follows its own budget, so "
+            "another length would give other costs."
         )
         notes.append(reaching.NOTE)
     return Comparison(
@@ -261,7 +263,7 @@ def _equally_often(read: dict[Path, pd.DataFrame]) -> dict[Path, pd.DataFrame]:
 
 
 def _thinned(metrics: pd.DataFrame, distance: float) -> pd.DataFrame:
-    """The first row at or after each multiple of so many epochs, and the last."""
+    """The first row at or after each multiple of this many epochs, and the last."""
     marks = (metrics["epoch"] / distance + 1e-6).astype(int)
     kept = (marks > marks.shift(fill_value=0)) | (metrics.index == metrics.index[-1])
     return metrics[kept]
@@ -309,7 +311,7 @@ def _numbers(
 
 
 def _reached(ways: list[Way], to: float) -> pd.DataFrame:
-    """A row per way: how many of its runs came to that validation score, and the mean and spread of what it had cost them."""
+    """A row per way: how many of its runs reached that validation score, and the mean and spread of the cost."""
     rows: list[dict[str, float]] = []
     for way in ways:
         seen = [reaching.first_there(record, to) for record in way.records]

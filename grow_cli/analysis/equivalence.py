@@ -1,7 +1,7 @@
-"""Whether two ways are equal within δ, and how many seeds it takes to see a difference of δ. Pure functions of numbers.
+"""Whether two ways are equal within δ, and how many seeds it takes to detect a difference of δ. Pure functions of numbers.
 
-Equality is shown by two one-sided t-tests (TOST; Schuirmann 1987): that the mean difference is above −δ, and that it is below δ.
-Powers are exact for normal differences: noncentral t, and an integral over the measured deviation for TOST.
+Equality is shown by two one-sided t-tests (TOST; Schuirmann 1987): that the mean difference is above −δ, and that it is
+below δ. Powers are exact for normal differences: noncentral t, and an integral over the measured deviation for TOST.
 """
 
 from __future__ import annotations

@@ -54,7 +54,9 @@ def tell(neurons: list[Neuron]) -> str:
         sentence += f" ({undone} more {were(undone)} taken back)"
     if kept and len(said) == len(kept):
         right = sum(row["right_at_end"] == "1" for row in said)
-        sentence += f"; in the end the net is right about {right} of {len(said)} ({right / len(said):.0%})"
+        sentence += (
+            f"; at the end the net classifies {right} of {len(said)} of these correctly ({right / len(said):.0%})"
+        )
     return sentence + "."
 
 

@@ -1,4 +1,4 @@
-"""`grow export`: the grown net in files that need nothing of ours. No torch at the top: the command reads the formats."""
+"""`grow export`: the grown net in files that work without grow. No torch at the top, because the command reads the formats."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A net as a Python file that needs torch and nothing else, and its weights as plain tensors.
+"""A net as a Python file that needs only torch, and its weights as plain tensors.
 
 torch.fx traces the net; each of torch's own modules in it becomes a line of `__init__`, everything between them a line
 of `forward`. The file is run once before it is handed out, and its net compared with the original.

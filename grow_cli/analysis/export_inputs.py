@@ -1,6 +1,6 @@
-"""What `grow export` copies into `model.py` so that files become inputs: nothing here may need grow.
+"""Code that `grow export` copies into `model.py` to turn files into inputs: nothing here may need grow.
 
-The constants are written into the file by `_numbers_prepared`; here they stand for any.
+`_numbers_prepared` writes the constants into that file; those here are placeholders.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The net behind its own normalisation, for formats that are one graph: nobody has to know the mean to use it."""
+"""The net with its normalisation in front, for formats that are one graph: users need not know the mean."""
 
 from __future__ import annotations
 
@@ -40,5 +40,5 @@ def with_normalisation(model: GrowableModel, about: dict[str, Any]) -> tuple[nn.
     if len(model.input_shape) == 3:  # bytes: numbers that are prepared already are refused, not normalised twice
         example = torch.zeros(example.shape, dtype=torch.uint8)
     kind = "uint8" if example.dtype == torch.uint8 else "float32"
-    inside = f"in the graph: it takes {kind} as the dataset holds it, and computes (x - mean) / std itself"
+    inside = f"in the graph: it takes {kind} as the dataset holds it and computes (x - mean) / std itself"
     return Normalised(model, about["mean"], about["std"]).eval(), example, about | {"normalisation": inside}

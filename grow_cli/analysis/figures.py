@@ -1,4 +1,4 @@
-"""What every picture shares: figures that need no window, and files that are whole or absent."""
+"""Shared by all pictures: figures that need no window, and files that are written whole or not at all."""
 
 from __future__ import annotations
 

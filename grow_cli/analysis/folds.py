@@ -25,7 +25,7 @@ _POINTS = 600
 
 
 def draw_planes(folder: RunFolder, config: Config, rows: list[dict[str, Any]]) -> dict[int, bytes]:
-    """Neuron → PNG of the plane before its event and when the next came; empty where the run's data are no such plane.
+    """Neuron → PNG of the plane before its event and at the next one; empty if the run's data are not in the plane.
 
     :param rows: of mistakes.csv
     """

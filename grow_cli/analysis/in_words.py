@@ -1,4 +1,4 @@
-"""A comparison in sentences: who is ahead, by how much, whether that is decided, and how many seeds more it would take."""
+"""A comparison in sentences: which way is ahead, by how much, whether that is decided, and how many more seeds it would take."""
 
 from __future__ import annotations
 
@@ -33,7 +33,9 @@ def in_words(comparison: Comparison) -> list[str]:
     lead = f"{row['way']} has the {which} mean {label}: {mean} ({seeds})."
     tests = comparison.tests_made
     if not tests:
-        return [f"{lead} No two ways share two seeds, so nothing is decided: train each with several, seed=0,1,2,3,4."]
+        return [
+            f"{lead} No two ways share two seeds, so nothing can be decided: train each with several, seed=0,1,2,3,4."
+        ]
     leader = str(row["way"])
     of_leader = [t for t in tests if leader in (t.first.label, t.second.label)]
     ordered = [*of_leader, *(t for t in tests if t not in of_leader)]
@@ -77,7 +79,7 @@ def _more(test: Test, within: Within, level: float) -> str:
     """How many seeds more it takes, by the deviation that these have."""
     found = test.found
     if not found.deviation > 0 or math.isnan(found.deviation):
-        return ": all differences are the same, and a t-test has no spread to measure chance by"
+        return ": all differences are equal, so a t-test has no spread to compare them with"
     needed = equivalence.seeds_to_find(within.delta, found.deviation, level)
     if needed is None:
         return f": more than {equivalence.MOST_SEEDS:,} would be needed to settle a difference of {within.words}"

@@ -1,4 +1,4 @@
-"""What a new unit would be worth at each location and length scale of a one-dimensional regression (SENN, Fig. 2)."""
+"""The gain of a new unit at each location and length scale of a one-dimensional regression (SENN, Fig. 2)."""
 
 from __future__ import annotations
 
@@ -85,8 +85,8 @@ def ratios(model: MLP, samples: Sequence[tuple[Tensor, Tensor]], locations: Tens
 def halves(x: Tensor, y: Tensor, seed: int) -> list[tuple[Tensor, Tensor]]:
     """The samples in two parts, by chance.
 
-    On all samples at once η_c goes to zero where training on them has converged, whatever a new unit is worth, so that
-    everything would look worth adding; methods that judge proposals do so on a part.
+    On all samples η_c goes to zero once training on them has converged, whatever the gain of a new unit, so everything would look
+    worth adding; methods that judge proposals do so on a part.
     """
     order = torch.randperm(len(x), generator=torch.Generator().manual_seed(seed))
     return [(x[part], y[part]) for part in order.tensor_split(2)]
@@ -188,11 +188,11 @@ def _check(folder: RunFolder, config: Config, phase: Phase) -> None:
     net = phase.model
     if net.task != "regression" or net.input_shape != (1,) or net.outputs != 1:
         raise UserError(
-            f"{folder.path} has dataset={config.dataset.name}, and a landscape is drawn of the regression of one number on "
-            "another: train with dataset=curve"
+            f"{folder.path} has dataset={config.dataset.name}, and a landscape needs a regression of one number on another: "
+            "train with dataset=curve"
         )
     if not isinstance(net, MLP) or len(net.hidden) != 1 or net.norm != "none":
         raise UserError(
-            f"{folder.path} has model={config.model.name}, at {phase.title}, and a landscape is drawn of nets with one "
-            "hidden layer and no norm: train with model=mlp model.hidden=[1], and a method that adds units only"
+            f"{folder.path} has model={config.model.name}, at {phase.title}, and a landscape needs a net with one hidden "
+            "layer and no norm: train with model=mlp model.hidden=[1], and a method that adds units only"
         )

@@ -1,4 +1,4 @@
-"""Runs as lines of a table: read fast, damaged ones said and not fatal."""
+"""Runs as rows of a table: read quickly; damaged runs are reported and not fatal."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Listed:
 
     @cached_property
     def config(self) -> dict[str, Any]:
-        """Flat; read when it is asked for, and empty where it is damaged."""
+        """Flat; read on first use, and empty if damaged."""
         try:
             return flatten(self.folder.config())
         except UserError:
@@ -84,7 +84,7 @@ def listed(folder: Path) -> list[Listed]:
     """The runs at and below a folder, controls left out, as they were begun; UserError where there are none."""
     paths = [path for path in scan(folder) if "controls" not in path.relative_to(folder).parts]
     if not paths:
-        raise UserError(f"there is no run below {folder}: `grow train` makes one, or name the folder that has some")
+        raise UserError(f"there is no run below {folder}: train one with `grow train`, or name another folder")
     return sorted((_listed(path, folder) for path in paths), key=lambda run: (run.when, run.name))
 
 
@@ -148,7 +148,7 @@ def chosen(runs: Iterable[Listed], filters: Iterable[str]) -> list[Listed]:
             runs = [run for run in runs if run.state == wanted]
             continue
         if runs and all(run.value(key) is None and key not in run.config for run in runs):
-            raise UserError(f"--filter {one}: none of the runs has a key {key}; `grow show RUN` names those of one")
+            raise UserError(f"--filter {one}: no run has the key {key}; `grow show RUN` lists the keys of a run")
         runs = [run for run in runs if _same(run.value(key), wanted)]
     return runs
 
@@ -165,7 +165,7 @@ def _same(value: Any, wanted: str) -> bool:
 
 
 def ordered(runs: list[Listed], by: str) -> list[Listed]:
-    """By one of `SORTS`; scores best first, tasks apart, and what has no value last."""
+    """By one of `SORTS`; scores best first, tasks separately, runs without a value last."""
 
     def place(run: Listed) -> tuple[bool, str, float]:
         value = run.val if by == "val" else getattr(run, by) if by in ("parameters", "growths") else run.summary.get(by)

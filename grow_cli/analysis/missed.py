@@ -1,4 +1,4 @@
-"""Why nothing grew: which threshold the trigger's readings missed, by how much, and what to type instead."""
+"""Why nothing grew: which threshold the trigger's readings missed, by how much, and which keys would help."""
 
 from __future__ import annotations
 
@@ -31,27 +31,27 @@ class Missed:
 
     @property
     def by(self) -> float:
-        """How far the reading was from the threshold; 0 or less where it was reached, inf where there is none."""
+        """Distance of the reading from the threshold; 0 or less if it was reached, inf without a reading."""
         if self.nearest is None:
             return math.inf
         return self.nearest - self.threshold if self.falling else self.threshold - self.nearest
 
     @property
     def words(self) -> str:
-        """`tau came to 1.7 and must be at least 2 (0.3 missing)`."""
+        """`tau reached 1.7 but must be at least 2 (0.3 missing)`."""
         name, limit = self.name.replace("_", " "), f"{'at most' if self.falling else 'at least'} {self.threshold:.4g}"
         if self.nearest is None:
-            return f"{name} was never read and must be {limit}"
+            return f"{name} was never read, and must be {limit}"
         if self.by <= 0:
-            return f"{name} came to {self.nearest:.4g}, as it must ({limit})"
+            return f"{name} reached {self.nearest:.4g}, as required ({limit})"
         distance = f"{self.by:.3g} {'too high' if self.falling else 'missing'}"
-        return f"{name} came to {self.nearest:.4g} and must be {limit} ({distance})"
+        return f"{name} reached {self.nearest:.4g} but must be {limit} ({distance})"
 
 
 def nothing_grew(folder: RunFolder, summary: dict[str, Any]) -> str:
     """Why a run that could have grown did not, and what to type instead."""
     if summary["ended"]["rule"].endswith("_score"):
-        return "Nothing grew: the run ended at its score before the trigger fired."
+        return "Nothing grew: the run reached its score before the trigger fired."
     config = _config(folder)
     if config is None:
         return "Nothing grew: the trigger never fired while growth was allowed."
@@ -59,7 +59,7 @@ def nothing_grew(folder: RunFolder, summary: dict[str, Any]) -> str:
     if growth.until == 0 or growth.max_events == 0:
         return f"Nothing grew: growth.{'max_events' if growth.until else 'until'}=0 allows no growth."
     if growth.max_parameters is not None and summary["parameters"] >= growth.max_parameters:
-        return f"Nothing grew: growth.max_parameters={growth.max_parameters} is no more than the net had at its start."
+        return f"Nothing grew: growth.max_parameters={growth.max_parameters} is not more than the net had at the start."
     read = "; ".join(miss.words for miss in near_misses(folder, config, summary))
     budget = summary["ended_by"] if summary["ended"]["rule"] in config.stop.BUDGETS else "the budget"
     allowed = f"growth.until={growth.until:g} of {budget}" if config.method.heeds_until else "the whole run"
@@ -104,17 +104,16 @@ def _remedy(config: Config, summary: dict[str, Any]) -> str:
     allowed = summary["epochs"] * (config.growth.until if config.method.heeds_until else 1.0)
     often, steps_per_epoch = rounded_down(allowed / _TIMES), summary["steps"] / summary["epochs"]
     if often * steps_per_epoch < 1:
-        return "Train longer: give stop.epochs more."
+        return "Train longer: raise stop.epochs."
     keys = [] if config.trigger.name == "every" else ["trigger=every"]
     keys.append(f"trigger.every={often:g}")
     if getattr(config.trigger, "unit", "epochs") != "epochs":
         keys.append("trigger.unit=epochs")
     evaluations = often / (config.evaluate.distance(steps_per_epoch) / steps_per_epoch)
-    if evaluations < 1 or not math.isclose(
-        evaluations, round(evaluations), rel_tol=1e-6
-    ):  # it is asked at evaluations only
+    if evaluations < 1 or not math.isclose(evaluations, round(evaluations), rel_tol=1e-6):  # read at evaluations only
         keys += [f"evaluate.every={often:g}", *(["evaluate.unit=epochs"] if config.evaluate.unit != "epochs" else [])]
-    return f"`{' '.join(keys)}` grows {counted(math.ceil(allowed / often - 1e-6) - 1, 'time')} in as long a run; or train longer."
+    times = counted(math.ceil(allowed / often - 1e-6) - 1, "time")
+    return f"`{' '.join(keys)}` grows {times} in a run of this length; or train longer."
 
 
 def rounded_down(number: float) -> float:

@@ -1,4 +1,4 @@
-"""Which keys of a run stand out: not at their defaults, or not the same as another run's."""
+"""Which keys of a run are notable: those that differ from their defaults, or from another run."""
 
 from __future__ import annotations
 

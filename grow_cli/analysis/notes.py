@@ -1,4 +1,4 @@
-"""What a careful reader must know before believing a comparison."""
+"""Caveats that a careful reader needs before believing a comparison."""
 
 from __future__ import annotations
 
@@ -23,48 +23,49 @@ _SHOWN = 3
 def taken_back(numbers: pd.DataFrame) -> list[str]:
     some = numbers[numbers["undone"] > 0]
     each = "; ".join(f"{row['way']}: {row['undone']:.1f} of {row['events']:.1f}" for _, row in some.iterrows())
-    return [f"Of the growth events some were taken back ({each})."] if each else []
+    return [f"Some growth events were taken back ({each})."] if each else []
 
 
 def cautions_of(ways: list[Way], tests: list[Test]) -> list[str]:
-    """What makes the tests themselves doubtful: it stands above their table."""
+    """Cautions about the tests themselves, shown above their table."""
     cautions = tuned_note(ways, alike=False)
     if tests and least_pvalue(fewest := min(t.found.n for t in tests)) > ALPHA:
         cautions.append(
-            f"Too few seeds for the signed-rank test: of {counted(fewest, 'pair')} it cannot be below "
-            f"{least_pvalue(fewest):.2g}, whatever they show; 6 or more can be below {ALPHA:g}."
+            f"Too few seeds for the signed-rank test: with {counted(fewest, 'pair')} its p-value cannot be below "
+            f"{least_pvalue(fewest):.2g}; with 6 or more it can be below {ALPHA:g}."
         )
     data = {way.label: sorted({_fingerprint(r.summary) for r in way.records} - {""}) for way in ways}
     if len({mark for marks in data.values() for mark in marks}) > 1:
         told = "; ".join(f"{_quoted(label)}: {', '.join(marks)}" for label, marks in data.items() if marks)
         cautions.append(
-            f"Not all runs were trained and tested on the same data (fingerprints {told}): differences are of the data, too."
+            f"Not all runs were trained and tested on the same data (fingerprints {told}): differences may come from the "
+            "data."
         )
     begun = [way.label for way in ways if any(r.config.get("init") for r in way.records)]
     if begun:
         told = ", ".join(map(_quoted, begun))
         cautions.append(
-            f"What was trained before is not counted: {told} began with the net of another run (init), whose steps, seconds and "
+            f"Earlier training is not counted: {told} started from the net of another run (init), whose steps, seconds and "
             "FLOPs are in no table."
         )
     machines = {way.label: tuple(sorted({str(r.summary["device"]) for r in way.records})) for way in ways}
     if len(set(machines.values())) > 1:
         told = "; ".join(f"{_quoted(label)}: {', '.join(names)}" for label, names in machines.items())
         cautions.append(
-            f"The sides ran on other devices or numbers of threads ({told}): the same run has other last digits there, and "
-            "differences hold that, too."
+            f"The sides ran on different devices or numbers of threads ({told}): the last digits of a run depend on that, "
+            "and so do differences."
         )
     stuck = [t for t in tests if t.found.deviation == 0]
     if stuck:
         cautions.append(
-            f"{_pair(stuck[0])}{' and others' if len(stuck) > 1 else ''}: all differences are the same: a t-test then has no "
-            "spread to measure chance by, and there is no verdict."
+            f"{_pair(stuck[0])}{' and others' if len(stuck) > 1 else ''}: all differences are equal, so a t-test has no "
+            "spread to compare them with, and there is no verdict."
         )
     return cautions
 
 
 def tuned_note(ways: list[Way], *, alike: bool) -> list[str]:
-    """What tuning cost, where the ways (not their controls, which have their run's recipe) were tuned alike, or were not."""
+    """The cost of tuning, and whether the ways were tuned alike (not their controls, which have their run's recipe)."""
     own = [way for way in ways if way.records[0].control is None]
     found = {way.label: {_tuned(record) for record in way.records} for way in own}
     kinds = {mark and (mark[0], mark[1], mark[3]) for marks in found.values() for mark in marks}
@@ -81,7 +82,8 @@ def tuned_note(ways: list[Way], *, alike: bool) -> list[str]:
     if alike:
         return [f"All ways were tuned alike, which the costs above leave out ({told})."]
     return [
-        f"not tuned alike ({told}): differences hold what tuning gained, too; `grow tune method=A,B` searches the same for each."
+        f"not tuned alike ({told}): differences include what tuning gained; `grow tune method=A,B` gives each the same "
+        "search."
     ]
 
 
@@ -111,14 +113,15 @@ def verdict_note(tests: list[Test], within: Within | None) -> list[str]:
     if not tests:
         return []
     shared = (
-        "; undecided is not equal (--equal-within δ asks that)"
+        "; undecided does not mean equal (--equal-within δ tests that)"
         if within is None
         else '. Of a pair at most one of "differs" and "equal within δ" can be wrong: both share one correction (Shaffer)'
     )
     return [
-        f"Verdicts are of the first way, by the paired t-test{'' if within is None else ' and TOST'} at p ≤ {ALPHA:g} after "
-        f"correction over this table: at most {ALPHA:.0%} of tables have any that is wrong{shared}. They hold for a number of "
-        "seeds that was fixed before; --until-decided is for whoever looks in between."
+        f"Verdicts are about the first way, by the paired t-test{'' if within is None else ' and TOST'} at p ≤ {ALPHA:g} "
+        "after "
+        f"correction over this table: at most {ALPHA:.0%} of tables contain a wrong one{shared}. They are valid if the "
+        "number of seeds was fixed in advance; use --until-decided if you look in between."
     ]
 
 
@@ -149,13 +152,15 @@ def power_note(tests: list[Test], within: Within | None) -> list[str]:
     level = ALPHA / len(tests)
     at = f"{equivalence.POWER:.0%} power, level {ALPHA:g}" + (f" / {len(tests)} tests" if len(tests) > 1 else "")
     shown = spread if len(spread) <= _SHOWN else [spread[0], spread[-1]]
-    which = "" if len(spread) <= _SHOWN else f" (of {len(spread)} pairs those that spread most and least)"
+    which = (
+        "" if len(spread) <= _SHOWN else f" (of {len(spread)} pairs, those with the largest and the smallest spread)"
+    )
     if within is None:
         unit = 100 if tests[0].first.records[0].task.percent else 1
         found = "; ".join(f"{_findable(t, unit, level)} with {counted(t.found.n, 'seed')} ({_pair(t)})" for t in shown)
         return [
-            f"Power{which}: the difference that would be found is {found}; {at}. --equal-within δ says how many seeds δ needs, "
-            "and what is equal within it."
+            f"Power{which}: the difference that would be found is {found}; {at}. --equal-within δ shows how many seeds δ "
+            "needs, and which ways are equal within it."
         ]
     needs = "; ".join(_needs(t, within, level) for t in shown)
     return [f"Power{which}: δ = {within.words} needs {needs}; {at}."]
@@ -199,18 +204,20 @@ def notes_of(ways: list[Way], tests: list[Test]) -> list[str]:
     if len({tuple(s) for s in seeds.values()}) > 1:
         unlike = "; ".join(f"{label}: {', '.join(map(str, s))}" for label, s in seeds.items())
         notes.append(
-            f"Not all ways have the same seeds ({unlike}): tests use those that a pair shares, means all that a way has."
+            f"Not all ways have the same seeds ({unlike}): tests use the seeds that a pair shares, means all seeds of a way."
         )
     if tests:
         fewest = min(t.found.n for t in tests)
         least = least_pvalue(fewest)
         notes.append(
-            f"Two-sided tests, paired by seed; Holm's correction over the {len(tests)} of this table, for each kind of test. "
-            f"The least p-value that the signed-rank test (rank) can give for {counted(fewest, 'pair')} is {least:.2g}, and "
+            f"Two-sided tests, paired by seed; Holm's correction over the {len(tests)} of this table, for each kind of "
+            f"test. The smallest p-value that the signed-rank test (rank) can give for {counted(fewest, 'pair')} is "
+            f"{least:.2g}, and "
             f"{min(1.0, len(tests) * least):.2g} after Holm. Intervals belong to the t-test and are not corrected for the number "
             "of tests"
             + (
-                "; bootstrapped ones (BCa) are too narrow for so few seeds (of five they hold the truth in 81 % of cases)."
+                "; bootstrapped ones (BCa) are too narrow for so few seeds (with five they contain the truth in 81 % of "
+                "cases)."
                 if fewest < _FEW
                 else "."
             )
@@ -232,12 +239,12 @@ def notes_of(ways: list[Way], tests: list[Test]) -> list[str]:
         notes.append(f"The recipes differ: {shown}{'; …' if len(keys) > 4 else ''}.")
     devices = sorted({str(r.summary["device"]) for way in ways for r in way.records})
     if len(devices) > 1:
-        notes.append(f"Seconds are of different machines ({', '.join(devices)}).")
+        notes.append(f"Seconds come from different machines ({', '.join(devices)}).")
     notes.append(
-        "front: no other way has a better mean with no more parameters (P), with no more training FLOPs (F). Anytime: the best "
-        "validation score so far, averaged over costs from 0 to the largest that any of these runs spent, what a run has reached "
-        "kept; against parameters a net counts from its size on, so a static one has nothing before. All runs are read as often "
-        "as the one with the fewest evaluations. Steps leave out those in which a new block is trained alone."
+        "front: no other way has a better mean with at most as many parameters (P), or training FLOPs (F). Anytime: the best "
+        "validation score so far, averaged over costs from 0 to the largest that any of these runs spent; a run keeps its "
+        "score when it ends. On the parameter axis a net contributes only from its own size upwards. All runs are read as "
+        "often as the one with the fewest evaluations. Steps exclude those that train a new block alone."
     )
     return notes
 
@@ -246,10 +253,14 @@ def _splits(ways: list[Way]) -> str:
     """Which data the runs share."""
     if len(_cuts(ways, of_each_seed=False)) > 1:
         keys = ", ".join(_split_keys())
-        return f"The runs do not share one split into training and validation ({keys}): that makes differences, too."
+        return (
+            f"The runs do not share one split into training and validation ({keys}), which causes differences as well."
+        )
     if all(r.config["dataset"].get("split_seed") == "seed" for way in ways for r in way.records):
-        return "Each seed has a validation split of its own (dataset.split_seed=seed), and all the same test split."
-    return "All runs share one split into training, validation and test: what is said holds for other seeds, not for other data."
+        return "Each seed has its own validation split (dataset.split_seed=seed); all share the test split."
+    return (
+        "All runs share one split into training, validation and test: results hold for other seeds, not for other data."
+    )
 
 
 def _recipe(way: Way) -> dict[str, object]:

@@ -26,7 +26,7 @@ def seconds_text(seconds: float) -> str:
 
 
 def score_text(task: Task, score: float | None) -> str:
-    """97.13 %, or 0.9713 where the task's score is no share; – where there is none."""
+    """97.13 %, or 0.9713 if the task's score is not a share; – without a score."""
     if score is None or not math.isfinite(score):
         return "–"
     return f"{100 * score:.2f} %" if task.percent else f"{score:.4f}"

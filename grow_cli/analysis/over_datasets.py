@@ -1,4 +1,4 @@
-"""`grow compare --over-datasets`: the ways that all datasets share, held against each other over all of them."""
+"""`grow compare --over-datasets`: the ways that all datasets share, compared over all of them."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ from grow_cli.files import write_text
 _THRESHOLDS = 300
 
 NOTE = (
-    "Interquartile mean: the middle half of all runs of all datasets, as they are scored; datasets whose scores lie wide "
-    "apart move it more. Improvement: how often a run of the first beats one of the second on the same dataset, a tie counted "
-    "as half, averaged over datasets. Intervals are stratified bootstraps: they speak of other seeds on these datasets, are too "
-    "narrow below ten seeds, and give no verdict. The signed-rank test takes the mean difference on each dataset as one pair, "
-    "and speaks of other datasets of this kind."
+    "Interquartile mean: the mean of the middle half of all runs of all datasets; datasets with widely spread scores move "
+    "it more. Improvement: how often a run of the first beats one of the second on the same dataset, a tie counted "
+    "as half, averaged over datasets. Intervals are stratified bootstraps: they describe other seeds on these datasets, are "
+    "too narrow below ten seeds, and give no verdict. The signed-rank test takes the mean difference on each dataset as one "
+    "pair, and describes other datasets of this kind."
 )
 
 
@@ -90,8 +90,8 @@ class OverDatasets:
         ]
 
     def notes(self) -> list[str]:
-        """What stands below the tables."""
-        gone = [f"Not on all datasets, and left out of what is said over them: {'; '.join(self.left_out)}."]
+        """The notes below the tables."""
+        gone = [f"Left out, because not trained on all datasets: {'; '.join(self.left_out)}."]
         return [*(gone if self.left_out else []), NOTE]
 
 
@@ -103,8 +103,8 @@ def over_datasets(comparisons: list[Comparison]) -> list[OverDatasets]:
     found = [_over(of) for of in by_task.values() if len(of) > 1]
     if not found:
         raise UserError(
-            "--over-datasets needs finished runs on two datasets with the same kind of score, and there is one of each: train "
-            "the ways on another (dataset=NAME), and name its folder too"
+            "--over-datasets needs finished runs on two datasets or more with the same kind of score: train the ways on "
+            "another one (dataset=NAME), and name that folder as well"
         )
     return found
 
@@ -116,8 +116,8 @@ def _over(comparisons: list[Comparison]) -> OverDatasets:
     datasets = [c.title for c in comparisons]
     if not common:
         raise UserError(
-            f"--over-datasets: no way was trained on each of {', '.join(datasets)} (there are {'; '.join(labels)}): give runs "
-            "that belong together the same label=NAME"
+            f"--over-datasets: no way was trained on each of {', '.join(datasets)} (there are {'; '.join(labels)}): give the "
+            "runs that belong together one label=NAME"
         )
     first = comparisons[0]
     sign = first.task.direction
@@ -166,7 +166,7 @@ def show(over: list[OverDatasets]) -> None:
 
 
 def write(over: list[OverDatasets], folder: Path, command: str) -> list[Path]:
-    """over_datasets.md, two files for machines, and a picture for each task; the folder is there."""
+    """Write over_datasets.md, two CSV files, and a picture for each task into an existing folder."""
     parts = ["# Over datasets", f"Made by `{command}`."]
     pictures = [folder / f"profiles{f'_{number + 1}' if number else ''}.png" for number in range(len(over))]
     for of, picture in zip(over, pictures, strict=True):

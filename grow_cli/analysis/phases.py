@@ -19,7 +19,7 @@ from grow_cli.models.base import rebuild
 from grow_cli.records.events import growth_events
 from grow_cli.records.folder import RunFolder
 from grow_cli.records.reading import reading, whole
-from grow_cli.records.words import were, widths_text
+from grow_cli.records.words import counted, widths_text
 from grow_cli.training import checkpoint
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ class Phase:
     model: GrowableModel
     """In evaluation mode, on the CPU."""
     trained: Trained
-    """What its checkpoint says of its data; in checkpoints from which a run goes on."""
+    """What its checkpoint says of its data; in checkpoints from which a run continues."""
 
     @property
     def title(self) -> str:
@@ -52,17 +52,17 @@ def load_phases(folder: RunFolder) -> list[Phase]:
     kept = [path for path in (folder.checkpoints / f"before-{n}.pt" for n in grown) if is_there(path)]
     if len(kept) < len(grown):
         warn(
-            f"of the nets from before each growth event of {folder.path} ({len(grown)}) {len(kept)} {were(len(kept))} kept, and "
-            "no others can be drawn: train with checkpoint.events=true"
+            f"{folder.path} kept {len(kept)} of the {counted(len(grown), 'net')} from before its growth events, and only "
+            "those can be drawn: train with checkpoint.events=true to keep all"
         )
     return [*(load_phase(path) for path in kept), load_last(folder)]
 
 
 def load_last(folder: RunFolder) -> Phase:
-    """The last net, whose kind says whether a picture fits before anything is advised; UserError where there is none."""
+    """The last net, read first to see whether a picture fits the run; UserError without one."""
     last = folder.checkpoints / "last.pt"
     if not is_there(last):
-        raise UserError(f"there is no checkpoint at {last}: wait for the run's first, or name another run")
+        raise UserError(f"there is no checkpoint at {last}: wait until the run has written one, or name another run")
     return load_phase(last)
 
 

@@ -12,9 +12,9 @@ RUNS = "runs"
 
 PICTURES = {
     RUNS: "accuracy, loss and size against steps, or another cost",
-    "score": "how much the best new unit and layer would raise the natural expansion score, and the threshold",
+    "score": "how much the best new unit or layer would raise the natural expansion score, and the threshold",
     "boundaries": "the decision boundary before each growth event and at the end, for classes of points in the plane",
-    "landscape": "a one-dimensional regression: the net's function, and what a unit would be worth at each place and scale",
+    "landscape": "a one-dimensional regression: the net's function, and what a new unit would gain at each location and scale",
 }
 """Name → what it shows."""
 

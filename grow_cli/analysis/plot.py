@@ -1,4 +1,4 @@
-"""Pictures of run folders: accuracy, loss and size against what they cost, growth events marked."""
+"""Pictures of run folders: accuracy, loss and size against cost, with growth events marked."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def _draw(runs: list[RunData], output: Path, against: str) -> Path:
     if against != "seconds":
         below.xaxis.set_major_formatter(lambda value, _: short_number(value))
     what = "training FLOPs" if against == "flops" else against
-    below.set_xlabel(f"{what} (vertical lines: growth events, dotted: taken back; numbers: hidden widths)")
+    below.set_xlabel(f"{what} (vertical lines: growth events, dotted if taken back; numbers: hidden widths)")
     figure.suptitle(
         " / ".join(sorted({f"{r.name('model')} on {r.name('dataset')}" for r in runs if r.summary})), fontsize=10
     )

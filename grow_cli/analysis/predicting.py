@@ -1,4 +1,4 @@
-"""What a run's net says of data that it has not seen: files of images, tables, arrays, labelled or not."""
+"""Predictions of a run's net for new data: files of images, tables or arrays, labelled or not."""
 
 from __future__ import annotations
 
@@ -53,7 +53,8 @@ class Predictor:
             )
         if phase.trained.inputs is None:
             raise UserError(
-                f"{folder.path} was trained by an older grow, which did not keep how inputs are prepared: train it anew"
+                f"{folder.path} was trained by an older version of grow, which did not store how inputs are prepared: train "
+                "it again"
             )
         self.inputs = phase.trained.inputs
         self.table: dict[str, Any] = self.inputs.get("table") or {}
@@ -99,8 +100,8 @@ class Predictor:
         found = tables.encode(frame, self.table, self.classes, where, labelled=labelled)
         for column, values in found.unseen.items():
             warn(
-                f"{where}: {column} has values that the training part had not ({', '.join(values[:5])}): they count as "
-                "none of those that it had"
+                f"{where}: {column} has values that do not occur in the training data ({', '.join(values[:5])}): they are "
+                "encoded as none of the known values"
             )
         y = None if found.y is None else torch.tensor(in_unit(found.y, self.inputs))
         return Samples([str(i + 1) for i in frame.index], torch.tensor(found.x), y)
@@ -123,7 +124,7 @@ class Predictor:
 
     def _labels(self, found: dict[str, np.ndarray], name: str, source: Path, n: int) -> Tensor:
         if name not in found:
-            raise UserError(f"{source} has no array {name}: it is what the net's answers are held against")
+            raise UserError(f"{source} has no array {name}, the targets that predictions are compared with")
         _, y = arrays.targets(found[name], f"{source}: {name}", self.model.task)
         if len(y) != n:
             raise UserError(f"{source} has {counted(n, 'sample')} and {counted(len(y), 'target')}")
@@ -156,13 +157,11 @@ class Predictor:
 
     def _labelled(self, source: Path) -> tuple[list[Path], Tensor]:
         if not source.is_dir():
-            raise UserError(
-                f"{source}: a label is the name of the folder that an image is in: give a folder of <class>/*"
-            )
+            raise UserError(f"{source}: labels come from folder names: give a folder of <class>/*")
         root = next((source / part for part in ("test", "val") if (source / part).is_dir()), source)
         folders = sorted(p for p in root.iterdir() if p.is_dir() and not p.name.startswith("."))
         if not folders:
-            raise UserError(f"{root} has no folders: a label is the name of the folder that an image is in")
+            raise UserError(f"{root} has no class folders: labels come from folder names, <class>/*")
         found = [(file, self._place(folder.name, root)) for folder in folders for file in _files(folder)]
         return [file for file, _ in found], torch.tensor([label for _, label in found])
 
@@ -199,12 +198,12 @@ def _samples(x: Any, shape: tuple[int, ...]) -> Tensor:
     try:
         samples = torch.as_tensor(x if isinstance(x, Tensor) else np.asarray(x)).detach().cpu()
     except (TypeError, ValueError) as error:
-        raise UserError(f"the samples are no array of numbers: {str(error).splitlines()[0]}") from error
+        raise UserError(f"the samples are not an array of numbers: {str(error).splitlines()[0]}") from error
     if tuple(samples.shape[1:]) != shape or not len(samples):
         told = "a sample" if tuple(samples.shape) == shape else f"the shape {tuple(samples.shape)}"
-        raise UserError(f"{told} was given where this net takes samples (n, {', '.join(map(str, shape))})")
+        raise UserError(f"the net takes samples (n, {', '.join(map(str, shape))}), and {told} was given")
     if samples.is_floating_point() and not bool(samples.isfinite().all()):
-        raise UserError("the samples hold numbers that are not finite: fill or leave out what is missing")
+        raise UserError("the samples contain numbers that are not finite: fill in or drop missing values")
     return samples
 
 
@@ -218,13 +217,18 @@ def predictions(predictor: Predictor, samples: Samples, top: int = 1) -> pd.Data
     """A row per sample: its name; the `top` likeliest classes with their probabilities, or the values."""
     import pandas as pd
 
+    return pd.DataFrame(predicted(predictor, samples, top))
+
+
+def predicted(predictor: Predictor, samples: Samples, top: int = 1) -> dict[str, list[Any]]:
+    """The columns of `predictions`, for a terminal, which need not wait half a second for pandas."""
     outputs = predictor.outputs(samples.x)
-    columns: dict[str, Any] = {"sample": samples.names}
+    columns: dict[str, list[Any]] = {"sample": samples.names}
     if not predictor.classes:
         several = outputs.shape[1] > 1
         for i, values in enumerate(outputs.T.tolist(), 1):
             columns[f"value {i}" if several else "value"] = values
-        return pd.DataFrame(columns)
+        return columns
     if not 1 <= top <= len(predictor.classes):
         raise UserError(f"--top {top}: the net knows {len(predictor.classes)} classes")
     chances, order = outputs.sort(dim=1, descending=True, stable=True)
@@ -232,7 +236,7 @@ def predictions(predictor: Predictor, samples: Samples, top: int = 1) -> pd.Data
         number = f" {i + 1}" if top > 1 else ""
         columns[f"class{number}"] = [predictor.classes[c] for c in order[:, i].tolist()]
         columns[f"probability{number}"] = chances[:, i].tolist()
-    return pd.DataFrame(columns)
+    return columns
 
 
 def measure(predictor: Predictor, samples: Samples) -> dict[str, Any]:

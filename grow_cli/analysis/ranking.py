@@ -1,4 +1,4 @@
-"""What a sweep ends with: its ways of training in the order of their validation scores, the mean over seeds."""
+"""The ranking that ends a sweep: its ways ordered by validation score, the mean over seeds."""
 
 from __future__ import annotations
 
@@ -67,9 +67,7 @@ def show_ranking(folders: Iterable[RunFolder]) -> None:
     for dataset, ways in ranking(folders).items():
         if len(ways) < 2:
             continue
-        console.say(
-            f"{dataset}: validation {ways[0].task.words}, the best first; test scores are left to `grow compare`"
-        )
+        console.say(f"{dataset}: validation {ways[0].task.words}, best first; `grow compare` shows test scores")
         rows = [(str(place), *way.cells) for place, way in enumerate(ways[:_SHOWN], 1)]
         headers = ("", ways[0].task.label, "runs", "parameters", "way")
         console.table(headers, rows, right=headers[:4])

@@ -1,4 +1,4 @@
-"""`grow compare --to SCORE`: who reaches a frozen target sooner, where a run that misses it never does."""
+"""`grow compare --to SCORE`: which way reaches a fixed target sooner; a run that misses it counts as never reaching it."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ SPENT = {AXES[name].words: AXES[name].column for name in ("steps", "flops", "sec
 """What reaching a target costs → its column of metrics.csv."""
 
 NOTE = (
-    "Sooner: one-sided signed-rank test, exact, of the ratios of cost, paired by seed; where one run of a pair missed the target "
-    "it ranks above all ratios, and where both did the pair is left out. Holm's correction is over all of this table. It holds "
-    "for a target that was fixed before these runs were seen."
+    "Sooner: one-sided signed-rank test, exact, of the ratios of cost, paired by seed; if one run of a pair missed the "
+    "target, the pair ranks above all ratios; if both did, it is left out. Holm's correction covers this whole table. The "
+    "test is valid if the target was fixed before these runs were seen."
 )
 
 

@@ -1,4 +1,4 @@
-"""Run folders as records that can be compared: found, read, and called by what tells them apart."""
+"""Run folders as records that can be compared: found, read, and labelled by the keys in which they differ."""
 
 from __future__ import annotations
 
@@ -63,7 +63,9 @@ def find_runs(paths: Iterable[Path]) -> list[RunFolder]:
     for path in paths:
         below = runs_below(path)
         if not below:
-            raise UserError(f"{path} holds no run: name a run folder, or a folder of them, that `grow train` wrote")
+            raise UserError(
+                f"{path} holds no run: name a run folder that `grow train` wrote, or a folder of run folders"
+            )
         for folder in below:
             found.setdefault(folder.resolve(), RunFolder(folder))
     return list(found.values())
@@ -95,7 +97,7 @@ def read_records(paths: Iterable[Path]) -> list[Record]:
     if unfinished:
         some = ", ".join(unfinished[:3]) + (", …" if len(unfinished) > 3 else "")
         are_not = f"{are(len(unfinished))} not finished and {are(len(unfinished))} left out"
-        warn(f"{len(unfinished)} of the runs {are_not}: {some}; `grow resume` goes on with one")
+        warn(f"{len(unfinished)} of the runs {are_not}: {some}; `grow resume RUN` continues one")
     return _named(read)
 
 
@@ -133,7 +135,9 @@ def _named(read: list[_Read]) -> list[Record]:
         if control:
             parent = records.get(place.parent.parent)
             if parent is None:
-                warn(f"{one.folder.path} is a control of a run that is not among the finished ones, and is left out")
+                warn(
+                    f"{one.folder.path} is the control of a run that is not among the finished runs here, so it is left out"
+                )
                 continue
             label = f"{parent.label} · {control}"
         else:

@@ -1,4 +1,4 @@
-"""What a net that predicts text writes on after a prompt, byte by byte."""
+"""Text with which a language net continues a prompt, byte by byte."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ if TYPE_CHECKING:
 
 
 def prompt_bytes(prompt: str) -> bytes:
-    """A prompt as it was typed, in UTF-8; UserError where it is none."""
+    """The prompt as UTF-8 bytes; UserError if it cannot be encoded."""
     try:
         found = prompt.encode("utf-8", "surrogateescape")  # a shell's bytes that are no UTF-8 come back as they were
     except UnicodeEncodeError as error:
         raise UserError(
-            f"--prompt {prompt!r}: its character {prompt[error.start]!r} is half of one and has no bytes; leave it out"
+            f"--prompt {prompt!r}: {prompt[error.start]!r} is half of a surrogate pair and has no bytes; leave it out"
         ) from error
     if not found:
-        raise UserError("--prompt '': give one byte at least, for the net to go on from, such as --prompt 'def '")
+        raise UserError("--prompt '': give at least one byte to continue from, such as --prompt 'def '")
     return found
 
 
@@ -51,6 +51,6 @@ def sample(checkpoint: Path, prompt: bytes, length: int, temperature: float, see
     model = load_phase(checkpoint).model
     if model.task != "language":
         raise UserError(
-            f"this run's net (model={model.name}) learnt a {model.task} and writes no text: name a run with model=gpt"
+            f"this run's net (model={model.name}) learned a {model.task} and cannot write text: name a run with model=gpt"
         )
     return written_on(model, prompt, length, temperature, seed)

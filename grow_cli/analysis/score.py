@@ -1,4 +1,4 @@
-"""The normalised expansion score against steps (SENN, Fig. 3): when a unit or a layer becomes worth adding."""
+"""The normalised expansion score against steps (SENN, Fig. 3): when adding a unit or a layer becomes worthwhile."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def draw_score(folder: RunFolder, config: Config, output: Path) -> Path:
     curves["best proposal, as the trigger reads it"] = eta_readings(folder)
     if not any(steps for steps, _ in curves.values()):
         raise UserError(
-            f"{folder.path} has no natural expansion score: growth.jsonl holds no candidates and metrics.csv no {_READING}; "
+            f"{folder.path} has no natural expansion score: growth.jsonl has no candidates and metrics.csv no {_READING}; "
             "train with method=senn, or with trigger=eta"
         )
     from matplotlib.figure import Figure

@@ -1,7 +1,8 @@
 """Wilcoxon's signed-rank test, exact for any number of pairs, with ties and zeros. Pure functions of numbers.
 
-SciPy's exact test takes no ties, its permutations are 2^n, and its default goes over to a normal curve without a word:
-17 differences gave 0.0497 for 0.0534. Counting the assignments of signs by their rank sum takes n³ additions instead.
+SciPy's exact test allows no ties, its permutations are 2^n, and its default silently switches to a normal
+approximation: 17 differences gave 0.0497 instead of 0.0534. Counting the assignments of signs by their rank sum takes
+n³ additions instead.
 """
 
 from __future__ import annotations
@@ -32,12 +33,12 @@ def wilcoxon(differences: Sequence[float] | NDArray[np.float64], *, one_sided: b
 
 
 def least_pvalue(pairs: int) -> float:
-    """The least that the two-sided test can give for so many pairs."""
+    """The smallest p-value of the two-sided test with this many pairs."""
     return min(1.0, 2.0 ** (1 - pairs))
 
 
 def _lower_tail(ranks: NDArray[np.int_], most: int) -> float:
-    """The chance that the ranks that a fair coin picks sum to no more than `most`."""
+    """Probability that ranks chosen by fair coins sum to `most` or less."""
     chance = np.zeros(most + 1)
     chance[0] = 1.0
     for rank in ranks:

@@ -1,4 +1,4 @@
-"""What the comparison rests on: paired tests, intervals, areas under curves, fronts. Pure functions of numbers."""
+"""Statistics of the comparison: paired tests, intervals, areas under curves, fronts. Pure functions of numbers."""
 
 from __future__ import annotations
 

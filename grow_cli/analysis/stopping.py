@@ -1,4 +1,4 @@
-"""`grow compare --until-decided`: verdicts that hold at whatever seed one stops."""
+"""`grow compare --until-decided`: verdicts that are valid whenever one stops adding seeds."""
 
 from __future__ import annotations
 

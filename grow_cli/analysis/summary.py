@@ -1,4 +1,4 @@
-"""What is printed when a run has ended: what grew, what it reached, what can be typed next, where it is."""
+"""Printed at the end of a run: what grew, its scores, the next commands to try, its folder."""
 
 from __future__ import annotations
 
@@ -29,18 +29,21 @@ def show(folder: RunFolder, summary: dict[str, Any], *, alone: bool = True) -> N
     if events:
         console.out.print("What grew", style="italic")
         console.table(("step", "parameters", "loss*", "Δf", "s", "widths", "where"), rows(events), right=_NUMBERS)
-        console.say("* on a fixed batch: before, just after, and settled; Δf: relative change of the outputs", "dim")
+        console.say(
+            "* on a fixed batch: before growth, right after it, and once settled; Δf: relative change of the outputs",
+            "dim",
+        )
         console.out.print()
     elif summary["trigger"] != "never" and getattr(registry.groups()["method"].get(summary["method"]), "grows", True):
         console.say(nothing_grew(folder, summary))
     console.uncut(_reached(summary))
     console.say(
         f"{counted(summary['parameters'], 'parameter')}; {counted(summary['steps'], 'step')} in {summary['seconds']:.1f} s, "
-        f"{summary['growth_seconds']:.1f} s of them growing; {summary['training_flops']:.2e} FLOPs; {summary['device']}"
+        f"{summary['growth_seconds']:.1f} s of which growing; {summary['training_flops']:.2e} FLOPs; {summary['device']}"
     )
     if summary["growth_steps"]:
         console.say(
-            f"(and {counted(summary['growth_steps'], 'step')} of the new blocks alone, counted in seconds and FLOPs)"
+            f"(plus {counted(summary['growth_steps'], 'step')} that train new blocks alone, included in seconds and FLOPs)"
         )
     if summary.get("mistakes_targeted"):
         targeted, corrected = summary["mistakes_targeted"], summary["mistakes_corrected"]

@@ -1,9 +1,10 @@
-"""One word for what a comparison showed, by a rule that is fixed before: no table is wrong anywhere more often than 1 in 20.
+"""One word for the result of a comparison, by a rule fixed in advance: at most 1 in 20 tables contains a wrong verdict.
 
-A pair of ways is asked two questions: do they differ (two-sided), and, where δ is given, are they equal within it? Whatever the
-truth is, at most one of the answers yes can be wrong: a mean of 0 is not outside ±δ. So a family of m pairs holds at most m true
-null hypotheses out of 2m, and Shaffer's correction (1986; Holm's, where hypotheses exclude each other) multiplies the least
-p-value by m and not by 2m. Without δ there is one question to a pair, and it is Holm's correction.
+A pair of ways is asked two questions: do they differ (two-sided), and, where δ is given, are they equal within it?
+Whatever the truth is, at most one of the answers yes can be wrong: a mean of 0 is not outside ±δ. So a family of m
+pairs holds at most m true null hypotheses out of 2m, and Shaffer's correction (1986; Holm's, where hypotheses exclude
+each other) multiplies the least p-value by m and not by 2m. Without δ there is one question to a pair, and it is Holm's
+correction.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Ways of coming to a net, and the tests between them."""
+"""Ways of obtaining a net, and the tests between them."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Way:
 
     @property
     def source(self) -> str:
-        """The label of the way that it is a control of; its own otherwise."""
+        """The label of the way whose control it is; otherwise its own."""
         of = self.records[0].of
         return self.label if of is None else of.label
 
@@ -86,8 +86,8 @@ def ways_of(records: list[Record]) -> list[Way]:
             other = seen.setdefault(run.seed, run)
             if other is not run:
                 raise UserError(
-                    f"{label} has two runs with seed {run.seed}, {other.folder.path} and {run.folder.path}: name one of them "
-                    "only, or tell them apart with label=NAME"
+                    f"{label} has two runs with seed {run.seed}, {other.folder.path} and {run.folder.path}: name only one of "
+                    "them, or tell them apart with label=NAME"
                 )
     ways = [Way(label, sorted(runs, key=lambda r: r.seed)) for label, runs in grouped.items()]
     order = {way.label: i for i, way in enumerate(ways)}

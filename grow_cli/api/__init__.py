@@ -1,4 +1,4 @@
-"""What a Python program uses: `import grow_cli as grow` has the same names (docs/python.md)."""
+"""The Python API: `import grow_cli as grow` has the same names (docs/python.md)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`grow.carry`: an optimizer's memory across growth, for training loops of one's own."""
+"""`grow.carry`: an optimizer's state across growth, for custom training loops."""
 
 from __future__ import annotations
 
@@ -21,17 +21,15 @@ def carry(optimizer: Optimizer, old: nn.Parameter, new: nn.Parameter, dim: int) 
     """
     group = next((g for g in optimizer.param_groups if any(p is old for p in g["params"])), None)
     if group is None:
-        raise UserError(
-            "the optimizer does not hold the old parameter: carry it before the layer and the optimizer let go of it"
-        )
+        raise UserError("the optimizer does not have the old parameter: call carry before the optimizer drops it")
     if not -old.dim() <= dim < old.dim():
-        raise UserError(f"dim={dim}: a parameter of the shape {tuple(old.shape)} has no such dimension")
+        raise UserError(f"dim={dim}: a parameter of shape {tuple(old.shape)} has no such dimension")
     dim %= old.dim()
     alike = [n for i, n in enumerate(old.shape) if i != dim] == [n for i, n in enumerate(new.shape) if i != dim]
     if new.dim() != old.dim() or not alike or new.shape[dim] < old.shape[dim]:
         raise UserError(
-            f"the new parameter has the shape {tuple(new.shape)}, and the old one {tuple(old.shape)}: it must be as long or "
-            f"longer along dim={dim}, and equal in the others"
+            f"the new parameter has the shape {tuple(new.shape)} and the old one {tuple(old.shape)}: it must be at least as "
+            f"long along dim={dim} and equal in all other dimensions"
         )
     surgery.carry(optimizer, old, new, dim)
     group["params"] = [new if p is old else p for p in group["params"]]

@@ -1,4 +1,4 @@
-"""`grow.fit`: a module and data of one's own, trained and grown like any other run."""
+"""`grow.fit`: a user's module and data, trained and grown like any other run."""
 
 from __future__ import annotations
 
@@ -33,23 +33,23 @@ def fit(
     resume: bool = False,
     **keys: Any,
 ) -> Run:
-    """Train and grow a module of one's own; `run.module` is it, grown, and the one given stays as it is.
+    """Train and grow your own module; `run.module` is the grown one, and the one passed is unchanged.
 
         grow.fit(net, (x, y), (x_val, y_val), method="tiny", trigger="every", stop={"epochs": 20})
 
-    UserError in a sentence where the module cannot be traced, or has nothing that the method could grow.
+    UserError if the module cannot be traced, or has nothing that the method could grow.
 
     :param train: a TensorDataset, or a pair (x, y) of tensors or arrays: x (n, d) or (n, C, H, W), y whole numbers (classes)
         or others (a regression)
     :param val: likewise; None: `dataset.validation` of the training samples are held out
     :param test: likewise; measured once, at the end; None: nothing is
     :param overrides: keys as for `grow.train`, and `keys` are the same as keywords
-    :param resume: go on with the interrupted run in `run_dir`, of the same module, data and keys
+    :param resume: continue the interrupted run in `run_dir`, of the same module, data and keys
     """
     words = typed(overrides, keys)
     taken = next((word for word in words if word.startswith(_NOT_HERE)), None)
     if taken is not None:
-        raise UserError(f"{taken}: grow.fit trains the module and the data that it is given; leave the key out")
+        raise UserError(f"{taken}: grow.fit trains the module and the data that you pass; leave the key out")
     first = raw_data(train, val, test)
     template = _template(module, first)
     raw = raw_data(train, val, test, classes=template.ends.outputs)
@@ -88,7 +88,7 @@ def _refuse_other(folder: RunFolder, config: Config) -> None:
     found, asked = dict(folder.config()), OmegaConf.to_container(OmegaConf.structured(config), enum_to_str=True)
     if found != asked:
         raise UserError(
-            f"{folder.path} is a run of another module or of other keys: resume it with those that it began with"
+            f"{folder.path} is a run of another module or of other keys: resume it with those it was started with"
         )
     if folder.read_summary().get("status") == "finished":
         raise UserError(f"{folder.path} is finished: there is nothing to resume")

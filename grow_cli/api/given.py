@@ -1,4 +1,4 @@
-"""Data and nets that a Python program holds in its memory, as options of a run."""
+"""Data and nets in a Python program's memory, as options of a run."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def raw_data(
     classification = not y.is_floating_point()
     for name, other in (("val", held_out), ("test", tested)):
         if other is not None and other[1].is_floating_point() == classification:
-            raise UserError(f"{name} has {'numbers' if classification else 'classes'} as targets, and train has not")
+            raise UserError(f"{name} has {'numbers' if classification else 'classes'} as targets, unlike train")
     if classification and not names:
         highest = max(int(part.max()) for part in (y, tested[1], *([held_out[1]] if held_out else [])) if len(part))
         names = tuple(map(str, range(max(classes or 0, highest + 1, 2))))

@@ -1,4 +1,4 @@
-"""A run inside somebody else's program: what it sets for the whole process is put back when it has ended."""
+"""A run inside another program: process-wide settings are restored when it ends."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def undisturbed() -> Iterator[None]:
 
 @contextmanager
 def interruptible(folder: Path, again: str = "") -> Iterator[None]:
-    """Ctrl-C, or a notebook's stop button, is KeyboardInterrupt as everywhere in Python, and says how to go on."""
+    """Ctrl-C, or a notebook's stop button, raises KeyboardInterrupt, with a message on how to continue."""
     try:
         yield
     except Interrupted as error:

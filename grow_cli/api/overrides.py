@@ -14,7 +14,7 @@ def typed(overrides: str | Iterable[str], keys: Mapping[str, Any]) -> list[str]:
     given = [overrides] if isinstance(overrides, str) else list(overrides)
     for one in given:
         if not isinstance(one, str):
-            raise UserError(f"{one!r} is no override: give text like 'method=tiny', or keywords")
+            raise UserError(f"{one!r} is not an override: give text like 'method=tiny', or keywords")
         if one.startswith("-"):
             raise UserError(f"{one}: flags are for the command line; from Python call grow.train once per run")
     return [*given, *_flat(keys, "")]

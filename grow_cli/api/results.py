@@ -1,4 +1,4 @@
-"""A run as a Python object: everything is read from its folder when it is asked for."""
+"""A run as a Python object, whose attributes are read from its folder when needed."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ class Run:
         template = template_of(module, ends)
         if known["model"].get("module") != template.key:
             raise UserError(
-                f"{self.folder} was trained with another module than {type(module).__name__} as it is given here"
+                f"{self.folder} was trained with a module of another structure than the {type(module).__name__} given here"
             )
         self._template = template
 
@@ -125,7 +125,7 @@ class Run:
     def predict_proba(self, x: Any) -> np.ndarray:
         """The probability of each class (n, classes), or of each next byte (n, tokens, 256)."""
         if self.task == "regression":
-            raise UserError(f"{self.folder} learnt a regression, which has no probabilities: use predict")
+            raise UserError(f"{self.folder} learned a regression, which has no probabilities: use predict")
         return torch.from_numpy(self.outputs(x)).double().softmax(-1).numpy()
 
     def outputs(self, x: Any) -> np.ndarray:
@@ -150,7 +150,7 @@ class Run:
         inputs = self._state.get("inputs")
         if inputs is None:
             raise UserError(
-                f"{self.folder} was trained by an older grow, whose checkpoints do not hold how inputs are normalised: "
-                "normalise them yourself and call run.net"
+                f"{self.folder} was trained by an older version of grow, whose checkpoints do not store how inputs are "
+                "normalised: normalise them yourself and call run.net"
             )
         return dict(inputs)

@@ -1,4 +1,4 @@
-"""Runs from Python: train, go on, read, compare. What the commands do, by the same functions, and nothing printed."""
+"""Runs from Python: train, resume, load, compare, by the same functions as the commands, without printing."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from grow_cli.api.overrides import typed
 from grow_cli.commands import resume as resuming
 from grow_cli.commands.composition import composed, refuse_two_folders, take_hydra
 from grow_cli.commands.hydra_errors import explained
+from grow_cli.commands.mistyped import refuse_mistyped
 from grow_cli.commands.overrides import existing
 from grow_cli.commands.train import begin, checked, go_on
 from grow_cli.config import Config
@@ -38,7 +39,7 @@ def train(overrides: str | Iterable[str] = (), /, **keys: Any) -> Run:
         grow.train(method="tiny", dataset="digits", stop={"epochs": 3})
 
     UserError for a mistake, TrainingFailed where training failed by itself. Ctrl-C raises KeyboardInterrupt between two
-    steps, and `resume` goes on from there.
+    steps, and `resume` continues from there.
     """
     words = typed(overrides, keys)
     with composing():
@@ -52,6 +53,7 @@ def prepared(words: list[str], *, dataset: str | None = None) -> tuple[DictConfi
 
     :param dataset: what the data are called, where it is not the option's name
     """
+    refuse_mistyped(words)
     refuse_two_folders(words)
     with explained(words):
         raw = composed(words, with_hydra=True)
@@ -71,10 +73,10 @@ def trained(
     resume: bool = False,
     again: str = "",
 ) -> Run:
-    """The run of a checked config, in a new folder, or in that of an interrupted one.
+    """Train a checked config in a new folder, or continue an interrupted run in its folder.
 
-    :param template: what its net is made of, where that is no option
-    :param again: how to go on with it if it is interrupted, where that is not `grow.resume`
+    :param template: builds its net, if that is not an option of the configuration
+    :param again: how to continue it after an interruption, if not by `grow.resume`
     """
     from grow_cli.api.results import Run
 
@@ -118,10 +120,10 @@ def compare(
     equal_within: float | None = None,
     until_decided: bool = False,
 ) -> list[Comparison]:
-    """What `grow compare` computes, a comparison per dataset; the arguments are its options.
+    """The results of `grow compare`, one comparison per dataset; the arguments are its options.
 
     Each has DataFrames: `table` (a row per way), `tests` (a row per pair), `anytime` and `reaching` as the command shows
-    them, and `numbers`, the unrounded ones. `notes` and `cautions` are what it prints beside them.
+    them, and `numbers`, the unrounded ones. `notes` and `cautions` are printed with them.
     """
     from grow_cli.analysis import comparison
     from grow_cli.analysis.runs import read_records
@@ -141,5 +143,5 @@ def path_of(run: Run | str | os.PathLike[str]) -> Path:
 
 
 def folder_of(run: Run | str | os.PathLike[str]) -> RunFolder:
-    """The folder of a run that there is; UserError that names others where it is none."""
+    """The folder of an existing run; UserError that names others if there is none."""
     return existing(path_of(run))

@@ -1,1 +1,1 @@
-"""The commands of `grow`, a module each; imported when they are called."""
+"""The commands of `grow`, one module each, imported when called."""

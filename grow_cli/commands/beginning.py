@@ -1,4 +1,4 @@
-"""`init=RUN`: the net of another run, with which a run begins."""
+"""`init=RUN`: start a run from the net of another one."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from grow_cli.records.named import named
 
 
 def take_model(raw: DictConfig) -> None:
-    """Make `init` the file that is meant, and `model` what its net is, so that the config says with which net the run begins.
+    """Resolve `init` to a file and set `model` to that net, so that the config records from which net the run starts.
 
     UserError where there is no such net, or where it is no option's.
     """
@@ -30,19 +30,21 @@ def take_model(raw: DictConfig) -> None:
     cls = registry.groups()["model"].get(settings["name"])
     if cls is None:
         raise UserError(
-            f"init={raw.init}: its net is a module of a Python program's own: go on with it there, by grow.fit(run.net, ...)"
+            f"init={raw.init}: its net is a module from a Python program: continue there with grow.fit(run.net, ...)"
         )
     raw.init = str(file)
     raw.model = OmegaConf.merge(OmegaConf.structured(cls), as_data(settings))
 
 
 def net_of(given: Path) -> Path:
-    """The checkpoint that a run, by its path or name, or a file of one stands for; UserError where there is none."""
+    """The checkpoint of a run (by path or name) or of a file; UserError without one."""
     if given.suffix == ".pt":
         return expanded(given)
     path = named(expanded(given) if given.as_posix().startswith("~") else given)
     if not RunFolder(path).claimed:
-        raise UserError(f"init={given}: it is no run folder, nor a checkpoint: name a run, or a .pt file of one")
+        raise UserError(
+            f"init={given}: it is neither a run folder nor a checkpoint: name a run, or one of its .pt files"
+        )
     return (path / "checkpoints" / "last.pt").absolute()
 
 
@@ -50,6 +52,4 @@ def refuse_own_model(overrides: Collection[str], init: str | None) -> None:
     """UserError where a model was typed beside the net to begin with."""
     for override in overrides if init else ():
         if key_of(override).split(".")[0] == "model":
-            raise UserError(
-                f"{override} and init={init}: the run begins with the net that is there: leave one of them out"
-            )
+            raise UserError(f"{override} and init={init}: the run starts with that run's net: leave one of the two out")

@@ -1,4 +1,4 @@
-"""Commands of grow in processes of their own, which end with the one that began them."""
+"""Commands of grow in child processes, which end with their parent."""
 
 from __future__ import annotations
 

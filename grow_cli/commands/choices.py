@@ -1,4 +1,4 @@
-"""What there is to choose from: every group, its options, and what each is in a line."""
+"""The choices: every group, its options, and a line about each."""
 
 from __future__ import annotations
 

@@ -27,28 +27,26 @@ def parser() -> Parser:
     parser.add_argument("--against", metavar="WAY", help="test all ways against this one (default: all pairs)")
     parser.add_argument("--split", choices=("test", "val"), default="test", help="what is compared (default: test)")
     parser.add_argument(
-        "--to", type=float, metavar="SCORE", help="also what it cost to reach this validation score, such as 0.97"
+        "--to", type=float, metavar="SCORE", help="also show what it cost to reach this validation score, such as 0.97"
     )
     parser.add_argument(
         "--equal-within",
         type=float,
         metavar="DELTA",
-        help="the difference that does not matter, in points of accuracy or in the score's own unit: tests of equality, "
-        "and how many seeds it needs",
+        help="the largest difference that does not matter, in points of accuracy or in the score's own unit: adds "
+        "equivalence tests, and how many seeds they need",
     )
     parser.add_argument(
         "--until-decided",
         action="store_true",
-        help="read the seeds one at a time and say whether one may stop; exit code 3 if not yet",
+        help="read the seeds one at a time and say whether you may stop adding seeds; exit code 3 if not yet",
     )
     parser.add_argument(
         "--over-datasets",
         action="store_true",
-        help="also all datasets at once: interquartile mean, probability of improvement, performance profiles",
+        help="also aggregate over all datasets: interquartile mean, probability of improvement, performance profiles",
     )
-    parser.add_argument(
-        "-o", "--output", type=Path, help="the folder that is written (default: compare in the first RUN)"
-    )
+    parser.add_argument("-o", "--output", type=Path, help="folder to write to (default: compare in the first RUN)")
     return parser
 
 

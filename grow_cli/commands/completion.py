@@ -1,4 +1,4 @@
-"""`grow completion SHELL` prints the shell's hook; `grow completion --query LINE POINT` answers it.
+"""`grow completion SHELL` prints the shell's hook, which calls `grow completion --query LINE POINT`.
 
 Groups, their options and keys are completed by Hydra's own completion, which knows the composed config; commands and
 run folders are ours.
@@ -43,11 +43,11 @@ def parser() -> Parser:
     """Of its arguments."""
     parser = Parser(
         prog="grow completion",
-        description="Print what makes a shell complete commands, groups, options, keys and run folders.",
+        description="Print a script with which the shell completes commands, groups, options, keys and run folders.",
         epilog='for bash and zsh: eval "$(grow completion bash)" in the shell\'s startup file; for fish: '
         "grow completion fish | source",
     )
-    parser.add_argument("shell", choices=_SHELLS, help="the shell that you type in")
+    parser.add_argument("shell", choices=_SHELLS, help="your shell")
     return parser
 
 
@@ -67,7 +67,7 @@ def main(arguments: list[str]) -> int:
 
 
 def candidates(line: str) -> list[str]:
-    """The words that can stand at the end of `line`, as the user would have typed them."""
+    """Completions of the last word of `line`, as the user would type them."""
     try:
         words = shlex.split(line)
     except ValueError:  # an open quote

@@ -23,7 +23,7 @@ from grow_cli.schema import is_text
 
 
 def plugins(beside: Sequence[Path] = ()) -> list[str]:
-    """The override that makes Hydra look for the plugins' YAML files, too, and for those in other folders."""
+    """The override that adds the plugins' YAML files, and those in other folders, to Hydra's search path."""
     folders = [f"file://{folder}" for folder in (*registry.config_folders()[1:], *beside)]
     return [f"hydra.searchpath=[{','.join(folders)}]"] if folders else []
 
@@ -37,7 +37,7 @@ def loggers(argument: str) -> list[str]:
     known = [name for name in registry.groups()["logger"] if name != "several"]
     wrong = next((name for name in names if name not in known), None)
     if wrong is not None or not names:
-        raise UserError(f"{argument}: {wrong or 'nothing'} is no logger: choose from {', '.join(sorted(known))}")
+        raise UserError(f"{argument}: {wrong or 'nothing'} is not a logger: choose from {', '.join(sorted(known))}")
     return ["logger=several", *(f"+logger@logger.of.{name}={name}" for name in dict.fromkeys(names))]
 
 
@@ -61,7 +61,7 @@ def _quoted(word: str) -> str:
 
 
 def flags_first(arguments: list[str]) -> list[str]:
-    """The same with -m before the overrides, where Hydra reads it; UserError for a flag that there is not."""
+    """The same with -m before the overrides, where Hydra reads it; UserError for an unknown flag."""
 
     def refuse(message: str) -> NoReturn:
         raise UserError(f"grow train: {message} (`grow train --help` says more)")
@@ -87,7 +87,7 @@ def refuse_two_folders(arguments: list[str]) -> None:
     given = next((keys[name] for name in _FOLDERS if name in keys), None)
     if given is not None and "run_dir" in keys:
         raise UserError(
-            f"{keys['run_dir']} and {given} both name the folder, and one would be ignored: leave out either"
+            f"{keys['run_dir']} and {given} both set the folder, and one would be ignored: leave one of them out"
         )
 
 

@@ -1,4 +1,4 @@
-"""`grow controls`: what a grown run is held against, trained with the same recipe at equal cost."""
+"""`grow controls`: the controls of a grown run, trained with the same recipe at equal cost."""
 
 from __future__ import annotations
 
@@ -25,8 +25,7 @@ def parser() -> console.Parser:
 
     parser = console.Parser(
         prog="grow controls",
-        description="Train the controls of grown runs into their folders, RUN/controls/<kind>; those that are there already are "
-        "left alone.",
+        description="Train the controls of grown runs, each into RUN/controls/<kind>; controls that exist already are kept.",
         epilog="kinds: " + "; ".join(f"{kind}: {what}" for kind, what in (KINDS | SEARCHED).items()),
     )
     parser.add_argument("runs", nargs="+", metavar="RUN", help="run folders, or folders of them")
@@ -41,7 +40,9 @@ def parser() -> console.Parser:
     # what the processes of `-j` are told: one rung, to a part of its budget
     parser.add_argument("--rung", help=argparse.SUPPRESS)
     parser.add_argument("--until", type=float, default=1.0, help=argparse.SUPPRESS)
-    parser.add_argument("-j", "--jobs", type=int, default=1, metavar="N", help="train so many at a time (default: 1)")
+    parser.add_argument(
+        "-j", "--jobs", type=int, default=1, metavar="N", help="how many to train at the same time (default: 1)"
+    )
     return parser
 
 
@@ -74,7 +75,7 @@ def main(arguments: list[str]) -> int:
             ladders.train_best(runs, overrides, options)
         return 0
     except (Interrupted, KeyboardInterrupt):
-        console.err.print(f"interrupted: go on with `{begun}`", markup=False, highlight=False, soft_wrap=True)
+        console.err.print(f"interrupted: continue with `{begun}`", markup=False, highlight=False, soft_wrap=True)
         raise
 
 
@@ -88,8 +89,8 @@ def grown_runs(paths: list[Path]) -> list[RunFolder]:
     if grown:
         return grown
     if once:
-        raise UserError("every growth of the runs was taken back: there is nothing to hold against controls")
-    raise UserError("none of the runs is finished and has grown: there is nothing to hold against controls")
+        raise UserError("every growth of these runs was taken back: there is nothing to compare with controls")
+    raise UserError("none of these runs is finished and has grown: there is nothing to compare with controls")
 
 
 def _one_after_another(wanted: list[tuple[RunFolder, str]], overrides: list[str]) -> None:
@@ -124,7 +125,7 @@ def _say_impossible(folder: RunFolder, impossible: list[tuple[str, str]]) -> Non
 
 
 def once(told: Iterable[tuple[str, str]]) -> list[tuple[list[str], str]]:
-    """(name, sentence) of each → (names, sentence), so that what is true of several is said once."""
+    """(name, sentence) of each → (names, sentence), so that a sentence about several is printed once."""
     names: dict[str, list[str]] = {}
     for name, sentence in told:
         names.setdefault(sentence, []).append(name)
@@ -139,7 +140,7 @@ def _in_processes(wanted: list[tuple[RunFolder, str]], overrides: list[str], job
     failed = _side_by_side([w for w in wanted if w[1] not in TIMED], overrides, jobs)
     failed += _side_by_side([w for w in wanted if w[1] in TIMED], overrides, 1)
     if not wanted:
-        console.out.print("all controls were there already")
+        console.out.print("all controls exist already")
     if failed:
         raise TrainingFailed(f"{failed} of {counted(len(wanted), 'control')} failed")
 

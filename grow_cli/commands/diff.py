@@ -1,4 +1,4 @@
-"""`grow diff`: what is not the same in several runs."""
+"""`grow diff`: the keys and results in which runs differ."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def parser() -> console.Parser:
     """Of its arguments."""
     parser = console.Parser(
         prog="grow diff",
-        description="The keys, and then the results, that are not the same in all of these runs.",
+        description="Show the keys, and then the results, that are not the same in all of these runs.",
         epilog="example: grow diff latest tiny/2026-11-26_20-45",
     )
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="run folders, two or more")

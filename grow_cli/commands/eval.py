@@ -21,7 +21,8 @@ def parser() -> console.Parser:
     parser = console.Parser(
         prog="grow eval",
         description="Rebuild the net of a run from its checkpoint, grown architecture included, and measure it on every split. "
-        "On other images (dataset.path=DIR), normalised as those that the net was trained with, or texts (dataset.root=DIR).",
+        "Give dataset.path=DIR to measure it on other images, normalised as in training, or dataset.root=DIR for other "
+        "texts.",
     )
     parser.add_run()
     parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE")
@@ -30,7 +31,7 @@ def parser() -> console.Parser:
         "--on",
         type=Path,
         metavar="PATH",
-        help="measure it on labelled samples elsewhere: a table with the target, arrays x and y, a folder of <class>/*",
+        help="measure the net on other labelled samples: a table with the target, arrays x and y, or a folder of <class>/*",
     )
     parser.add_argument("--json", action="store_true", help="print JSON")
     return parser
@@ -79,7 +80,7 @@ def main(arguments: list[str]) -> int:
 def _measure_on(folder: RunFolder, options: argparse.Namespace) -> int:
     """Of labelled samples of any place; the run's own scores stay as they are."""
     if options.overrides:
-        raise UserError(f"{options.overrides[0]}: --on measures as the net was trained, and takes no keys")
+        raise UserError(f"{options.overrides[0]}: --on prepares the samples as in training and takes no keys")
     from grow_cli.analysis.predicting import Predictor, measure
 
     which = "best" if options.best else "last"
@@ -119,9 +120,16 @@ def _show_classes(found: dict[str, Any]) -> None:
         )
     console.uncut(table)
     if len(rows) > _MATRIX:
-        console.out.print(f"the confusions of {len(rows)} classes: --json prints them", markup=False, highlight=False)
+        console.out.print(
+            f"--json prints the confusion matrix of all {len(rows)} classes", markup=False, highlight=False
+        )
         return
-    table = Table(title="a row per class, a column per answer", title_justify="left", box=None, pad_edge=False)
+    table = Table(
+        title="confusion matrix: a row per class, a column per prediction",
+        title_justify="left",
+        box=None,
+        pad_edge=False,
+    )
     table.add_column("", overflow="fold")
     for number, row in enumerate(rows):
         table.add_column(row["class"] if len(rows) <= 6 else str(number + 1), justify="right")

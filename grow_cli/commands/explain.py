@@ -20,7 +20,7 @@ def parser() -> Parser:
         "--output",
         type=Path,
         metavar="FILE.html",
-        help="where the page is written (default: explain.html in RUN)",
+        help="file to write the page to (default: explain.html in RUN)",
     )
     return parser
 

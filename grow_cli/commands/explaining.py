@@ -1,6 +1,6 @@
 """`grow list method=tiny`, `grow list stop`, `grow list optimizer.lr`: keys with their values, ranges and meanings.
 
-All of it stands at the field that declares the key; an option's values are those that `group=option` composes to.
+Meanings and ranges come from the field that declares the key; values are those that `group=option` composes to.
 """
 
 from __future__ import annotations
@@ -51,14 +51,14 @@ def explain(asked: str) -> None:
 def _neither(asked: str) -> str:
     leaf = asked.rpartition(".")[2]
     if "=" in asked:
-        return f"`{asked}`: what stands before = is no config group: choose from {', '.join(GROUPS)}"
+        return f"`{asked}`: the name before = is not a config group: choose from {', '.join(GROUPS)}"
     found = list(dict.fromkeys(place.address for place in places(leaf)))
     known = [*GROUPS, *sections(), *declared_by(Config)]
     likely = found or [name for name in near(asked, known) if name not in found]
     hint = f" (did you mean `grow list {'` or `grow list '.join(likely)}`?)" if likely else ""
     return (
-        f"`{asked}` is neither a config group nor a key{hint}: choose from {', '.join(GROUPS)}; `grow list {EVERY_RUN}` shows "
-        "the keys that are in no group"
+        f"`{asked}` is neither a config group nor a key{hint}: choose from {', '.join(GROUPS)}; `grow list {EVERY_RUN}` "
+        "shows the keys outside groups"
     )
 
 
@@ -138,7 +138,7 @@ def _every_run() -> None:
 
 
 def _key_of_a_group(group: str, name: str) -> None:
-    """The options that declare it alike are told at once; a default that only some have is told with them."""
+    """Options with the same declaration are explained together; a default that only some have is listed with them."""
     alike: dict[tuple[str, str], dict[str, Any]] = {}
     for option, cls in sorted(registry.groups()[group].items()):
         declared = declared_by(cls).get(name)
@@ -151,7 +151,7 @@ def _key_of_a_group(group: str, name: str) -> None:
             values.setdefault(written(declared.default), []).append(f"{group}={option}")
         _meaning("Default: " + "; ".join(f"{value} with {', '.join(options)}" for value, options in values.items()))
     if set(describe(group)) - set(registry.groups()[group]):
-        _meaning(f"Presets may set it otherwise: grow list {group}=OPTION", indent=0)
+        _meaning(f"Presets may change it: grow list {group}=OPTION", indent=0)
 
 
 _DECLARED = object()
@@ -188,7 +188,7 @@ def written(value: Any) -> str:
 
 
 def names() -> Iterator[str]:
-    """What can stand after `grow list` beside groups and options, for completion."""
+    """Arguments of `grow list` other than groups and options, for completion."""
     yield EVERY_RUN
     yield from declared_by(Config)
     for name, cls in sections().items():

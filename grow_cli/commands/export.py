@@ -1,4 +1,4 @@
-"""`grow export`: the grown net for use without grow."""
+"""`grow export`: write the net in a format that needs no grow."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def parser() -> Parser:
     """Of its arguments."""
     parser = Parser(
         prog="grow export",
-        description="Write a run's net, as far as it has grown, in a format that loads where grow is not installed.",
+        description="Write a run's net, as grown so far, in a format that loads without grow.",
     )
     parser.add_run()
     parser.add_argument(
@@ -28,15 +28,15 @@ def parser() -> Parser:
         default="state_dict",
         type=OneOf("--format", FORMATS),
         metavar="NAME",
-        help="state_dict (default): weights, and a Python file with the net, which needs torch only; torch_export: "
-        "a .pt2 program; onnx: for ONNX Runtime and others",
+        help="state_dict (default): weights, and a Python file with the net that needs only torch; "
+        "torch_export: a .pt2 program; onnx: a file for ONNX Runtime and others",
     )
     parser.add_best()
     parser.add_argument(
         "-o", "--output", type=Path, metavar="PATH", help="a folder, or a file's name (default: RUN/export)"
     )
     parser.add_argument(
-        "overrides", nargs="*", metavar="KEY=VALUE", help="data_dir, dataset.path: for runs of older versions"
+        "overrides", nargs="*", metavar="KEY=VALUE", help="data_dir, dataset.path: needed for runs of older versions"
     )
     return parser
 

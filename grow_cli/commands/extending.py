@@ -1,4 +1,4 @@
-"""A run whose limit is moved: which limits may be, what the result then is, and where the former summary goes."""
+"""Extending a run by a higher limit: which limits may move, what the result then is, and where the former summary goes."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ def limits(overrides: Collection[str]) -> list[str]:
 
 
 def check(folder: RunFolder, config: Config, summary: dict[str, Any]) -> None:
-    """UserError where a run cannot go on to these limits; a warning where it is then another than one that had them at first."""
+    """UserError if a run cannot be extended to these limits; a warning if it then differs from a run that had them from
+    the start."""
     finished = summary.get("status") == "finished"
     if config.schedule.longer == "refused":
         raise UserError(
-            f"schedule={config.schedule.name} is drawn over the whole budget, so that this run's limit "
-            f"cannot be moved: train anew with {' '.join(limits_of(config.stop))}, or with schedule=constant where runs "
-            "are to be extended"
+            f"schedule={config.schedule.name} is spread over the whole budget, so this run's limit cannot change: train again "
+            f"with {' '.join(limits_of(config.stop))}, or with schedule=constant if you want to extend runs"
         )
     if finished:
         _check_further(folder, config.stop, summary)
     reasons = []
     if config.schedule.longer == "anew":
         reasons.append(
-            f"schedule={config.schedule.name} follows the budget, and the rate goes up again where it had fallen"
+            f"schedule={config.schedule.name} follows the budget, so the rate rises again where it had fallen"
         )
     over = config.growth.max_events is not None and summary.get("events", 0) >= config.growth.max_events
     if config.trigger.reads_budget:
@@ -42,11 +42,10 @@ def check(folder: RunFolder, config: Config, summary: dict[str, Any]) -> None:
     elif config.method.grows and config.method.heeds_until and config.trigger.name != "never" and not over:
         reasons.append(f"growth was allowed until {config.growth.until:.0%} of the former budget")
     if finished and not _on_a_mark(config, summary):
-        reasons.append(f"it was evaluated at its former end, step {summary['steps']:,}, too")
+        reasons.append(f"it was also evaluated at its former end, step {summary['steps']:,}")
     if reasons:
         console.warn(
-            f"{folder.path} goes on, and is not the run that these limits from the start would have given: "
-            + "; ".join(reasons)
+            f"{folder.path} continues, but differs from a run with these limits from the start: " + "; ".join(reasons)
         )
 
 
@@ -61,14 +60,13 @@ def _check_further(folder: RunFolder, stop: Stop, summary: dict[str, Any]) -> No
         limit = getattr(stop, name)
         if limit is not None and limit <= round(summary[field], 6):
             raise UserError(
-                f"stop.{name}={limit:g}: {folder.path} has come to {summary[field]:,.6g} already: give more, or null for no "
-                "such rule"
+                f"stop.{name}={limit:g}: {folder.path} is at {summary[field]:,.6g} already: give more, or null for no limit"
             )
     rule = summary["ended"]["rule"]
     if rule and rule not in _USED and getattr(stop, rule) == summary["ended"]["value"]:
         raise UserError(
-            f"{folder.path} ended by stop.{rule}={summary['ended']['value']:g}, which would end it again at once: give another "
-            f"value, or stop.{rule}=null"
+            f"{folder.path} ended by stop.{rule}={summary['ended']['value']:g}, which would end it again immediately: give "
+            f"another value, or stop.{rule}=null"
         )
 
 

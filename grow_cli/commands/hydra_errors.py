@@ -36,8 +36,9 @@ _OWN = {
 """Suffix of a user's file → what to type."""
 
 _OWN_DATA = (
-    "; files of your own are dataset=table, arrays or image_folder with dataset.path=PATH (dataset.target=COLUMN for a table), "
-    "and texts dataset=text with dataset.root=DIR and model=gpt"
+    "; for data of your own use dataset=table dataset.path=FILE dataset.target=COLUMN, dataset=arrays dataset.path=FILE, "
+    "dataset=image_folder dataset.path=DIR, dataset=huggingface dataset.path=DIR_OR_NAME, or dataset=text dataset.root=DIR "
+    "model=gpt"
 )
 
 
@@ -105,16 +106,16 @@ def explain(error: Exception, arguments: list[str]) -> str:
 def _path_for_a_name(asked: str, path: str) -> str:
     """A file or folder was typed where a dataset's name belongs."""
     if not Path(path).exists():
-        return f"{asked}: there is no such file or folder, and `grow list dataset` shows the names that can stand here"
+        return f"{asked}: there is no such file or folder; `grow list dataset` shows the names of datasets"
     if Path(path).is_dir():
         return (
-            f"{asked} is a folder, and a dataset's name belongs here: type dataset=image_folder dataset.path={path} for "
+            f"{asked} is a folder, not the name of a dataset: type dataset=image_folder dataset.path={path} for "
             f"images, or dataset=text dataset.root={path} model=gpt for texts"
         )
     line = _OWN.get(Path(path).suffix.lower())
     if line is None:
         return f"{asked} is a file that no dataset reads: give {', '.join(_OWN)}, or a folder of images"
-    return f"{asked} is a file, and a dataset's name belongs here: type {line.format(path)}"
+    return f"{asked} is a file, not the name of a dataset: type {line.format(path)}"
 
 
 def _readable(argument: str) -> bool:
@@ -146,6 +147,6 @@ def _foreign_key(chosen: str, name: str, key: str, holder: str) -> str:
     )
     group, option = next(found, (holder, ""))
     return (
-        f"{chosen}={name} sets {group}.{key}, which {group}={option} does not have: leave out either, and type what else you "
-        f"need of {name} by hand (`grow train --cfg job {chosen}={name}` shows it)"
+        f"{chosen}={name} sets {group}.{key}, which {group}={option} does not have: leave out one of them, and give the "
+        f"other keys of {name} yourself (`grow train --cfg job {chosen}={name}` shows them)"
     )

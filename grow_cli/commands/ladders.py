@@ -28,12 +28,12 @@ def add_options(parser: console.Parser) -> None:
         type=int,
         default=8,
         metavar="N",
-        help="static-best: how many sizes are tried (default: %(default)s)",
+        help="static-best: number of sizes to try (default: %(default)s)",
     )
     parser.add_argument(
         "--halving",
         action="store_true",
-        help="static-best: successive halving, which trains the better half on at 1/8, 1/4, 1/2 of the budget",
+        help="static-best: successive halving, which keeps only the better half after 1/8, 1/4 and 1/2 of the budget",
     )
 
 
@@ -42,7 +42,7 @@ def check(options: argparse.Namespace) -> None:
     if not 2 <= options.ladder <= 32:
         raise UserError(f"--ladder {options.ladder}: must be from 2 to 32 sizes")
     if not 0 < options.until <= 1:
-        raise UserError(f"--until {options.until}: must be above 0 and at most 1, a part of the budget")
+        raise UserError(f"--until {options.until}: must be a fraction of the budget, above 0 and at most 1")
 
 
 def settings_of(overrides: list[str]) -> dict[str, str]:
@@ -70,7 +70,7 @@ def train_best(runs: list[RunFolder], overrides: list[str], options: argparse.Na
             with_overrides(folder, overrides)
         if all(control_folder(folder, KIND).read_summary() for folder in group) and not options.rung:
             for folder in group:
-                console.line(f"{control_folder(folder, KIND).path} was there already")
+                console.line(f"{control_folder(folder, KIND).path} exists already")
             continue
         try:
             searched = search_ladder(group, options.ladder, trainer(overrides, options.jobs), halving=options.halving)
@@ -82,8 +82,8 @@ def train_best(runs: list[RunFolder], overrides: list[str], options: argparse.Na
             console.line(f"{control_folder(folder, KIND).path} {words}")
         if len(searched.rungs) < options.ladder:
             console.line(
-                f"the ladder has {counted(len(searched.rungs), 'size')} of the {options.ladder} asked for: the others are the "
-                f"same nets, or a step of them costs more than {EXACT:.0%} of the run's FLOPs"
+                f"the ladder has {counted(len(searched.rungs), 'size')} of the {options.ladder} asked for: the other sizes "
+                f"are duplicates, or one step of them costs more than {EXACT:.0%} of the run's FLOPs"
             )
         console.line(
             f"the ladder cost {searched.cost()['flops']:.3g} FLOPs; it is in {control_folder(group[0], KIND).path}/ladder.json"
@@ -103,7 +103,7 @@ def groups(runs: list[RunFolder]) -> list[list[RunFolder]]:
 
 
 def trainer(overrides: list[str], jobs: int) -> Jobs:
-    """What trains rungs: here one after another, or so many at a time in processes of their own."""
+    """The function that trains rungs: one after another here, or several at a time in child processes."""
 
     def train(wanted: list[tuple[RunFolder, str]], fraction: float) -> None:
         from grow_cli.sizes.rungs import KIND, judged, train_rung, tried_folder

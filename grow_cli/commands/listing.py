@@ -1,4 +1,4 @@
-"""`grow list`: what there is to choose from, read from the first comment of each YAML file; keys: `explaining.py`."""
+"""`grow list`: all options, from the first comment of each YAML file; keys are in `explaining.py`."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ def parser() -> console.Parser:
     """Of its arguments."""
     parser = console.Parser(
         prog="grow list",
-        description="Everything there is to choose from; or the options of a group; or the keys of an option, of a section "
-        "or of every run, with their values, meanings and ranges; or one key.",
+        description="List all options; or those of a group; or the keys of an option, of a section or of every run, "
+        "with values, meanings and ranges; or explain one key.",
         epilog="examples: grow list trigger; grow list method=tiny; grow list stop; grow list optimizer.lr; grow list keys",
     )
     parser.add_argument("asked", nargs="*", metavar="GROUP|GROUP=OPTION|KEY|keys", help="none for every group")

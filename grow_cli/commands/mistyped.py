@@ -1,4 +1,4 @@
-"""KEY=VALUE words that went wrong between the keyboard and grow: spaces, dashes, colons, brackets that a shell took apart."""
+"""Mistyped KEY=VALUE words: spaces, dashes, colons, brackets that a shell took apart."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def _bare(word: str) -> bool:
 
 
 def _whole(name: str, value: str, words: list[str]) -> list[str]:
-    """`optimizer.lr=0.1` for `lr`, or a key as it is; empty where there is no such key."""
+    """`optimizer.lr=0.1` for `lr`, or a full key unchanged; empty for an unknown key."""
     name = name if name in _known() else name.replace("-", "_")
     if name in _known():
         return [f"{name}={value}"]
@@ -77,9 +77,9 @@ def _dashes(word: str, rest: list[str], words: list[str]) -> Iterator[tuple[list
     )
     whole = _whole(name, value or ("true" if not equals else ""), words)
     if whole and (equals or value):
-        yield typed, "keys are given without dashes", whole
+        yield typed, "keys have no dashes", whole
     elif whole:
-        yield typed, "keys are given without dashes, as KEY=VALUE", [f"{whole[-1].partition('=')[0]}=VALUE"]
+        yield typed, "keys have no dashes, as KEY=VALUE", [f"{whole[-1].partition('=')[0]}=VALUE"]
 
 
 def _brackets(word: str, rest: list[str]) -> Iterator[tuple[list[str], str, list[str]]]:
@@ -92,7 +92,7 @@ def _brackets(word: str, rest: list[str]) -> Iterator[tuple[list[str], str, list
             return
         joined += more
         if _depth(joined) == 0:
-            yield [word, *rest[: number + 1]], "a list is one word, in quotes where it has spaces", [joined]
+            yield [word, *rest[: number + 1]], "a list is one word, quoted if it contains spaces", [joined]
             return
 
 
@@ -125,7 +125,7 @@ def _spaces(word: str, rest: list[str], words: list[str]) -> Iterator[tuple[list
     ):
         yield [word, following], "a key and its value are joined by =", meant
     elif re.fullmatch(r"\w+", word) and (groups := [group for group in GROUPS if word in describe(group)]):
-        yield [word], "an option stands after its group and =", [f"{groups[0]}={word}"]
+        yield [word], "an option needs its group and =", [f"{groups[0]}={word}"]
 
 
 def _colon(word: str) -> Iterator[tuple[list[str], str, list[str]]]:

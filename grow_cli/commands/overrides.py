@@ -1,17 +1,17 @@
-"""What the commands that take a run folder share: the folder, and its config with what was typed after it."""
+"""Shared by the commands that take a run folder: the folder, and its config with the keys typed after it.
+
+Hydra is imported where its grammar is needed, so that the commands that take a folder alone do not wait for it.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from grow_cli import config as configuration
-from grow_cli.commands.composition import literal
 from grow_cli.config import Config
 from grow_cli.errors import UserError
 from grow_cli.records import reading
@@ -22,7 +22,7 @@ from grow_cli.records.named import named
 
 
 def existing(path: Path) -> RunFolder:
-    """The run folder, by its path or name; UserError that names those below where it is none."""
+    """The run folder, by its path or name; UserError that names the runs below it if it is none."""
     path = named(path)
     folder = RunFolder(path)
     if not folder.claimed:
@@ -39,6 +39,9 @@ def several(word: str, command: str, own: Mapping[str, str]) -> bool:
 
     :param own: such keys, and the options by which they are given
     """
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.errors import HydraException
+
     key = key_of(word)
     if key in own:
         raise UserError(f"{word}: {command} sets {key} itself: use {own[key]}")
@@ -49,11 +52,14 @@ def several(word: str, command: str, own: Mapping[str, str]) -> bool:
 
 
 def only(overrides: Collection[str], allowed: list[str], why: str) -> None:
-    """UserError for a key that may not be given; one that holds others allows these, too."""
+    """UserError for a mistyped word or a key that may not be given; a key that holds others allows these as well."""
+    from grow_cli.commands.mistyped import refuse_mistyped
+
+    refuse_mistyped(list(overrides))
     for override in overrides:
         key = override.split("=")[0]
         if key not in allowed and key.split(".")[0] not in allowed:
-            raise UserError(f"{override}: {why}, and only {', '.join(allowed)} can be given")
+            raise UserError(f"{override}: {why}; only {', '.join(allowed)} can be given")
 
 
 def config_of(folder: RunFolder, overrides: Collection[str] = ()) -> Config:
@@ -69,13 +75,18 @@ def config_of(folder: RunFolder, overrides: Collection[str] = ()) -> Config:
 
 def with_overrides(folder: RunFolder, overrides: Collection[str]) -> DictConfig:
     """The run's config, typed by the schemas again, with KEY=VALUE overrides."""
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.errors import HydraException
+
+    from grow_cli.commands.composition import literal
+
     typed = typed_config(folder.config(), folder.hydra / "config.yaml")
     for override in overrides:
         key, equals, _ = override.partition("=")
         if not equals:
             raise UserError(f"{override}: write KEY=VALUE")
         if key in configuration.GROUP_KEYS:
-            raise UserError(f"{override}: a group cannot be exchanged in a trained run; set one of its keys")
+            raise UserError(f"{override}: a trained run keeps its {key}; set single keys of it instead")
         try:
             # as `grow train` does: off is a word
             read = OverridesParser.create().parse_override(literal(override)).value()

@@ -1,4 +1,4 @@
-"""Where a key of some name is, at whatever level: `lr` is `optimizer.lr`."""
+"""Finds keys by their last name at any level: `lr` is `optimizer.lr`."""
 
 from __future__ import annotations
 
@@ -59,10 +59,10 @@ def near(word: str, names: Iterable[str], n: int = 1) -> list[str]:
 
 
 def lines(name: str, value: str, chosen: DictConfig | None) -> list[str]:
-    """What to type for each key whose last part is `name`; where no chosen option has it, with one that does.
+    """The words to type for each key whose last part is `name`, with another option if no chosen one has it.
 
     :param value: what stands after the =
-    :param chosen: the run that is composed, where it could be
+    :param chosen: the composed run, if it could be composed
     """
     found, elsewhere = [], []
     for place in places(name):

@@ -16,7 +16,7 @@ def parser() -> console.Parser:
     """Of its arguments."""
     parser = console.Parser(
         prog="grow plot",
-        description="Draw runs against steps, epochs, seconds or FLOPs, growth events marked, or another picture of one run.",
+        description="Draw runs against steps, epochs, seconds or FLOPs with growth events marked, or another picture of one run.",
     )
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="run folders")
     parser.add_argument(
@@ -24,7 +24,7 @@ def parser() -> console.Parser:
         "--output",
         type=Path,
         metavar="FILE",
-        help="where it is drawn (default: growth.png, or the picture's name, in the first run)",
+        help="file to write the picture to (default: growth.png, or the picture's name, in the first run)",
     )
     parser.add_argument(
         "--picture",
@@ -38,7 +38,7 @@ def parser() -> console.Parser:
         default=AGAINST[0],
         type=console.OneOf("--against", AGAINST),
         metavar="COST",
-        help=f"what runs are drawn against: {', '.join(AGAINST)} (default: %(default)s); growing counts in seconds and flops",
+        help=f"the horizontal axis: {', '.join(AGAINST)} (default: %(default)s); seconds and flops include growing",
     )
     return parser
 
@@ -49,18 +49,18 @@ def main(arguments: list[str]) -> int:
     name, folders = options.picture, [existing(path) for path in options.runs]
     output = options.output or folders[0].path / ("growth.png" if name == RUNS else f"{name}.png")
     if output.suffix not in SUFFIXES:
-        raise UserError(f"{output}: a picture's name ends in .png, .pdf or .svg")
+        raise UserError(f"{output}: a picture's name must end in .png, .pdf or .svg")
     if name != RUNS:
         if len(folders) > 1:
             raise UserError(f"--picture {name} shows one run, and {len(folders)} are given: name one folder")
         if options.against != AGAINST[0]:
-            raise UserError(f"--against is for --picture {RUNS}: {name} is not drawn against a cost")
+            raise UserError(f"--against works only with --picture {RUNS}: {name} has no cost axis")
         print(draw(name, folders[0], config_of(folders[0]), output))
         return 0
     from grow_cli.analysis.plot import plot_runs
 
     for folder in folders:
         if not is_there(folder.metrics):
-            raise UserError(f"{folder.path} has no metrics.csv yet: nothing to draw")
+            raise UserError(f"{folder.path} has no metrics.csv yet, so there is nothing to draw")
     print(plot_runs(folders, output, options.against))
     return 0

@@ -1,10 +1,11 @@
-"""`grow predict`: what a run's net says of files."""
+"""`grow predict`: predictions of a run's net for files."""
 
 from __future__ import annotations
 
 import sys
+from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from grow_cli import console
 from grow_cli.commands.overrides import existing
@@ -21,8 +22,8 @@ def parser() -> console.Parser:
     """Of its arguments."""
     parser = console.Parser(
         prog="grow predict",
-        description="Predict the class, with its probability, or the value of each sample: of images, the rows of a table, or "
-        "arrays, prepared as those that the net was trained on.",
+        description="Predict the class (with its probability) or the value of each sample. Images, rows of a table and "
+        "arrays are prepared as in training.",
         epilog="examples: grow predict RUN photo.jpg; grow predict RUN new.csv -o answers.csv; "
         "cat new.csv | grow predict RUN - --csv",
     )
@@ -32,10 +33,10 @@ def parser() -> console.Parser:
         metavar="FILE|DIR|-",
         help="an image or a folder of them, a table, arrays; - is a CSV on standard input",
     )
-    parser.add_argument("--top", type=int, default=1, metavar="K", help="the K likeliest classes (default: 1)")
+    parser.add_argument("--top", type=int, default=1, metavar="K", help="show the K most likely classes (default: 1)")
     parser.add_argument("--csv", action="store_true", help="print CSV")
-    parser.add_argument("--json", action="store_true", help="print JSON, a list with an object per sample")
-    parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="write FILE.csv or FILE.json instead")
+    parser.add_argument("--json", action="store_true", help="print JSON: a list with one object per sample")
+    parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="write to FILE.csv or FILE.json instead")
     parser.add_best()
     return parser
 
@@ -48,12 +49,15 @@ def main(arguments: list[str]) -> int:
     if options.output is not None and options.output.suffix not in (".csv", ".json"):
         raise UserError(f"-o {options.output}: its name must end in .csv or .json")
     if options.output is not None and options.output.exists():
-        raise UserError(f"-o {options.output} is there already and is not overwritten: choose another name")
+        raise UserError(f"-o {options.output} exists already and is not overwritten: choose another name")
     folder = existing(options.run)
-    from grow_cli.analysis.predicting import Predictor, predictions
+    from grow_cli.analysis.predicting import Predictor, predicted, predictions
 
     predictor = Predictor(folder, "best" if options.best else "last")
     samples = predictor.read(sys.stdin if options.source == "-" else Path(options.source))
+    if options.output is None and not options.csv and not options.json:
+        _show(predicted(predictor, samples, options.top))
+        return 0
     found = predictions(predictor, samples, options.top)
     if options.output is not None:
         text = _json(found) if options.output.suffix == ".json" else found.to_csv(index=False)
@@ -62,10 +66,8 @@ def main(arguments: list[str]) -> int:
         except OSError as error:
             raise UserError(f"{options.output} cannot be written ({error.strerror}): choose another place") from error
         console.out.print(f"{options.output}: {len(found)} predictions", markup=False, highlight=False, soft_wrap=True)
-    elif options.json or options.csv:
-        print(_json(found) if options.json else found.to_csv(index=False), end="")
     else:
-        _show(found)
+        print(_json(found) if options.json else found.to_csv(index=False), end="")
     return 0
 
 
@@ -73,17 +75,18 @@ def _json(found: pd.DataFrame) -> str:
     return str(found.to_json(orient="records", indent=1, double_precision=10)) + "\n"
 
 
-def _show(found: pd.DataFrame) -> None:
+def _show(columns: dict[str, list[Any]]) -> None:
     from rich.table import Table
 
     table = Table(box=None, show_edge=False, pad_edge=False)
-    for name in found:
+    for name in columns:
         numeric = name.startswith(("probability", "value"))
         table.add_column(name, justify="right" if numeric else "left", overflow="fold", no_wrap=numeric)
-    for row in found.head(_SHOWN).itertuples(index=False):
+    for row in islice(zip(*columns.values(), strict=True), _SHOWN):
         table.add_row(*(f"{cell:.4g}" if isinstance(cell, float) else str(cell) for cell in row))
     console.uncut(table)
-    if len(found) > _SHOWN:
+    samples = len(columns["sample"])
+    if samples > _SHOWN:
         console.out.print(
-            f"... and {len(found) - _SHOWN:,} more: --csv prints, -o FILE writes all", markup=False, highlight=False
+            f"... and {samples - _SHOWN:,} more: --csv prints, -o FILE writes all", markup=False, highlight=False
         )

@@ -7,7 +7,7 @@ from pathlib import Path
 from grow_cli.console import Parser, page_name
 from grow_cli.records.named import named
 
-_DESCRIPTION = "Everything about a run, or about the runs of a sweep, as one HTML page that needs no network."
+_DESCRIPTION = "Show everything about a run, or about the runs of a sweep, as one HTML page that works offline."
 
 
 def parser() -> Parser:
@@ -19,7 +19,7 @@ def parser() -> Parser:
         "--output",
         type=Path,
         metavar="FILE.html",
-        help="where the page is written (default: report.html in the folder; here, if several are named)",
+        help="file to write the page to (default: report.html in the folder; in this folder if several are named)",
     )
     return parser
 

@@ -1,4 +1,4 @@
-"""`grow resume`: go on with an interrupted run, or with a finished one to a further limit."""
+"""`grow resume`: continue an interrupted run, or a finished one to a higher limit."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ def parser() -> console.Parser:
     """Of its arguments."""
     parser = console.Parser(
         prog="grow resume",
-        description="Go on with an interrupted run, across growth events, as if it had not been interrupted; with "
-        "stop.epochs=200, say, also with a finished one, whose former summary is kept as summary-1.json.",
+        description="Continue an interrupted run, across growth events, as if it had not been interrupted. A higher "
+        "limit (stop.epochs=200) also extends a finished run, whose former summary is kept as summary-1.json.",
         epilog="example: grow resume latest stop.epochs=200",
     )
     parser.add_run()
@@ -25,21 +25,21 @@ def parser() -> console.Parser:
         "overrides",
         nargs="*",
         metavar="KEY=VALUE",
-        help="stop.* (a further limit), where things are, and what is shown",
+        help="stop.* (a higher limit), and keys for paths, devices and display",
     )
     return parser
 
 
 def to_go_on(folder: RunFolder, overrides: list[str]) -> tuple[Config, list[str]]:
-    """The config with which a run goes on, and those of the overrides that move a limit; UserError where it cannot."""
+    """The config with which a run continues, and the overrides that move a limit; UserError if it cannot."""
     allowed = [*keys_with("place", "data", "shown"), "evaluate.batch_size", "stop"]
-    only(overrides, allowed, "a resumed run goes on as it was configured")
+    only(overrides, allowed, "a resumed run keeps its configuration")
     moved = extending.limits(overrides)
     summary = folder.read_summary()
     if summary.get("status") == "finished" and not moved:
         raise UserError(
-            f"{folder.path} is finished: there is nothing to resume; a further limit extends it: "
-            f"`grow resume {folder.path} stop.epochs=N`"
+            f"{folder.path} is finished: there is nothing to resume; to extend it, give a higher limit: `grow resume "
+            f"{folder.path} stop.epochs=N`"
         )
     config = config_of(folder, overrides)
     if moved:
@@ -55,7 +55,7 @@ def main(arguments: list[str]) -> int:
     try:
         summary = go_on(config, folder, moved)
     except (Interrupted, KeyboardInterrupt):
-        console.err.print(f"interrupted: go on with `grow resume {folder.path}`")
+        console.err.print(f"interrupted: continue with `grow resume {folder.path}`")
         raise
     show(folder, summary)
     return 0

@@ -15,12 +15,12 @@ def parser() -> console.Parser:
     """Of its arguments."""
     parser = console.Parser(
         prog="grow runs",
-        description="A table of the runs below a folder, the newest last; their controls are left out. Scores are those of "
-        "the validation split.",
+        description="Show a table of the runs below a folder, newest last, without their controls. Scores are on the "
+        "validation split.",
         epilog="example: grow runs --sort val --filter method=tiny --last 20",
     )
     parser.add_argument(
-        "folder", nargs="?", type=Path, default=OUTPUTS, metavar="FOLDER", help=f"where to look (default: {OUTPUTS})"
+        "folder", nargs="?", type=Path, default=OUTPUTS, metavar="FOLDER", help=f"folder to search (default: {OUTPUTS})"
     )
     parser.add_argument(
         "--sort", type=console.OneOf("--sort", SORTS), default="when", metavar="BY", help=f"one of {', '.join(SORTS)}"
@@ -30,9 +30,9 @@ def parser() -> console.Parser:
         action="append",
         default=[],
         metavar="KEY=VALUE",
-        help="only those with this value of a key, a field of the summary, or state; again for several",
+        help="show only runs with this value of a key, a summary field or the state; may be repeated",
     )
-    parser.add_argument("--last", type=console.positive("--last"), metavar="N", help="only the N that were begun last")
+    parser.add_argument("--last", type=console.positive("--last"), metavar="N", help="show only the N newest runs")
     return parser
 
 

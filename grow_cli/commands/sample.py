@@ -1,4 +1,4 @@
-"""`grow sample`: what a language net writes."""
+"""`grow sample`: text that a language net writes."""
 
 from __future__ import annotations
 
@@ -14,15 +14,16 @@ def parser() -> Parser:
     """Of its arguments."""
     parser = Parser(
         prog="grow sample",
-        description="Print a prompt and what a run's net writes after it (model=gpt), on the CPU; the same seed, the same text.",
+        description="Print a prompt and the text with which a run's net (model=gpt) continues it, on the CPU. The same "
+        "seed gives the same text.",
     )
     parser.add_run()
-    parser.add_argument("--prompt", required=True, metavar="TEXT", help='what the net goes on from, such as "def "')
-    parser.add_argument("--length", type=int, default=200, metavar="N", help="bytes to write (default: 200)")
+    parser.add_argument("--prompt", required=True, metavar="TEXT", help='text to continue, such as "def "')
+    parser.add_argument("--length", type=int, default=200, metavar="N", help="number of bytes to write (default: 200)")
     parser.add_argument(
-        "--temperature", type=float, default=0.8, metavar="T", help="0: the likeliest byte each time (default: 0.8)"
+        "--temperature", type=float, default=0.8, metavar="T", help="0 always takes the most likely byte (default: 0.8)"
     )
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the draws (default: 0)")
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="random seed (default: 0)")
     parser.add_best()
     return parser
 
@@ -42,7 +43,9 @@ def main(arguments: list[str]) -> int:
     prompt = prompt_bytes(options.prompt)
     checkpoint = folder.checkpoints / f"{'best' if options.best else 'last'}.pt"
     if not is_there(checkpoint):
-        raise UserError(f"there is no checkpoint at {checkpoint}: wait for the run's first, or name another run")
+        raise UserError(
+            f"there is no checkpoint at {checkpoint}: wait until the run has written one, or name another run"
+        )
     text = sample(checkpoint, prompt, options.length, options.temperature, options.seed)
     # bytes that are no UTF-8, and what would steer a terminal, as signs
     shown = (prompt + text).decode("utf-8", "replace")

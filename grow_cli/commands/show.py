@@ -24,8 +24,8 @@ def parser() -> console.Parser:
     """Of its arguments."""
     parser = console.Parser(
         prog="grow show",
-        description="What a run was, which of its keys are not their defaults, what it reached, what grew, how it ended, and "
-        "what can be typed next.",
+        description="Show a run: the keys that differ from their defaults, its scores, what grew, how it ended, and "
+        "which commands to try next.",
         epilog="example: grow show latest",
     )
     parser.add_run()
@@ -52,7 +52,7 @@ def _lines(run: Listed, events: list[GrowthEvent]) -> Iterator[str]:
     yield ""
     yield "Typed: " + (shlex.join(folder.overrides()) or "nothing, all is as it comes")
     changed = changed_from_defaults(config)
-    yield "Not the defaults:" if changed else "All keys have their defaults."
+    yield "Not the defaults:" if changed else "All keys have their default values."
     yield from (f"  {key}={value}  (default: {default})" for key, value, default in changed)
     yield ""
     yield from _reached(run)
@@ -89,7 +89,7 @@ def _reached(run: Listed) -> Iterator[str]:
 
 
 def merged(events: list[GrowthEvent]) -> list[str]:
-    """`hidden 1 (+4 units) x3`: events in a row that are alike, and firings that added nothing."""
+    """`hidden 1 (+4 units) ×3`: equal events in a row, and firings that added nothing."""
 
     def words(event: GrowthEvent) -> str:
         if event.taken_back:
@@ -104,7 +104,7 @@ def merged(events: list[GrowthEvent]) -> list[str]:
         return (event.site or "best updates") + units
 
     found = [(name, sum(1 for _ in alike)) for name, alike in groupby(events, key=words)]
-    return [name if times == 1 else f"{name} x{times}" for name, times in found]
+    return [name if times == 1 else f"{name} ×{times}" for name, times in found]
 
 
 def next_of(folder: RunFolder, state: str, events: list[GrowthEvent]) -> list[str]:

@@ -1,4 +1,4 @@
-"""`grow size`: how large a net should be, by growing it, and by a ladder of static sizes beside it."""
+"""`grow size`: how large a net should be, by growing it, compared with a ladder of static sizes."""
 
 from __future__ import annotations
 
@@ -40,8 +40,9 @@ def parser() -> console.Parser:
     """Of its arguments."""
     parser = console.Parser(
         prog="grow size",
-        description="Say how large a net should be: grow it with several seeds, and hold the size that came out against a "
-        "ladder of static sizes, each trained for the run's FLOPs. By validation alone; typed again, it goes on.",
+        description="Find out how large a net should be: grow it with several seeds, and compare the resulting size "
+        "with a ladder of static sizes, each trained for the run's FLOPs. Only validation scores are used. The same "
+        "command continues after an interruption.",
         epilog="against " + "; ".join(f"{name}: {what}" for name, what in AGAINST.items()),
     )
     parser.add_argument(
@@ -52,18 +53,25 @@ def parser() -> console.Parser:
         "--against", default="none", type=console.OneOf("--against", AGAINST), help="default: %(default)s"
     )
     parser.add_argument("--ladder", type=int, default=8, metavar="N", help="sizes of the ladder (default: %(default)s)")
-    parser.add_argument("--max-parameters", type=int, metavar="N", help="the largest size that is allowed")
+    parser.add_argument("--max-parameters", type=int, metavar="N", help="largest size allowed")
     parser.add_argument(
-        "--max-flops-per-sample", type=int, metavar="N", help="the same in FLOPs of a forward pass of one sample"
+        "--max-flops-per-sample",
+        type=int,
+        metavar="N",
+        help="largest size allowed, in FLOPs of a forward pass of one sample",
     )
     parser.add_argument(
         "--within",
         type=float,
         metavar="DELTA",
-        help="the difference that does not matter (default: 0.2 points of accuracy, 0.01 of R², 0.02 of other scores)",
+        help="largest difference that does not matter (default: 0.2 points of accuracy, 0.01 of R², 0.02 of other scores)",
     )
-    parser.add_argument("--out", type=Path, metavar="FOLDER", help="where all lies (default: below outputs/size)")
-    parser.add_argument("-j", "--jobs", type=int, default=1, metavar="N", help="train so many at a time (default: 1)")
+    parser.add_argument(
+        "--out", type=Path, metavar="FOLDER", help="folder for all results (default: below outputs/size)"
+    )
+    parser.add_argument(
+        "-j", "--jobs", type=int, default=1, metavar="N", help="how many to train at the same time (default: 1)"
+    )
     return parser
 
 
@@ -110,11 +118,11 @@ def check(options: argparse.Namespace) -> None:
     own = {"seed": "--seeds", "run_dir": "--out"} | {key: _typed(name) for name, key in LIMITS.items()}
     for word in options.overrides:
         if several(word, "grow size", own):
-            raise UserError(f"{word}: grow size asks about one way at a time: give {key_of(word)} one value")
+            raise UserError(f"{word}: grow size answers for one way at a time: give {key_of(word)} one value")
 
 
 def begin(out: Path, asked: dict[str, object], option: str = "--out") -> None:
-    """Write down what is asked in the folder, which `option` names; UserError where it is another question's."""
+    """Record the question in the folder, which `option` names; UserError if the folder holds another question."""
     path = out / "asked.json"
     if is_there(path):
         try:
@@ -123,7 +131,7 @@ def begin(out: Path, asked: dict[str, object], option: str = "--out") -> None:
             raise UserError(f"{path} cannot be read: choose another folder with {option} FOLDER") from error
         if there != asked:
             raise UserError(
-                f"{out} holds the answer to another question (asked.json): choose another folder with {option} FOLDER"
+                f"{out} holds the results of another question (asked.json): choose another folder with {option} FOLDER"
             )
         return
     for folder in (*reversed(out.parents), out):
@@ -142,12 +150,10 @@ def grown(folder: Path, seeds: list[int]) -> list[RunFolder]:
     runs = [there[seed] for seed in seeds if seed in there and there[seed].read_summary().get("status") == "finished"]
     if len(runs) < len(seeds):
         raise UserError(
-            f"{len(seeds) - len(runs)} of the runs in {folder} are not finished: type the same again to go on"
+            f"{len(seeds) - len(runs)} of the runs in {folder} are not finished: run the same command again to continue"
         )
     if not any(run.read_summary()["events"] for run in runs):
-        raise UserError(
-            "nothing grew, so that no size was found: choose a method and a trigger that grow within the training"
-        )
+        raise UserError("nothing grew, so no size was found: choose a method and a trigger that grow during training")
     return runs
 
 
@@ -161,13 +167,15 @@ def _answered(runs: list[RunFolder], options: argparse.Namespace) -> Answer:
     trainer = ladders.trainer([], options.jobs)
     most = {key.removeprefix("growth.max_"): getattr(options, name) for name, key in LIMITS.items()}
     try:
-        # halving first: the whole ladder goes on from what it trained
+        # halving first: the whole ladder continues from what it trained
         searched = search_ladder(runs, options.ladder, trainer, halving=True, most=most)
         halving = searched.halving_flops()
         if options.against == "sweep":
             searched = search_ladder(runs, options.ladder, trainer, halving=False, most=most)
     except NotPossible as reason:
-        raise UserError(f"no ladder beside these runs ({reason}): leave out --against, or change the runs") from reason
+        raise UserError(
+            f"these runs cannot be compared with a ladder ({reason}): leave out --against, or change the runs"
+        ) from reason
     return answer(runs, options.within, searched, halving)
 
 
@@ -182,7 +190,7 @@ def say(found: Answer, options: argparse.Namespace) -> None:
         over = sum(most is not None and n > most for n in each)
         if over:
             console.line(
-                f"{over} of the nets ended above {_typed(name)} {most:,}: the last growth was not smaller than the room"
+                f"{over} of the nets ended above {_typed(name)} {most:,}: the last growth was larger than the room left"
             )
     if found.searched is None or found.held is None:
         return
@@ -209,6 +217,6 @@ def say(found: Answer, options: argparse.Namespace) -> None:
         f"p = {held.equal:.3g}): {held.verdict}"
     )
     if found.searched.found.best == len(ladder["rungs"]) - 1:
-        console.line("the largest size of the ladder won: the best may be larger still")
+        console.line("the largest size of the ladder won, so the best may be larger still")
     cost = f"{found.flops / told['ladder_flops']:.3g} of what was trained of the ladder"
     console.line(f"cost of growing: {cost}, {told['cost_of_halving']:.3g} of successive halving (FLOPs)")

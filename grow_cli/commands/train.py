@@ -51,7 +51,7 @@ def parser() -> console.Parser:
         usage="grow train [-m] [--cfg job] [KEY=VALUE ...]",
         description="Train one run, or with -m a sweep. A config group is chosen by name (method=tiny), a key is set by its path "
         "(optimizer.lr=3e-4).",
-        epilog="`grow list` shows what there is to choose from, `grow list method=tiny` and `grow list stop` the keys. "
+        epilog="`grow list` shows all options, `grow list method=tiny` and `grow list stop` their keys. "
         "Examples: grow train method=tiny stop.epochs=20; grow train -m method=tiny,random_width seed=0,1,2",
         add_help=False,
     )
@@ -76,7 +76,7 @@ def main(arguments: list[str]) -> int:
         if {"-m", "--multirun"} & set(arguments) and argument.startswith("run_dir="):
             folder = expanded(argument.removeprefix("run_dir=").strip("'\""))
             if RunFolder(folder).claimed:
-                raise UserError(f"{folder} is the folder of a run: choose another run_dir for the sweep")
+                raise UserError(f"{folder} is a run folder: choose another run_dir for the sweep")
     refuse_two_folders(arguments)
     _refuse_ranks()
     arguments = words(flags_first(arguments))
@@ -91,7 +91,7 @@ def main(arguments: list[str]) -> int:
         raise UserError(explain(error, arguments)) from error
     except ValueError as error:
         if "Only one of --run" in str(error):
-            raise UserError("-m and --cfg do not go together: --cfg job shows the config of a single run") from error
+            raise UserError("-m and --cfg cannot be combined: --cfg job shows the config of a single run") from error
         if "Config group override" in str(error):
             raise UserError("a config group cannot be null: leave it out, or choose one of `grow list`") from error
         if "No trials are completed" not in str(error):  # a search in which every job failed: said below
@@ -104,15 +104,15 @@ def main(arguments: list[str]) -> int:
         ) from error
     except (Interrupted, KeyboardInterrupt):
         if Tally.current:
-            again = f"type the same with run_dir={Tally.current.sweep} to go on with the sweep"
+            again = f"run the same command with run_dir={Tally.current.sweep} to continue the sweep"
             console.err.print(f"interrupted: {again}", markup=False)
         raise
     except Exception as error:
         if type(error).__module__.split(".")[0] not in ("joblib", "submitit", "ray"):
             raise
         raise TrainingFailed(
-            f"a process of the sweep ended ({str(error).splitlines()[0]}): type the same again, with run_dir of the sweep, to "
-            "go on, and with fewer jobs at once if memory was short"
+            f"a process of the sweep ended ({str(error).splitlines()[0]}): run the same command again with run_dir of the "
+            "sweep to continue, with fewer jobs at once if memory ran out"
         ) from error
     finally:
         outcomes: list[Outcome] = Tally.current.collect() if Tally.current else []
@@ -168,7 +168,7 @@ def _job(raw: DictConfig) -> float | None:
         _failed.append(type(error)(str(error)))
     except (Interrupted, KeyboardInterrupt):
         own.discard_unless_trained()
-        where = f": go on with `grow resume {own.path}`" if own.begun else " before training began"
+        where = f": continue with `grow resume {own.path}`" if own.begun else " before training began"
         console.err.print(f"interrupted{where}", markup=False)
         raise
     finally:
@@ -236,7 +236,7 @@ def _sweep_job(raw: DictConfig, own: RunFolder) -> float | None:
         summary: dict[str, Any] = folder.read_summary()
         if summary.get("status") == "failed":
             raise TrainingFailed(
-                f"failed before ({summary.get('error')}) and is not tried again: remove {folder.path} to train it anew"
+                f"failed before ({summary.get('error')}) and is not tried again: remove {folder.path} to train it again"
             )
         if summary.get("status") == "finished":
             tally.note(folder.path.name, "skipped")
@@ -249,7 +249,7 @@ def _sweep_job(raw: DictConfig, own: RunFolder) -> float | None:
             tally.note(folder.path.name, "resumed" if begun else "trained")
         return objective(summary)
     except InUse:
-        console.err.print(f"{folder.path.name}: another process is at it; left to it", markup=False)
+        console.err.print(f"{folder.path.name}: already running in another process; skipped", markup=False)
         tally.note(folder.path.name, "busy")
     except (UserError, TrainingFailed) as error:
         folder.discard_unless_trained()
@@ -261,7 +261,7 @@ def _sweep_job(raw: DictConfig, own: RunFolder) -> float | None:
         if tally.here:
             raise
         # the launcher's own way to stop is that its first process stops; this one is told alone only by a scheduler
-        tally.note(folder.path.name, "interrupted", "interrupted: type the same again to go on")
+        tally.note(folder.path.name, "interrupted", "interrupted: run the same command again to continue")
     finally:
         folder.close()
     return None
@@ -308,7 +308,7 @@ def _train(config: configuration.Config, folder: RunFolder, *, resume: bool = Fa
 
 
 def show(folder: RunFolder, summary: dict[str, Any], **how: Any) -> None:
-    """Print what a run came to, whatever the terminal does."""
+    """Print the result of a run, even if the terminal fails."""
     from grow_cli.analysis import summary as told
 
     with console.whatever_happens_to_the_terminal():

@@ -1,4 +1,4 @@
-"""What `grow tune` asks of the configuration: the recipe and its space, checked; a trial's runs; the winner as an experiment."""
+"""The configuration side of `grow tune`: the recipe and its space, checked; a trial's runs; the winner as an experiment."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def read(source: str, words: list[str], default: str) -> Asked:
     config = checked(raw.copy())
     if nothing_held_out({"dataset": vars(config.dataset)}):
         raise UserError(
-            "dataset.validation=0 leaves nothing to choose by: hold a part out, with dataset.validation=0.1, say"
+            "dataset.validation=0 leaves no validation data to select by: hold a part out, such as dataset.validation=0.1"
         )
     space = default_space(config) if source == default else read_space(Path(source))
     space = fitted(space, config)
@@ -80,7 +80,7 @@ def _composed(words: list[str]) -> DictConfig:
 
 
 def train(trial: Trial, words: list[str], seeds: list[int]) -> Result:
-    """A trial's runs, as far as they are not trained yet; a training that fails by itself is the trial's result."""
+    """Train those runs of a trial that are not trained yet; a training that fails by itself is the trial's result."""
     found = []
     for seed in seeds:
         found.append(_run(run_folder(trial, seed), [*words, *overrides_of(trial.values), f"seed={seed}"]))
@@ -120,7 +120,7 @@ def _choices(words: list[str], beside: Path | None = None) -> dict[str, Any]:
 def write_experiment(tuned: Tuned, folder: Path, comment: str) -> str | None:
     """FOLDER/experiment/METHOD.yaml, by which the winner is trained; its name, or None where no such file says the same.
 
-    It is composed, and held against what was trained, before it is kept.
+    It is composed, and compared with what was trained, before it is kept.
     """
     chosen = _choices(tuned.words)
     choices = {group: str(chosen[group]) for group in _CHOSEN}

@@ -55,12 +55,12 @@ def main(arguments: list[str]) -> int:
     options = parser().parse(arguments)
     from grow_cli.tuning.study import Study, require
 
+    methods, rest = split(options.overrides)
     require()
     from grow_cli.commands import size, trying
     from grow_cli.commands.sweep import identifying
     from grow_cli.commands.train import slug
 
-    methods, rest = split(options.overrides)
     methods = methods or [trying.method_of(rest)]
     searches = {method: trying.read(options.space, [f"method={method}", *rest], DEFAULT) for method in methods}
     folder: Path = options.folder or Path("outputs", "tune", slug(rest))
@@ -88,8 +88,10 @@ def main(arguments: list[str]) -> int:
 
 def split(overrides: list[str]) -> tuple[list[str], list[str]]:
     """The methods, and the other overrides; UserError for what cannot be asked."""
+    from grow_cli.commands.mistyped import refuse_mistyped
     from grow_cli.commands.overrides import several
 
+    refuse_mistyped(overrides)
     methods: list[str] = []
     rest = []
     for word in overrides:

@@ -1,4 +1,4 @@
-"""A key that there is not: what the user may have meant, as the line to type."""
+"""An unknown key: what the user may have meant, as the line to type."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def _in_group(group: str, leaf: str, value: str, chosen: DictConfig | None) -> s
     having = " or ".join(f"{group}={name}" for name, cls in sorted(options.items()) if leaf in declared_by(cls))
     if chosen is None:
         allowed = f"it is one of {having}" if having else f"no option of {group} has it"
-        return f"{group}.{leaf} is not a key of the {group} that is in use: {allowed}"
+        return f"{group}.{leaf} is not a key of the chosen {group}: {allowed}"
     known = list(declared_by(option_in(chosen, group)))
     name = f"{group}={chosen[group].name}"
     if having:  # no other name was meant
@@ -72,7 +72,7 @@ def _at_the_root(key: str, leaf: str, value: str, chosen: DictConfig | None) -> 
 
 
 def _meant(leaf: str, value: str, own: list[str], chosen: DictConfig | None) -> str:
-    """A key of the same part that is spelt alike, or else of another part that has this very name."""
+    """A similar key of the same part, or else a key of another part with exactly this name."""
     return _did_you_mean(near(leaf, own) or lines(leaf, value, chosen))
 
 

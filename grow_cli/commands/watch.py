@@ -22,8 +22,8 @@ def parser() -> console.Parser:
     """Of its arguments."""
     parser = console.Parser(
         prog="grow watch",
-        description="Follow a run: a line for each evaluation and each growth event, until the run ends. Nothing is written; "
-        "Ctrl-C ends the watching only.",
+        description="Follow a run until it ends, with a line for each evaluation and each growth event. Nothing is "
+        "written; Ctrl-C stops only the watching.",
         epilog="example: grow watch latest",
     )
     parser.add_run()

@@ -1,4 +1,4 @@
-"""What a dataset is: the schema every dataset option derives from, and what it hands over. Imports no torch."""
+"""The schema that every dataset option derives from, and the data that it returns. Imports no torch."""
 
 from __future__ import annotations
 
@@ -67,13 +67,13 @@ class RawData:
             parts.append(("val", *self.held_out))
         for split, x, y in parts:
             if self.no_test and split == "test":
-                _check(len(x) == len(y) == 0, "no_test is set, and test_x holds samples")
+                _check(len(x) == len(y) == 0, "no_test is set, but test_x holds samples")
                 continue
             _check(len(x) == len(y), f"{split}_x has {len(x)} samples and {split}_y {len(y)}")
             if self.test_only and split == "train":
                 continue
             _check(len(x) > 0, f"{split}_x has no sample")
-            _check(x.shape[1:] == self.train_x.shape[1:], f"{split}_x has samples of the shape {tuple(x.shape[1:])}")
+            _check(x.shape[1:] == self.train_x.shape[1:], f"{split}_x has samples of shape {tuple(x.shape[1:])}")
             image = x.dim() == 4
             kinds = ("torch.uint8", "torch.float32") if image else ("torch.float32",)
             _check(image or x.dim() == 2, f"{split}_x has the shape {tuple(x.shape)}: (N, C, H, W) or (N, d) is needed")
@@ -92,7 +92,7 @@ class RawData:
             _check(len(x) > 0, f"{split}_x has no window")
             _check(
                 x.dim() == 2 and x.shape == y.shape,
-                f"{split}_x and {split}_y must be windows (N, context), each of as many",
+                f"{split}_x and {split}_y must be windows (N, context) of equal number",
             )
             _check(str(x.dtype) == str(y.dtype) == "torch.uint8", f"{split}_x and {split}_y must be bytes, torch.uint8")
 
@@ -101,21 +101,24 @@ class RawData:
             _check(y.dim() == 2, f"{split}_y has the shape {tuple(y.shape)}: (N, k) is needed for a regression")
             _check(str(y.dtype) == "torch.float32", f"{split}_y is {y.dtype}: torch.float32 is needed for a regression")
             _check(bool(y.isfinite().all()), f"{split}_y holds numbers that are not finite")
-            _check(len(y) > 1, f"{split}_y holds one target: a regression needs 2 or more, one has no variance")
+            _check(len(y) > 1, f"{split}_y holds one target: a regression needs 2 or more, because one has no variance")
             return
         _check(self.task in TASKS, f"task={self.task!r}: must be one of {', '.join(TASKS)}")
         _check(y.dim() == 1, f"{split}_y has the shape {tuple(y.shape)}: (N,) is needed for classes")
         _check(str(y.dtype) == "torch.int64", f"{split}_y is {y.dtype}: torch.int64 is needed for classes")
         low, high = int(y.min()), int(y.max())
-        _check(low >= 0, f"{split}_y holds the label {low}: labels are 0 and up")
+        _check(low >= 0, f"{split}_y holds the label {low}: labels start at 0")
         if not self.classes:
             self.classes = tuple(map(str, range(max(2, high + 1))))
-        _check(high < len(self.classes), f"{split}_y holds the label {high} and there are {len(self.classes)} classes")
+        _check(
+            high < len(self.classes),
+            f"{split}_y holds the label {high}, but there are only {len(self.classes)} classes",
+        )
 
 
 def _check(condition: bool, sentence: str) -> None:
     if not condition:
-        raise UserError(f"the dataset is not as it must be: {sentence}")
+        raise UserError(f"the dataset is not valid: {sentence}")
 
 
 @dataclass
@@ -127,16 +130,16 @@ class DatasetOption(Option):
     """Whether its samples are windows of text, which only some models read."""
 
     validation: float = key(0.1, at_least=0, below=1, role="split")
-    """Fraction of the training samples that is cut off as validation split; 0: all are trained on, and validated on, too."""
+    """Fraction of the training samples that is held out as validation split; 0: train and validate on all of them."""
     split_seed: int | str = key(0, at_least=0, at_most=2**63 - 1, word="seed", role="split")
-    """Seed of that cut, of the subset and of the probe batch, whatever the run's seed is; `seed`: the run's own, so that
-    conclusions over seeds hold for more than one split."""
+    """Seed of that split, of the subset and of the probe batch, independent of the run's seed. `seed` uses the run's
+    seed, so that results over seeds hold for more than one split."""
     normalize: bool = True
     """Standardise inputs per channel (images) or per feature, with the statistics of the training split."""
     scale: float = key(1.0, above=0, at_most=10**6)
-    """Factor on the inputs after that: rational activations overfit large ones."""
+    """Factor on the normalised inputs; rational activations overfit large ones."""
     crop: int = key(0, at_least=0, unit="pixels")
-    """Random crop of training images after zero padding by so many pixels; 0: none."""
+    """Random crop of training images after zero padding by this many pixels; 0: none."""
     flip: bool = False
     """Random horizontal flip of training images."""
 
@@ -145,7 +148,7 @@ class DatasetOption(Option):
         if not isinstance(self.split_seed, str):
             return self.split_seed
         if seed is None:
-            raise UserError("dataset.split_seed=seed needs the seed of a run: give a number where there is none")
+            raise UserError("dataset.split_seed=seed needs the seed of a run: give a number outside a run")
         return seed
 
     def at_hand(self, data_dir: Path) -> bool:
@@ -157,5 +160,5 @@ class DatasetOption(Option):
         raise NotImplementedError(f"{type(self).__name__} must define load")
 
     def load_like(self, data_dir: Path, kept: dict[str, Any] | None) -> RawData:
-        """The same for a trained net, of whose data `kept` was learnt (`RawData.table`)."""
+        """The same for a trained net, from whose data `kept` was learned (`RawData.table`)."""
         return self.load(data_dir)

@@ -1,4 +1,4 @@
-"""Endless minibatches of a split that lies on the device: a batch is an index."""
+"""Endless minibatches of a split on the device: a batch is an index."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from torch import Tensor
 from grow_cli.console import warn
 from grow_cli.data.augment import Augment
 from grow_cli.errors import UserError
+from grow_cli.words import counted
 
 
 @dataclass(frozen=True)
@@ -98,13 +99,12 @@ class Batches:
         """Continue bit for bit where the state was taken."""
         if state["samples"] != len(self._y):
             raise UserError(
-                f"the checkpoint was written with {state['samples']} training samples, now there are {len(self._y)}: "
-                "resume with the same dataset, dataset.validation and subset"
+                f"the checkpoint was written with {counted(state['samples'], 'training sample')}, and there are "
+                f"{len(self._y):,} now: resume with the same dataset, dataset.validation and subset"
             )
         if (state["augment"] is None) != (self._augment_generator is None):
             raise UserError(
-                "the checkpoint was written with another augmentation: "
-                "resume with the same dataset.crop and dataset.flip"
+                "the checkpoint was written with other augmentation: resume with the same dataset.crop and dataset.flip"
             )
         self.batch_size, self.epoch = state["batch_size"], state["epoch"]
         self.position, self._cursor = state["position"], state["cursor"]
@@ -115,7 +115,7 @@ class Batches:
             if len(state["augment"]) == len(self._augment_generator.get_state()):
                 self._augment_generator.set_state(state["augment"])
             else:  # each kind of device has a generator of its own
-                warn("resumed on another kind of device: the augmentation goes on with other random numbers")
+                warn("resumed on another kind of device: augmentation continues with other random numbers")
 
     def _shuffle(self) -> Tensor:
         self._order = torch.randperm(len(self._y), generator=self._generator).to(self._y.device)

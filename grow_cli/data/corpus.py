@@ -1,13 +1,13 @@
 """Texts as bytes: files read in the order of their paths, cut into parts, and seen through windows.
 
-A sample is a window of `context` bytes, its target the same window one byte further on. Windows follow each other without
-overlap, so that an epoch predicts each byte once; both are views of one stream of bytes, so that a split takes a byte per
-byte wherever it lies.
+A sample is a window of `context` bytes, its target the same window one byte further on. Windows follow each other
+without overlap, so that an epoch predicts each byte once; both are views of one stream of bytes, so that a split needs
+one byte of memory per byte of text.
 
 | files | training, validation and test part |
 | --- | --- |
 | `BY_PATH` or more | whole files, by a hash of the file's path |
-| fewer | each file is cut by position: its end is test, what lies before that validation |
+| fewer | each file is cut by position: its end is test, the part before that validation |
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def text_files(root: Path, pattern: str) -> list[File]:
     found = [path for path in _below(root) if fnmatch.fnmatchcase(path.name, pattern)]
     if not found:
         raise UserError(
-            f"dataset.root={root}: no file in it fits dataset.pattern={pattern!r}: give another pattern, or another folder"
+            f"dataset.root={root}: no file in it matches dataset.pattern={pattern!r}: give another pattern or another folder"
         )
     return _read(root, found)
 
@@ -134,7 +134,7 @@ def raw_text(parts: dict[str, bytes], context: int, corpus: dict[str, Any]) -> R
             name = {"val": "validation"}.get(part, part)
             raise UserError(
                 f"dataset.context={context}: the {name} part has {len(content):,} of the corpus' {corpus['bytes']:,} bytes, "
-                f"and a window with the byte after it takes {context + 1:,}: lower dataset.context, or give more text"
+                f"and a window with the byte after it needs {context + 1:,}: lower dataset.context, or give more text"
             )
         found[part] = windows(torch.from_numpy(np.frombuffer(content, np.uint8).copy()), context)
     return RawData(*found["train"], *found["test"], task="language", held_out=found.get("val"), corpus=corpus)

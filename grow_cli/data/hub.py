@@ -50,8 +50,8 @@ def load(path: str, configuration: str | None, alone: str) -> dict[str, Any]:
     except Exception as error:  # the network's, the Hub's and every format's
         first = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UserError(
-            f"dataset.path={path} cannot be read as a dataset ({first.rstrip('. ')}): give a folder of save_to_disk, or a name "
-            "on the Hub, which must be reached the first time"
+            f"dataset.path={path} cannot be read as a dataset ({first.rstrip('. ')}): give a folder of save_to_disk, or a "
+            "name on the Hub, which needs a connection the first time"
         ) from error
     return {str(k): v for k, v in found.items()} if isinstance(found, dict) else {alone: found}
 
@@ -95,7 +95,8 @@ def frame(split: Any, drop: list[str], where: str) -> pd.DataFrame:
     wrong = next((name for name, found in kinds.items() if found not in CELLS), None)
     if wrong is not None:
         raise UserError(
-            f"{where}: the column {wrong} holds {kinds[wrong]}, and a table has numbers, texts and classes: leave it out with "
+            f"{where}: the column {wrong} holds {kinds[wrong]}, and a table can hold only numbers, texts and classes: leave "
+            "it out with "
             f"'dataset.drop=[{wrong}]'"
         )
     table = _arrow(split, list(kinds)).to_pandas()

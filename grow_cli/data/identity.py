@@ -1,7 +1,7 @@
-"""What a net was trained on, and whether the data that are read now are the same.
+"""Identity of the data that a net was trained on, and the check that the data read now are the same.
 
-A checkpoint keeps `identity(...)`. Every command that goes on with a net or measures it hands `Trained.of(checkpoint)`
-to `load_data`, which checks before anything is placed or written.
+A checkpoint keeps `identity(...)`. Every command that continues or measures a net passes `Trained.of(checkpoint)` to
+`load_data`, which checks before anything is placed or written.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from torch import Tensor
 
 from grow_cli.data.base import DataSpec, RawData
 from grow_cli.errors import UserError
+from grow_cli.words import counted
 
 _CHUNK_BYTES = 16 * 2**20
 _LISTED = 12  # class names in a sentence
@@ -48,14 +49,14 @@ class Trained:
         same = () if self.other or self.begins else ("corpus", "counts", "hash", "test_hash")
         for name in ("task", "input_shape", "outputs", "classes", *same):
             if name in self.data and _plain(found.get(name)) != _plain(self.data[name]):
-                remedy = "put the data back as they were, or train a new run"
+                remedy = "restore the data, or train a new run"
                 if self.other:
-                    remedy = "measure it on data of its kind"
+                    remedy = "measure it on data of the same kind"
                 elif self.begins:
-                    remedy = "begin with a net that learnt from data of this kind, or leave init out"
+                    remedy = "start from a net that was trained on data of this kind, or leave init out"
                 told = _difference(name, found, self.data)
                 raise UserError(
-                    f"dataset={found['name']} is not what the net was trained on: its data have {told}; {remedy}"
+                    f"dataset={found['name']} is not what the net was trained on: the data have {told}; {remedy}"
                 )
 
 
@@ -130,24 +131,26 @@ def _difference(name: str, found: dict[str, Any], known: dict[str, Any]) -> str:
     now, then = found[name], known[name]
     match name:
         case "task":
-            return f"the task {now}, and it learnt a {then}"
+            return f"the task {now}, but the net learned {then}"
         case "input_shape":
-            return f"inputs of the shape {tuple(now)}, and its own had {tuple(then)}"
+            return f"inputs of shape {tuple(now)} instead of {tuple(then)}"
         case "outputs":
             what = "classes" if found["task"] == "classification" else "targets"
             named = f" ({_names(found['classes'])})" if found["classes"] else ""
             own = f" ({_names(known['classes'])})" if known.get("classes") else ""
-            return f"{now} {what}{named}, and its own had {then}{own}"
+            return f"{now} {what}{named} instead of {then}{own}"
         case "classes":
             order = "the same classes in another order" if sorted(now) == sorted(then) else "other classes"
-            return f"{order} ({_names(now)}), and its own had {_names(then)}"
+            return f"{order} ({_names(now)} instead of {_names(then)})"
         case "corpus":
-            return f"another corpus ({_corpus(now)}), and its own had {_corpus(then)}"
+            return f"another corpus ({_corpus(now)} instead of {_corpus(then)})"
         case "counts":
-            return f"{_counted(now)} samples, and its own had {_counted(then)}"
+            return f"{_counted(now)} instead of {_counted(then)}"
         case _:
             part = "training" if name == "hash" else "test"
-            return f"other {part} samples, or the same in another order (fingerprint {now[:8]}, its own {then[:8]})"
+            return (
+                f"other {part} samples, or the same ones in another order (fingerprint {now[:8]} instead of {then[:8]})"
+            )
 
 
 def _names(classes: Sequence[str]) -> str:
@@ -156,12 +159,11 @@ def _names(classes: Sequence[str]) -> str:
 
 
 def _corpus(corpus: dict[str, Any]) -> str:
-    files = "1 file" if corpus["files"] == 1 else f"{corpus['files']:,} files"
-    return f"{files} with {corpus['bytes']:,} bytes, SHA-256 {corpus['sha256'][:8]}"
+    return f"{counted(corpus['files'], 'file')} with {corpus['bytes']:,} bytes, SHA-256 {corpus['sha256'][:8]}"
 
 
 def _counted(counts: dict[str, int]) -> str:
-    return ", ".join(f"{n:,} {split}" for split, n in counts.items())
+    return ", ".join(counted(n, f"{'training' if split == 'train' else split} sample") for split, n in counts.items())
 
 
 def _plain(value: Any) -> Any:

@@ -78,7 +78,7 @@ class Decoding:
         """`RawData.image`: for whoever must prepare images for the net without `grow`."""
         fitted = {
             "size": self.size,
-            "fit": "the shorter side is scaled to the size, the longer one cropped alike at both ends (PIL.ImageOps.fit)",
+            "fit": "the shorter side is scaled to the size, the longer one cropped equally at both ends (PIL.ImageOps.fit)",
             "filter": "bilinear (PIL.Image.Resampling.BILINEAR)",
         }
         return {
@@ -217,13 +217,13 @@ def _pixels(path: str | Held, decoding: Decoding) -> np.ndarray:
         raise
     except UnidentifiedImageError as error:
         raise UserError(
-            f"{path} is not an image of a format that is read ({', '.join(_FORMATS)}): convert or remove it "
+            f"{path} is not an image in a format that grow reads ({', '.join(_FORMATS)}): convert or remove it "
             "(hidden files are ignored)"
         ) from error
     except Image.DecompressionBombError as error:
         raise UserError(
-            f"{path} has more pixels than are read ({2 * (Image.MAX_IMAGE_PIXELS or 0):,}), or claims so: scale it down or "
-            "remove it"
+            f"{path} has (or claims to have) more than the {2 * (Image.MAX_IMAGE_PIXELS or 0):,} pixels that grow reads: "
+            "scale it down or remove it"
         ) from error
     except Exception as error:  # every format's decoder has exceptions of its own
         raise UserError(f"{path} cannot be read as an image ({error}): replace or remove it") from error

@@ -1,4 +1,4 @@
-"""A random part of the training split, for measuring: iterating again gives the same minibatches."""
+"""A random part of the training split, for measuring; iterating again gives the same minibatches."""
 
 from __future__ import annotations
 

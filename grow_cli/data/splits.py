@@ -1,4 +1,4 @@
-"""Who is trained on: the validation cut, class-balanced subsets, and the random streams that choose.
+"""Which samples are trained on: the validation split, class-balanced subsets, and their random streams.
 
 Everything here follows `dataset.split_seed`: runs of several seeds share their splits, unless it is the word `seed`.
 Labels are class indices (N,); regression counts as a single class.
@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from grow_cli.errors import UserError
+from grow_cli.words import counted
 
 
 def stream(seed: int, purpose: str) -> torch.Generator:
@@ -31,8 +32,8 @@ def cut(labels: Tensor, fraction: float, seed: int) -> tuple[Tensor, Tensor]:
     quotas = [min(quota, max(count - 1, 0)) for quota, count in zip(quotas, counts, strict=True)]
     if sum(quotas) == 0:
         raise UserError(
-            f"dataset.validation={fraction}: {n} training samples, of {len(counts)} classes, are too few to cut off "
-            "a validation split; add samples"
+            f"dataset.validation={fraction}: the training part has {counted(n, 'sample')} in "
+            f"{counted(len(counts), 'class', 'classes')}, too few to hold out any: add samples"
         )
     validation = _draw(labels, quotas, stream(seed, "validation"))
     rest = torch.ones(n, dtype=torch.bool)
@@ -51,13 +52,14 @@ def subset(labels: Tensor, size: int | float, seed: int) -> Tensor:
     total = round(size * n) if isinstance(size, float) else size
     if total > n:
         raise UserError(
-            f"subset={size}: the training split has {n} samples; ask for no more, or for null, which is all"
+            f"subset={size}: the training split has {counted(n, 'sample')}: ask for no more, or for null, which takes all"
         )
     if total < classes:
         raise UserError(
-            f"subset={size}: that is {total} of {n} training samples, and {classes} are needed for one per class"
+            f"subset={size}: that is {total} of {counted(n, 'training sample')}, but one per class takes {classes}: "
+            "ask for more"
             if classes > 1
-            else f"subset={size}: that is none of {n} training samples; ask for 1 or more"
+            else f"subset={size}: that is none of {counted(n, 'training sample')}: ask for 1 or more"
         )
     return _draw(labels, _equal(counts, total), stream(seed, "subset"))
 

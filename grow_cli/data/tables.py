@@ -1,9 +1,9 @@
-"""A table as numbers: what its columns are, and how a row becomes a vector, as plain data that a checkpoint keeps.
+"""A table as numbers: its columns, and how a row becomes a vector, as plain data that a checkpoint stores.
 
-A column of numbers keeps its values: an empty cell becomes the median, and a second column says where, if the training part
-has any. A column of anything else becomes a column of 0 and 1 for each of its values; an empty cell is a value like others,
-and one that the training part has not is all zeros. Everything is learnt from the training part, and used as it is on every
-other table.
+A column of numbers keeps its values: an empty cell becomes the median, and a second column says where, if the training
+part has any. A column of anything else becomes a column of 0 and 1 for each of its values; an empty cell is a value
+like others, and a value that the training part lacks is all zeros. Everything is learned from the training part and
+applied unchanged to every other table.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def read(path: Path | Any, name: str = "") -> pd.DataFrame:
     except FileNotFoundError:
         raise UserError(f"{name}: there is no such file: give dataset.path the path of a table") from None
     except pd.errors.EmptyDataError:
-        raise UserError(f"{name} is empty: a table has a line of column names, and a line for each row") from None
+        raise UserError(f"{name} is empty: a table needs a line of column names, then a line per row") from None
     except ImportError:
         raise UserError(
             f"{name}: parquet needs a package that is not installed: pip install 'grow-cli[parquet]'"
@@ -53,7 +53,7 @@ def read(path: Path | Any, name: str = "") -> pd.DataFrame:
         raise UserError(f"{name} cannot be read as a table ({first}): give a CSV, parquet or npz file") from error
     frame.columns = [str(column).strip() for column in frame.columns]
     if not len(frame):
-        raise UserError(f"{name} has no row below its column names: give a table with samples")
+        raise UserError(f"{name} has column names but no rows: give a table with samples")
     return frame
 
 
@@ -70,7 +70,7 @@ def _read(path: Path | Any) -> pd.DataFrame:
         wide = next((name for name, column in columns.items() if column.ndim != 1), None)
         if wide is not None:
             raise UserError(
-                f"{path}: {wide} has the shape {columns[wide].shape}, and a column is (N,): use dataset=arrays"
+                f"{path}: {wide} has the shape {columns[wide].shape}, and a column must be (N,): use dataset=arrays"
             )
         return pd.DataFrame(columns)
     with path.open(encoding="utf-8-sig", newline="") as file:
@@ -100,15 +100,18 @@ def target_of(frame: pd.DataFrame, name: str | None, where: str) -> str:
 
 
 def classes_of(values: pd.Series, name: str) -> tuple[str, ...]:
-    """The target's values in order; UserError where it cannot be learnt."""
+    """The target's values in order; UserError where it cannot be learned."""
     numeric = pd.api.types.is_numeric_dtype(values)
     found = sorted(values.unique(), key=float if numeric else str)
     if len(found) < 2:
-        raise UserError(f"dataset.target={name} has one value ({text_of(found[0])}): there is nothing to tell apart")
+        raise UserError(
+            f"dataset.target={name} has only one value ({text_of(found[0])}), so there is nothing to learn: "
+            "choose another column"
+        )
     if 2 * len(found) > len(values):
         raise UserError(
-            f"dataset.target={name} has {len(found)} values in {len(values):,} rows: too many classes to learn; for a "
-            "quantity say dataset.task=regression"
+            f"dataset.target={name} has {len(found)} values in {len(values):,} rows, too many classes to learn: for a "
+            "quantity set dataset.task=regression"
         )
     return tuple(map(text_of, found))
 
@@ -126,16 +129,19 @@ def learn(
     columns = [column for column in columns if column]
     if not columns:
         raise UserError(
-            f"beside dataset.target={target} the table has no column with a value: there is nothing to learn from"
+            f"except for dataset.target={target} the table has no column with values, so there is nothing to learn from"
         )
     kept: dict[str, Any] = {"columns": columns, "target": target, "task": task}
     if task == "regression":
         if not pd.api.types.is_numeric_dtype(frame[target]):
-            raise UserError(f"dataset.target={target} holds text: say dataset.task=classification")
+            raise UserError(f"dataset.target={target} holds text: set dataset.task=classification")
         values = frame[target].astype(float)
         spread = float(values.std(ddof=0))
         if not spread > 0:
-            raise UserError(f"dataset.target={target} has one value ({values.iloc[0]:g}): there is nothing to learn")
+            raise UserError(
+                f"dataset.target={target} has only one value ({values.iloc[0]:g}), so there is nothing to learn: "
+                "choose another column"
+            )
         kept |= {"mean": float(values.mean()), "spread": spread}
     return kept
 
@@ -171,7 +177,7 @@ def _refuse_mixed(values: pd.Series, name: str, category: bool) -> None:
     if numbers.mean() > 0.5 and not numbers.all():
         row = there.index[~numbers.to_numpy()][0]
         raise UserError(
-            f"the column {name} holds numbers, and {there[row]!r} in row {row + 1}: empty that cell, or say "
+            f"the column {name} holds numbers, and {there[row]!r} in row {row + 1}: empty that cell, or set "
             f"'dataset.categories=[{name}]'"
         )
 
@@ -184,7 +190,7 @@ def encode(frame: pd.DataFrame, kept: dict[str, Any], classes: Sequence[str], wh
     absent = [name for name in wanted if name not in frame.columns]
     if absent:
         raise UserError(
-            f"{where} has no column {', '.join(absent)}, from which the net was trained: it has "
+            f"{where} has no column {', '.join(absent)}, which the net was trained with: it has "
             f"{_listed(list(frame.columns))}"
         )
     for column in kept["columns"]:
@@ -209,8 +215,7 @@ def _numbers(values: pd.Series, column: dict[str, Any], where: str) -> list[np.n
     wrong = values.index[(numbers.isna() & values.notna()).to_numpy()]
     if len(wrong):
         raise UserError(
-            f"{where}: {values[wrong[0]]!r} in row {wrong[0] + 1} of the column {column['name']}, whose values are "
-            "numbers"
+            f"{where}: {values[wrong[0]]!r} in row {wrong[0] + 1} of the column {column['name']}, which must hold numbers"
         )
     numbers = numbers.astype(float).replace([np.inf, -np.inf], np.nan)
     missing = numbers.isna().to_numpy()
@@ -221,19 +226,25 @@ def _numbers(values: pd.Series, column: dict[str, Any], where: str) -> list[np.n
 def _target(frame: pd.DataFrame, kept: dict[str, Any], classes: Sequence[str], where: str) -> np.ndarray:
     name = kept["target"]
     if name not in frame.columns:
-        raise UserError(f"{where} has no column {name}, the target: it has {_listed(list(frame.columns))}")
+        raise UserError(f"{where} has no target column {name}: it has {_listed(list(frame.columns))}")
     if frame[name].isna().any():
         row = int(np.flatnonzero(frame[name].isna().to_numpy())[0])
-        raise UserError(f"{where}: row {row + 1} has no {name}, the target: fill it, or remove the row")
+        raise UserError(
+            f"{where}: row {row + 1} has no value in the target column {name}: fill it in, or remove the row"
+        )
     if kept["task"] == "regression":
         values = pd.to_numeric(frame[name], errors="coerce").to_numpy(float)
         if not np.isfinite(values).all():
             row = int(np.flatnonzero(~np.isfinite(values))[0])
-            raise UserError(f"{where}: {frame[name].iloc[row]!r} in row {row + 1} of {name}, the target, is no number")
+            raise UserError(
+                f"{where}: {frame[name].iloc[row]!r} in row {row + 1} of the target column {name} is not a number"
+            )
         return ((values - kept["mean"]) / kept["spread"]).astype(np.float32)[:, None]
     new = sorted(set(frame[name].map(text_of)) - set(classes))
     if new:
-        raise UserError(f"{where}: {name} is {new[0]!r} somewhere, and the net knows {_listed(list(classes))}")
+        raise UserError(
+            f"{where}: the target column {name} holds {new[0]!r}, and the net knows only {_listed(list(classes))}"
+        )
     return labels_of(frame[name], classes)
 
 

@@ -15,6 +15,7 @@ from grow_cli.data.base import DatasetOption, DataSpec, RawData
 from grow_cli.data.batches import Split
 from grow_cli.data.identity import Trained, identity
 from grow_cli.errors import UserError
+from grow_cli.words import counted
 
 FLOAT32_LIMIT = 4 * 2**30
 """Bytes: images whose training split takes more than this as float32 stay uint8, normalised batch by batch."""
@@ -151,8 +152,8 @@ def _read(option: DatasetOption, data_dir: Path, trained: Trained | None) -> Raw
     raw = option.load_like(data_dir, kept or None)
     if raw.test_only and (trained is None or not trained.other or trained.inputs is None):
         raise UserError(
-            f"dataset={option.name} has a test part and no training part: a trained net can be measured on it, and to train "
-            "one it needs both"
+            f"dataset={option.name} has a test part but no training part: you can measure a trained net on it, but not "
+            "train one"
         )
     return raw
 
@@ -215,8 +216,9 @@ def _cut(
         train, val = splits.cut(labels, option.validation, split_seed)
         if min(round(option.validation * n), len(val)) < least and not measured:
             raise UserError(
-                f"dataset.validation={option.validation}: {n} training samples are too few to hold out that part: "
-                f"ask for more ({least / n:.2g} is {least} of them), for 0, which holds nothing out, or add samples"
+                f"dataset.validation={option.validation}: the training part has {counted(n, 'sample')}, too few to hold "
+                f"out that part: ask for more ({least / n:.2g} is {least} of them), for 0, which holds nothing out, or add "
+                "samples"
             )
     if subset is not None and not raw.test_only:
         train = train[splits.subset(labels[train], subset, split_seed)]
@@ -234,13 +236,13 @@ def _check_augmentation(option: DatasetOption, x: Tensor) -> None:
     if x.dim() != 4:
         if option.crop or option.flip:
             raise UserError(
-                f"dataset.crop={option.crop}, dataset.flip={option.flip}: {option.name} holds no images; "
-                "leave them at 0 and false"
+                f"dataset.crop={option.crop}, dataset.flip={option.flip}: {option.name} has no images: leave them at 0 and "
+                "false"
             )
     elif option.crop >= min(x.shape[2:]):
         raise UserError(
             f"dataset.crop={option.crop}: an image of {option.name} has {x.shape[3]}×{x.shape[2]} pixels and could be "
-            "cropped away entirely; use fewer"
+            "cropped away entirely: use fewer"
         )
 
 

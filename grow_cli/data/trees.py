@@ -1,11 +1,11 @@
-"""Which images a folder holds: the layouts that are accepted, what is left out, and the test part of a flat folder.
+"""The images in a folder: accepted layouts, what is left out, and the test part of a flat folder.
 
 | in the folder | training part | test part |
 | --- | --- | --- |
 | `train/<class>/*`, `test/<class>/*` | train/ | test/ |
 | `train/<class>/*` and `val/`, `valid/` or `validation/` | train/ | that one |
 | `<class>/*` and none of these names | the rest | a fifth of each class, chosen by the file names and a seed |
-| `test/<class>/*` alone | none: nothing can be trained, a net can be measured | test/ |
+| `test/<class>/*` alone | none: a net can be measured, not trained | test/ |
 """
 
 from __future__ import annotations
@@ -23,9 +23,7 @@ _TESTS = ("test", "val", "valid", "validation")
 _JUNK = {"thumbs.db", "ehthumbs.db", "desktop.ini", "__macosx", "$recycle.bin", "@eadir", "lost+found", "icon\r"}
 """What file managers and archives leave behind, in lower case; hidden files (.DS_Store) are ignored, too."""
 _TEST_PART = 5  # a flat folder: one of so many images of each class
-_ACCEPTED = (
-    "images must lie at train/<class>/<file> and test/<class>/<file> (or val/ for test/), or at <class>/<file> alone"
-)
+_ACCEPTED = "images must be at train/<class>/<file> and test/<class>/<file> (or val/ instead of test/), or only at <class>/<file>"
 
 
 @dataclass(frozen=True)
@@ -82,9 +80,9 @@ def _parts(root: Path, test_seed: int) -> tuple[list[str], tuple[_Part, _Part]]:
             "or set dataset.path to the folder that holds train/ and test/"
         )
     if tests[0] != "test":
-        warn(f"{root} has no test/: {tests[0]}/ is the test part; what is held out for validation is cut from train/")
+        warn(f"{root} has no test/: {tests[0]}/ is used as the test part, and validation is cut from train/")
     elif trains and tests[1:]:
-        warn(f"{root}/{tests[1]} is not read: what is held out for validation is cut from train/")
+        warn(f"{root}/{tests[1]} is not read: validation is cut from train/")
     by_class = {name: _by_class(root / name) for name in (*(["train"] if trains else []), tests[0])}
     first, last = by_class[tests[0]], by_class.get("train", by_class[tests[0]])
     odd = sorted(first.keys() ^ last.keys())
@@ -98,13 +96,13 @@ def _parts(root: Path, test_seed: int) -> tuple[list[str], tuple[_Part, _Part]]:
 def _flat(root: Path, test_seed: int) -> tuple[list[str], tuple[_Part, _Part]]:
     """A folder of class folders: the images whose names hash lowest are the test part, so that few move when one is added."""
     if not root.is_dir():
-        raise UserError(f"{root} is no folder: set dataset.path to a folder of images; {_ACCEPTED}")
+        raise UserError(f"{root} is not a folder: set dataset.path to a folder of images; {_ACCEPTED}")
     by_class = _by_class(root, files=True)
     train: _Part = []
     test: _Part = []
     for name, images in by_class.items():
         if len(images) < 2:
-            raise UserError(f"{root / name} holds 1 image, and 2 or more are needed: one of them is to test on")
+            raise UserError(f"{root / name} holds 1 image, but each class needs 2 or more, one of them to test on")
 
         def rank(image: os.DirEntry[str], name: str = name) -> bytes:
             return hashlib.sha256(f"{test_seed}/{name}/{image.name}".encode(errors="surrogateescape")).digest()
@@ -115,8 +113,8 @@ def _flat(root: Path, test_seed: int) -> tuple[list[str], tuple[_Part, _Part]]:
         test.append([image for image in images if image.name in chosen])
     n = sum(map(len, test))
     warn(
-        f"{root} has no train/ and test/: {n:,} of {n + sum(map(len, train)):,} images, a fifth of each class, are split off "
-        f"as the test part (dataset.test_seed={test_seed})"
+        f"{root} has no train/ and test/: {n:,} of {n + sum(map(len, train)):,} images, a fifth of each class, become the "
+        f"test part (dataset.test_seed={test_seed})"
     )
     return list(by_class), (train, test)
 
@@ -130,7 +128,7 @@ def _by_class(folder: Path, *, files: bool = False) -> dict[str, list[os.DirEntr
     for entry in classes:
         found[entry.name] = _entries(entry.path, folders=False)
         if not found[entry.name]:
-            raise UserError(f"{entry.path} holds no image: add some or remove the class from every part")
+            raise UserError(f"{entry.path} holds no images: add some, or remove the class from every part")
     return found
 
 

@@ -1,4 +1,4 @@
-"""What a logger is, and what those of other programs share. No torch and no logger's package at the top."""
+"""The interface of loggers, and code shared by those of other programs. Imports neither torch nor a logger's package."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Logger:
     """Is told every row of metrics.csv, every line of growth.jsonl, and summary.json."""
 
     def resume(self, rows: int, events: int) -> None:
-        """The run goes on from a checkpoint that knows so many rows and events: later ones are told again."""
+        """The run continues from a checkpoint that knows so many rows and events: later ones are told again."""
 
     def metrics(self, row: dict[str, Any]) -> None:
         """A row of metrics.csv."""
@@ -49,7 +49,7 @@ class Remote(Logger):
 
     A resumed run repeats what came after its checkpoint, to the last bit, so what was passed on before the kill is left
     out. How far that was stands in `sent.json`, in the logger's own folder. Where passing on fails (a server went away),
-    the run goes on without it: metrics.csv has every row, and a resumed run passes on what is missing.
+    the run continues without it: metrics.csv has every row, and a resumed run passes on what is missing.
     """
 
     name: str
@@ -140,7 +140,9 @@ class Remote(Logger):
                 self.note(**known)
         except Exception as error:  # whatever their network or disk runs into must not end a training
             self._lost = True
-            warn(f"logger={self.name} has failed and is told no more ({_first_line(error)}); metrics.csv has every row")
+            warn(
+                f"logger={self.name} has failed and is disabled for this run ({_first_line(error)}); metrics.csv has every row"
+            )
 
 
 def numbers(row: dict[str, Any]) -> dict[str, float]:

@@ -12,7 +12,7 @@ from grow_cli.registry import option
 @option("logger", "csv")
 @dataclass
 class Csv(LoggerOption):
-    """metrics.csv and growth.jsonl, which every run writes: nothing is added."""
+    """metrics.csv and growth.jsonl, which every run writes anyway."""
 
     def build(self, run_folder: Path) -> Logger:
         return Logger()

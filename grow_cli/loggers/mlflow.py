@@ -103,10 +103,10 @@ class MLflowOption(Packaged):
     """Needs the extra `mlflow`."""
 
     tracking_uri: str | None = key(None, address=True)
-    """Where runs are kept, as MLflow writes it (http://…, sqlite:///mlflow.db, a folder); null: $MLFLOW_TRACKING_URI,
-    else a database in the run folder."""
+    """MLflow's tracking URI (http://…, sqlite:///mlflow.db, a folder); null: $MLFLOW_TRACKING_URI, else a database in
+    the run folder."""
     experiment: str = "grow"
-    """What the run is kept under."""
+    """The experiment that the run belongs to."""
 
     def start(self, run_folder: Path) -> Logger:
         return MLflow(self, run_folder)

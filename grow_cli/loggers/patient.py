@@ -1,4 +1,4 @@
-"""A logger whose server may be slow, or hang: it is told by a thread, and training does not wait."""
+"""A logger whose server may be slow or hang: a thread sends to it, and training does not wait."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Patient(Remote):
     """Tells in the order in which it was told; when the run ends, it waits for as long as the server gets on."""
 
     patience: ClassVar[float] = 30.0
-    """Seconds without progress after which the rest is given up."""
+    """Seconds without progress after which the remaining messages are dropped."""
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
@@ -50,5 +50,5 @@ class Patient(Remote):
             self._lost = True
             warn(
                 f"logger={self.name} has not answered for {self.patience:g} seconds: {self._given - self._done} of "
-                f"{self._given} messages are not there; metrics.csv has every row"
+                f"{self._given} messages have not arrived; metrics.csv has every row"
             )

@@ -45,7 +45,7 @@ class Many(Logger):
 @option("logger", "several")
 @dataclass
 class Several(LoggerOption):
-    """Made of `logger=[NAME,NAME]`; the keys of each stand below its name (logger.of.wandb.project)."""
+    """Made of `logger=[NAME,NAME]`; the keys of each are below its name (logger.of.wandb.project)."""
 
     of: dict[str, Any] = key(make=dict)
     """Name → logger."""
@@ -54,7 +54,7 @@ class Several(LoggerOption):
     def _parts(self) -> list[LoggerOption]:
         for name, part in self.of.items():
             if not isinstance(part, LoggerOption):
-                raise UserError(f"logger.of.{name}={part} is no logger: write logger=[csv,{name}] to add one")
+                raise UserError(f"logger.of.{name}={part} is not a logger: write logger=[csv,{name}] to add one")
         return list(self.of.values())
 
     def check_run(self, config: Config) -> list[str]:

@@ -62,7 +62,7 @@ class WandBOption(Packaged):
     entity: str | None = None
     """User or team; null: the account's default."""
     group: str | None = None
-    """What the run is grouped under; null: its sweep, if it is a job of one."""
+    """The run's group; null: its sweep, if it belongs to one."""
 
     def start(self, run_folder: Path) -> Logger:
         return WandB(self, run_folder)

@@ -1,8 +1,8 @@
 """Alether (Rocha, 2025): depth growth by extrapolating the trajectory of the frontier layer's weights.
 
-The paper claims that the path which a layer's weights have taken tells where the next layer should start: at its end, a
-little further along its mean velocity and its mean acceleration, and aside of its dynamic subspace when the path shows
-stagnation. Every tensor of the layer is extrapolated by itself (Algorithm 1).
+The paper claims that the path of a layer's weights shows where the next layer should start: at its end, a little
+further along its mean velocity and mean acceleration, and outside its dynamic subspace when the path shows stagnation.
+Every tensor of the layer is extrapolated separately (Algorithm 1).
 """
 
 from __future__ import annotations
@@ -39,28 +39,31 @@ class Alether(DepthMethod):
     eta0: float = key(0.03, at_least=0)
     """Step along the escape direction (Def. 17)."""
     rank: int | None = key(10, at_least=1, null="for the participation ratio of the modes")
-    """k: dimension of the dynamic subspace; null: chosen for each tensor, so many as its motion is spread over (7.2.2)."""
+    """k: dimension of the dynamic subspace; null: chosen per tensor by the number of modes that its motion is spread
+    over (7.2.2)."""
     escape_modes: int = key(5, at_least=1)
     """ℓ: modes beyond the subspace in the escape direction (Def. 14)."""
     tau_crit: float = key(2.0, at_least=0)
-    """Above it, and above kappa_crit, the escape term acts (Def. 17)."""
+    """The escape term acts above this tau and above kappa_crit (Def. 17)."""
     kappa_crit: float = key(0.5, at_least=0)
-    """The same of the trajectory's curvature."""
+    """The same for the trajectory's curvature."""
     eta_max: float | None = key(0.1, at_least=0, null="for no bound")
-    """Bound on the escape gain, as beta0 and gamma0 bound the others; null: Definition 17, which has none."""
+    """Upper bound of the escape gain, as beta0 and gamma0 bound the other steps; null: unbounded, as in Definition 17."""
     escape_along: str = key("orthogonal", one_of=("orthogonal", "modes"))
-    """`orthogonal` (Algorithm 1): what of the mean velocity lies outside the subspace; `modes` (Def. 18): the next modes."""
+    """`orthogonal` (Algorithm 1): the part of the mean velocity outside the subspace; `modes` (Def. 18): the next
+    modes."""
     step_scale: str = key("absolute", one_of=("absolute", "velocity"))
-    """`absolute` (the paper's): the steps are lengths; `velocity`: they are multiples of the tensor's mean velocity."""
+    """`absolute` (as in the paper): steps are lengths; `velocity`: steps are multiples of the tensor's mean velocity."""
     eps: float = key(1e-8, above=0)
-    """Added to what is divided by."""
+    """Added to denominators."""
     fallback: str = key("none", one_of=("none", "copy", "random", "perturbed"))
-    """Where the history says too little (Remark 17): `copy` the source, begin at `random`, or the source `perturbed` by a tenth
-    of a random block; `none`: nothing is added without 3 snapshots, and otherwise the history is believed."""
+    """What to do if the history is too short or too noisy (Remark 17): `copy` the source, start at `random`, or
+    `perturbed`: the source plus a tenth of a random block. `none`: use the history as it is, and add nothing with fewer
+    than 3 snapshots."""
     min_snapshots: int = key(10, at_least=3)
-    """Of `fallback`: a history of fewer is too short."""
+    """For `fallback`: a history with fewer snapshots is too short."""
     min_snr: float = key(0.0, at_least=0)
-    """Of `fallback`: a tensor's history whose SNR (Remark 16) is below is too noisy; 0: none is."""
+    """For `fallback`: a tensor's history with a lower SNR (Remark 16) is too noisy; 0: never too noisy."""
 
     needs_trajectory = True
 
@@ -76,7 +79,7 @@ class Alether(DepthMethod):
         if self.rank is not None and self.rank >= velocities:
             warnings.append(
                 f"method.rank={self.rank} reaches all {velocities} velocities of trajectory.window="
-                f"{config.trajectory.window}: no direction is left to escape along; take a rank below {velocities}"
+                f"{config.trajectory.window}: no direction is left to escape along: use a rank below {velocities}"
             )
         return warnings + self._unequal_thresholds(config.trigger)
 
@@ -89,15 +92,15 @@ class Alether(DepthMethod):
         if getattr(trigger, "scale", "absolute") == "diffusion":
             unbounded = self.eta_max is None and self.eta0 > 0
             told = (
-                f"trigger.scale=diffusion fires where tau and kappa are a random walk's, far above {mine}, from where on the "
-                "escape gain grows without bound: give method.eta_max"
+                f"trigger.scale=diffusion fires where tau and kappa are a random walk's, far above {mine}, beyond which the "
+                "escape gain is unbounded: set method.eta_max"
             )
             return [told] if unbounded else []
         if crit == (self.tau_crit, self.kappa_crit):
             return []
         return [
-            f"the trigger fires from tau={crit[0]:g} and kappa={crit[1]:g} on, and new layers escape from {mine} on: "
-            "the paper has one pair of thresholds for both, so set the method's like the trigger's"
+            f"the trigger fires above tau={crit[0]:g} and kappa={crit[1]:g}, but new layers escape above {mine}: the paper "
+            "uses one pair of thresholds for both, so set the method's equal to the trigger's"
         ]
 
     @property
@@ -125,8 +128,8 @@ class Alether(DepthMethod):
             ]
         if len(history) < 3:
             notes.nothing(
-                f"the frontier has {counted(len(history), 'snapshot')} and an extrapolation needs 3: "
-                "lower trajectory.every, grow later, or give method.fallback=copy"
+                f"the frontier has {counted(len(history), 'snapshot')} and an extrapolation needs 3: lower "
+                "trajectory.every, grow later, or set method.fallback=copy"
             )
             return []
         extrapolated = history.extrapolate(**self.settings)  # Algorithm 1

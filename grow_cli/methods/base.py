@@ -32,7 +32,7 @@ class WarmUp:
 
 @dataclass(frozen=True)
 class Settling:
-    """What a method wants done after an event, before training goes on."""
+    """What a method wants done after an event, before training continues."""
 
     batch_size: int | None = None
     """The training batch from now on; None: as it is."""
@@ -107,7 +107,7 @@ class Method(Part):
         return score_proposals(now, self.candidates(now, notes), samples)
 
     def settle(self, now: Moment, flops_per_sample: int) -> Settling:
-        """After surgery: what is wanted before training goes on, the net's forward FLOPs being these now."""
+        """After surgery: what is wanted before training continues, the net's forward FLOPs being these now."""
         return Settling()
 
     def rolled_back(self, now: Moment, before: dict[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""Layer copying: each new block starts with the weights of a present one (Alether's comparator)."""
+"""Layer copying: each new block starts with the weights of an existing one (Alether's comparator)."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ class Copy(DepthMethod):
     """W_new = W_front, or the weights of the block that `pattern` says."""
 
     moments: str = key("zero", one_of=("zero", "copy"))
-    """What the optimizer remembers of a copy: `zero`, nothing as of any new layer; `copy`, what it does of the block copied."""
+    """Optimizer state of a copied block: `zero`, as for any new layer; `copy`, that of the source block."""
 
-    no_score = "a copied block says what its neighbour says, and has the score 0"
+    no_score = "a copied block computes what its neighbour computes, so its score is 0"
 
     def check_run(self, config: Config) -> list[str]:
         if self.moments == "copy" and config.growth.optimizer_state == "reset":
             raise UserError(
-                "method.moments=copy and growth.optimizer_state=reset: one keeps what the other forgets; give "
-                "growth.optimizer_state=carry, or method.moments=zero"
+                "method.moments=copy and growth.optimizer_state=reset: the first needs the optimizer state that the second "
+                "drops: use growth.optimizer_state=carry, or method.moments=zero"
             )
         return super().check_run(config)
 

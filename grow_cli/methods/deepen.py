@@ -1,9 +1,9 @@
-"""Depth growth as it is practised: many blocks at one event, and no steps of the new part alone.
+"""Depth growth as practised: many blocks per event, and no steps that train only the new part.
 
-The papers claim that a deep transformer costs less to train if a shallow one is trained first and then stacked (G_stack, Du et
-al. 2024), its middle repeated (MIDAS, Saunshi et al. 2024), or fresh blocks are added to one that has none or one block
-(arXiv:2511.04981, which finds random blocks as good as copies). None of them trains the new part alone. `method=stack`, `midas`
-and `zero_blocks` are presets of this method.
+The papers claim that a deep transformer costs less to train if a shallow one is trained first and then stacked
+(G_stack, Du et al. 2024), its middle repeated (MIDAS, Saunshi et al. 2024), or fresh blocks are added to a net with
+none or one (arXiv:2511.04981, which finds random blocks as good as copies). None of them trains the new part
+separately. `method=stack`, `midas` and `zero_blocks` are presets of this method.
 """
 
 from __future__ import annotations
@@ -25,18 +25,20 @@ if TYPE_CHECKING:
 @option("method", "deepen")
 @dataclass
 class Deepen(Copy):
-    """Copies or fresh blocks, as many and wherever its keys say, trained with the rest from the first step on."""
+    """Copies or fresh blocks, as many and where its keys say, trained with the rest from the first step on."""
 
     warmup_steps: int = key(0, at_least=0, at_most=1_000_000)
-    """Steps of the new blocks alone."""
+    """Steps that train only the new blocks."""
     start: str = key("copy", one_of=("copy", "random"))
-    """What a new block begins with: the weights of the block that `pattern` says, or fresh ones (then from no block on, too)."""
+    """Initial weights of a new block: those of the block given by `pattern`, or fresh ones (which also work for an
+    empty stack)."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check(
             self.start == "copy" or self.moments == "zero",
-            "method.moments=copy and method.start=random: fresh blocks have no memory to begin with; give method.moments=zero",
+            "method.moments=copy and method.start=random: fresh blocks have no optimizer state to copy: set "
+            "method.moments=zero",
         )
 
     @property

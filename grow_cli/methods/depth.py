@@ -1,9 +1,9 @@
 """Depth growth: new blocks in a residual stack, shared by `alether`, `copy`, `random`, `deepen` and `replay`.
 
-How many blocks come at one event, where they go, how loud they are at first, and whether they are first trained alone are keys
-of all of them. By default it is Alether's protocol (Algorithm 2): one block directly before the frontier block, which becomes
-the frontier, is warmed up alone at a reduced rate while everything else is frozen; then all train on, the learning rate
-restarted. The methods differ in the new blocks' weights only, which each gives in `starts`.
+Their common keys set how many blocks are added per event, where, with which initial output, and whether they are first
+trained alone. The default is Alether's protocol (Algorithm 2): one block directly before the frontier block, which
+becomes the frontier, is warmed up alone at a reduced rate while everything else is frozen; then everything is trained,
+with the learning rate restarted. The methods differ only in the new blocks' weights, which each returns from `starts`.
 """
 
 from __future__ import annotations
@@ -54,13 +54,14 @@ class Protocol(Method):
     """The keys of what happens to a new block."""
 
     warmup_steps: int = key(500, at_least=0, at_most=1_000_000)
-    """N_warmup: steps of the new blocks alone."""
+    """N_warmup: steps that train only the new blocks."""
     warmup_rate: float = key(0.1, above=0)
-    """Its learning rate, as a fraction of the base rate."""
+    """Learning rate of these steps, as a fraction of the base rate."""
     thaw_steps: int = key(0, at_least=0, at_most=1_000_000)
-    """Steps after them over which the other tensors follow at that rate, nearest first (Remark 14); 0: all at once."""
+    """Further steps over which the other tensors join at that rate, nearest first (Remark 14); 0: all at once."""
     output: str = key("as_is", one_of=tuple(_LOUDNESS))
-    """What a new block adds to the stream at first: `as_is`, `half` of that, or `zero`, so that no output of the net changes."""
+    """Initial output of a new block to the stream: `as_is`, `half` of it, or `zero`, which leaves all outputs of the
+    net unchanged."""
 
     def warm_up(self) -> WarmUp:
         """Phases 1, 3 and 4 of Algorithm 2."""
@@ -81,11 +82,12 @@ class Blocks(Protocol):
     """The keys of how many blocks an event adds, and where."""
 
     blocks: int = key(1, at_least=1, at_most=1000)
-    """New blocks at an event."""
-    factor: int | None = key(None, at_least=2, at_most=1000, null="for so many as method.blocks says")
-    """The stack becomes so many times as deep at an event."""
+    """New blocks per event."""
+    factor: int | None = key(None, at_least=2, at_most=1000, null="for method.blocks of them")
+    """Factor by which the stack becomes deeper per event."""
     pattern: str = key("before_frontier", one_of=PATTERNS)
-    """Where they go: `before_frontier` (Alether), `stack`, `interleave`, `middle`, `top` or `bottom` (docs/depth.md)."""
+    """Where new blocks go: `before_frontier` (Alether), `stack`, `interleave`, `middle`, `top` or `bottom`
+    (docs/depth.md)."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -124,8 +126,8 @@ class DepthMethod(Blocks):
         sites = _sites(model)
         if not sites:
             raise UserError(
-                f"method={self.name} cannot grow model={model.name}: its hidden layers are no blocks of a residual stream, so "
-                "that none can be made of another; use model=residual_mlp, or residual_cnn or vit on images"
+                f"method={self.name} cannot grow model={model.name}: its hidden layers are not blocks of a residual stream, "
+                "so one cannot be made from another: use model=residual_mlp, or residual_cnn or vit on images"
             )
         present = len(sites[0].stack)
         if not present and self.needs_source:
@@ -134,7 +136,7 @@ class DepthMethod(Blocks):
             )
         if not present and self.factor is not None:
             raise UserError(
-                f"method.factor={self.factor} times no block is none: give method.factor=null and method.blocks, or "
+                f"method.factor={self.factor} times zero blocks is zero: give method.factor=null and method.blocks, or "
                 f"model={model.name} at least one block"
             )
         places = {site.index for site in sites}
@@ -146,8 +148,8 @@ class DepthMethod(Blocks):
             )
         if self.output != "as_is" and not _writers(sites[0]):
             raise UserError(
-                f"method.output={self.output}: the blocks of model={model.name} do not say which of their maps write to the "
-                "stream (Block.outputs); use method.output=as_is"
+                f"method.output={self.output}: the blocks of model={model.name} do not declare which of their maps write to "
+                "the stream (Block.outputs): use method.output=as_is"
             )
         return []
 

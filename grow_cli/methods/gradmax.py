@@ -1,9 +1,9 @@
-"""GradMax: new neurons that leave the function as it is and get the largest gradient (Evci et al., 2022; TINY, B.1).
+"""GradMax: new neurons that leave the function unchanged and receive the largest gradient (Evci et al., 2022; TINY, B.1).
 
-Fan-in zero, fan-out along the top singular vectors of the gradient that the fan-in will get. Unlike TINY it does not take
-away what present neurons can do already, and it measures weights instead of activities.
+Fan-in zero, fan-out along the top singular vectors of the gradient that the fan-in will get. Unlike TINY it does not
+subtract what existing neurons can already do, and it measures weights instead of activities.
 
-Behind max-pooling the gradient is taken for the window's mean; behind a batch norm the units, which are 0, get the scale 1.
+After max-pooling the gradient is that of the window's mean; after a batch norm the units, which are 0, get the scale 1.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class GradMax(SampledMethod):
     """max ‖N Ω‖² over fan-outs Ω of a given norm, N = Σ B_in V_goalᵀ/n (unprojected)."""
 
     scale: float = key(0.5, above=0)
-    """Norm of a new neuron's fan-out, as a fraction of the present ones' mean."""
+    """Norm of a new neuron's outgoing weights, as a fraction of the existing ones' mean."""
 
     preserves_function = True
 
@@ -50,8 +50,8 @@ class GradMax(SampledMethod):
             if found.value != 0 or found.derivative == 0:
                 what = f"is {found.value:g}" if found.value != 0 else "passes no gradient"
                 raise UserError(
-                    f"method=gradmax adds units whose fan-in is zero, and {found.kind} at {found.where!r} {what} there: "
-                    "use model.activation=relu_right (ReLU with the derivative 1 at 0), selu, tanh or elu"
+                    f"method=gradmax adds units with zero incoming weights, and {found.kind} at {found.where!r} {what} "
+                    "there: use model.activation=relu_right (ReLU with the derivative 1 at 0), selu, tanh or elu"
                 )
         return warnings
 

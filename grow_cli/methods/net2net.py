@@ -1,7 +1,7 @@
-"""Net2WiderNet: new units are copies of present ones, whose fan-out is shared out among them (Chen et al., 2016).
+"""Net2WiderNet: new units are copies of existing ones, and the copies share the outgoing weights (Chen et al., 2016).
 
-The function stays as it is. Equal shares would leave copies equal for ever, so the shares differ by a random vector that
-adds up to nothing.
+The function does not change. Equal shares would keep copies equal forever, so the shares differ by a random vector that
+sums to zero.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ if TYPE_CHECKING:
 @option("method", "net2net")
 @dataclass
 class Net2Net(WidthMethod):
-    """Copies of units drawn at random, each as often as any other as far as that is possible."""
+    """Copies of randomly drawn units, each copied equally often as far as possible."""
 
     noise: float = key(0.1, at_least=0)
-    """Size of the random vector by which the copies' shares differ, in units of a share."""
+    """Size of the random difference between the copies' shares, relative to a share."""
 
     preserves_function = True
     measures_gain = False
-    no_score = "its copies of present units have the score 0"
+    no_score = "copies of existing units have the score 0"
 
     def offers(self, now: Moment, sites: list[WidthSite]) -> Iterator[Offer]:
         for site in sites:

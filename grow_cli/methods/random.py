@@ -1,4 +1,4 @@
-"""Fresh initialization: what is added starts at random. The comparator of Alether (a new block) and of TINY (new neurons).
+"""Fresh initialization: additions start at random. The comparator of Alether (a new block) and of TINY (new neurons).
 
 Depth grows where the model has a residual stream, width elsewhere, unless `method.grow` says which.
 """
@@ -46,7 +46,7 @@ class RandomUnits(SearchedMethod):
 @option("method", "random")
 @dataclass
 class Random(SearchedMethod, Blocks):
-    """Becomes one of both; the keys of the other are not read."""
+    """Becomes width or depth growth; the keys of the other are not read."""
 
     grow: str = key("auto", one_of=("auto", "depth", "width"))
     """`depth`, `width`, or `auto`: depth where the model's layers are blocks of a residual stream, else width."""

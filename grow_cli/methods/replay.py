@@ -1,8 +1,8 @@
-"""Random growth by another run's schedule: at its events, at its sites, as many units, but fresh weights.
+"""Random growth by another run's schedule: at the same events and sites, by as many units, but with fresh weights.
 
-What it falls short of the other run by is what that run's choice of weights is worth, everything else being equal
-(`grow controls`, the control `random-replay`). So where the other run moved present weights by a best update (TINY, Prop. 3.1),
-this one does, too: by that of its own net, at its own best amplitude.
+The difference from the other run is the gain of that run's choice of weights, everything else being equal (`grow
+controls`, the control `random-replay`). So where the other run moved existing weights by a best update (TINY, Prop.
+3.1), this one does as well: by the best update of its own net, at its own best amplitude.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ class Replay(SampledMethod, SearchedMethod, Protocol):
     """Adds what the next event of the schedule lists. Made by `grow controls`; use it with `trigger=at`."""
 
     events: list[list[dict[str, Any]]] = key(make=list)
-    """For each event what it adds, in order: kind (`width` or `depth`), site, units, and whether a best update comes first
-    (`update`, false unless given)."""
+    """What each event adds, in order: kind (`width` or `depth`), site, units, and whether a best update comes first
+    (`update`, default false)."""
     rtol: float = key(1e-3, above=0, below=1)
-    """Of best updates, as `method=tiny` has it."""
+    """As in method=tiny, for best updates."""
     warmup_steps: int = key(0, at_least=0, at_most=1_000_000)
 
     measures_gain = False
@@ -71,7 +71,7 @@ class Replay(SampledMethod, SearchedMethod, Protocol):
         return []
 
     def closed(self, now: Moment) -> str:
-        return "" if self.state.done < len(self.events) else "every event of the schedule is over"
+        return "" if self.state.done < len(self.events) else "all events of the schedule have happened"
 
     def candidates(self, now: Moment, notes: Notes) -> list[Proposal]:
         return []
@@ -113,7 +113,7 @@ class Replay(SampledMethod, SearchedMethod, Protocol):
         best = self.observer.observe(now, [site], self.state.whitened)[0].update if update else None
         batch = search_batch(now, self.search_samples)
         details: dict[str, Any] = {"site": site.name, "units": k}
-        reason = "" if k else "the schedule has a best update alone there"
+        reason = "" if k else "the schedule has only a best update there"
         offer = offer_of(
             now, site, batch, self.halvings, alpha=alpha, omega=omega, update=best, details=details, reason=reason
         )
@@ -138,7 +138,7 @@ class Replay(SampledMethod, SearchedMethod, Protocol):
         """TrainingFailed if the run ended before the schedule did: it is then no replay."""
         if self.closed(now) == "":
             left, all_of_them = len(self.events) - self.state.done, len(self.events)
-            raise TrainingFailed(f"the run ended before {left} of the schedule's {all_of_them} growth events had come")
+            raise TrainingFailed(f"the run ended before {left} of the schedule's {all_of_them} growth events were due")
         return {}
 
 
@@ -157,5 +157,5 @@ def _named(sites: list[Any], entry: dict[str, Any]) -> Any:
             return site
     raise TrainingFailed(
         f"the schedule adds at {entry['site']!r}, and the net has only {', '.join(s.name for s in sites) or 'no site'}: "
-        "it must begin with the sizes that the run began with whose schedule it is"
+        "it must start with the same sizes as the run whose schedule it follows"
     )

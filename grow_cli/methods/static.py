@@ -1,4 +1,4 @@
-"""No growth: the baseline that every grown net must be held against."""
+"""No growth: the baseline for every grown net."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """TINY: the neurons that relieve the expressivity bottleneck best (Verbockhaven, Rudkiewicz, Charpiat and Chevallier).
 
-The backward pass says how a layer's pre-activations should move; the part of that which no update of the present weights
-can produce is its expressivity bottleneck. The neurons that reach most of it are the solution of a least-squares problem;
-they are the best ones to add at first order of the loss, too. They are added at the amplitude that lowers the loss most.
+The backward pass gives the desired move of a layer's pre-activations. The part that no update of the existing weights
+can produce is its expressivity bottleneck. The neurons that reach most of it solve a least-squares problem, and they
+also lower the loss most at first order. They are added with the amplitude that lowers the loss most.
 """
 
 from __future__ import annotations
@@ -36,14 +36,13 @@ class Tiny(SampledMethod, SearchedMethod):
     """Algorithm 3, or E.3 with `where=best`."""
 
     significance: bool = False
-    """Only neurons above the largest eigenvalue that chance explains (D.3): few of few samples."""
+    """Add only neurons above the largest eigenvalue that chance explains (D.3); few samples then give few neurons."""
     best_update: bool = True
-    """Also move the consumer's present weights by δW*, at its own best amplitude (Prop. 3.1, eq. 6)."""
+    """Also move the consumer's existing weights by δW*, with its own best amplitude (Prop. 3.1, eq. 6)."""
     train_by_growth: bool = False
-    """No gradient steps at all: only additions and best updates (D.4, last paragraph)."""
+    """Take no gradient steps, only additions and best updates (D.4, last paragraph)."""
     rtol: float = key(1e-3, above=0, below=1)
-    """Directions of the inputs with less than this part of the largest second moment are left out: what
-    is rare in the samples is noise."""
+    """Leave out directions of the inputs with less than this part of the largest second moment, because they are noise."""
 
     @dataclass
     class State(SampledMethod.State):
@@ -56,8 +55,8 @@ class Tiny(SampledMethod, SearchedMethod):
         super().__post_init__()
         check(
             self.best_update or not self.train_by_growth,
-            "method.train_by_growth=true without best updates would leave the present weights as they are for ever: "
-            "set method.best_update=true",
+            "method.train_by_growth=true without best updates would never change the existing weights: set "
+            "method.best_update=true",
         )
 
     @property
@@ -68,7 +67,7 @@ class Tiny(SampledMethod, SearchedMethod):
         warnings = super().check_run(config)
         if self.train_by_growth and config.growth.until < 1:
             warnings.append(
-                f"with method.train_by_growth=true nothing is learnt once growth has ended (growth.until="
+                f"with method.train_by_growth=true nothing is learned once growth has ended (growth.until="
                 f"{config.growth.until:g}): set growth.until=1"
             )
         return warnings
@@ -142,9 +141,10 @@ class Tiny(SampledMethod, SearchedMethod):
         ):
             return {}
         sentence = (
-            f"the hidden layers ended with {widths_text(units)} units of growth.max_units={now.config.growth.max_units}: at "
-            f"{self.state.insignificant} of {self.state.judged} looks at a layer the significance test (D.3) left fewer neurons "
-            "than there was room for; raise method.samples, grow over a longer training, or set method.significance=false"
+            f"the hidden layers ended with {widths_text(units)} units of growth.max_units={now.config.growth.max_units}: in "
+            f"{self.state.insignificant} of {self.state.judged} tests of a layer the significance test (D.3) accepted fewer "
+            "neurons than there was room for: raise method.samples, spread growth over a longer training, or set "
+            "method.significance=false"
         )
         warn(sentence)
         return {"below_max_units": sentence}
@@ -164,8 +164,8 @@ def check_linear_at_zero(model: GrowableModel, name: str) -> list[str]:
         slopes = sorted((abs(found.left), abs(found.right)))
         if slopes[0] < 0.1 * slopes[1]:
             warnings.append(
-                f"{found.kind} has the slope {found.right:.3g} to the right of 0 and {found.left:.3g} to the left, so that "
-                "the first-order gain of new neurons holds on one side only; model.activation=selu has a slope on both"
+                f"{found.kind} has the slope {found.right:.3g} to the right of 0 and {found.left:.3g} to the left, so the "
+                "first-order gain of new neurons holds on one side only; model.activation=selu has a nonzero slope on both"
             )
     return warnings
 
@@ -175,7 +175,7 @@ def warn_of_few(found: Statistics, most: int) -> None:
     side = found.patches.fan_in
     if found.reads < side:
         warn(
-            f"the new neurons at {found.site.name!r} have {counted(side, 'weight')} each and rest on "
-            f"{counted(found.reads, 'reading')} of {counted(found.samples, 'sample')}, which they fit by heart: "
-            f"raise method.max_samples={most:,}, or method.samples where it is given"
+            f"the new neurons at {found.site.name!r} have {counted(side, 'weight')} each, are estimated from "
+            f"{counted(found.reads, 'row')} ({counted(found.samples, 'sample')}) and will overfit: raise "
+            f"method.max_samples={most:,}, or method.samples if you set it"
         )

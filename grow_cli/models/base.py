@@ -66,11 +66,11 @@ def check_reads(option: ModelOption, text: bool, what: str) -> None:
     """UserError where one of both is text and the other is not."""
     if option.language and not text:
         raise UserError(
-            f"model={option.name} predicts the next byte of a text, and {what} is none: use dataset=python or dataset=text, or "
-            "another model"
+            f"model={option.name} predicts the next byte of a text, and {what} is not text: use dataset=python or "
+            "dataset=text, or another model"
         )
     if text and not option.language:
-        raise UserError(f"model={option.name} cannot predict text, which {what} is: use model=gpt")
+        raise UserError(f"model={option.name} cannot predict text, and {what} is text: use model=gpt")
 
 
 @dataclass(frozen=True)
@@ -97,10 +97,10 @@ def rebuild(architecture: dict[str, Any]) -> GrowableModel:
         name = settings["name"]
     except KeyError as error:
         raise UserError(
-            f"the architecture has no entry {error}: it needs model (with its name), input_shape, outputs and task"
+            f"the architecture has no entry {error}: it needs model (with a name), input_shape, outputs and task"
         ) from error
     except (TypeError, ValueError) as error:
-        raise UserError(f"the architecture is not what `model.architecture()` gives: {error}") from error
+        raise UserError(f"the architecture is not one that `model.architecture()` returns: {error}") from error
     if ends.task not in TASKS:
         raise UserError(f"the architecture's task is {ends.task[:40]!r}: it must be one of {', '.join(TASKS)}")
     if name == OWN:

@@ -1,4 +1,4 @@
-"""What a net must fit at both ends."""
+"""Input and output of a net, which data and task determine."""
 
 from __future__ import annotations
 

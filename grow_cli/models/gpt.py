@@ -25,7 +25,7 @@ class GPTOption(ModelOption):
     language: ClassVar[bool] = True
 
     blocks: int | None = key(None, at_least=0, at_most=1000, role="size", null="for as many as model.mlp lists")
-    """How many there are at first, 0 allowed; null: as many as model.mlp lists, 2 without it."""
+    """Initial number of blocks, 0 allowed; null: as many as model.mlp lists, 2 without it."""
     dim: int = size_key(64)
     """Width of the residual stream."""
     heads: int = key(4, at_least=1)
@@ -35,9 +35,9 @@ class GPTOption(ModelOption):
     activation: str = activation_key("gelu")
     """As in model=mlp."""
     dropout: float = dropout_key()
-    """On what attention and MLP add to the stream."""
+    """Dropout on what attention and MLP add to the stream."""
     positions: str = key("learned", one_of=("learned", "rotary"))
-    """`learned`: an embedding per place in the window; `rotary`: queries and keys are turned by their places."""
+    """`learned`: an embedding per position in the window; `rotary`: queries and keys are rotated by their positions."""
     tie: bool = False
     """Whether the output layer is the embedding's transpose."""
 
@@ -46,12 +46,13 @@ class GPTOption(ModelOption):
         check(self.dim % self.heads == 0, f"model.heads={self.heads}: must divide model.dim={self.dim}")
         check(
             self.positions == "learned" or (self.dim // self.heads) % 2 == 0,
-            f"model.heads={self.heads}: model.positions=rotary turns pairs, and a head has {self.dim // self.heads} numbers: "
+            f"model.heads={self.heads}: model.positions=rotary rotates pairs, and a head has {self.dim // self.heads} "
+            "numbers: "
             f"model.dim={self.dim} divided by the heads must be even",
         )
         check(
             self.blocks is None or self.mlp is None or self.blocks == len(self.mlp),
-            f"model.blocks={self.blocks}: model.mlp={self.mlp} lists another number: leave one of them out",
+            f"model.blocks={self.blocks}: model.mlp={self.mlp} has another length: leave one of them out",
         )
 
     @property

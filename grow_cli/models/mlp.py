@@ -27,9 +27,9 @@ class MLPOption(ModelOption):
     norm: str = key("none", one_of=("none", "batch", "layer"))
     """`none`, `batch`, or `layer`, which couples a layer's units, so that width cannot grow."""
     bias: bool = True
-    """Of the hidden layers; the output layer always has one."""
+    """Biases in hidden layers; the output layer always has one."""
     dropout: float = dropout_key()
-    """Probability with which an output of a hidden layer is set to zero in training."""
+    """Probability of setting an output of a hidden layer to zero in training."""
 
     def make(self, ends: Ends) -> GrowableModel:
         from grow_cli.models.modules.plain import MLP

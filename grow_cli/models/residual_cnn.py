@@ -31,7 +31,7 @@ class ResidualCNNOption(ModelOption):
     norm: str = key("batch", one_of=("batch", "group", "none"))
     """`batch`, `none`, or `group` (8 groups or fewer), which couples a block's channels, so that width cannot grow."""
     pool: int = key(2, at_least=1)
-    """The blocks work on an image smaller by this factor in height and width; 1: on the whole image."""
+    """Factor by which the image is pooled in height and width before the blocks; 1: no pooling."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

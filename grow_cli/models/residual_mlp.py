@@ -20,13 +20,13 @@ class ResidualMLPOption(ModelOption):
     """Blocks x + W2 act(W1 norm(x)) on a residual stream; images are flattened."""
 
     width: int = size_key(64)
-    """Of the residual stream."""
+    """Width of the residual stream."""
     hidden: list[int] = size_keys(64, 64)
     """Hidden units of each block."""
     activation: str = activation_key("relu")
     """As in model=mlp."""
     norm: str = key("layer", one_of=("layer", "batch", "none"))
-    """Of the stream, at each block's entrance and before the output: `layer`, `batch` or `none`."""
+    """Normalisation of the stream at each block's input and before the output: `layer`, `batch` or `none`."""
 
     def make(self, ends: Ends) -> GrowableModel:
         from grow_cli.models.modules.residual import ResidualMLP

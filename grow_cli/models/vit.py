@@ -32,7 +32,7 @@ class ViTOption(ModelOption):
     activation: str = activation_key("gelu")
     """As in model=mlp."""
     dropout: float = dropout_key()
-    """On what attention and MLP add to the stream."""
+    """Dropout on what attention and MLP add to the stream."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -25,7 +25,7 @@ class Adam(OptimizerOption):
     beta2: float = key(0.999, at_least=0, below=1)
     """Decay per step of the average of squared gradients."""
     eps: float = key(1e-8, above=0)
-    """Added to the root of the latter, by which the step is divided."""
+    """Added to the root of that average in the denominator."""
 
     def make(self, groups: list[dict[str, Any]], model: nn.Module) -> Optimizer:
         from torch import optim

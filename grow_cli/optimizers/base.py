@@ -1,6 +1,6 @@
 """Optimizers: torch's own, fused into one kernel where the device has it, and the natural gradient.
 
-Only matrices decay, biases and norms do not.
+Weight decay applies to matrices, not to biases and norms.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class OptimizerOption(Option):
     lr: float = key(1e-3, above=0, tune=(1e-4, 3e-2))
     """The base rate, which the schedule multiplies."""
     weight_decay: float = key(0.0, at_least=0, tune=(1e-6, 1e-2))
-    """Pull of the weights towards zero."""
+    """Strength with which weights shrink towards zero."""
 
     def build(self, model: nn.Module) -> Optimizer:
         """The optimizer of a model's parameters."""

@@ -26,18 +26,18 @@ class Natural(OptimizerOption):
     damping: float = key(0.1, above=0, why="the Fisher matrix has no inverse otherwise")
     """Tikhonov damping, added to the Fisher matrix's diagonal."""
     iterations: int = key(100, at_least=1, at_most=10**5)
-    """Most products with the Fisher matrix in a step; each costs about as much as a plain step."""
+    """The most products with the Fisher matrix per step; each costs about as much as a plain step."""
     tolerance: float = key(1e-2, at_least=0, below=1)
     """The search ends when the residual is this part of the gradient."""
     warm_start: bool = True
     """Begin the search at the last step's direction."""
     metric: str = key("euclidean", one_of=("euclidean", "fisher"))
-    """Of the outputs: `euclidean` (the paper's), or `fisher`, that of the class probabilities."""
+    """Metric of the outputs: `euclidean` (as in the paper), or `fisher`, that of the class probabilities."""
 
     def check_run(self, config: Config) -> list[str]:
         if config.dataset.language:
             raise UserError(
-                f"optimizer=natural reads outputs (n, outputs), and dataset={config.dataset.name} has one for each byte of a "
+                f"optimizer=natural needs outputs (n, outputs), but dataset={config.dataset.name} has one per byte of a "
                 "window: use optimizer=adam or optimizer=adamw"
             )
         if config.compile:

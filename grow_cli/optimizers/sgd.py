@@ -23,9 +23,9 @@ class SGD(OptimizerOption):
     lr: float = key(0.02, above=0, tune=(1e-3, 0.5))
     weight_decay: float = key(5e-4, at_least=0, tune=(1e-6, 1e-2))
     momentum: float = key(0.9, at_least=0, below=1)
-    """Part of the last step that is taken again."""
+    """Part of the previous step that is added to the next one."""
     nesterov: bool = True
-    """Take the gradient where the momentum leads to."""
+    """Compute the gradient where the momentum leads (Nesterov)."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -1,4 +1,4 @@
-"""A run folder's config with its schemas attached again: it chooses registered options, and is data otherwise."""
+"""A run folder's config with its schemas reattached: it selects registered options and is otherwise data."""
 
 from __future__ import annotations
 
@@ -52,8 +52,8 @@ def _typed_option(group: str, raw: Any, config: dict[str, Any], file: Path | str
     options = registry.groups().get(group, {})
     if not isinstance(name, str) or name not in options:
         raise UserError(
-            f"{file} has {group}={name}, which this grow does not know (it knows "
-            f"{', '.join(sorted(options))}): use the version, and the plugins, that the run was made with"
+            f"{file} has {group}={name}, which this version of grow does not know (it knows {', '.join(sorted(options))}): "
+            "use the version and the plugins that the run was made with"
         )
     numeric = {f.name for f in fields(options[name]) if "str" not in str(f.type)}
     values = {key: _referred(value, config) if key in numeric else value for key, value in raw.items()}

@@ -44,7 +44,7 @@ class GrowthEvent:
     loss_before: float | None = None
     loss_after: float | None = None
     loss_settled: float | None = None
-    """After what the method trains or changes before training goes on."""
+    """After what the method trains or changes before training continues."""
     accuracy_before: float | None = None
     accuracy_after: float | None = None
     accuracy_settled: float | None = None
@@ -128,7 +128,7 @@ def growth_events(folder: RunFolder) -> list[GrowthEvent]:
         return []
     whole, torn = reading.lines(path, folder.path)
     if torn:
-        folder.say_once(f"the last line of {path} is incomplete, as a kill leaves it, and is left out")
+        folder.say_once(f"the last line of {path} is incomplete (the run was killed while writing it) and is ignored")
     return [_event(path, number, line) for number, line in enumerate(whole, 1)]
 
 

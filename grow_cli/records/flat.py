@@ -1,4 +1,4 @@
-"""Nested keys as one name each, and nested values as JSON has them."""
+"""Nested keys flattened to dotted names, and nested values as JSON has them."""
 
 from __future__ import annotations
 

@@ -83,7 +83,7 @@ class RunFolder:
 
     @property
     def begun(self) -> bool:
-        """Whether there is a run to go on with: a whole `last.pt`, which is renamed to its name when it is written."""
+        """Whether there is a run to continue: a whole `last.pt`, which is renamed to its name when it is written."""
         return is_plain(self.checkpoints / "last.pt")
 
     @property
@@ -95,7 +95,7 @@ class RunFolder:
         if not self.holds_a_run:
             return
         status = self.read_summary().get("status", "interrupted")
-        go_on = f"go on with `grow resume {self.path}` or " if self.begun and status != "finished" else ""
+        go_on = f"continue with `grow resume {self.path}` or " if self.begun and status != "finished" else ""
         raise UserError(
             f"{self.path} already holds a run ({status}) and is not overwritten: {go_on}choose another run_dir"
         )
@@ -106,7 +106,7 @@ class RunFolder:
         return is_there(self.hydra / "config.yaml")
 
     def open(self) -> None:
-        """Claim an existing folder, to go on with its run."""
+        """Claim an existing folder, to continue its run."""
         if not self.claimed:
             raise UserError(
                 f"{self.path} is not a run folder (it has no .hydra/config.yaml): name a folder that `grow train` wrote"
@@ -123,7 +123,8 @@ class RunFolder:
         for name in _OURS:
             if (self.path / name).is_symlink():
                 raise UserError(
-                    f"{self.path / name} is a link, and grow writes through none: put there what it points to, or remove it"
+                    f"{self.path / name} is a symbolic link, and grow does not write through links: replace it by what it "
+                    "points to, or remove it"
                 )
 
     def _remove_leftovers(self) -> None:
@@ -195,8 +196,8 @@ class RunFolder:
             whole = reading.text(path, self.path).splitlines(keepends=True) if there else []
             if len(whole) < keep or (keep and not whole[keep - 1].endswith("\n")):
                 raise UserError(
-                    f"{path} has {counted(len(whole), 'line')} and the checkpoint knows {keep}: restore the file from a copy, "
-                    "or train anew"
+                    f"{path} has {counted(len(whole), 'line')} but the checkpoint expects {keep}: restore the file from a "
+                    "copy, or train again"
                 )
             if there:
                 write_text(path, "".join(whole[:keep]))

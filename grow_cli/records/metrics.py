@@ -1,4 +1,4 @@
-"""metrics.csv as it is read: its axes, and the file as a frame."""
+"""Reading metrics.csv: its axes, and the file as a DataFrame."""
 
 from __future__ import annotations
 
@@ -55,20 +55,18 @@ def read_metrics(folder: RunFolder, needed: Collection[str] = ()) -> pd.DataFram
 
     path = folder.metrics
     if not is_there(path):
-        raise UserError(
-            f"{folder.path} has no metrics.csv yet: wait for the run's first evaluation, or name another run"
-        )
+        raise UserError(f"{folder.path} has no metrics.csv yet: wait for the first evaluation, or name another run")
     whole, torn = reading.lines(path, folder.path)
     if torn:
-        folder.say_once(f"the last row of {path} is incomplete, as a kill leaves it, and is left out")
+        folder.say_once(f"the last row of {path} is incomplete (the run was killed while writing it) and is ignored")
     if len(whole) < 2:
-        raise UserError(f"{path} is empty: wait for the run's first evaluation, or name another run")
+        raise UserError(f"{path} is empty: wait for the first evaluation, or name another run")
     rows = _rows(path, whole)
     for name in (*_COUNTS, *needed):
         if name not in rows[0]:
             raise reading.damaged(path, f"it has no column {name}", line=1)
     if not {task.column("val") for task in TASKS.values()} & set(rows[0]):
-        raise reading.damaged(path, "it has no column of a validation score", line=1)
+        raise reading.damaged(path, "it has no column with a validation score", line=1)
     _check(path, rows)
     return pd.read_csv(StringIO("\n".join(whole)), dtype={"widths": str}, low_memory=False).fillna({"widths": ""})
 

@@ -1,4 +1,4 @@
-"""mistakes/mistakes.csv as it is read: the neurons that were grown for a mistake, each with its picture."""
+"""Reading mistakes/mistakes.csv: the neurons that were grown for a mistake, each with its picture."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def read_mistakes(folder: RunFolder) -> list[Neuron]:
     if not has_mistakes(folder):
         grown = any(event.units_added > 0 for event in growth_events(folder))
         why = (
-            "its neurons were not grown for mistakes, or the folder was not copied along"
+            "its neurons were not grown for mistakes, or the folder was not copied with the run"
             if grown
             else "nothing has grown yet"
         )

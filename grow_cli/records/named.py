@@ -1,4 +1,4 @@
-"""A run by its name: a path, `latest`, or a part of a name that only one run below outputs has."""
+"""A run by its name: a path, `latest`, or part of a name that only one run below outputs has."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ _SHOWN = 5  # candidates of an ambiguous name
 
 
 def named(given: Path, *, folders: bool = False) -> Path:
-    """The run folder that is meant; UserError that lists the candidates of an ambiguous name, or says what is near.
+    """The run folder of this name; UserError that lists the candidates of an ambiguous name, or similar ones.
 
     An existing path wins, whatever it holds. A name of a whole folder wins over a part of one.
 
-    :param folders: a folder of runs may be meant, too, where it is named whole (`outputs/sweeps/mine` by `mine`)
+    :param folders: also accept a folder of runs by its whole name (`outputs/sweeps/mine` by `mine`)
     """
     if is_there(given) or given.is_absolute() or ".." in given.parts:
         return given
     runs = [path for path in scan(OUTPUTS) if "controls" not in path.relative_to(OUTPUTS).parts]
     if str(given) == LATEST:
         if not runs:
-            raise UserError(f"there is no run below {OUTPUTS}, so that none is the latest: name a run folder")
+            raise UserError(f"there is no run below {OUTPUTS}, so there is no latest one: name a run folder")
         return max(runs, key=begun_at)
     part = given.as_posix().rstrip("/")
     holders = (
@@ -41,12 +41,12 @@ def named(given: Path, *, folders: bool = False) -> Path:
         return found[0]
     if found:
         some = ", ".join(map(str, found[:_SHOWN])) + (", ..." if len(found) > _SHOWN else "")
-        raise UserError(f"{given} is a part of {len(found)} runs' names: write more of it ({some})")
+        raise UserError(f"{given} is part of the names of {len(found)} runs: write more of the name ({some})")
     if not runs:
         return given  # said by the command, which knows what it wanted
     near = get_close_matches(part, [word for path in runs for word in (path.name, _short(path))], n=1, cutoff=0.3)
-    hint = f"did you mean {near[0]}?" if near else f"`grow runs` lists those below {OUTPUTS}"
-    raise UserError(f"{given} is not a run folder, nor a part of the name of one below {OUTPUTS}: {hint}")
+    hint = f"did you mean {near[0]}?" if near else f"`grow runs` lists the runs below {OUTPUTS}"
+    raise UserError(f"{given} is neither a run folder nor part of the name of one below {OUTPUTS}: {hint}")
 
 
 def scan(folder: Path) -> Iterator[Path]:

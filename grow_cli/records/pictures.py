@@ -1,4 +1,4 @@
-"""Figures as files, without a library's own words."""
+"""Figures as files, with warnings of the drawing library translated."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def render(figure: Figure, place: Path | IO[bytes], kind: str, dpi: int) -> None:
-    """Write the figure as `png`, `pdf` or `svg`; characters that its font lacks are said in one sentence."""
+    """Write the figure as `png`, `pdf` or `svg`; one warning for characters that its font lacks."""
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
         figure.savefig(place, format=kind, dpi=dpi)
@@ -21,4 +21,4 @@ def render(figure: Figure, place: Path | IO[bytes], kind: str, dpi: int) -> None
     for one in others:
         warnings.warn_explicit(one.message, one.category, one.filename, one.lineno)
     if len(others) < len(said):
-        warn("the picture's font lacks some characters of its names, which are drawn as boxes")
+        warn("the picture's font lacks some characters of the labels; they are drawn as boxes")

@@ -1,4 +1,4 @@
-"""YAML as data and nothing else: no tags, no aliases, no interpolation; numbers and words as Hydra reads and writes them."""
+"""YAML as plain data: no tags, no aliases, no interpolation; numbers and words as Hydra reads and writes them."""
 
 from __future__ import annotations
 
@@ -43,14 +43,14 @@ def load(text: str) -> Any:
         depth = 0
         for event in yaml.parse(text, Loader=_Loader):
             if isinstance(event, yaml.AliasEvent):
-                raise ValueError(f"line {event.start_mark.line + 1}: it has an alias, which grow never writes")
+                raise ValueError(f"line {event.start_mark.line + 1}: it has a YAML alias, which grow never writes")
             depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
             if depth > _DEEPEST:
                 raise ValueError(f"line {event.start_mark.line + 1}: it is nested too deeply")
         return _data(yaml.load(text, Loader=_Loader))
     except yaml.MarkedYAMLError as error:
         place = f"line {error.problem_mark.line + 1}: " if error.problem_mark else ""
-        raise ValueError(f"{place}{error.problem or 'it is no YAML'}") from error
+        raise ValueError(f"{place}{error.problem or 'it is not YAML'}") from error
     except (yaml.YAMLError, RecursionError, TypeError, OverflowError) as error:
         raise ValueError(str(error).splitlines()[0] if str(error) else "it is no YAML") from error
 
@@ -62,7 +62,7 @@ def _data(value: Any) -> Any:
         return [_data(inner) for inner in value]
     if value is None or isinstance(value, str | bool | int | float):
         return value
-    raise ValueError(f"it holds a {type(value).__name__}, which is no plain data")
+    raise ValueError(f"it holds a {type(value).__name__}, which is not plain data")
 
 
 def dump(data: Any) -> str:

@@ -1,6 +1,6 @@
-"""How a file of a run folder is read, by every command: as data, whatever somebody has put into its place.
+"""Reading the files of a run folder, for every command: always as data, whatever is in their place.
 
-A folder may come from anywhere. Each damage is answered by `Damaged`, with the file, the line and what to do.
+A folder may come from anywhere. Damage raises `Damaged`, with the file, the line and the remedy.
 """
 
 from __future__ import annotations

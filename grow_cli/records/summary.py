@@ -1,4 +1,4 @@
-"""summary.json as it is read: every field that is there has its kind, and one that is missing is a sentence."""
+"""Reading summary.json: every field has its type, and a missing one raises an error in a sentence."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ _RULES = {"epochs": "epochs", "steps": "steps", "seconds": "seconds", "FLOPs": "
 
 
 def migrate(summary: Fields) -> Fields:
-    """A summary of an earlier grow with the fields that it lacks."""
+    """A summary written by an older grow, with missing fields added."""
     words = str(summary.get("ended_by", "")).split()
     if words and "ended" not in summary:
         summary["ended"] = {"rule": _RULES.get(words[-1], ""), "value": None}

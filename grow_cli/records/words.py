@@ -4,20 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from grow_cli.words import are, counted, were
 
-def counted(number: int | float, word: str, several: str = "") -> str:
-    """`1 unit`, `2 units`, `1,234 steps`; `several` where that is not the word with an s."""
-    return f"{number:,} {word if number == 1 else several or word + 's'}"
-
-
-def were(number: int | float) -> str:
-    """The verb that follows a number of things."""
-    return "was" if number == 1 else "were"
-
-
-def are(number: int | float) -> str:
-    """The verb that follows a number of things."""
-    return "is" if number == 1 else "are"
+__all__ = ["are", "counted", "were", "widths_of", "widths_text"]
 
 
 def widths_text(widths: Sequence[int]) -> str:

@@ -12,7 +12,8 @@ from grow_cli.schedules.base import ScheduleOption
 @option("schedule", "anneal")
 @dataclass
 class Anneal(ScheduleOption):
-    """Constant while the net may grow, then linear to zero: the last phase without which no grown net is at its best."""
+    """Constant while the net may grow, then linear to zero: grown nets need this last phase to reach their best
+    accuracy."""
 
     longer: ClassVar[str] = "anew"
 

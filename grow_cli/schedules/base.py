@@ -1,7 +1,7 @@
 """Learning-rate schedules as pure functions of the budget's progress.
 
-A schedule gives the factor on the base rate. After growth it restarts (Alether, Algorithm 2, phase 4): its shape begins anew
-over what is left of the budget, with a linear warm-up.
+A schedule gives the factor on the base rate. After growth it restarts (Alether, Algorithm 2, phase 4): its shape starts
+again over the rest of the budget, with a linear warm-up.
 """
 
 from __future__ import annotations
@@ -15,17 +15,17 @@ from grow_cli.registry import Option
 
 @dataclass
 class ScheduleOption(Option):
-    """Base of every schedule: says in `shape` what it looks like."""
+    """Base of every schedule; `shape` defines it."""
 
     group_name: ClassVar[str] = "schedule"
     longer: ClassVar[str] = "refused"
-    """Where the limit of a run is moved: `same` (the rates until then are the same), `anew` (the rate goes on as the new
-    budget has it), or `refused` (its shape would break)."""
+    """Where the limit of a run is moved: `same` (the rates until then are the same), `anew` (the rate continues as
+    the new budget has it), or `refused` (its shape would break)."""
 
     warmup: int = key(50, at_least=0, unit="steps")
     """Steps over which the rate rises linearly from zero, at the start and after each restart."""
     restart: bool = True
-    """Begin anew after growth; false: growth leaves the rate alone."""
+    """Restart the schedule after growth; false: growth does not affect the rate."""
 
     def factor(self, progress: float, restarted_at: float, steps_since_restart: int, growth_until: float) -> float:
         """The factor on the base rate.

@@ -17,9 +17,9 @@ class OneCycle(ScheduleOption):
 
     warmup: int = key(0, at_least=0, unit="steps")
     rise: float = key(0.3, at_least=0, below=1)
-    """Fraction of the cycle that goes up."""
+    """Fraction of the cycle in which the rate rises."""
     div: float = key(25.0, at_least=1)
-    """The peak over the first rate."""
+    """Ratio of the peak to the initial rate."""
 
     def shape(self, progress: float, restarted_at: float, growth_until: float) -> float:
         u = since_restart(progress, restarted_at)

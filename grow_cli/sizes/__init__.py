@@ -1,1 +1,1 @@
-"""How large a net should be: ladders of static sizes, what they cost, and what growing found in their place."""
+"""How large a net should be: ladders of static sizes, their cost, and the size that growing found instead."""

@@ -1,4 +1,4 @@
-"""How large a net should be, as `grow size` answers: the grown size, held against the best of a ladder. Validation only."""
+"""The answer of `grow size`: the grown size, compared with the best of a ladder, by validation only."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ class Beside:
 
 
 def beside(grown: dict[int, float], best: dict[int, float], task: Task, within: float) -> Beside:
-    """The verdict on the grown size. Scores are the task's own; `within` and what comes out are as a reader sees them."""
+    """The verdict on the grown size. Scores are the task's own; `within` and the result are in the displayed unit."""
     scale = task.direction * (100 if task.percent else 1)
     d = [scale * x for x in differences(grown, best).values()]
     found = paired(dict(enumerate(d)), dict.fromkeys(range(len(d)), 0.0))

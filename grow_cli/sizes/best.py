@@ -27,7 +27,7 @@ from grow_cli.sizes.search import Found, Scores, search
 from grow_cli.tasks import task_in
 
 Jobs = Callable[[list[tuple[RunFolder, str]], float], None]
-"""Trains these rungs (a run and the name of one), or goes on with them, to a fraction of their budgets."""
+"""Trains these rungs (a run and the name of one), or continues them, to a fraction of their budgets."""
 
 
 @dataclass(frozen=True)
@@ -98,7 +98,7 @@ def judged_at(folder: RunFolder, target: RunFolder, fraction: float) -> tuple[fl
     found = judged(folder, target, fraction)
     if found is None:
         raise UserError(
-            f"{target.path} was not trained as far as it must be: type the same again to go on with the ladder"
+            f"{target.path} was not trained to the end of its budget: run the same command again to continue the ladder"
         )
     return found
 
@@ -147,8 +147,8 @@ def adopt(searched: Searched, folder: RunFolder, settings: dict[str, Any]) -> st
         if there.get("parameters") == rung.parameters:
             return "was there already"
         raise UserError(
-            f"{target.path} is of {there.get('parameters'):,} parameters, and over these seeds {rung.parameters:,} are best: "
-            "remove that folder to take the other, and say that the choice was made twice"
+            f"{target.path} has {there.get('parameters'):,} parameters, but over these seeds {rung.parameters:,} are best: "
+            "remove that folder to use the other size, and report that the choice was made twice"
         )
     source = tried_folder(folder, rung)
     assert over(source)

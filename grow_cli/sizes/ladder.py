@@ -1,4 +1,4 @@
-"""A ladder of static nets, geometric in parameters, on the way that a run's net grew. Pure but for counting parameters."""
+"""A ladder of static nets, geometric in parameters, along the path on which a net grew. Pure except for counting parameters."""
 
 from __future__ import annotations
 
@@ -53,14 +53,12 @@ def ladder(architecture: dict[str, Any], initial: dict[str, Any], count: int) ->
 
     begin, target = parameters(0.0), BEYOND * parameters(1.0)
     if begin >= target:
-        raise NotPossible(
-            "the net that it began with has as many parameters as twice the grown net: there is no ladder"
-        )
+        raise NotPossible("its initial net already has twice the parameters of the grown net, so there is no ladder")
     high = 1.0
     while parameters(high) < target:
         high *= 2
         if high > 64:
-            raise NotPossible("no longer way in the direction in which it grew reaches twice its parameters")
+            raise NotPossible("growing further in the same direction never reaches twice its parameters")
     wanted = [begin * (target / begin) ** (k / (count - 1)) for k in range(count)]
     places = [0.0, *(_nearest(parameters, high, w) for w in wanted[1:])]
     found = {parameters(t): between(first, last, t) for t in places}

@@ -1,4 +1,4 @@
-"""The picture of `grow size`: score against parameters, the grown runs' ways through it, the ladder's points."""
+"""The picture of `grow size`: score against parameters, with the paths of the grown runs and the points of the ladder."""
 
 from __future__ import annotations
 

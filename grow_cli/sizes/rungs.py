@@ -1,6 +1,8 @@
-"""The rungs of a finished run's ladder: planned, trained for its FLOPs, read back. They lie in RUN/controls/.tried/<parameters>.
+"""The rungs of a finished run's ladder: planned, trained for its FLOPs, read back. They are stored in
+RUN/controls/.tried/<parameters>.
 
-A rung's validation alone is measured: the test split is read for the chosen one only, once it is chosen (`grow_cli.sizes.best`).
+A rung's validation alone is measured: the test split is read for the chosen one only, once it is chosen
+(`grow_cli.sizes.best`).
 """
 
 from __future__ import annotations
@@ -83,7 +85,8 @@ def plan(runs: list[RunFolder], count: int) -> list[Rung]:
         fit = [r for r in rungs if 3 * r.flops_per_sample * source["batch_size"] <= EXACT * flops]
     if len(fit) < 2:
         raise NotPossible(
-            f"its {flops:.3g} FLOPs are too few steps of other sizes for equal cost within {EXACT:.0%}: train it longer"
+            f"its {flops:.3g} FLOPs are too few steps of the other sizes to match the cost within {EXACT:.0%}: train it "
+            "longer"
         )
     return fit
 
@@ -104,7 +107,7 @@ def rung_config(folder: RunFolder, rung: Rung) -> dict[str, Any]:
 
 
 def train_rung(folder: RunFolder, name: str, fraction: float, settings: dict[str, Any]) -> str:
-    """Train a rung of a run's plan to a fraction of its budget, or go on with it; says what was done.
+    """Train a rung of a run's plan to a fraction of its budget, or continue it; says what was done.
 
     A training that fails (a loss that is no longer finite) is the rung's result, and it is never chosen.
     """

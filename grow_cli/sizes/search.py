@@ -14,12 +14,12 @@ Scores = dict[tuple[int, int], float]
 """(rung, seed) → validation score, more is better; -inf where its training failed."""
 
 Train = Callable[[Sequence[tuple[int, int]], float], Scores]
-"""Trains these (rung, seed), or goes on with them, to a fraction of their budgets."""
+"""Trains these (rung, seed), or continues them, to a fraction of their budgets."""
 
 
 @dataclass(frozen=True)
 class Found:
-    """What a search came to."""
+    """The result of a search."""
 
     best: int
     """The chosen rung."""

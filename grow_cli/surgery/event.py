@@ -1,4 +1,4 @@
-"""A growth event in the making: what a method adds, and what it notes of how it came to that."""
+"""A growth event in progress: what a method adds, and what it logs about the reasons."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Event(Notes):
     applied: list[Proposal] = field(default_factory=list)
 
     def apply(self, proposal: Proposal) -> None:
-        """Add what is proposed. Sites and parameters must be asked for anew afterwards."""
+        """Apply a proposal. Ask for sites and parameters again afterwards."""
         apply(
             proposal,
             self.model,

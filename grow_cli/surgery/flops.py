@@ -1,10 +1,10 @@
-"""What is computed, in FLOPs: counted operator by operator, from the shapes of what goes in and comes out.
+"""FLOPs, counted operator by operator from the shapes of inputs and outputs.
 
-Counted are matrix products, convolutions, attention and decompositions, whatever they are called by; a multiply-add is two.
-Elementwise work, sums, sorting and copying are not. A symmetric product costs half only where half of it is computed.
-Products and convolutions have the formulas of `torch.utils.flop_counter`, both sides of their backward passes included;
-decompositions those of Golub and Van Loan (Matrix Computations, 4th edition) for the algorithms that LAPACK has, whatever
-the device's library does: an estimate in the third digit.
+Counted are matrix products, convolutions, attention and decompositions, regardless of what calls them; a multiply-add
+counts as two. Elementwise work, sums, sorting and copying are not. A symmetric product costs half only if only half of
+it is computed. Products and convolutions have the formulas of `torch.utils.flop_counter`, both sides of their backward
+passes included; decompositions those of Golub and Van Loan (Matrix Computations, 4th edition) for the algorithms that
+LAPACK has, whatever the device's library does: an estimate in the third digit.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ def _ghost_of(model: nn.Module, input_shape: tuple[int, ...], trained: Collectio
 
 
 class FlopCounter(TorchDispatchMode):
-    """`with FlopCounter() as counter:` adds up in `counter.flops` what is computed inside; nothing computed changes.
+    """`with FlopCounter() as counter:` adds up in `counter.flops` the FLOPs computed inside; results do not change.
 
     Looking at every operator takes time. What is computed again and again on tensors of the same shapes says so by `alike`,
     and is looked at once.
@@ -155,7 +155,7 @@ def elementwise() -> Iterator[None]:
 
 @contextmanager
 def counted_before() -> Iterator[None]:
-    """What is computed inside is not counted at all: a resumed run computes anew what was lost with its process."""
+    """Computations inside are not counted: a resumed run repeats what was lost with its process."""
     counter = FlopCounter._active
     with elementwise():
         FlopCounter._active = None

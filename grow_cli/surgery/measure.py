@@ -1,4 +1,4 @@
-"""What a net computes on a fixed batch, read without leaving a trace in it; and by how much growth changed that."""
+"""A net's outputs on a fixed batch, measured without side effects, and how much growth changed them."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from torch import Tensor, nn
 
 
 def count_parameters(model: nn.Module) -> int:
-    """Trainable scalars."""
+    """Trainable parameters."""
     return sum(p.numel() for p in model.parameters() if p.requires_grad)
 
 
 @contextmanager
 def evaluation_mode(model: nn.Module) -> Iterator[None]:
-    """Every module in evaluation mode, and afterwards in the mode that it was in before; no gradients."""
+    """Every module in evaluation mode inside the block, in its former mode afterwards; no gradients."""
     modes = [(module, module.training) for module in model.modules()]
     model.eval()
     try:

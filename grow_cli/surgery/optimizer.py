@@ -1,4 +1,4 @@
-"""The optimizer's side of growth: which parameters it holds, in which order, and what it remembers of them."""
+"""The optimizer's side of growth: its parameters, their order, and its state for each."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def carry(
     lr_factor: float = 1.0,
     lr_warmup: int = 0,
 ) -> None:
-    """Hand on what is remembered of `old` to `new`, which is longer along `dim`; zero for the new entries.
+    """Pass the state of `old` to `new`, which is longer along `dim`; zero for the new entries.
 
     Moments keep their place. The step count is the tensor's, so that Adam's bias correction treats the new entries as old,
     though their moments begin at zero. With the usual constants, and a gradient that stays alike, their steps reach 5.2 times

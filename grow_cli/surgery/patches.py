@@ -1,4 +1,4 @@
-"""A width site as a least-squares problem: which numbers a new unit reads, and which goals it is read for.
+"""A width site as a least-squares problem: the inputs of a new unit, and the desired moves of its outputs.
 
 Every case (linear or convolutional producer, linear or convolutional consumer, pooling and flattening in between) becomes
 the same products of matrices over the same columns, one for each sample and *middle position*, a position at which the
@@ -67,7 +67,7 @@ class SitePatches:
         elif module is not self.site.activation and not isinstance(module, _TRANSPARENT):
             raise UserError(
                 f"the units at {self.site.name!r} pass a {type(module).__name__}, through which their effect cannot be "
-                "followed: leave it out, or pick another method"
+                "traced: leave it out, or use another method"
             )
 
     @property
@@ -258,7 +258,7 @@ def _check_convolution(linear: LinearMap, where: str) -> None:
     ):
         if found != needed:
             raise UserError(
-                f"a convolution at {where!r} has {what}={found}, and new channels are found for {what}={needed} only: "
+                f"a convolution at {where!r} has {what}={found}, but new channels can be computed only for {what}={needed}: "
                 "use such a convolution, or method=static"
             )
     if isinstance(linear.padding, str):

@@ -1,4 +1,4 @@
-"""What would be added to a net, as tensors; nothing is changed until `apply`."""
+"""A proposed addition to a net, as tensors; nothing changes until `apply`."""
 
 from __future__ import annotations
 

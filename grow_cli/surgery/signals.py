@@ -1,4 +1,4 @@
-"""What passes a net's width sites on a minibatch: the producer's inputs, the consumer's inputs, and the desired moves.
+"""Signals at a net's width sites on a minibatch: the producer's inputs, the consumer's inputs, and the desired moves.
 
 Autograd runs only from the loss down to the consumers' outputs: no parameter's gradient is computed.
 """

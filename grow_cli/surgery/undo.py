@@ -1,4 +1,4 @@
-"""The way back across growth: the net and the optimizer as they were, in the same objects."""
+"""Undoing growth: restores the net and the optimizer in the same objects."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class Snapshot:
 
 @dataclass
 class Undo:
-    """What growth may be taken back to, and what it must have bettered when the trigger fires again."""
+    """The state before a growth, and the score that it must improve before the trigger fires again."""
 
     snapshot: Snapshot
     method: dict[str, Any]

@@ -1,10 +1,10 @@
-"""Whether a trajectory still goes anywhere: its displacement beside that of a random walk, and a test of its drift.
+"""Whether a trajectory still moves in a direction: its displacement compared with a random walk, and a test of its drift.
 
-With K the Gram matrix of the velocities, VR = 1ᵀK1 / Tr K = ‖Δ‖² / Σ‖V_t‖² is S - 1 on a straight line, 1 for a random walk
-and below 1 where the weights are confined. For steps of equal length τ = √((S-1) / VR) and κ = √(τ²-1), so that Alether's two
-readings are this one number. Its numerator is Tr K plus the inner products of different velocities. Those of neighbours
-hold the noise of the snapshots as well; the mean of the others estimates the squared drift ‖E V_t‖², and is below zero
-where the weights are driven back.
+With K the Gram matrix of the velocities, VR = 1ᵀK1 / Tr K = ‖Δ‖² / Σ‖V_t‖² is S - 1 on a straight line, 1 for a random
+walk and below 1 where the weights are confined. For steps of equal length τ = √((S-1) / VR) and κ = √(τ²-1), so that
+Alether's two readings are this one number. Its numerator is Tr K plus the inner products of different velocities. Those
+of adjacent velocities also contain the noise of the snapshots; the mean of the others estimates the squared drift ‖E
+V_t‖², and is negative if the weights are pulled back.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The natural expansion score and what new units would add to it (SENN, sections 3.2 to 3.6, appendix A).
+"""The natural expansion score, and how much new units would raise it (SENN, sections 3.2 to 3.6, appendix A).
 
 A linear map reads activations a (n, p) and its outputs have gradients g (n, m), a sample's own. With the metric S (m, m)
 on those outputs and A = E[a aᵀ] the map's Fisher matrix is about S ⊗ A, so that η = gᵀF⁻¹g is Tr[S⁻¹ E[g aᵀ] A⁻¹ E[a gᵀ]]:
@@ -71,7 +71,7 @@ def explained(proposed: Tensor, residual: Tensor) -> Tensor:
 
 
 def explained_elsewhere(proposed: Tensor, residual: Tensor, other: Tensor, other_residual: Tensor) -> Tensor:
-    """As `explained`, for weights K = A_p⁻¹G fitted on one sample and held against another: Tr[2KᵀG' − KᵀA_p'K] (b,).
+    """As `explained`, for weights K = A_p⁻¹G fitted on one sample and compared with another: Tr[2KᵀG' − KᵀA_p'K] (b,).
 
     No fixed K explains more than the best one, so that this is Δη' or less on the average, whatever the samples' numbers;
     what chance explains on the first sample costs as much on the other, and noise alone comes out below zero.

@@ -156,7 +156,7 @@ class History:
         return drift_of(self._gram().sum(dim=0), level)
 
     def metrics_per_tensor(self, eps: float = 1e-8) -> dict[str, TrajectoryMetrics]:
-        """τ, κ and ρ of each tensor by itself."""
+        """τ, κ and ρ of each tensor separately."""
         return {name: metrics_from_gram(K, eps) for name, K in zip(self._watched, self._gram(), strict=True)}
 
     @torch.no_grad()

@@ -1,4 +1,4 @@
-"""What rounding can make of a trajectory: a direction that is no longer than this is none."""
+"""Bounds on rounding errors of a trajectory: a shorter direction is not significant."""
 
 from __future__ import annotations
 

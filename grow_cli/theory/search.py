@@ -1,6 +1,6 @@
-"""Two ways to good proposals, many at a time: monotone gradient ascent, and Langevin sampling (SENN, appendix C).
+"""Two searches for good proposals, many at a time: monotone gradient ascent, and Langevin sampling (SENN, appendix C).
 
-Both see proposals as points (b, P), each with a value of its own; they never mix.
+Both treat proposals as points (b, P) with independent values.
 """
 
 from __future__ import annotations
@@ -95,6 +95,6 @@ def langevin(evaluate: Evaluate, start: Tensor, *, steps: int, rate: float, temp
 
 
 def _finite(values: Tensor, gradients: Tensor) -> tuple[Tensor, Tensor]:
-    """What has diverged is worth nothing, and has nowhere to go."""
+    """Diverged proposals get no value and no gradient."""
     good = torch.isfinite(values) & torch.isfinite(gradients).all(1)
     return torch.where(good, values, -math.inf), torch.where(good[:, None], gradients, 0.0)

@@ -1,4 +1,4 @@
-"""Whether a series of losses has come to rest (Fold, section 3.1): a test for a unit root, a slope, and the minimum.
+"""Whether a series of losses is stationary (Fold, section 3.1): a test for a unit root, a slope, and the minimum.
 
 Imports statsmodels and scipy when called, as they take a second to import.
 """
@@ -98,7 +98,7 @@ def _unit_root(losses: list[float], maxlag: int, autolag: str | None) -> float:
 
 
 def _falling(losses: list[float]) -> float:
-    """One-sided p of the least-squares slope being zero or more; 1 where all losses are alike."""
+    """One-sided p-value of a least-squares slope of zero or more; 1 if all losses are equal."""
     from scipy.stats import t
 
     n = len(losses)

@@ -1,4 +1,4 @@
-"""Where a trajectory's velocities are kept: in fewer bits, on a chosen medium, beside their Gram matrices."""
+"""Storage of a trajectory's velocities, in fewer bits and on a chosen medium, with their Gram matrices."""
 
 from __future__ import annotations
 

@@ -165,7 +165,7 @@ def metrics_from_gram(K: Tensor, eps: float = 1e-8) -> TrajectoryMetrics:
     as in Algorithm 5, and ε stands for ‖Δ‖ in Definition 10, which has none. So a constant history has
     τ = κ = ρ = 0, and a closed loop large but finite values.
     """
-    check(eps > 0, f"eps is {eps}: give a positive number, it keeps the ratios finite")
+    check(eps > 0, f"eps is {eps}: give a positive number, which keeps the ratios finite")
     K = _checked(K)
     lengths = K.diagonal().clamp_min(0).sqrt()
     along = K.sum(dim=1)  # ⟨V_t, Δ⟩

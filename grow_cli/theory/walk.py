@@ -1,4 +1,4 @@
-"""What a driftless random walk reads: the unit of τ and κ, in closed form for every sampling and smoothing.
+"""τ and κ of a driftless random walk, their unit, in closed form for every sampling and smoothing.
 
 The increments ξ_j of a walk in many dimensions are orthogonal and equally long, so that the Gram matrix of its velocities is
 its own expectation, and τ and κ are those of that matrix. Evenly spaced snapshots of the walk itself have K = 1, hence

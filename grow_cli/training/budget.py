@@ -1,4 +1,4 @@
-"""How much of a run is done, when it is measured, and why it ends."""
+"""Progress of a run: how much is done, when it is measured, and why it ends."""
 
 from __future__ import annotations
 

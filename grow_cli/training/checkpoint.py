@@ -1,4 +1,4 @@
-"""Checkpoints: the whole state of a run in one file, written at once or not at all."""
+"""Checkpoints: the whole state of a run in one file, written whole or not at all."""
 
 from __future__ import annotations
 
@@ -142,7 +142,7 @@ def save(folder: Path, state: dict[str, Any], *, best: bool) -> None:
 
 
 def load(path: Path) -> Fields:
-    """A checkpoint's state on the CPU, from which a run can go on; UserError, or Damaged, where it cannot."""
+    """A checkpoint's state on the CPU, from which a run can continue; UserError or Damaged if it cannot."""
     state = read(path)
     for name in ("progress", "measured"):
         if not isinstance(state[name], dict):
@@ -161,7 +161,7 @@ def read(path: Path) -> Fields:
     UserError if it is missing or of another format, Damaged if it is no checkpoint.
     """
     if not is_there(path):
-        raise UserError(f"there is no checkpoint at {path}: is this a run folder of `grow train`?")
+        raise UserError(f"there is no checkpoint at {path}: name a run folder that `grow train` wrote")
     try:
         with open_to_read(path, path.parent.parent) as file, warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about what is then refused anyway
@@ -170,7 +170,7 @@ def read(path: Path) -> Fields:
         other = {"best.pt": "last.pt", "last.pt": "best.pt"}.get(path.name)
         why = error.strerror if isinstance(error, OSError) and error.strerror else type(error).__name__
         raise Damaged(
-            f"{path} is cut short or damaged ({why}): restore it from a copy"
+            f"{path} is truncated or damaged ({why}): restore it from a copy"
             + (f", or from {other} beside it" if other else ", or remove it")
         ) from error
     if not isinstance(state, dict) or state.get("format") != FORMAT:
@@ -206,7 +206,7 @@ def _check_net(state: Fields) -> None:
         raise damaged(path, "its weights are not those of its architecture")
     for name, tensor in net.items():
         if not isinstance(weights[name], torch.Tensor) or weights[name].shape != tensor.shape:
-            raise damaged(path, f"{name} has not the shape {tuple(tensor.shape)} of its architecture")
+            raise damaged(path, f"{name} does not have the shape {tuple(tensor.shape)} of its architecture")
     inputs = state.get("inputs")
     with reading(path):
         if inputs is not None and not (

@@ -1,4 +1,4 @@
-"""Choosing the device, and how precisely and how repeatably it computes."""
+"""Choosing the device, its precision and its determinism."""
 
 from __future__ import annotations
 
@@ -54,8 +54,8 @@ def pick_gpu(free: Sequence[int | None], environment: Mapping[str, str]) -> tupl
     if rank.isdecimal():
         if int(rank) >= len(free):
             raise UserError(
-                f"device=auto: LOCAL_RANK={rank}, and this machine shows {len(free)} CUDA devices: begin one process for "
-                "each, or use device=cpu"
+                f"device=auto: LOCAL_RANK={rank}, and this machine shows {len(free)} CUDA devices: start one process per "
+                "device, or use device=cpu"
             )
         return int(rank), f"LOCAL_RANK={rank}"
     known = {index: there for index, there in enumerate(free) if there is not None}
@@ -102,14 +102,14 @@ def unused_gpu(files: Sequence[Path], environment: Mapping[str, str]) -> str:
         return ""
     built = f"is built for CUDA {torch.version.cuda}" if torch.version.cuda else "is built for the CPU alone"
     return (
-        f"device=auto: this machine has an NVIDIA driver ({found}), but torch {torch.__version__}, which {built}, shows "
-        "no GPU: training goes on without it; see that `nvidia-smi` works and that torch is built for its CUDA version, or "
+        f"device=auto: this machine has an NVIDIA driver ({found}), but torch {torch.__version__}, which {built}, shows no "
+        "GPU: training continues without it; check that `nvidia-smi` works and that torch is built for its CUDA version, or "
         "set device=cpu"
     )
 
 
 def set_precision(precision: str) -> None:
-    """fp32 products are exact fp32 unless tf32 is asked for."""
+    """fp32 products are exact fp32 unless tf32 is requested."""
     torch.set_float32_matmul_precision("high" if precision == "tf32" else "highest")
     torch.backends.cudnn.allow_tf32 = precision == "tf32"
 
@@ -137,8 +137,8 @@ def deterministic(wanted: bool) -> Iterator[None]:
         if found is None:
             raise
         raise TrainingFailed(
-            f"deterministic=true: {found[1]} has no deterministic form here: leave the key out, or use device=cpu or "
-            "another model"
+            f"deterministic=true: {found[1]} has no deterministic implementation here: leave the key out, or use device=cpu "
+            "or another model"
         ) from error
     finally:
         torch.use_deterministic_algorithms(before, warn_only=warned)

@@ -1,4 +1,4 @@
-"""What a person sees while a run trains: a live display on a terminal, lines elsewhere if asked for."""
+"""Output while a run trains: a live display on a terminal, lines elsewhere."""
 
 from __future__ import annotations
 
@@ -112,9 +112,8 @@ def _loss(value: float | None) -> str:
 
 
 class WhileItLasts(Display):
-    """Another display, given up for good when it cannot be written any more (`| head`, a full disk, a terminal that is gone):
-    the training goes on.
-    """
+    """Wraps a display and drops it when it can no longer be written (`| head`, a full disk, a closed terminal);
+    training continues."""
 
     def __init__(self, make: Callable[[], Display]) -> None:
         self.shown = Display()

@@ -1,4 +1,4 @@
-"""One growth event: propose, apply, check, settle, and say what happened. No method's name appears here."""
+"""One growth event: propose, apply, check, settle, and log. No method's name appears here."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def growth_closed(session: Session, used: float) -> str:
         return f"growth.max_flops_per_sample={growth.max_flops_per_sample} is reached"
     in_vain = session.progress.events_without_gain
     if growth.plateau is not None and in_vain >= growth.plateau and not session.is_best:
-        return f"the last {counted(in_vain, 'event')} brought no better validation (growth.plateau={growth.plateau})"
+        return f"the last {counted(in_vain, 'event')} did not improve validation (growth.plateau={growth.plateau})"
     return method.closed(session.moment())
 
 
@@ -133,7 +133,8 @@ def grow(session: Session) -> GrowthEvent:
 def _check_preserved(session: Session, event: Event, change: float) -> None:
     if session.method.preserves_function and event.applied and change > _PRESERVED:
         raise TrainingFailed(
-            f"growth changed the function by {change:.1e} (relative) though this method preserves it: please report this"
+            f"growth changed the function by {change:.1e} (relative), although this method preserves it: please report this "
+            "bug"
         )
 
 
@@ -154,7 +155,7 @@ def _added(event: Event, kind: str) -> dict[str, Any]:
 
 
 def _settle(session: Session, wanted: Settling, new: list[nn.Parameter]) -> list[dict[str, Any]]:
-    """Do what the method wants before training goes on; the phases, for the growth log."""
+    """Do what the method needs before training continues; returns the phases, for the growth log."""
     phases: list[dict[str, Any]] = []
     if wanted.batch_size is not None:
         before = session.batches.batch_size

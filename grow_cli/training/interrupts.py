@@ -1,4 +1,4 @@
-"""Ctrl-C, SIGTERM and SIGHUP: noted, and acted on between steps; a second one acts at once."""
+"""Ctrl-C, SIGTERM and SIGHUP: noted, and handled between steps; a second one acts immediately."""
 
 from __future__ import annotations
 

@@ -140,7 +140,7 @@ class Loop:
         return self.budget.used(progress.step, progress.seconds, progress.flops)
 
     def _flops_of(self, steps: int, products: int) -> int:
-        """Of so many steps on the present net, before which the optimizer had made `products`."""
+        """FLOPs of some steps on the current net, before which the optimizer had made `products`."""
         passes = training_passes(self.session, steps, products) if self.method.trains_by_gradient else steps
         return passes * self.flops * self.session.batches.batch_size
 
@@ -154,7 +154,7 @@ class Loop:
         progress.growth_flops += spent
 
     def _evaluate(self) -> None:
-        """Measure, ask the trigger, write the row, decide about growth, save."""
+        """Measure, evaluate the trigger, write the row, decide about growth, save."""
         session, progress, config = self.session, self.session.progress, self.session.config
         progress.evaluations += 1
         trained = not self.gathered.empty

@@ -1,4 +1,4 @@
-"""Running out of memory, on any device and in any library: one sentence that names what was being done."""
+"""Running out of memory, on any device and in any library: one sentence that names what was running."""
 
 from __future__ import annotations
 

@@ -1,9 +1,10 @@
-"""Taking back a growth step that did not help (`growth.rollback`).
+"""Undoing a growth event that did not help (`growth.rollback`).
 
-What goes back: the net's architecture, weights and buffers, the optimizer's memory, the batch size, and the method's own state.
-What stays as it is: steps, epochs, seconds and FLOPs; the order of the data and every random stream, so that the net is trained
-on other minibatches than before; the schedule, with the moment at which the undone growth restarted it (`schedule.restart`);
-the best checkpoint. The frontier's trajectory begins anew, and so does what the trigger remembers, as after any growth.
+What goes back: the net's architecture, weights and buffers, the optimizer's memory, the batch size, and the method's
+own state. What stays as it is: steps, epochs, seconds and FLOPs; the order of the data and every random stream, so that
+the net is trained on other minibatches than before; the schedule, with the moment at which the undone growth restarted
+it (`schedule.restart`); the best checkpoint. The frontier's trajectory begins anew, and so does what the trigger
+remembers, as after any growth.
 """
 
 from __future__ import annotations
@@ -45,8 +46,8 @@ def roll_back(session: Session, undo: Undo) -> GrowthEvent:
         units_added=-undo.units,
         added=[],
         details={
-            "reason": f"growth event {undo.event} is undone: validation was {sign * undo.score:.4f} before it and is "
-            f"{sign * session.score:.4f}" + (", with a loss that is no lower" if session.score == undo.score else ""),
+            "reason": f"growth event {undo.event} is taken back: validation was {sign * undo.score:.4f} before it and is "
+            f"{sign * session.score:.4f}" + (", without a lower loss" if session.score == undo.score else ""),
             "undone": undo.event,
             "score_before": sign * undo.score,
             "score_now": sign * session.score,

@@ -1,4 +1,4 @@
-"""What a run is made of; changed by the loop and by growth events only. Methods and triggers are shown its `Moment`."""
+"""The state of a run, changed only by the loop and by growth events. Methods and triggers see its `Moment`."""
 
 from __future__ import annotations
 

@@ -54,7 +54,7 @@ def _make_forward(session: Session) -> Step:
 
 
 def make_step(session: Session) -> Step:
-    """The step on the present model and its trainable parameters; made anew after growth.
+    """The step on the current model and its trainable parameters; built again after growth.
 
     Nothing in it reads a value back from the device: the loss is returned as a tensor, without the method's term.
     """
@@ -86,7 +86,7 @@ def products_so_far(session: Session) -> int:
 
 
 def training_passes(session: Session, steps: int, products: int) -> int:
-    """Forward passes that the last so many steps were worth: three each, and four for each product since `products`."""
+    """The cost of the last steps in forward passes: three per step, and four per product since `products`."""
     return 3 * steps + 4 * (products_so_far(session) - products)
 
 

@@ -82,7 +82,7 @@ class Streams:
 
 
 def fork(generator: torch.Generator) -> torch.Generator:
-    """A new generator seeded by one draw: what it then draws does not move the stream it came from."""
+    """A new generator seeded by one draw; its draws do not affect the stream that it came from."""
     seed: Tensor = torch.randint(2**62, (), generator=generator)
     return torch.Generator().manual_seed(int(seed))
 

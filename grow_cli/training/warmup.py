@@ -1,4 +1,4 @@
-"""Training what has just been added by itself, everything else frozen (Alether, Algorithm 2, phases 1, 3 and 4)."""
+"""Training only what has just been added, with everything else frozen (Alether, Algorithm 2, phases 1, 3 and 4)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Grow when the training loss has come to rest, by a statistical test (Fold, section 3.1)."""
+"""Grow when the training loss is stationary, by a statistical test (Fold, section 3.1)."""
 
 from __future__ import annotations
 
@@ -19,26 +19,29 @@ if TYPE_CHECKING:
 @option("trigger", "adf")
 @dataclass
 class Adf(Trigger):
-    """Fires when the last `window` training losses are stationary and the last is the least of them.
+    """Fires when the last `window` training losses are stationary and the last is the smallest.
 
-    The Augmented Dickey-Fuller test on the training loss, a value per evaluation (the paper: per epoch). It is asked at each
-    evaluation, so that a single window has no level: `patience` windows that do not overlap do (`theory/stationarity.py`).
+    The Augmented Dickey-Fuller test on the training loss, a value per evaluation (the paper: per epoch). It is tested
+    at each evaluation, so a single window has no level; `patience` windows that do not overlap have one
+    (`theory/stationarity.py`).
     """
 
     window: int = key(20, at_least=8, unit="evaluations", why="a test for stationarity needs them")
-    """Losses tested; none is older than the last growth."""
+    """Number of losses tested; none is older than the last growth."""
     patience: int = key(3, at_least=1, unit="window")
-    """Windows in a row that must be stationary, the slope over all of them not falling; 1: the paper's (`trigger=adf_paper`)."""
+    """Windows in a row that must be stationary, without a falling slope over all of them; 1: as in the paper
+    (`trigger=adf_paper`)."""
     level: float = key(0.05, above=0, below=1)
-    """p below which the loss is called stationary."""
+    """The loss counts as stationary if the p-value is below this."""
     tolerance: float = key(1.0, at_least=0)
-    """How far above the window's minimum the last loss may be, in the window's standard deviations; 0: the paper's."""
+    """How far the last loss may be above the window's minimum, in standard deviations of the window; 0: as in the
+    paper."""
     require_flat: bool = True
-    """Also ask that the loss is not significantly falling, which the test does not see; false: the paper's."""
+    """Also require that the loss is not significantly falling, which the test does not see; false: as in the paper."""
     maxlag: int = key(0, at_least=0)
-    """Lagged differences in the test; with `autolag` the most that are tried."""
+    """Number of lagged differences in the test; with `autolag` the largest number tried."""
     autolag: str | None = key(None, one_of=("AIC", "BIC", "t-stat"), null="for maxlag itself")
-    """Choose the number of lags by `AIC`, `BIC` or `t-stat`; null: it is `maxlag`."""
+    """Choose the number of lags by `AIC`, `BIC` or `t-stat`; null: use `maxlag`."""
 
     @dataclass
     class State:

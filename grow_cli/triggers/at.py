@@ -1,4 +1,4 @@
-"""Grow at given steps or fractions of the budget: a schedule decided beforehand, or taken from another run."""
+"""Grow at given steps or fractions of the budget: a schedule fixed in advance, or taken from another run."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ class At(Trigger):
     """Fires at the first evaluation at or after each of the steps, or of the fractions of the budget."""
 
     steps: list[int] = key(make=list, at_least=1)
-    """In ascending order."""
+    """Steps at which to grow, in ascending order."""
     fractions: list[float] = key(make=list, above=0, below=1, why="they are fractions of the budget")
-    """Of the budget, in whichever unit it is given (epochs, steps, seconds or FLOPs); in ascending order."""
+    """Fractions of the budget (in epochs, steps, seconds or FLOPs) at which to grow, in ascending order."""
 
     @dataclass
     class State:
@@ -53,11 +53,13 @@ class At(Trigger):
     def check_run(self, config: Config) -> list[str]:
         if not self.steps and not self.fractions:
             raise UserError(
-                "trigger=at needs the steps at which to grow: trigger.steps=[500,1000], or trigger.fractions=[0.3] of the budget"
+                "trigger=at needs the steps at which to grow: trigger.steps=[500,1000], or fractions of the budget, "
+                "trigger.fractions=[0.3]"
             )
         if self.steps and self.fractions:
             raise UserError(
-                f"trigger.steps={self.steps} and trigger.fractions={self.fractions}: give one of them, and [] for the other"
+                f"trigger.steps={self.steps} and trigger.fractions={self.fractions}: set only one of them, and the other to "
+                "[]"
             )
         if not config.method.grows or not config.method.heeds_until:
             return []

@@ -49,7 +49,7 @@ class Trigger(Part):
 
     @property
     def falling(self) -> tuple[str, ...]:
-        """The readings that count as stagnation at their threshold or below it; the others do at it or above."""
+        """The readings that count as stagnation at or below their threshold; others do at or above it."""
         return ()
 
     def check_start(self, now: Moment) -> list[str]:
@@ -66,7 +66,7 @@ class Trigger(Part):
 
 
 def growing_steps(now: Moment) -> float:
-    """Training steps of the whole run in which something may grow; inf where its budget is none of steps or epochs."""
+    """Training steps in which growth is allowed; inf if the budget is not in steps or epochs."""
     stop, method = now.config.stop, now.config.method
     lengths = [float(stop.steps)] if stop.steps is not None else []
     lengths += [stop.epochs * now.steps_per_epoch] if stop.epochs is not None else []

@@ -31,13 +31,14 @@ class Combined(Trigger):
 
     @property
     def parts(self) -> list[Trigger]:
-        """UserError where there is none, or what is given is none."""
+        """The triggers inside; UserError if there are none, or one is not a trigger."""
         if not self.of:
             raise UserError(f"trigger={self.name} has no triggers: add one with +trigger@trigger.of.NAME=OPTION")
         for name, part in self.of.items():
             if not isinstance(part, Trigger):
                 raise UserError(
-                    f"trigger.of.{name}={part} is no trigger: add one with +trigger@trigger.of.{name}=OPTION, and drop one "
+                    f"trigger.of.{name}={part} is not a trigger: add one with +trigger@trigger.of.{name}=OPTION, and drop "
+                    "one "
                     "with ~trigger.of.NAME"
                 )
         return list(self.of.values())

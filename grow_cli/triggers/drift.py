@@ -1,9 +1,10 @@
 """Grow when the frontier's trajectory has no drift left: Alether's stagnation as a statistical test with a level.
 
-Steps of equal length have tau = √((S-1)/VR) and kappa = √(tau²-1), so that the published criterion is a threshold on one number,
-the variance ratio, and has no level: a random walk, whose VR is 1, meets it. Here stagnation must be shown. The mean inner
-product of velocities that are no neighbours estimates the squared drift; the frontier stagnates when the upper bound of its
-interval is at most 0, so that weights which still drift, or merely diffuse, are called stagnant at most `level` of the time.
+Steps of equal length have tau = √((S-1)/VR) and kappa = √(tau²-1), so that the published criterion is a threshold on
+one number, the variance ratio, and has no level: a random walk, whose VR is 1, meets it. Here stagnation must be shown.
+The mean inner product of non-adjacent velocities estimates the squared drift; the frontier stagnates when the upper
+bound of its interval is at most 0, so that weights which still drift, or merely diffuse, are called stagnant at most
+`level` of the time.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ class DriftTest(Trigger):
     """Fires when `patience` windows in a row, which do not overlap, show that the frontier's weights do not drift."""
 
     level: float = key(0.05, above=0, below=1)
-    """How often a window of weights that drift or diffuse may be called stagnant."""
+    """Probability of calling a window stagnant although its weights drift or diffuse."""
     patience: int = key(1, at_least=1, unit="window")
     """Windows in a row that must show no drift."""
 
@@ -61,16 +62,16 @@ class DriftTest(Trigger):
         trajectory = config.trajectory
         if trajectory.window < _FEWEST:
             raise UserError(
-                f"trajectory.window={trajectory.window}: trigger={self.name} needs {_FEWEST} snapshots or more, since it "
-                "compares velocities that are no neighbours"
+                f"trajectory.window={trajectory.window}: trigger={self.name} needs {_FEWEST} snapshots or more, because it "
+                "compares velocities that do not share a snapshot"
             )
         memory = 1 / (1 - trajectory.smoothing)
         if memory <= trajectory.every:
             return []
         return [
             f"trajectory.smoothing={trajectory.smoothing:g} averages over {counted(round(memory), 'step')} and snapshots are "
-            f"taken every {trajectory.every}, so that velocities that are no neighbours are alike, too, and "
-            f"trigger={self.name} hardly ever fires: give trajectory.smoothing=0"
+            f"taken every {trajectory.every}, so even velocities that share no snapshot are alike, and trigger={self.name} "
+            "hardly ever fires: set trajectory.smoothing=0"
         ]
 
     def check_start(self, now: Moment) -> list[str]:

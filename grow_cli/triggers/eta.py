@@ -1,7 +1,7 @@
 """The natural expansion score as a trigger (SENN, section 3.4), for any method.
 
-At every evaluation the method is asked what it would add now, and that is scored: grow when the best proposal raises the
-score of its layer by a fraction above tau - 1, and by more than alpha of what the whole net's outputs ask for.
+At every evaluation the method proposes what it would add now, and the proposals are scored: grow when the best one
+raises its layer's score by a fraction above tau - 1, and by more than alpha times λ.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ class Eta(Trigger):
     alpha: float = key(0.0025, at_least=0)
     """Stopping criterion, as a fraction of λ = E‖∂L/∂outputs‖²."""
     every: int = key(1, at_least=1, unit="evaluation")
-    """Ask at every so many evaluations."""
+    """Evaluations between two readings."""
     samples: int = key(1024, at_least=2)
-    """Fresh training samples on which proposals are scored; a method may have scored its own already."""
+    """New training samples on which proposals are scored, unless the method has already scored its own."""
 
     @dataclass
     class State:
@@ -49,14 +49,14 @@ class Eta(Trigger):
         method = config.method
         if method.no_score:
             raise UserError(
-                f"trigger=eta would never fire with method={method.name}: {method.no_score}; use trigger=every"
+                f"trigger=eta would never fire with method={method.name}: {method.no_score}: use trigger=every"
             )
         return []
 
     def check_start(self, now: Moment) -> list[str]:
         if any(site.residual and not len(site.stack) for site in now.model.depth_sites()):
             raise UserError(
-                f"trigger=eta scores a new block by what its neighbour reads, and model={now.config.model.name} has no block: "
+                f"trigger=eta scores a new block by its neighbour's input, but model={now.config.model.name} has no block: "
                 "give it one, or use trigger=at"
             )
         return []
@@ -73,4 +73,4 @@ class Eta(Trigger):
         return Verdict(bool(qualified), {"eta_ratio": best.ratio, "eta_gain": best.gain, "eta_score": best.score})
 
     def reset(self, now: Moment) -> None:
-        """It goes on counting evaluations."""
+        """Evaluations are still counted."""

@@ -51,7 +51,7 @@ class Every(Trigger):
             return []
         return [
             f"trigger.every={self.every:g} {self.unit} will be {math.ceil(evaluations) * evaluate.every:g}: triggers are "
-            f"read at evaluations only (evaluate.every={evaluate.every:g})"
+            f"only read at evaluations (evaluate.every={evaluate.every:g})"
         ]
 
     def update(self, now: Moment) -> Verdict:

@@ -22,7 +22,7 @@ class Plateau(Trigger):
     patience: int = key(5, at_least=1, unit="evaluation")
     """Evaluations in a row without a better validation loss."""
     min_delta: float = key(0.0, at_least=0)
-    """A smaller fall of the validation loss is no improvement."""
+    """A smaller decrease of the validation loss does not count as an improvement."""
 
     @dataclass
     class State:

@@ -1,4 +1,4 @@
-"""Alether's stagnation criterion (Def. 19-20): the frontier's trajectory is long and crooked, persistently.
+"""Alether's stagnation criterion (Def. 19-20): the frontier's trajectory stays long and crooked.
 
 tau is the path's length over the distance covered (Def. 5), kappa the sideways over the forward movement (Def. 7), both
 over the window of snapshots. A straight path has tau = 1, and a driftless random walk tau = √(S-1). That is 2 for Table 1's
@@ -34,9 +34,9 @@ class TauKappa(Trigger):
     kappa_crit: float | None = key(None, at_least=0, null="for 0.5 (Table 1), or 1 with scale=diffusion")
     """null: 0.5 (Table 1), or 1 with scale=diffusion."""
     patience: int = key(5, at_least=1, unit="evaluation")
-    """Evaluations in a row; one without a new snapshot reads nothing new and is not counted."""
+    """Evaluations in a row above both thresholds; an evaluation without a new snapshot is not counted."""
     scale: str = key("absolute", one_of=("absolute", "diffusion"))
-    """`absolute` (the paper's) or `diffusion` (1 is what a random walk has)."""
+    """`absolute` (as in the paper), or `diffusion`: in units of a random walk, which has 1."""
 
     @dataclass
     class State:
@@ -97,8 +97,8 @@ class TauKappa(Trigger):
             return []
         return [
             f"with trajectory.window={trajectory.window} and trajectory.smoothing={trajectory.smoothing:g} a random walk has "
-            f"tau={walk.tau:.2f}, so that trigger.tau_crit={self.crit[0]:g} is met by weights that go back and forth only: "
-            "use trigger.scale=diffusion, which counts in units of it"
+            f"tau={walk.tau:.2f}, so weights reach trigger.tau_crit={self.crit[0]:g} by going back and forth: use "
+            "trigger.scale=diffusion, which counts in units of a random walk"
         ]
 
     def update(self, now: Moment) -> Verdict:

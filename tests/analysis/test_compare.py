@@ -231,7 +231,7 @@ def test_events_that_were_taken_back_are_counted_and_told(tmp_path: Path) -> Non
     write_run(tmp_path / "a", undone=1)
     [comparison] = compare(read_records([tmp_path]))
     assert comparison.table["events"].tolist() == ["2.0"], "as in summary.json"
-    assert "Of the growth events some were taken back (tiny: 1.0 of 2.0)." in comparison.notes
+    assert "Some growth events were taken back (tiny: 1.0 of 2.0)." in comparison.notes
     write_run(tmp_path / "b", seed=1)
     write_run(tmp_path / "c", method="fold")
     [comparison] = compare(read_records([tmp_path]))

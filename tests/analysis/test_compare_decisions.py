@@ -81,7 +81,8 @@ def test_too_few_seeds_for_the_rank_test_are_said_in_its_cell_and_above_the_tabl
     comparison = _compare(tmp_path)
     assert comparison.tests.iloc[0]["rank: p (Holm)"] == "0.062 (0.062), never < 0.062"
     assert any(
-        "of 5 pairs it cannot be below 0.062" in c and "6 or more can be below 0.05" in c for c in comparison.cautions
+        "of 5 pairs it cannot be below 0.062" in c and "with 6 or more it can be below 0.05" in c
+        for c in comparison.cautions
     )
     _pair(tmp_path / "six", 0.01, 6)
     more = _compare(tmp_path / "six")
@@ -110,7 +111,7 @@ def test_differences_that_do_not_spread_have_no_verdict_and_say_so(tmp_path: Pat
             write_run(tmp_path / f"{label}{seed}", dataset="d", label=label, seed=seed, accuracy=accuracy)
     comparison = _compare(tmp_path, equal_within=1)
     assert comparison.tests_made[0].verdict == "undecided"
-    assert any("all differences are the same" in caution for caution in comparison.cautions)
+    assert any("all differences are equal" in caution for caution in comparison.cautions)
 
 
 def test_until_decided_says_with_its_last_line_and_exit_code_whether_one_may_stop(

@@ -173,8 +173,8 @@ def test_an_undecided_pair_says_how_many_seeds_more_would_settle_it() -> None:
         ),
         (
             pair(0.0, 0.0, 2, "undecided"),
-            "tiny and static-flops have the same mean, undecided with 2 seeds: all differences are the same, and a t-test has "
-            "no spread to measure chance by.",
+            "tiny and static-flops have the same mean, undecided with 2 seeds: all differences are equal, so a t-test "
+            "has no spread to compare them with.",
         ),
     ],
 )

@@ -259,7 +259,8 @@ def test_a_report_downloads_no_data(tmp_path: Path) -> None:
 def test_the_most_frequent_mistakes_are_told_and_shaded_and_names_are_escaped() -> None:
     names, matrix = ["<a>", "b", "c"], [[5, 0, 1], [4, 6, 0], [0, 0, 9]]
     assert (
-        worst(names, matrix) == "5 of 25 test samples are wrong; most often: b taken for <a> (4), <a> taken for c (1)."
+        worst(names, matrix)
+        == "5 of 25 test samples are misclassified; most often: b taken for <a> (4), <a> taken for c (1)."
     )
     assert worst(names, [[1, 0, 0], [0, 1, 0], [0, 0, 1]]) == ""
     html = confusion_table(names, matrix)
@@ -341,7 +342,7 @@ def test_an_interrupted_run_is_drawn_as_far_as_it_came(runs: Path, grow: Callabl
     assert grow("report", folder.path).code == 0
     page = (folder.path / "report.html").read_text()
     assert "interrupted · " in page
-    assert "these are of its last evaluation" in page
+    assert "these numbers are from its last evaluation" in page
     (folder.path / "summary.json").unlink()
     outcome = grow("report", folder.path, "-o", runs / "killed.html")
     assert outcome.code == 0, outcome.err
@@ -372,7 +373,7 @@ def test_wrong_arguments_are_refused(trained: Path, grow: Callable[..., Any], tm
     for arguments, sentence in (
         ((), "needs a run folder"),
         ((tmp_path / "nowhere",), "holds no run"),
-        ((trained / "width", "-o", "page.pdf"), "the page's name ends in .html"),
+        ((trained / "width", "-o", "page.pdf"), "a page's name must end in .html"),
         ((trained / "width", "-o", tmp_path / "no" / "page.html"), "cannot be written"),
     ):
         outcome = grow("report", *arguments)

@@ -51,7 +51,7 @@ def test_old_entries_train_on_to_the_same_bits_and_new_ones_train(name: str) -> 
 
 @pytest.mark.parametrize(
     ("shape", "dim", "told"),
-    [((3, 2), 2, "no such dimension"), ((2, 2), 0, "as long or longer"), ((4, 3), 0, "as long or longer")],
+    [((3, 2), 2, "no such dimension"), ((2, 2), 0, "at least as long"), ((4, 3), 0, "at least as long")],
 )
 def test_what_cannot_be_carried_is_refused(shape: tuple[int, ...], dim: int, told: str) -> None:
     old = nn.Parameter(torch.zeros(3, 2))

@@ -254,16 +254,16 @@ class Twice(nn.Module):
 
 
 REFUSED: dict[str, tuple[Callable[[], object], tuple[int, ...], str]] = {
-    "no module": (lambda: nn.Linear, (6,), "is no torch.nn.Module"),
+    "no module": (lambda: nn.Linear, (6,), "is not a torch.nn.Module"),
     "no parameter": (lambda: nn.Flatten(), (6,), "has no parameter"),
     "branches": (Branching, (6,), "cannot be traced by torch.fx"),
-    "other inputs": (lambda: nn.Linear(5, 3), (6,), "cannot take samples of the shape"),
-    "other outputs": (lambda: nn.Linear(6, 2), (6,), "has 2 outputs and the data have 3 classes"),
+    "other inputs": (lambda: nn.Linear(5, 3), (6,), "cannot take samples of shape"),
+    "other outputs": (lambda: nn.Linear(6, 2), (6,), "has 2 outputs but the data have 3 classes"),
     "an image": (lambda: nn.Conv2d(1, 3, 3), (1, 8, 8), "a row per sample"),
     "nothing hidden": (lambda: nn.Sequential(nn.Linear(6, 3)), (6,), "its units are the output"),
-    "a width in the forward": (Fixed, (1, 8, 8), "has its width written into it"),
+    "a width in the forward": (Fixed, (1, 8, 8), "contains its width"),
     "used twice": (Twice, (6,), "b is used more than once"),
-    "no activation": (lambda: nn.Sequential(nn.Linear(6, 3), nn.Linear(3, 3)), (6,), "0 activations stand between"),
+    "no activation": (lambda: nn.Sequential(nn.Linear(6, 3), nn.Linear(3, 3)), (6,), "0 activations are between"),
     "layer norm": (
         lambda: nn.Sequential(nn.Linear(6, 3), nn.LayerNorm(3), nn.ReLU(), nn.Linear(3, 3)),
         (6,),

@@ -93,7 +93,7 @@ def test_predictions_are_those_that_the_run_was_measured_by(run: grow.Run) -> No
     [
         (np.zeros((2, 64)), "takes samples"),
         (np.zeros((1, 8, 8)), "a sample was given"),
-        ([["a"]], "no array of numbers"),
+        ([["a"]], "not an array of numbers"),
         (np.full((1, 1, 8, 8), np.nan), "not finite"),
     ],
 )
@@ -110,7 +110,7 @@ def test_samples_that_do_not_fit_are_refused_in_a_sentence(run: grow.Run, x: Any
         (["-m", "seed=1,2"], "call grow.train once per run"),
         (["seed=1,2"], "seed"),
         (["batch_size=0"], "batch_size=0"),
-        ([3], "no override"),
+        ([3], "not an override"),
     ],
 )
 def test_mistakes_are_sentences_and_leave_no_folder(overrides: Any, told: str, tmp_path: Path) -> None:

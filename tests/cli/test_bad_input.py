@@ -60,7 +60,7 @@ MISTAKES = {
     "train method=static model=gpt": ["model=gpt predicts the next byte", "dataset=digits", "dataset=python"],
     "train dataset=text method=static model=gpt": ["dataset=text needs dataset.root"],
     "train dataset=text dataset.root=nowhere method=static model=gpt": ["dataset.root=", "nowhere", "no such file"],
-    "train dataset=text dataset.root=. method=static model=gpt": ["no file in it fits dataset.pattern='*.txt'"],
+    "train dataset=text dataset.root=. method=static model=gpt": ["no file in it matches dataset.pattern='*.txt'"],
     "train dataset=python dataset.context=10000000 method=static model=gpt": [
         "dataset.context=10000000",
         "must be from 1 to",
@@ -90,7 +90,7 @@ MISTAKES = {
     "train model.hidden=64": ["model.hidden", "64"],
     "train stop.epochs=0.5": ["stop.epochs", "0.5", "Integer"],
     "train method=null": ["group", "null"],
-    "train --method=static": ["without dashes", "type method=static"],
+    "train --method=static": ["no dashes", "type method=static"],
     "train dataset=curve label_smoothing=0.1": ["label_smoothing=0.1", "curve"],
     "resume": ["needs a run folder"],
     "train batch_size=0": ["batch_size=0"],
@@ -117,9 +117,9 @@ MISTAKES = {
     "train seed": ["KEY=VALUE"],
     "train seed = 3": ["spaces around =", "type seed=3"],
     "train seed= 3": ["spaces around =", "type seed=3"],
-    "train --seed 3": ["without dashes", "type seed=3"],
-    "train -seed=3": ["without dashes", "type seed=3"],
-    "train --lr 0.1": ["without dashes", "type optimizer.lr=0.1"],
+    "train --seed 3": ["no dashes", "type seed=3"],
+    "train -seed=3": ["no dashes", "type seed=3"],
+    "train --lr 0.1": ["no dashes", "type optimizer.lr=0.1"],
     "train seed:3": ["joined by =", "type seed=3"],
     "train model.hidden=[64, 64]": ["one word", "type 'model.hidden=[64,64]'"],
     "train stop=epochs:3 stop=steps:9": ["braces", "type stop.epochs=3 stop.steps=9"],
@@ -134,11 +134,13 @@ MISTAKES = {
         "digits",
         "table",
         "arrays",
-        "image_folder",
-        "dataset=text",
-        "dataset.path=PATH",
+        "dataset=image_folder dataset.path=DIR",
+        "dataset=huggingface dataset.path=DIR_OR_NAME",
+        "dataset=text dataset.root=DIR model=gpt",
     ],
     "size seed = 3": ["type seed=3"],
+    "tune seed = 3": ["type seed=3"],
+    "tune lr = 0.1": ["type optimizer.lr=0.1"],
     "list lr": ["neither a config group nor a key", "grow list optimizer.lr"],
     "list method=tny": ["tny", "did you mean tiny"],
     "list foo=tiny": ["foo", "method"],
@@ -230,7 +232,7 @@ def test_damaged_run_folders_are_sentences(run_folder: Path, grow: Callable) -> 
     for damage in (whole[: len(whole) // 2], b"", b"garbage" * 100):
         checkpoint.write_bytes(damage)
         outcome = grow("eval", run_folder)
-        assert (outcome.code, "cut short or damaged" in outcome.err) == (2, True)
+        assert (outcome.code, "truncated or damaged" in outcome.err) == (2, True)
     import torch
 
     checkpoint.write_bytes(whole)

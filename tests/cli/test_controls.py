@@ -88,7 +88,7 @@ def test_controls_that_are_there_are_left_alone_and_interrupted_ones_resumed(gro
     finished = _summary(replay)
     (replay / "summary.json").unlink()  # as a kill between the last checkpoint and the summary leaves it
     outcome = grow("controls", "run", "--only", "static-steps,random-replay", "progress=off")
-    assert "static-steps was there already" in outcome.out
+    assert "static-steps exists already" in outcome.out
     assert "random-replay resumed" in outcome.out
     assert before[steps] == (steps / "metrics.csv").stat().st_mtime_ns
     assert _summary(replay)["test_accuracy"] == finished["test_accuracy"]
@@ -124,8 +124,8 @@ def test_a_replay_that_ends_too_early_fails_loudly(grow: Callable) -> None:
 @pytest.mark.parametrize(
     ("more", "words"),
     [
-        ("stop.growth_events=2", "ended by 2 growth events and not by its budget"),
-        ("method=tiny method.train_by_growth=true", "no random-replay: it was trained by its growth alone"),
+        ("stop.growth_events=2", "it stopped early (2 growth events)"),
+        ("method=tiny method.train_by_growth=true", "no random-replay: it was trained by growth alone"),
     ],
 )
 def test_controls_that_would_not_be_fair_are_refused(more: str, words: str, grow: Callable) -> None:
@@ -209,7 +209,7 @@ def test_controls_side_by_side_stop_at_ctrl_c_and_go_on_later(grow: Callable, sp
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert "interrupted: go on with `grow controls a=b" in " ".join(err.split())
+    assert "interrupted: continue with `grow controls a=b" in " ".join(err.split())
     assert len(_cells(run)) < 3 or any(s["status"] != "finished" for s in _cells(run).values())
     assert grow(*words).code == 0
     assert [s["status"] for s in _cells(run).values()] == ["finished"] * 3
@@ -221,7 +221,7 @@ def test_a_run_whose_every_growth_was_taken_back_has_no_controls_and_is_told_so(
     (tmp_path / "run" / "summary.json").write_text(json.dumps({"status": "finished", "events": 2, "undone": 2}))
     outcome = grow("controls", "run")
     assert outcome.code == 2
-    assert "every growth of the runs was taken back" in outcome.err
+    assert "every growth of these runs was taken back" in outcome.err
 
 
 @pytest.mark.parametrize(
@@ -232,7 +232,7 @@ def test_a_run_whose_every_growth_was_taken_back_has_no_controls_and_is_told_so(
         (["run", "--only", "static"], "--only static: must be among static-steps"),
         (["run", "optimizer.lr=1"], "optimizer.lr=1: a control has its run's recipe"),
         (["run", "--jobs", "0"], "--jobs 0: must be 1 or more"),
-        (["run"], "none of the runs is finished and has grown"),
+        (["run"], "none of these runs is finished and has grown"),
     ],
 )
 def test_mistakes_are_a_sentence(arguments: list[str], words: str, grow: Callable, tmp_path: Path) -> None:

@@ -71,9 +71,9 @@ def test_its_controls_from_scratch_are_refused_for_they_would_lack_the_first_tra
     assert grow("train", *own, "stop.epochs=10", "init=grown", "label=on", "run_dir=on").code == 0
     outcome = grow("controls", "on", "--only", "static-flops,static-best")
     assert outcome.code == 0, outcome.err
-    assert outcome.out.count("it began with the net of") == 2
+    assert outcome.out.count("it started from the net of") == 2
     assert "grow train method=static init=" in outcome.out
-    assert "on began with the net of another run" in " ".join(grow("compare", "grown", "on").out.split())
+    assert "on started from the net of another run" in " ".join(grow("compare", "grown", "on").out.split())
 
 
 def test_what_cannot_be_begun_with_is_refused_in_a_sentence(
@@ -84,8 +84,8 @@ def test_what_cannot_be_begun_with_is_refused_in_a_sentence(
     for typed, says in {
         ("init=grown", "model.norm=layer"): "leave one of them out",
         ("init=grown", "dataset=moons"): "its data have inputs of the shape (2,)",
-        ("init=empty",): "it is no run folder, nor a checkpoint",
-        ("init=text.pt",): "cut short or damaged",
+        ("init=empty",): "it is neither a run folder nor a checkpoint",
+        ("init=text.pt",): "truncated or damaged",
         ("init=none.pt",): "there is no checkpoint at",
     }.items():
         refused = grow("train", "method=static", *typed, "run_dir=no")

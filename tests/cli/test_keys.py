@@ -47,7 +47,7 @@ def test_list_explains_an_option_a_section_and_a_key(grow: Callable) -> None:
     assert "model.norm=batch" in option, "the preset's value, not the default of cnn"
     assert "Takes one of none, batch." in option
     tiny = " ".join(grow("list", "method=tiny").out.split())
-    assert "method.rtol=0.001 Directions of the inputs" in tiny
+    assert "method.rtol=0.001 Leave out directions of the inputs" in tiny
     assert tiny.endswith("It also sets, unless you set them yourself: model=mlp_tiny trigger=every")
     stop = " ".join(grow("list", "stop").out.split())
     assert "stop.steps=null Optimizer steps. Takes a whole number, above 0, or null for no such rule." in stop

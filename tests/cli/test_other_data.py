@@ -81,7 +81,7 @@ def _pixel(tree: Path) -> None:
 
 
 CHANGES: dict[str, tuple[Callable[[Path], None], str]] = {
-    "renamed": (_swap, "other classes (dog, zebra), and its own had cat, dog"),
+    "renamed": (_swap, "other classes (dog, zebra instead of cat, dog)"),
     "one image more": (_one_more, "25 train, 12 test samples"),
     "another size": (_wider, "(3, 4, 6)"),
     "a third class": (_third, "3 classes (cat, dog, eel)"),
@@ -245,5 +245,5 @@ def test_an_export_says_how_images_are_prepared(tree: Path, grow: Callable, tmp_
 def test_a_validation_split_that_would_be_empty_is_refused_before_training(grow: Callable, tmp_path: Path) -> None:
     outcome = grow("train", "dataset=curve", "dataset.validation=1e-8", "method=static", "model=mlp", "run_dir=r")
     assert outcome.code == 2
-    assert "dataset.validation=1e-08: 200 training samples are too few to hold out that part" in outcome.err
+    assert "dataset.validation=1e-08: the training part has 200 samples, too few to hold out that part" in outcome.err
     assert not (tmp_path / "r").exists()

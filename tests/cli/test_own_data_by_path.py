@@ -37,7 +37,7 @@ def test_every_file_of_arrays_and_tables_has_its_line() -> None:
         "./nowhere": "there is no such file or folder",
         "nowhere.csv": "there is no such file or folder",
         "notes.doc": "is a file that no dataset reads: give .csv",
-        "minst": "(did you mean mnist?); files of your own are dataset=table, arrays or image_folder",
+        "minst": "(did you mean mnist?); for data of your own use dataset=table dataset.path=FILE",
     }.items(),
 )
 def test_what_no_dataset_reads_is_one_sentence(typed: str, sentence: str, grow: Callable, tmp_path: Path) -> None:

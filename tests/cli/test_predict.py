@@ -124,7 +124,7 @@ def test_eval_on_leaves_the_runs_scores_as_they_are(runs: Path, grow: Callable) 
 BAD = {
     "predict {r}/classes {r}/nowhere.csv": "no such file or folder",
     "predict {r}/classes {r}/img/dark/0.png": "the net reads a table with the columns a, town",
-    "predict {r}/classes {r}/a.npz": "a column is (N,)",
+    "predict {r}/classes {r}/a.npz": "a column must be (N,)",
     "predict {r}/arrays {r}/table.csv": "the net reads vectors of 3 numbers",
     "predict {r}/arrays -": "the net reads vectors of 3 numbers",
     "predict {r}/images {r}/table.csv": "the net reads images of 6×6 pixels",

@@ -327,14 +327,14 @@ def test_a_finished_run_goes_on_to_a_further_limit_as_if_it_had_had_it_from_the_
     former = (tmp_path / "short/summary.json").read_bytes()
     outcome = grow("resume", "short", "stop.steps=200")
     assert outcome.code == 0, outcome.err
-    assert "is not the run" not in outcome.err
+    assert "differs from a run" not in outcome.err
     _same_end(tmp_path / "long", tmp_path / "short")
     assert (tmp_path / "short/summary-1.json").read_bytes() == former
     assert "steps: 150" in (tmp_path / "short/.hydra/config-1.yaml").read_text()
     assert "steps: 200" in (tmp_path / "short/.hydra/config.yaml").read_text(), "a kill goes on to the new limit"
     for typed, says in {
-        "stop.steps=200": "has come to 200 already",
-        "optimizer.lr=1": "goes on as it was configured",
+        "stop.steps=200": "is at 200 already",
+        "optimizer.lr=1": "keeps its configuration",
     }.items():
         refused = grow("resume", "short", typed)
         assert refused.code == 2
@@ -348,9 +348,14 @@ def test_where_the_schedule_follows_the_budget_a_further_limit_is_warned_of_or_r
     assert grow("train", *small, "stop.epochs=4", "run_dir=anneal").code == 0
     outcome = grow("resume", "anneal", "stop.epochs=5")
     assert outcome.code == 0, outcome.err
-    for words in ("is not the run", "schedule=anneal follows the budget", "growth was allowed until 60%", "step 36"):
+    for words in (
+        "differs from a run",
+        "schedule=anneal follows the budget",
+        "growth was allowed until 60%",
+        "step 36",
+    ):
         assert words in outcome.err, words
     assert grow("train", *small, "stop.epochs=2", "schedule=cosine", "run_dir=cosine").code == 0
     refused = grow("resume", "cosine", "stop.epochs=5")
     assert refused.code == 2
-    assert "schedule=cosine is drawn over the whole budget" in refused.err
+    assert "schedule=cosine is spread over the whole budget" in refused.err

@@ -91,7 +91,7 @@ def test_a_table_sorts_by_score_filters_and_takes_the_last(grow: Callable, three
     [
         (["--sort", "speed"], "must be one of when, val"),
         (["--filter", "method"], "write KEY=VALUE"),
-        (["--filter", "optimiser=adam"], "none of the runs has a key optimiser"),
+        (["--filter", "optimiser=adam"], "no run has the key optimiser"),
         (["--last", "0"], "1 or more"),
         (["nowhere"], "there is no run below nowhere"),
     ],
@@ -126,7 +126,7 @@ def test_no_value_is_cut_however_narrow_the_terminal(
 def test_events_that_are_alike_are_one_word() -> None:
     grew = [GrowthEvent(site="hidden 1", units_added=2, kind="width") for _ in range(3)]
     nothing = [GrowthEvent(details={"reason": "too small"}) for _ in range(2)]
-    assert merged([*grew, *nothing]) == ["hidden 1 (+2 units) x3", "nothing (too small) x2"]
+    assert merged([*grew, *nothing]) == ["hidden 1 (+2 units) ×3", "nothing (too small) ×2"]
 
 
 def test_a_run_is_shown_told_from_another_and_followed(grow: Callable, wide: tuple[str, ...], tmp_path: Path) -> None:

@@ -117,7 +117,7 @@ def test_a_stack_grows_on_in_depth_and_width_as_the_run_did() -> None:
 
 def test_a_run_whose_net_became_no_larger_has_no_ladder() -> None:
     model = {"name": "mlp", "hidden": [4]}
-    with pytest.raises(NotPossible, match="no longer way"):
+    with pytest.raises(NotPossible, match="growing further in the same direction"):
         ladder(ENDS | {"model": model}, model, 4)
 
 
@@ -156,7 +156,7 @@ def test_a_ladder_ends_as_a_control_of_equal_cost_whose_cost_is_all_that_was_tra
     assert len(labels) == 4, "rungs are no results"
     # nothing is trained twice, whole or as the longest ladder's part
     before = {p: p.stat().st_mtime_ns for p in (tmp_path / "sweep").glob("**/metrics.csv")}
-    assert "static-best was there already" in grow(*words).out
+    assert "static-best exists already" in grow(*words).out
     assert before == {p: p.stat().st_mtime_ns for p in (tmp_path / "sweep").glob("**/metrics.csv")}
 
 

@@ -298,4 +298,4 @@ def test_a_sweep_into_the_folder_of_a_run_is_refused(grow: Callable, tmp_path: P
     (tmp_path / "run" / ".hydra" / "config.yaml").write_text("seed: 0\n")
     outcome = grow("train", "-m", "run_dir=run", "seed=0,1")
     assert outcome.code == 2
-    assert "run is the folder of a run" in outcome.err
+    assert "run is a run folder" in outcome.err

@@ -145,9 +145,9 @@ def test_a_suggested_interval_has_one_digit_and_is_no_longer(number: float, down
 @pytest.mark.parametrize(
     ("missed", "words"),
     [
-        (Missed("tau", 2.0, 1.7, False), "tau came to 1.7 and must be at least 2 (0.3 missing)"),
-        (Missed("adf_pvalue", 0.05, 0.31, True), "adf pvalue came to 0.31 and must be at most 0.05 (0.26 too high)"),
-        (Missed("kappa", 0.5, 0.6, False), "kappa came to 0.6, as it must (at least 0.5)"),
+        (Missed("tau", 2.0, 1.7, False), "tau reached 1.7 but must be at least 2 (0.3 missing)"),
+        (Missed("adf_pvalue", 0.05, 0.31, True), "adf pvalue reached 0.31 but must be at most 0.05 (0.26 too high)"),
+        (Missed("kappa", 0.5, 0.6, False), "kappa reached 0.6, as required (at least 0.5)"),
         (Missed("tau", 2.0, None, False), "tau was never read and must be at least 2"),
     ],
 )
@@ -158,12 +158,12 @@ def test_a_missed_threshold_says_by_how_much(missed: Missed, words: str) -> None
 @pytest.mark.parametrize(
     ("typed", "nearest"),
     [
-        ("stop.epochs=4", "epochs since came to 2 and must be at least 10 (8 missing)"),
+        ("stop.epochs=4", "epochs since reached 2 but must be at least 10 (8 missing)"),
         pytest.param(
             "stop.epochs=4 trigger.unit=steps trigger.every=900", "must be at least 900", marks=pytest.mark.slow
         ),
-        pytest.param("stop.epochs=5 evaluate.every=1.5", "epochs since came to 1.5 ", marks=pytest.mark.slow),
-        pytest.param("stop.epochs=4 trigger=plateau", "evaluations without gain came to ", marks=pytest.mark.slow),
+        pytest.param("stop.epochs=5 evaluate.every=1.5", "epochs since reached 1.5 ", marks=pytest.mark.slow),
+        pytest.param("stop.epochs=4 trigger=plateau", "evaluations without gain reached ", marks=pytest.mark.slow),
     ],
 )
 def test_nothing_grew_names_the_reading_and_a_remedy_that_works(typed: str, nearest: str, grow: Callable) -> None:
@@ -184,9 +184,9 @@ def test_nothing_grew_names_the_reading_and_a_remedy_that_works(typed: str, near
     [
         pytest.param("growth.until=0", "Nothing grew: growth.until=0 allows no growth.", marks=pytest.mark.slow),
         pytest.param("growth.max_events=0", "growth.max_events=0 allows no growth", marks=pytest.mark.slow),
-        pytest.param("growth.max_parameters=3", "growth.max_parameters=3 is no more", marks=pytest.mark.slow),
+        pytest.param("growth.max_parameters=3", "growth.max_parameters=3 is not more", marks=pytest.mark.slow),
         pytest.param(
-            "stop.val_score=0.01", "the run ended at its score before the trigger fired", marks=pytest.mark.slow
+            "stop.val_score=0.01", "the run reached its score before the trigger fired", marks=pytest.mark.slow
         ),
     ],
 )

@@ -69,7 +69,7 @@ def test_without_optuna_4_the_line_that_installs_it_is_said(
         ("batch_size: {low: 1, high: 2.5}", [], "batch_size takes whole numbers"),
         ("optimizer: [adamw, adamm]", [], "optimizer=adamm does not exist"),
         ("model.activation: {low: 1, high: 2}", [], "takes no single number"),
-        ("optimizer.lr: [1e-3, 1e-2]", ["dataset.validation=0"], "leaves nothing to choose by"),
+        ("optimizer.lr: [1e-3, 1e-2]", ["dataset.validation=0"], "leaves no validation data"),
     ],
 )
 def test_a_space_that_the_configuration_does_not_allow_is_refused_before_the_first_trial(

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import subprocess
 import sys
-import zipfile
 from pathlib import Path
 
 import pytest
@@ -16,34 +16,21 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The wheel, built from the checkout and installed into a folder of its own; its dependencies are this environment's."""
-    folder = tmp_path_factory.mktemp("wheel")
-    build = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(folder), str(REPOSITORY)]
-    subprocess.run(build, check=True, capture_output=True)
-    (wheel,) = folder.glob("*.whl")
-    site = folder / "site"
-    pip = [
-        sys.executable,
-        "-m",
-        "pip",
-        "install",
-        "--quiet",
-        "--no-deps",
-        "--no-index",
-        "--target",
-        str(site),
-        str(wheel),
-    ]
-    subprocess.run(pip, check=True, capture_output=True)
+    """The wheel that pip builds of the checkout, installed into a folder; its dependencies are this environment's."""
+    site = tmp_path_factory.mktemp("wheel") / "site"
+    options = ["--quiet", "--no-deps", "--no-index", "--no-build-isolation", "--target", str(site)]
+    subprocess.run([sys.executable, "-m", "pip", "install", *options, str(REPOSITORY)], check=True, capture_output=True)
     return site
 
 
 def test_the_wheel_ships_every_yaml_file(installed: Path) -> None:
-    (wheel,) = installed.parent.glob("*.whl")
-    shipped = {name.removeprefix("grow_cli/") for name in zipfile.ZipFile(wheel).namelist()}
+    (record,) = installed.glob("*.dist-info/RECORD")
+    with record.open(newline="", encoding="utf-8") as file:
+        shipped = {row[0].removeprefix("grow_cli/") for row in csv.reader(file)}
     ours = {str(p.relative_to(REPOSITORY)) for p in (REPOSITORY / "conf").rglob("*.yaml")}
     assert ours
     assert ours <= shipped
+    assert all((installed / "grow_cli" / name).is_file() for name in ours)
     assert not [name for name in shipped if name.startswith(("tests", "scripts"))]
 
 

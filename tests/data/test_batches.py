@@ -125,9 +125,9 @@ def test_a_state_is_small_and_does_not_change_as_drawing_goes_on() -> None:
 
 def test_a_state_of_other_data_or_another_augmentation_is_a_sentence() -> None:
     state = make(10, 2).state_dict()
-    with pytest.raises(UserError, match="10 training samples, now there are 11"):
+    with pytest.raises(UserError, match="10 training samples, and there are 11 now"):
         make(11, 2).load_state_dict(state)
-    with pytest.raises(UserError, match="another augmentation"):
+    with pytest.raises(UserError, match="other augmentation"):
         make(10, 2, augment=Augment(1, False)).load_state_dict(state)
 
 

@@ -175,8 +175,8 @@ def test_a_download_that_breaks_off_leaves_nothing_that_could_be_read(
 @pytest.mark.parametrize(
     ("file", "damage", "reason"),
     [
-        ("train-images-idx3-ubyte", lambda data: data[:-100], "15,596 bytes where 15,696 are due"),
-        ("t10k-labels-idx1-ubyte", lambda data: data + b"\0", "19 bytes where 18 are due"),
+        ("train-images-idx3-ubyte", lambda data: data[:-100], "15,596 bytes instead of 15,696"),
+        ("t10k-labels-idx1-ubyte", lambda data: data + b"\0", "19 bytes instead of 18"),
         ("t10k-images-idx3-ubyte", lambda data: b"", "does not begin like"),
         ("train-labels-idx1-ubyte", lambda data: b"<html>404</html>", "does not begin like"),
         ("train-labels-idx1-ubyte", lambda data: idx(np.zeros(7, np.uint8)), "7 labels for 20 images"),
@@ -314,7 +314,7 @@ def test_an_archive_with_another_checksum_is_one_sentence_and_is_not_unpacked(
         data_dir.mkdir()
         (data_dir / damaged).write_bytes(archives[damaged][:-1] + b"x")
         with pytest.raises(
-            UserError, match=rf"{damaged} is not the original \(its MD5 checksum is [0-9a-f]{{32}}, "
+            UserError, match=rf"{damaged} is not the original file \(its MD5 checksum is [0-9a-f]{{32}} instead of "
         ) as error:
             option.load(data_dir)
         assert "\n" not in str(error.value)

@@ -141,7 +141,7 @@ def test_other_data_are_refused_in_a_sentence_that_names_what_differs(what: str)
 def test_another_task_is_refused() -> None:
     x, y = samples("vectors", 8, 0)
     found = identity(DataSpec("given", "regression", (3,), 1), RawData(x, y, x, y, task="regression"))
-    with pytest.raises(UserError, match="the task regression, and it learnt a classification"):
+    with pytest.raises(UserError, match="the task regression, but the net learned classification"):
         Trained.of({"architecture": ARCHITECTURE}).check(found)
 
 

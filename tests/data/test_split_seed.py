@@ -55,6 +55,6 @@ def test_runs_of_several_seeds_are_one_way_and_are_measured_again_on_their_own_s
         assert found.get("val_accuracy") == record.summary["val_accuracy"], again
     ways = compared.ways_of([*records, *(replace(r, label="other") for r in records)])
     assert any(
-        "a validation split of its own" in note
+        "its own validation split" in note
         for note in notes_of(ways, compared.tests_of(ways, "test_accuracy", None, None))
     )

@@ -130,8 +130,8 @@ def test_files_of_every_kind_hold_the_same_table(csv: Path, tmp_path: Path) -> N
 BAD: dict[str, tuple[Callable[[pd.DataFrame], object], dict[str, Any], str]] = {
     "no target": (lambda t: t, {"target": None}, "dataset.target: one of size, town"),
     "an unknown target": (lambda t: t, {"target": "knd"}, "no such column; it has size, town"),
-    "one value": (lambda t: t.assign(kind="a"), {}, "has one value"),
-    "one quantity": (lambda t: t.assign(price=1.5), {"target": "price", "task": "regression"}, "has one value"),
+    "one value": (lambda t: t.assign(kind="a"), {}, "has only one value"),
+    "one quantity": (lambda t: t.assign(price=1.5), {"target": "price", "task": "regression"}, "has only one value"),
     "classes like rows": (lambda t: t.assign(kind=[f"k{i}" for i in range(len(t))]), {}, "too many classes"),
     "text as a quantity": (lambda t: t, {"task": "regression"}, "holds text"),
     "numbers and text": (lambda t: t.assign(size=[1, "n.n.", *[3] * 38]), {}, "'n.n.' in row 2"),
@@ -139,7 +139,7 @@ BAD: dict[str, tuple[Callable[[pd.DataFrame], object], dict[str, Any], str]] = {
     "nothing else": (lambda t: t[["kind"]], {}, "no column with a value"),
     "an unknown column": (lambda t: t, {"drop": ["twn"]}, "there is no column twn"),
     "few rows": (lambda t: t.head(4).assign(kind=["a", "a", "b", "b"]), {}, "too few"),
-    "no row": (lambda t: t.head(0), {}, "no row below"),
+    "no row": (lambda t: t.head(0), {}, "column names but no rows"),
 }
 
 

@@ -19,6 +19,7 @@ from grow_cli.data.datasets.synthetic import Curve, Moons
 from grow_cli.data.identity import Trained
 from grow_cli.data.tensors import Data, load_data
 from grow_cli.errors import UserError
+from grow_cli.words import counted
 
 CPU = torch.device("cpu")
 
@@ -114,7 +115,7 @@ def test_no_class_loses_its_last_training_sample_to_validation() -> None:
 
 @pytest.mark.parametrize("counts", [[1], [1, 1, 1]])
 def test_too_few_samples_to_cut_are_a_sentence(counts: list[int]) -> None:
-    with pytest.raises(UserError, match=r"dataset.validation=0.1: \d training samples"):
+    with pytest.raises(UserError, match=r"dataset.validation=0.1: the training part has \d samples? in \d class"):
         load(numbered(counts))
 
 
@@ -178,8 +179,8 @@ def test_a_subset_keeps_the_validation_split_and_is_part_of_every_larger_one() -
     ("subset", "sentence"),
     [
         (271, "subset=271: the training split has 270 samples"),
-        (2, "subset=2: that is 2 of 270 training samples, and 3 are needed"),
-        (0.001, "subset=0.001: that is 0 of 270 training samples, and 3 are needed"),
+        (2, "subset=2: that is 2 of 270 training samples, but one per class takes 3"),
+        (0.001, "subset=0.001: that is 0 of 270 training samples, but one per class takes 3"),
     ],
 )
 def test_a_subset_too_large_or_below_one_per_class_is_a_sentence(subset: int | float, sentence: str) -> None:
@@ -336,7 +337,7 @@ def test_a_held_out_split_is_as_large_as_asked_or_refused_in_a_sentence(
         data = load(option)
     except UserError as error:
         said = str(error)
-        assert f"dataset.validation={fraction}: {n} training samples" in said
+        assert f"dataset.validation={fraction}: the training part has {counted(n, 'sample')}" in said
         least = 2 if regression else 1
         assert round(fraction * n) < least or n <= least or max(counts) == 1, said
     else:
@@ -350,7 +351,9 @@ def test_every_dataset_refuses_to_hold_out_nothing_where_something_is_asked_for(
 
     cls = registry.groups()["dataset"][name]
     for fraction in (1e-30, 1e-8, 1e-4):
-        with pytest.raises(UserError, match=rf"dataset.validation={fraction}: [\d]+ training samples are too few"):
+        with pytest.raises(
+            UserError, match=rf"dataset.validation={fraction}: the training part has [\d,]+ samples, too few"
+        ):
             load(cls(name=name, validation=fraction))  # type: ignore[call-arg,arg-type]
     assert load(cls(name=name, validation=0)).val is not None  # type: ignore[call-arg,arg-type]
 

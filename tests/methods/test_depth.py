@@ -257,9 +257,9 @@ def test_alether_may_begin_silent(make: Any) -> None:
 
 ERRORS = {
     "method.blocks=2 method.factor=2": "method.blocks=2 and method.factor=2: give one of them",
-    "model.hidden=[] method.factor=2 method.start=random": "method.factor=2 times no block is none",
+    "model.hidden=[] method.factor=2 method.start=random": "method.factor=2 times zero blocks is zero",
     "model.hidden=[]": "method=deepen needs a block to grow from",
-    "method.start=random method.moments=copy": "fresh blocks have no memory to begin with",
+    "method.start=random method.moments=copy": "fresh blocks have no optimizer state",
     "method.moments=copy growth.optimizer_state=reset": "method.moments=copy and growth.optimizer_state=reset",
     "method.factor=9 growth.max_parameters=40000": "above growth.max_parameters=40,000",
     "model=mlp": "cannot grow model=mlp",

@@ -536,7 +536,7 @@ def test_a_limit_below_the_neurons_that_are_asked_for_is_told(grow: Callable) ->
     for limit in ("method.max_clusters=5", "growth.neurons=5"):
         outcome = grow("train", *RUN, *plenty, limit, f"run_dir={limit[:6]}")
         assert outcome.code == 0
-        assert f"method.neurons_per_event=12: {limit} lets an event grow 5 at most" in " ".join(outcome.err.split())
+        assert f"method.neurons_per_event=12: {limit} limits an event to 5" in " ".join(outcome.err.split())
     assert "neurons_per_event" not in grow("train", *RUN, *plenty, "run_dir=enough").err
 
 

@@ -419,7 +419,7 @@ def test_a_run_that_the_significance_test_kept_small_says_so(
     told = json.loads((tmp_path / "r/summary.json").read_text()).get("below_max_units", "")
     assert bool(told) == says
     said = " ".join((outcome.out + outcome.err).split())
-    assert ("the significance test (D.3) left fewer neurons" in said) == says
+    assert ("the significance test (D.3) accepted fewer neurons" in said) == says
     if says:
         for part in (f"growth.max_units={limit.replace(',', ', ')}", "method.significance=false"):
             assert part in told

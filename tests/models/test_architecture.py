@@ -64,8 +64,8 @@ def test_the_configuration_can_express_a_grown_net() -> None:
         ({"model": {"name": "mlp", "hidden": ["wide"]}}, r"model=mlp cannot be built: .*wide"),
         ({"model": {"name": "mlp", "hidden": [0]}}, r"model=mlp cannot be built: model.hidden=\[0\]"),
         ({"model": {"hidden": [3]}}, r"has no entry 'name'"),
-        ({"model": None}, r"is not what `model.architecture\(\)` gives"),
-        ({"outputs": "many"}, r"is not what `model.architecture\(\)` gives"),
+        ({"model": None}, r"is not one that `model.architecture\(\)` returns"),
+        ({"outputs": "many"}, r"is not one that `model.architecture\(\)` returns"),
     ],
 )
 def test_a_malformed_architecture_is_refused_in_a_sentence(change: dict[str, Any], sentence: str) -> None:

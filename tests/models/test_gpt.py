@@ -142,7 +142,7 @@ def test_blocks_and_mlp_say_the_same_thing_once() -> None:
     assert GPTOption(blocks=0).hidden == []
     assert GPTOption(blocks=3, dim=8, heads=2).hidden == [32, 32, 32]
     assert GPTOption(blocks=1, mlp=[5]).hidden == [5]
-    with pytest.raises(ValueError, match=r"model.blocks=3: model.mlp=\[5\] lists another number"):
+    with pytest.raises(ValueError, match=r"model.blocks=3: model.mlp=\[5\] has another length"):
         GPTOption(blocks=3, mlp=[5])
     with pytest.raises(ValueError, match=r"model\.heads=5: must divide model\.dim=64"):
         GPTOption(heads=5)

@@ -112,7 +112,7 @@ def test_no_number_without_end_and_none_beyond_2_to_the_53_is_taken_by_any_key()
 
 @pytest.mark.parametrize("override", ["model.hidden=[[1]]", "growth.max_units=[[3]]", "trigger.steps=[[1]]"])
 def test_a_list_in_a_list_is_refused_where_none_belongs(override: str) -> None:
-    with pytest.raises(UserError, match="must be a list without lists in it"):
+    with pytest.raises(UserError, match="must be a list without nested lists"):
         compose(["model=mlp", "trigger=at", *SHORT, override])
 
 

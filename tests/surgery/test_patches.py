@@ -267,7 +267,7 @@ def site_of(producer: Any, consumer: Any, *between: nn.Module) -> WidthSite:
 @pytest.mark.parametrize(
     ("keys", "sentence"),
     [
-        ({"groups": 2}, "groups=2, and new channels are found for groups=1 only"),
+        ({"groups": 2}, "groups=2, but new channels can be computed only for groups=1"),
         ({"dilation": 2}, r"dilation=\(2, 2\)"),
         ({"padding": 1, "padding_mode": "circular"}, "padding_mode=circular"),
         ({"padding": "same"}, "padding='same': give it as a number of pixels"),

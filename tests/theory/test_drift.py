@@ -190,7 +190,7 @@ def test_runs_that_cannot_be_tested_are_refused_or_warned_of() -> None:
     with pytest.raises(UserError, match=r"trajectory.window=5: trigger=drift needs 6 snapshots or more"):
         DriftTest().check_run(_run(window=5))
     assert DriftTest().check_run(_run(smoothing=0.5)) == []
-    assert "give trajectory.smoothing=0" in DriftTest().check_run(_run(smoothing=0.99))[0]
+    assert "set trajectory.smoothing=0" in DriftTest().check_run(_run(smoothing=0.99))[0]
     now: Any = SimpleNamespace(config=_run(stop=379, window=20, every=10), steps_per_epoch=10)
     assert "needs 380 steps before it can fire" in DriftTest(patience=2).check_start(now)[0]
     assert DriftTest(patience=1).check_start(now) == []

@@ -96,7 +96,7 @@ def test_deterministic_sets_what_it_needs_and_puts_it_back(
 
 
 def test_an_operation_without_a_deterministic_form_is_named_in_one_sentence() -> None:
-    named = r"^deterministic=true: put_ has no deterministic form here: [^\n]*$"
+    named = r"^deterministic=true: put_ has no deterministic implementation here: [^\n]*$"
     with pytest.raises(TrainingFailed, match=named), deterministic(True):
         torch.zeros(3).put_(torch.tensor([0]), torch.ones(1))
     assert not torch.are_deterministic_algorithms_enabled()

@@ -219,14 +219,14 @@ def test_a_prompt_is_bytes_and_one_at_least(grow: Callable[..., Any], corpus: Pa
     from grow_cli.errors import UserError
 
     assert prompt_bytes("é\udcff") == "é".encode() + b"\xff"  # as a shell hands on a byte that is no UTF-8
-    with pytest.raises(UserError, match="half of one and has no bytes"):
+    with pytest.raises(UserError, match="half of a surrogate pair and has no bytes"):
         prompt_bytes("a\ud800")
-    with pytest.raises(UserError, match="one byte at least"):
+    with pytest.raises(UserError, match="at least one byte"):
         prompt_bytes("")
     assert grow("train", "method=static", "debug=fast", "stop.epochs=1", "run_dir=digits", "progress=off").code == 0
     refused = grow("sample", "digits", "--prompt", "def ")
     assert refused.code == 2
-    assert "learnt a classification and writes no text: name a run with model=gpt" in refused.err
+    assert "learned a classification and cannot write text: name a run with model=gpt" in refused.err
 
 
 def test_a_run_is_not_resumed_on_a_corpus_that_changed(grow: Callable[..., Any], corpus: Path, tmp_path: Path) -> None:
@@ -237,4 +237,4 @@ def test_a_run_is_not_resumed_on_a_corpus_that_changed(grow: Callable[..., Any],
     for command in (("resume", "r"), ("eval", "r")):
         refused = grow(*command)
         assert refused.code == 2
-        assert "is not what the net was trained on: its data have another corpus" in refused.err
+        assert "is not what the net was trained on: the data have another corpus" in refused.err

@@ -333,7 +333,7 @@ def test_growth_that_brings_no_better_validation_ends(make: Any, monkeypatch: py
     in_vain.session.progress.best_val_score = math.inf
     in_vain.train()
     assert in_vain.session.progress.events == 2
-    assert growth_closed(in_vain.session, 0.5) == "the last 2 events brought no better validation (growth.plateau=2)"
+    assert growth_closed(in_vain.session, 0.5) == "the last 2 events did not improve validation (growth.plateau=2)"
     monkeypatch.setattr(Session, "is_best", True)
     gaining = make(*limited)
     gaining.train()

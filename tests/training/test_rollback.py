@@ -213,7 +213,7 @@ def test_a_tie_in_accuracy_is_broken_by_the_loss(loss: float, make: Any) -> None
     assert (sum(after) > sum(grown)) == (loss < 0)
     assert (after == before) == (loss >= 0)
     log = json.loads((loop.folder.path / "growth.jsonl").read_text().splitlines()[-1])
-    assert ("with a loss that is no lower" in str(log["details"])) == (loss >= 0)
+    assert ("without a lower loss" in str(log["details"])) == (loss >= 0)
 
 
 def test_a_rollback_leaves_data_order_streams_history_and_restart_point_as_they_are(make: Any) -> None:

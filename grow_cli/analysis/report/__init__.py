@@ -1,4 +1,4 @@
-"""`grow report`: everything about a run, or about a folder of runs, as one page that needs no network."""
+"""`grow report`: everything about a run, or about a folder of runs, as one page that works offline."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Charts as plain data for plotly.js: what is drawn, and where it stands on each axis that can be chosen."""
+"""Charts as plain data for plotly.js: the traces, and their positions on each selectable axis."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Which classes a run's net takes for which, on the test split: nothing is chosen by it.
+"""Which classes a run's net confuses on the test split; nothing is selected by this.
 
-The net is measured again, so that older runs have it, too; only where the data are at hand, are those that the net was trained
-on, and it takes a few seconds. It is the last checkpoint that is measured, whose test score the summary has.
+The net is measured again, so that older runs have this table as well, but only if its data are at hand and unchanged
+and it takes a few seconds. The last checkpoint is measured, whose test score is in the summary.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ Matrix = list[list[int]]
 
 
 def confusion(run: RunData) -> tuple[list[str], Matrix] | None:
-    """Names of the classes, and how often each was taken for each; None where that is not to be had in a moment."""
+    """Names of the classes, and the confusion matrix; None if that would take too long."""
     last = run.folder.checkpoints / "last.pt"
     known = run.summary.get("data") or {}
     try:
@@ -58,7 +58,8 @@ def confusion(run: RunData) -> tuple[list[str], Matrix] | None:
 
 
 def _quick(data: dict[str, Any], flops: float) -> bool:
-    """Whether data of these sizes are read, and a net of so many FLOPs per sample measured on them, in some ten seconds."""
+    """Whether reading data of these sizes, and measuring a net with these FLOPs per sample, takes about ten seconds at
+    most."""
     counts, shape = data.get("counts") or {}, data.get("input_shape") or []
     if "test" not in counts:  # an older run's
         return False
@@ -89,7 +90,7 @@ def worst(names: Sequence[str], matrix: Matrix) -> str:
     )
     told = ", ".join(f"{names[true]} taken for {names[said]} ({n:,})" for n, true, said in mistakes[:3])
     wrong, samples = sum(n for n, _, _ in mistakes), sum(map(sum, matrix))
-    return f"{wrong:,} of {samples:,} test samples are wrong; most often: {told}." if told else ""
+    return f"{wrong:,} of {samples:,} test samples are misclassified; most often: {told}." if told else ""
 
 
 def confusion_table(names: Sequence[str], matrix: Matrix) -> str:

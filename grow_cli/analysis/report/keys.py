@@ -1,4 +1,4 @@
-"""How ways look: a colour and a marker for each method, a dash and an open marker for each of its controls; and their legend."""
+"""The look of ways: a colour and a marker for each method, a dash and an open marker for each control; and their legend."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What all pages share: colours on light and dark paper, style, the file around a page's parts. No page asks the network."""
+"""Shared by all pages: light and dark colours, style, the file around a page's parts. No page needs the network."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ those without red or green cones; found by a greedy search."""
 
 
 def variable(name: str) -> str:
-    """The colour of this name, whichever paper it stands on."""
+    """The colour of this name, in light and dark mode."""
     return f"var(--{name})"
 
 
@@ -73,7 +73,7 @@ def document(title: str, facts: str, body: str, *, scripts: str = "") -> str:
 
 
 def style() -> str:
-    """Light paper, dark paper where the reader's system asks for it; printed it is always light."""
+    """Light or dark, as the reader's system prefers; always light in print."""
     light, dark = (" ".join(f"--{name}: {of};" for name, of in palette.items()) for palette in (LIGHT, DARK))
     return (
         f"\n:root {{ color-scheme: light; {light} }}\n"

@@ -1,4 +1,4 @@
-"""What a method wrote down about its growth. Found by what the log holds: a new method's log is drawn, too."""
+"""Charts of what a method logged about its growth; they depend only on the log, so a new method's is drawn as well."""
 
 from __future__ import annotations
 
@@ -127,7 +127,7 @@ def _coefficients(run: RunData) -> Chart | None:
         data.append(_points("median", of, bar, showlegend=False))
     axis = {"title": "", "tickvals": list(range(len(names))), "ticktext": names, "range": [-0.6, len(names) - 0.4]}
     shape = layout(340, xaxis=axis, yaxis={"title": "coefficient"})
-    note = "A point is a tensor of the new block, a bar their median."
+    note = "Each point is a tensor of the new block, each bar their median."
     return Chart("coefficients", "Coefficients of the extrapolation", data, shape, note)
 
 
@@ -168,7 +168,7 @@ def _candidates(run: RunData) -> Chart | None:
         name = f"threshold τ − 1 = {tau - 1:g}"
         data.append({"type": "scatter", "mode": "lines", "name": name, "x": ends, "y": [tau - 1] * 2, "line": style})
     shape = layout(340, xaxis={"title": "steps"}, yaxis={"title": "Δη′/η of a proposal", **scale(ratios)})
-    note = f"{hidden} more are not positive, or have no score to compare with, and are not shown." if hidden else ""
+    note = f"{hidden} more are not shown: not positive, or without a score to compare with." if hidden else ""
     return Chart("candidates", "Natural expansion score of what could have been added", data, shape, note)
 
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class Page:
-    """A title and what stands below it, top to bottom."""
+    """A title and the parts below it, top to bottom."""
 
     title: str
     facts: str
@@ -43,7 +43,7 @@ class Page:
         self.add(f'<p class="note">{escape(text)}</p>')
 
     def draw(self, charts: Sequence[Chart]) -> None:
-        """Append charts; those that are `half` stand beside each other."""
+        """Append charts; `half` ones are placed side by side."""
         figures = []
         for chart in charts:
             self.charts[chart.name] = chart
@@ -99,7 +99,7 @@ def _frame_table(frame: pd.DataFrame) -> str:
 def table(
     columns: Sequence[str], rows: Sequence[Sequence[str]], *, text: Sequence[int] = (), safe: Sequence[int] = ()
 ) -> str:
-    """A table that scrolls by itself on a phone.
+    """A table that scrolls on its own on a phone.
 
     :param text: columns that are read from the left, other than numbers
     :param safe: columns whose cells are HTML

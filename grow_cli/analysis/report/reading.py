@@ -1,4 +1,4 @@
-"""A run folder as its page reads it: also that of a run which was interrupted, or is still going on."""
+"""A run folder as its page reads it, also for a run that was interrupted or is still running."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class RunData:
     folder: RunFolder
     config: dict[str, Any]
     summary: dict[str, Any]
-    """Empty for a run that was killed, or that goes on."""
+    """Empty for a run that was killed, or that continues."""
     metrics: pd.DataFrame
     """At least one row."""
     events: list[GrowthEvent]
@@ -60,7 +60,7 @@ class RunData:
         return plain(self.metrics[name].tolist())
 
     def places(self, axis: str) -> list[float]:
-        """Where each growth event stands on this axis: at the evaluation that it followed."""
+        """The position of each growth event on this axis: at the evaluation that it followed."""
         if axis == "step":
             return [event.step for event in self.events]
         if axis == "parameters":

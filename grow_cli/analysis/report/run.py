@@ -60,7 +60,9 @@ def run_page(folder: RunFolder) -> Page:
     if written:
         page.heading("What the net writes")
         page.add(written)
-        page.note("Drawn at temperature 0.8; of the nets before growth events if checkpoint.events=true kept them.")
+        page.note(
+            "Drawn at temperature 0.8, also from the nets before growth events if checkpoint.events=true kept them."
+        )
     _settings(page, run)
     return page
 
@@ -107,9 +109,9 @@ def _reached(page: Page, run: RunData) -> None:
         )
     )
     if nothing_held_out(run.config):
-        page.note("Nothing was held out (dataset.validation=0): validation is the training split here.")
+        page.note("Nothing was held out (dataset.validation=0): here validation means the training split.")
     if "val_loss" not in summary:
-        page.note("The run is not finished: these are of its last evaluation.")
+        page.note("The run is not finished: these numbers are from its last evaluation.")
     if summary.get("error"):
         page.note(f"It ended with: {summary['error']}")
     best = summary.get(f"best_{task.column('val')}")

@@ -1,4 +1,4 @@
-"""The page's script: draws the charts in the paper's colours, changes their axis, shows the bands of chosen curves."""
+"""The page's script: draws the charts in the page's colours, switches their axis, shows the bands of chosen curves."""
 
 from __future__ import annotations
 

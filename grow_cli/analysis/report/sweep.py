@@ -35,7 +35,7 @@ _NAME = 26
 def sweep_page(paths: Sequence[Path], output: Path) -> Page:
     """All finished runs at and below these paths, by dataset.
 
-    :param output: where the page will stand: links are relative to it
+    :param output: the page's path, to which links are relative
     """
     records = read_records(paths)
     groups: dict[tuple[str, Task], list[Record]] = defaultdict(list)
@@ -121,8 +121,8 @@ def _curves(ways: list[Way], index: int) -> Chart:
         showlegend=False,
     )
     note = (
-        "Point at a curve or its name for a band of a standard deviation over seeds; a click keeps it. A curve goes as far as "
-        "all runs of its way do. Colours and markers are those of the methods; their controls are dashed, with open markers."
+        "Point at a curve or its name for a band of one standard deviation over seeds; click to keep it. A curve ends where "
+        "the shortest run of its way ends. Colours and markers stand for methods; controls are dashed, with open markers."
     )
     return Chart(f"curves-{index}", title, data, shape, note, axes, keys)
 
@@ -140,7 +140,7 @@ def _curve(key: Key, seeds: int, percent: bool) -> dict[str, Any]:
 
 
 def _band(key: Key) -> dict[str, Any]:
-    """Invisible until it is asked for."""
+    """Invisible until selected."""
     colour = "rgba({},{},{},0.18)".format(*(int(key.colour[k : k + 2], 16) for k in (1, 3, 5)))
     return {
         "type": "scatter",
@@ -219,7 +219,7 @@ def _marker(key: Key) -> dict[str, Any]:
 
 
 def _costs(ways: list[Way], index: int) -> list[Chart]:
-    """What was reached against what it cost."""
+    """Scores against cost."""
     name, percent = _name(ways[0]), ways[0].records[0].task.percent
     charts = []
     for cost, title in (("parameters", "parameters"), ("training_flops", "training FLOPs")):

@@ -1,4 +1,4 @@
-"""What a language net writes, before each growth event whose net was kept and at the end."""
+"""Text that a language net writes, before each growth event whose net was kept and at the end."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _MOST = 12
 
 
 def texts(run: RunData) -> str:
-    """A table of stages and texts; empty for other tasks, and where writing would take long."""
+    """A table of stages and texts; empty for other tasks, and if writing would take long."""
     last = run.folder.checkpoints / "last.pt"
     if run.task.name != "language" or not is_there(last):
         return ""

@@ -1,4 +1,4 @@
-"""One's own arrays."""
+"""A user's arrays."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from grow_cli.data.datasets.own import OwnFile
 from grow_cli.errors import UserError
 from grow_cli.files import expanded
 from grow_cli.registry import option
+from grow_cli.words import counted
 
 
 @option("dataset", "arrays")
@@ -32,7 +33,7 @@ class Arrays(OwnFile):
         absent = [name for name in wanted if name not in found]
         if absent:
             raise UserError(
-                f"{path} has no array {', '.join(absent)}: x and y are needed, or x_train, y_train, x_test and y_test; it has "
+                f"{path} has no array {', '.join(absent)}: give x and y, or x_train, y_train, x_test and y_test; it has "
                 f"{', '.join(sorted(found)) or 'none'}"
             )
         x = [arrays.samples(found[name], f"{path}: {name}") for name in wanted[::2]]
@@ -41,7 +42,8 @@ class Arrays(OwnFile):
         for name, samples, part in zip(wanted[::2], x, y, strict=True):
             if len(samples) != len(part) or not len(part):
                 raise UserError(
-                    f"{path}: {name} has {len(samples)} samples and {len(part)} targets; both must be as many"
+                    f"{path}: {name} has {counted(len(samples), 'sample')} and {counted(len(part), 'target')}; the numbers "
+                    "must be equal"
                 )
         t, classes, table = arrays.learn_targets(y, task, f"{path}: y", "y")
         if not parted:

@@ -14,7 +14,7 @@ from grow_cli.registry import option
 class Digits(DatasetOption):
     """1,797 handwritten digits, (1, 8, 8) with bytes from 0 to 16 (`sklearn.datasets.load_digits`).
 
-    The set comes without a test part: a stratified fifth (360) is cut off, always the same one.
+    The set has no test part: a stratified fifth (360) is split off, always the same one.
     """
 
     def at_hand(self, data_dir: Path) -> bool:

@@ -1,8 +1,8 @@
-"""MNIST, Fashion-MNIST, CIFAR-10 and CIFAR-100: read where torchvision keeps them, downloaded only where absent.
+"""MNIST, Fashion-MNIST, CIFAR-10 and CIFAR-100: read where torchvision keeps them, downloaded only if absent.
 
 torchvision says which files there are, with which checksums, and fetches them. They are read here, each once and
-checked as it is read, so that a damaged one can be named and nothing is unpickled whose checksum is wrong. The archives
-as they are distributed are read, too, where somebody has put them into data_dir; nothing is written then.
+checked as it is read, so that a damaged one can be named and nothing is unpickled whose checksum is wrong. The
+distributed archives are also read if they are in data_dir; nothing is written then.
 """
 
 from __future__ import annotations
@@ -94,8 +94,8 @@ class Downloaded(DatasetOption):
                 found = hashlib.md5(data, usedforsecurity=False).hexdigest()
                 if found != md5:
                     raise UserError(
-                        f"dataset={self.name}: {path} is not the original (its MD5 checksum is {found}, and {md5} is due): "
-                        "get it anew, or delete it to have it downloaded"
+                        f"dataset={self.name}: {path} is not the original file (its MD5 checksum is {found} instead of "
+                        f"{md5}): replace it, or delete it so that it is downloaded"
                     )
                 held |= {data_dir / file: content for file, content in self._unpack(data, wanted).items()}
         return held
@@ -128,7 +128,7 @@ class Downloaded(DatasetOption):
             socket.setdefaulttimeout(silence)
 
     def _damaged(self, path: Path, reason: str) -> UserError:
-        return UserError(f"dataset={self.name}: {path} is damaged ({reason}): delete it to have it downloaded again")
+        return UserError(f"dataset={self.name}: {path} is damaged ({reason}): delete it so that it is downloaded again")
 
 
 @option("dataset", "mnist")
@@ -173,7 +173,7 @@ class MNIST(Downloaded):
             raise self._damaged(path, "it does not begin like the IDX file it should be")
         shape = [int.from_bytes(data[i : i + 4], "big") for i in range(4, start, 4)]
         if len(data) - start != math.prod(shape):
-            raise self._damaged(path, f"{len(data):,} bytes where {start + math.prod(shape):,} are due")
+            raise self._damaged(path, f"{len(data):,} bytes instead of {start + math.prod(shape):,}")
         return torch.frombuffer(bytearray(data), dtype=torch.uint8, offset=start).view(shape)
 
 

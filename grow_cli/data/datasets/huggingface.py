@@ -23,23 +23,23 @@ if TYPE_CHECKING:
 class HuggingFace(OwnColumns):
     """Images with a label, or rows of numbers and categories; needs the package `datasets` (extra `huggingface`).
 
-    `path` is a folder of `save_to_disk`, which needs no network, or a name on the Hub (`ylecun/mnist`). A column of images is
-    read as `dataset=image_folder` reads files, and other columns than it and the target are left out; without one the
-    columns are a table's, as in `dataset=table`. `target=null` is the one column of class labels.
+    `path` is a folder of `save_to_disk`, which needs no network, or a name on the Hub (`ylecun/mnist`). A column of
+    images is read as in `dataset=image_folder`, and all other columns except the target are ignored; without one the
+    columns are a table, as in `dataset=table`. `target=null` is the one column of class labels.
     """
 
     configuration: str | None = None
-    """Which one of a dataset on the Hub that has several."""
+    """Which configuration of a dataset on the Hub that has several."""
     train_split: str = "train"
-    """The split that is trained on."""
+    """The split to train on."""
     validation_split: str = "validation"
     """The split that is validated on; where it is absent, `validation` is cut from the training part."""
     test_split: str = "test"
     """The test part; where it is absent or has no labels, the validation split is, and without that a part of the training's."""
     size: int | None = key(None, at_least=1, unit="pixel", null="to leave the images as they are")
-    """Scale and centre-crop every image to so many pixels a side; null: they are of one size already."""
+    """Scale and centre-crop every image to this many pixels a side; null: all images have one size already."""
     background: int = key(255, at_least=0, at_most=255)
-    """Grey level behind transparent pixels: 255 is white, 0 black."""
+    """Grey level behind transparent pixels, from 0 (black) to 255 (white)."""
 
     def load(self, data_dir: Path) -> RawData:
         return self.load_like(data_dir, None)
@@ -77,7 +77,7 @@ class HuggingFace(OwnColumns):
             if name not in found and name != usual:
                 key = {"val": "validation"}.get(part, part)
                 raise UserError(
-                    f"{self.path} has no split {name}, and has {', '.join(found)}: say dataset.{key}_split=NAME"
+                    f"{self.path} has no split {name}, only {', '.join(found)}: give dataset.{key}_split=NAME"
                 )
         return {part: found[self._name(part)] for part in ("train", "val", "test") if self._name(part) in found}
 
@@ -91,8 +91,8 @@ class HuggingFace(OwnColumns):
                 )
             if hub.kind(features[self.target]) not in hub.CELLS:
                 raise UserError(
-                    f"dataset.target={self.target}: that column holds {hub.kind(features[self.target])}: choose one of classes, "
-                    "numbers or names"
+                    f"dataset.target={self.target}: that column holds {hub.kind(features[self.target])}: choose a column of "
+                    "classes, numbers or names"
                 )
             return self.target
         labels = [name for name, f in features.items() if hub.kind(f) == "classes" and name not in self.drop]

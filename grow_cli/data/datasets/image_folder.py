@@ -16,19 +16,19 @@ from grow_cli.registry import option
 class ImageFolder(DatasetOption):
     """The images under `train/<class>/` and `test/<class>/` (or `val/`), or under `<class>/` alone; decoded once, then cached.
 
-    Of a folder with classes alone a fifth of each class is the test part. EXIF orientation is applied, transparency is
-    composed on `background`. The result is (1, H, W) if every image is grey, else (3, H, W). Hidden files are ignored, and
-    what file managers leave behind (Thumbs.db, desktop.ini, __MACOSX).
+    In a folder with only classes a fifth of each class is the test part. EXIF orientation is applied, transparency is
+    composed on `background`. The result is (1, H, W) if every image is grey, else (3, H, W). Hidden files and files
+    of file managers (Thumbs.db, desktop.ini, __MACOSX) are ignored.
     """
 
     path: str | None = key(None, role="data", path=True)
-    """The folder that holds train/ and test/, or the classes; null: data_dir itself."""
+    """The folder with train/ and test/, or with the classes; null: data_dir itself."""
     size: int | None = key(None, at_least=1, unit="pixel", null="to leave the images as they are")
-    """Scale and centre-crop every image to so many pixels a side; null: they are of one size already."""
+    """Scale and centre-crop every image to this many pixels a side; null: all images have one size already."""
     background: int = key(255, at_least=0, at_most=255)
-    """Grey level behind transparent pixels: 255 is white, 0 black."""
+    """Grey level behind transparent pixels, from 0 (black) to 255 (white)."""
     test_seed: int = key(0, at_least=0, at_most=2**63 - 1, role="split")
-    """Seed of the choice of the test part, where the folder has none; independent of all others."""
+    """Seed for choosing the test part if the folder has none; independent of all other seeds."""
 
     def load(self, data_dir: Path) -> RawData:
         from grow_cli.data.images import read_tree

@@ -1,4 +1,4 @@
-"""What data of a user's own share: whether they are classes or quantities, which samples are the test part, what a column is."""
+"""Shared by a user's own data: whether targets are classes or quantities, which samples are the test part, what a column is."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from grow_cli.data.base import DatasetOption, RawData
 from grow_cli.errors import UserError
 from grow_cli.files import expanded
 from grow_cli.keys import key
+from grow_cli.words import counted
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -26,11 +27,11 @@ class OwnFile(DatasetOption):
     path: str | None = key(None, role="data", path=True)
     """The file."""
     task: str = key("auto", one_of=("auto", "classification", "regression"))
-    """auto: what the targets are."""
+    """auto: decided by the targets."""
     test: float = key(0.2, above=0, below=1, role="split")
-    """Fraction of the samples that are the test part, where no other is given; each class in the same proportion."""
+    """Fraction of the samples that become the test part if none is given; stratified by class."""
     test_seed: int = key(0, at_least=0, at_most=2**63 - 1, role="split")
-    """Seed of that choice; independent of all others."""
+    """Seed of that choice; independent of all other seeds."""
 
     def at_hand(self, data_dir: Path) -> bool:
         return self.path is not None and expanded(self.path).is_file()
@@ -43,7 +44,8 @@ class OwnFile(DatasetOption):
 
         if len(targets) < _LEAST:
             raise UserError(
-                f"{where} has {len(targets)} {samples}: too few to train on and to test on; {_LEAST} are the least"
+                f"{where} has {counted(len(targets), samples.removesuffix('s'))}, too few to train and test on: give at "
+                f"least {_LEAST}"
             )
         labels = torch.zeros(len(targets), dtype=torch.int64) if targets.is_floating_point() else targets
         return splits.cut(labels, self.test, self.test_seed)
@@ -54,13 +56,13 @@ class OwnColumns(OwnFile):
     """Rows of numbers and categories, one column of which is predicted."""
 
     target: str | None = None
-    """The column that is predicted."""
+    """The column to predict."""
     drop: list[str] = field(default_factory=list)
-    """Columns that are left out: names, identifiers, what is known only afterwards."""
+    """Columns to leave out: names, identifiers, facts that are known only afterwards."""
     categories: list[str] = field(default_factory=list)
-    """Columns of numbers that are names (a postcode, say)."""
+    """Columns whose numbers are names, such as a postcode."""
     most_values: int = key(100, at_least=2, at_most=10_000)
-    """Different values that a column of categories may have."""
+    """The most different values that a categorical column may have."""
 
     def of_rows(
         self,
@@ -106,7 +108,7 @@ def _with_target(frame: pd.DataFrame, target: str, where: str) -> pd.DataFrame:
 
     there = frame[frame[target].notna()]
     if there.empty:
-        raise UserError(f"{where}: no row has a value of {target}, the target: choose another dataset.target")
+        raise UserError(f"{where}: the target column {target} is empty: choose another dataset.target")
     left_out = len(frame) - len(there)
     if left_out:
         warn(f"{where}: rows without {target} are left out ({left_out:,} of {len(frame):,})")

@@ -1,4 +1,4 @@
-"""Points in the plane and on a curve, drawn on the spot: the toy problems of SENN and Fold."""
+"""Points in the plane and on a curve, generated on demand: the toy problems of SENN and Fold."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ class Synthetic(DatasetOption):
 
     validation: float = key(0.2, at_least=0, below=1, role="split")
     samples: int = key(1000, at_least=10, at_most=10**7)
-    """Training samples, before the validation cut."""
+    """Training samples, before validation is held out."""
     test_samples: int = key(1000, at_least=2, at_most=10**7)
-    """Test samples, drawn apart from the others."""
+    """Test samples, drawn separately."""
     noise: float = key(0.1, at_least=0, at_most=10**6)
     """Standard deviation of the Gaussian noise."""
     draw_seed: int = key(0, at_least=0, at_most=2**31 - 1)

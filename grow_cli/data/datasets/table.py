@@ -1,4 +1,4 @@
-"""One's own table: a file with a row per sample, and a column that is to be predicted."""
+"""A user's table: a file with a row per sample, and a column to predict."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from grow_cli.registry import option
 @option("dataset", "table")
 @dataclass
 class Table(OwnColumns):
-    """Rows of numbers and categories, cells may be empty; `grow_cli.data.tables` says what becomes of them.
+    """Rows of numbers and categories, possibly with empty cells; `grow_cli.data.tables` describes the encoding.
 
     `path` is a .csv, .tsv or .parquet, or an .npz with an array per column; with `task=auto` a target with fractions, or with
     more than 20 values, is a quantity.
     """
 
     test_path: str | None = key(None, role="data", path=True)
-    """The test part, a table with the same columns; null: a part of the rows is."""
+    """The test part, a table with the same columns; null: a part of the rows."""
 
     def load(self, data_dir: Path) -> RawData:
         return self.load_like(data_dir, None)

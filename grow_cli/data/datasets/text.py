@@ -1,4 +1,4 @@
-"""Texts, to be predicted byte by byte."""
+"""Texts, predicted byte by byte."""
 
 from __future__ import annotations
 
@@ -25,22 +25,23 @@ class Texts(DatasetOption):
 
     validation: float = key(0.05, at_least=0, below=1, role="split")
     test: float = key(0.05, above=0, below=1, role="split")
-    """Fraction of the corpus that is the test part: whatever `split_seed` is, the same."""
+    """Fraction of the corpus that is the test part; it does not depend on `split_seed`."""
     context: int = key(64, at_least=1, at_most=2**20, unit="bytes")
-    """Bytes of a window: what a net sees at most, and a sample."""
+    """Bytes per window: the net's context, and the length of a sample."""
     measured: int | None = key(2**18, at_least=1, unit="byte", null="for all")
-    """Bytes of each part on which a net is measured, in windows spread evenly over it: always the same ones. null: all."""
+    """Bytes of each part on which a net is measured, in fixed windows spread evenly over it; null: all."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         for name, neutral in (("crop", 0), ("flip", False), ("scale", 1.0)):
             value = getattr(self, name)
-            check(value == neutral, f"dataset.{name}={value}: text has no pixels and no scale; leave it at {neutral}")
+            check(value == neutral, f"dataset.{name}={value}: text has no pixels and no scale: leave it at {neutral}")
 
     def check_run(self, config: Config) -> list[str]:
         if config.label_smoothing:
             raise UserError(
-                f"label_smoothing={config.label_smoothing}: a text's bits per byte would no longer be its loss: leave it at 0"
+                f"label_smoothing={config.label_smoothing}: the loss of text would no longer be its bits per byte: leave it "
+                "at 0"
             )
         return super().check_run(config)
 
@@ -59,7 +60,7 @@ class Texts(DatasetOption):
 @option("dataset", "python")
 @dataclass
 class Python(Texts):
-    """The standard library of the running interpreter, its tests left out: some 10 MB of source, without a download.
+    """The standard library of the running interpreter without its tests: about 10 MB of source, no download.
 
     Another version of Python has another library: `corpus` in summary.json tells them apart.
     """
@@ -73,8 +74,8 @@ class Python(Texts):
         found = python_files(root)
         if len(found) < BY_PATH:
             raise UserError(
-                f"dataset=python: {root} holds {len(found)} Python files: this interpreter's library comes without its sources; "
-                "use dataset=text dataset.root=FOLDER"
+                f"dataset=python: {root} holds {len(found)} Python files: this Python's standard library is installed "
+                "without sources; use dataset=text dataset.root=FOLDER"
             )
         return found
 
@@ -82,12 +83,12 @@ class Python(Texts):
 @option("dataset", "text")
 @dataclass
 class Text(Texts):
-    """A file, or the files below a folder, as bytes of whatever encoding."""
+    """A file, or the files below a folder, as bytes in any encoding."""
 
     root: str | None = key(None, role="data", path=True)
     """The file or folder."""
     pattern: str = key("*.txt", role="data")
-    """Of a folder: the names of the files that are read, at any depth (`*.md`, `*`)."""
+    """Which files of a folder are read, at any depth (`*.md`, `*`)."""
 
     def files(self) -> list[File]:
         from grow_cli.data.corpus import text_files

@@ -1,8 +1,9 @@
-"""Growing by folding manifolds at mistakes: a neuron for the typical mistake of a net that cannot learn any more.
+"""Growing by folding manifolds at mistakes: a neuron for the typical mistake of a net that has stopped learning.
 
-The mistakes on the training split are clustered; of the largest cluster the instance nearest to its centre is the typical
-one. The new neuron folds where the decision boundary between the predicted and the true class is nearest to it, and a term of
-the loss keeps the fold there. So every neuron has an instance that it was grown for, which `grow explain` shows.
+The mistakes on the training split are clustered; the typical mistake is the instance nearest to the centre of the
+largest cluster. The new neuron folds where the decision boundary between the predicted and the true class is nearest to
+it, and a term of the loss keeps the fold there. So every neuron has an instance that it was grown for, which `grow
+explain` shows.
 """
 
 from __future__ import annotations
@@ -58,7 +59,7 @@ class FoldAtMistakes(Settings):
         if self.cluster == "kmeans":
             limits["method.max_clusters"] = self.max_clusters
         return [
-            f"method.neurons_per_event={self.neurons_per_event}: {key}={most} lets an event grow {most} at most; raise it"
+            f"method.neurons_per_event={self.neurons_per_event}: {key}={most} limits an event to {most}: raise it"
             for key, most in limits.items()
             if most is not None and most < self.neurons_per_event
         ]
@@ -68,8 +69,8 @@ class FoldAtMistakes(Settings):
         sites = _sites(model)
         if not sites:
             raise UserError(
-                f"method={self.name} folds at a hyperplane w·x + b = 0 of what a hidden layer reads, and "
-                f"model={model.name} has no such layer, with biases and without a norm, that reads vectors: use model=mlp"
+                f"method={self.name} folds at a hyperplane w·x + b = 0 in the input of a hidden layer, but "
+                f"model={model.name} has no hidden layer that reads vectors, has biases and no norm: use model=mlp"
             )
         if self.layer > len(sites):
             names = ", ".join(f"{i + 1} ({site.name})" for i, (_, site) in enumerate(sites))
@@ -123,8 +124,8 @@ class FoldAtMistakes(Settings):
         folds, found, unreached = self._placed(now, judged, clusters, placement, len(mistakes))
         if not folds:
             notes.nothing(
-                f"of {counted(len(mistakes), 'mistake')} in {counted(len(clusters), 'cluster')} none is left to fold at: "
-                "each typical one has a neuron"
+                f"of {counted(len(mistakes), 'mistake')} in {counted(len(clusters), 'cluster')} none is left to fold at, "
+                "because each typical one has a neuron already"
                 + (f", or a boundary that is not reached ({unreached})" if unreached else "")
             )
             return [], []
@@ -307,8 +308,8 @@ def _check_folding(model: GrowableModel, name: str) -> list[str]:
     if straight or not kinds:
         kind = straight[0].kind if straight else "its activation, which begins as the identity,"
         raise UserError(
-            f"method={name} cannot fold with model={model.name}: {kind} folds nothing where a new unit's pre-activation is zero: "
-            "use model.activation=relu (a crease there) or a smooth one, such as gelu (a bend)"
+            f"method={name} cannot fold with model={model.name}: {kind} has no fold where a new unit's pre-activation is "
+            "zero: use model.activation=relu (a crease there) or a smooth one, such as gelu (a bend)"
         )
     return [
         f"the activation {found.kind} is smooth: a new neuron bends the surface along its hyperplane (Theorem 3 holds, "

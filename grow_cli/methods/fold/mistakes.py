@@ -1,4 +1,4 @@
-"""The mistakes of a net on its training split, and what is told of each that a neuron was grown for."""
+"""The mistakes of a net on its training split, and the record of each that a neuron was grown for."""
 
 from __future__ import annotations
 

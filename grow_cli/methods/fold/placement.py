@@ -1,4 +1,4 @@
-"""A neuron for a mistake: where it folds, in which direction, and what it starts with (Fold, Algorithm 1)."""
+"""A neuron for a mistake: where it folds, in which direction, and its initial weights (Fold, Algorithm 1)."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
 """Self-expanding neural networks (Mitchell, Mundt and Kersting): when, where and what from the natural expansion score.
 
-η = gᵀF⁻¹g is the rate at which natural gradient descent lowers the loss. A unit or a layer is added where it raises that of
-its layer most, by a fraction above τ − 1 and by more than α, as judged on samples that it was not optimised on; never so
-that the function changes: new units are not read at first, and a new layer begins as an invertible map that the next one
-undoes. Additions follow one another until nothing qualifies.
+η = gᵀF⁻¹g is the rate at which natural gradient descent lowers the loss. A unit or a layer is added where it raises its
+layer's score most, by a fraction above τ − 1 and by more than α, judged on samples that it was not optimised on. The
+function never changes: new units are not read at first, and a new layer starts as an invertible map that the next one
+undoes. Additions continue until nothing qualifies.
 """
 
 from __future__ import annotations
@@ -47,13 +47,14 @@ class Senn(Settings):
     def check_run(self, config: Config) -> list[str]:
         if self.alpha == 0 and config.growth.neurons is None:
             raise UserError(
-                "method.alpha=0 and growth.neurons=null: nothing would end the additions of a visit (Theorem 1): give one of them"
+                "method.alpha=0 and growth.neurons=null: nothing would limit the additions of a visit (Theorem 1): give one "
+                "of them"
             )
         limit = config.growth.max_units
         if self.depth and limit is not None and len(limit) > 1:
             raise UserError(
-                f"growth.max_units={limit}: inserted layers make a list ambiguous: give one for all, or set "
-                "method.depth=false"
+                f"growth.max_units={limit}: inserted layers make a per-layer list ambiguous: give one limit for all layers, "
+                "or set method.depth=false"
             )
         return []
 
@@ -82,8 +83,8 @@ class Senn(Settings):
 
         if not any(map(begins_as_identity, chain)):
             raise UserError(
-                f"method=senn cannot insert a layer into model={model.name} without changing the function: its activation cannot "
-                "be the identity, or its norm stands in the way: use model.activation=rational and model.norm=none, or set "
+                f"method=senn cannot insert a layer into model={model.name} without changing the function: its activation "
+                "cannot be the identity, or its norm prevents it: use model.activation=rational and model.norm=none, or set "
                 "method.depth=false"
             )
 

@@ -1,8 +1,8 @@
-"""Many proposals at one site as points of one tensor, and what they are worth: new units, and new layers (SENN).
+"""Many proposals at one site as points of one tensor, and their gains: new units and new layers (SENN).
 
 A point holds the incoming weights of the new units, their biases last, and three numbers for each unit's rational
 activation where the net has these. The outputs of all proposals are one product of matrices, and the value's gradient with
-respect to them is known in closed form, so that autograd has the way from there to the points only.
+respect to them is known in closed form, so autograd only goes from there to the points.
 """
 
 from __future__ import annotations

@@ -16,38 +16,41 @@ class Settings(Method):
     tau: float = key(1.03, above=1, why="additions might never end otherwise (Theorem 1)")
     """Expansion threshold: an addition must raise its layer's score by more than the fraction tau - 1."""
     alpha: float = key(0.0025, at_least=0)
-    """Stopping criterion: by more than so much of λ = E‖∂L/∂outputs‖², too."""
+    """Stopping criterion: an addition must also raise the score by more than this fraction of λ = E‖∂L/∂outputs‖²."""
     width: bool = True
     """Add units."""
     depth: bool = True
-    """Insert layers, at most one a visit."""
+    """Insert layers, at most one per visit."""
     layer_every: int = key(0, at_least=0, unit="steps")
-    """Fewest steps from one new layer to the next, beside the one a visit."""
+    """Fewest steps between new layers, in addition to the limit of one per visit."""
     layer_penalty: float = key(60, above=0)
-    """By which a layer's gain is divided when it is compared: about the units that it stands for."""
+    """Divisor of a new layer's gain when it is compared with units: roughly the number of units that it is worth."""
     widest_layer: int = key(128, at_least=1)
-    """Layers are not inserted where they would have more units: they are as wide as what passes there."""
+    """No layer is inserted where it would have more units than this; a new layer is as wide as its input."""
     search: str = key("ascent", one_of=("ascent", "langevin"))
-    """`ascent`: monotone gradient ascent, the best is taken; `langevin`: Metropolis-adjusted Langevin, one is drawn."""
+    """`ascent`: monotone gradient ascent, which takes the best; `langevin`: Metropolis-adjusted Langevin, which draws
+    one."""
     proposals: int = key(300, at_least=1, at_most=10**5)
-    """New units tried at a site."""
+    """Candidate units per site."""
     layer_proposals: int = key(30, at_least=1, at_most=10**5)
-    """New layers tried at a site."""
+    """Candidate layers per site."""
     steps: int = key(300, at_least=1, at_most=10**5)
-    """Of the search; a tenth of it after each addition."""
+    """Steps of the search; a tenth of them after each addition."""
     step: float = key(0.3, above=0)
-    """Its first step."""
+    """Initial step size of the search."""
     temperature: float = key(1, above=0)
-    """Of the Langevin sampler, against Δη' summed over the samples (10 in the paper, whose unit is not known)."""
+    """Temperature of the Langevin sampler, relative to Δη' summed over the samples (10 in the paper, in an unknown
+    unit)."""
     samples: int = key(1024, at_least=2)
-    """On which proposals are optimised."""
+    """Samples on which proposals are optimised."""
     held_out: int = key(1024, at_least=2, why="proposals must be judged on samples that they were not optimised on")
-    """Others, on which they are judged; with fewer training samples both shrink in proportion."""
+    """Other samples, on which proposals are judged; with fewer training samples both shrink in proportion."""
     judged: str = key("cross_fitted", one_of=("cross_fitted", "refitted"))
-    """`cross_fitted`: the weights on the new activations are those that were best where these were optimised, so that noise
-    gains less than nothing; `refitted` (the paper's): those that are best on the held-out samples themselves."""
+    """`cross_fitted`: the weights on the new activations are fitted where these were optimised, so the expected gain of
+    noise is negative; `refitted` (as in the paper): fitted on the held-out samples themselves."""
     residual: str = key("layer", one_of=("layer", "network"))
-    """`layer` (the paper's): what the layer's own weights cannot reach; `network` (the authors' code): nor the whole net."""
+    """`layer` (as in the paper): what the layer's own weights cannot reach; `network` (as in the authors' code): what
+    the whole net cannot reach."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -1,4 +1,4 @@
-"""One visit of SENN: what every site's best proposal is worth, anew after each addition, until nothing qualifies."""
+"""One visit of SENN: the gain of every site's best proposal, computed again after each addition, until nothing qualifies."""
 
 from __future__ import annotations
 
@@ -140,18 +140,18 @@ class Visit:
     def _insertable(self, site: DepthSite) -> bool:
         reason = ""
         if not site.identity or site.residual:
-            reason = "a new layer there cannot be the identity"
+            reason = "a new layer cannot be the identity there"
         elif site.units > self.option.widest_layer:
             reason = (
                 f"a new layer would have {counted(site.units, 'unit')} (method.widest_layer={self.option.widest_layer})"
             )
         elif not self._fits(site):
-            room = "growth.max_units, max_total_units or max_parameters leave no room"
+            room = "growth.max_units, max_total_units or max_parameters leaves no room"
             reason = f"{room} for a layer of {counted(site.units, 'unit')}"
         elif any(isinstance(m, nn.MaxPool2d) for part in site.between for m in part.modules()):
-            reason = "its outputs would pass a max-pool, through which no mixture of channels can be undone"
+            reason = "its outputs would pass through a max-pool, after which a mixture of channels cannot be undone"
         elif not len(site.stack) and site.between:
-            reason = "it would stand before a pooling that no layer precedes"
+            reason = "it would precede a pooling that has no layer before it"
         if reason:
             self.skipped[site.name] = reason
         return not reason

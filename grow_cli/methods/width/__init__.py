@@ -1,7 +1,7 @@
-"""Width growth: what `tiny`, `gradmax`, `random` and `net2net` share, so that they differ in the new units' weights only.
+"""Width growth: shared by `tiny`, `gradmax`, `random` and `net2net`, which differ only in the new units' weights.
 
-An event visits the net's width sites in order, each seeing what was added before it (TINY, Algorithm 3), or adds at the
-best of them only (TINY, E.3).
+An event visits the net's width sites in order, each seeing earlier additions (TINY, Algorithm 3), or adds only at the
+best of them (TINY, E.3).
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ def limits(now: Moment) -> list[int] | None:
         return given * len(sites)
     names = ", ".join(f"{site.name} ({site.units} now)" for site in sites)
     raise UserError(
-        f"growth.max_units={given} has {counted(len(given), 'number')} and the model {counted(len(sites), 'place')} to grow: "
-        f"give one number for all, or one for each of {names}"
+        f"growth.max_units={given} has {counted(len(given), 'number')} but the model has {counted(len(sites), 'place')} to "
+        f"grow: give one number for all, or one for each of {names}"
     )
 
 
@@ -90,7 +90,7 @@ def check_widening(model: GrowableModel, method: str) -> None:
 
     sites = model.width_sites()
     if not sites:
-        why = model.no_width or "it has no hidden layer: give it one, with a single unit perhaps"
+        why = model.no_width or "it has no hidden layer: give it one, for example with a single unit"
         raise UserError(f"method={method} cannot widen model={model.name}: {why}")
     for site in sites:
         SitePatches(site)  # refuses what cannot be followed
@@ -103,7 +103,7 @@ class WidthMethod(Method):
     kind = "width"
 
     where: str = key("all", one_of=("all", "best"))
-    """`all`: at every site, one after the other (Algorithm 3); `best`: where it is worth most (E.3)."""
+    """`all`: at every site, one after the other (Algorithm 3); `best`: only at the site with the largest gain (E.3)."""
     batch_growth: bool = False
     """Multiply the training batch by the root of the growth in complexity (D.2)."""
 
@@ -117,7 +117,7 @@ class WidthMethod(Method):
 
     def check_run(self, config: Config) -> list[str]:
         if self.where == "best" and not self.measures_gain:
-            raise UserError(f"method={self.name} has no measure of what a site is worth: use method.where=all")
+            raise UserError(f"method={self.name} cannot rank sites: use method.where=all")
         return []
 
     def check(self, model: GrowableModel) -> list[str]:
@@ -191,10 +191,11 @@ def _take(offer: Offer, event: Event, *, add: bool = True) -> None:
 class SampledMethod(WidthMethod):
     """Base of the width methods that look at samples."""
 
-    samples: int | None = key(None, at_least=2, null="for what the net's size asks for")
-    """Of the statistics; null: as many as keep their variance where it is, side² / positions (TINY, D.1), or 1,000."""
+    samples: int | None = key(None, at_least=2, null="to derive it from the net's size")
+    """Samples for the statistics; null: enough to keep their variance constant, side² / positions (TINY, D.1), or
+    1,000."""
     max_samples: int = key(10000, at_least=2)
-    """No more than so many, whatever D.1 asks for."""
+    """Upper limit of the samples that D.1 asks for."""
 
     @dataclass
     class State(WidthMethod.State):
@@ -222,9 +223,9 @@ class SearchedMethod(WidthMethod):
     """Base of the width methods that search for an amplitude: a method says in `directions` what is added."""
 
     search_samples: int | None = key(None, at_least=1, null="for as many as it takes")
-    """Minibatch on which amplitudes are judged (TINY, Algorithm 2); null: 500, or 256 for large layers of images."""
+    """Samples on which amplitudes are judged (TINY, Algorithm 2); null: 500, or 256 for large convolutional layers."""
     halvings: int = key(12, at_least=0, at_most=40)
-    """Amplitudes are tried from ε = 1 down to 2^-halvings; 0 is tried, too."""
+    """Amplitudes from ε = 1 down to 2^-halvings are tried, and 0."""
 
     def directions(self, now: Moment, site: WidthSite, units: int) -> tuple[Tensor, Tensor]:
         """Fan-in α (units, p), the bias last, and fan-out ω (m · offsets, units) of new units; p and m as `SitePatches` has

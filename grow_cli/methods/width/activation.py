@@ -1,4 +1,4 @@
-"""What an activation is like at zero, where new units begin."""
+"""Properties of an activation at zero, where new units start."""
 
 from __future__ import annotations
 

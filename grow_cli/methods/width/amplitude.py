@@ -1,7 +1,7 @@
-"""How strongly to add what was found: the search over ε = 2^-k, both signs and ε = 0 (TINY, D.4, Algorithm 2).
+"""The amplitude of an addition: a search over ε = 2^-k, both signs and ε = 0 (TINY, D.4, Algorithm 2).
 
-Directions are found at first order; what they are worth at a finite step is measured on a minibatch. Every candidate costs
-the part of the net behind the consumer only, and is tried a few samples at a time, so that its tensors stay in the cache.
+Directions are found at first order; their gain at a finite step is measured on a minibatch. A candidate costs only the
+part of the net after the consumer, and is tried a few samples at a time, so that its tensors stay in the cache.
 """
 
 from __future__ import annotations

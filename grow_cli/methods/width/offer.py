@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from grow_cli.surgery.proposal import WidthProposal
 
 # the budget of units or parameters is used up
-NO_ROOM = "its growth.max_units, or the net's growth.max_parameters or max_total_units, leave no room"
+NO_ROOM = "growth.max_units, max_parameters or max_total_units leaves no room"
 
 
 @dataclass

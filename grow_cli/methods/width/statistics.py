@@ -1,7 +1,6 @@
-"""What is known of a width site after a pass over some samples: sums, streamed over minibatches in small pieces.
+"""Statistics of a width site from a pass over some samples: sums, streamed over minibatches in small pieces.
 
-Products are taken in the net's own precision, their sums over pieces in float64; they are plain sums over samples, so that
-ranks could add theirs up.
+Products use the net's precision, their sums over pieces float64. They are plain sums over samples, so ranks could add theirs.
 """
 
 from __future__ import annotations
@@ -305,7 +304,7 @@ class Observer:
 def _inputs_whitening(now: Moment, patches: SitePatches, shape: torch.Size, rtol: float, most: int) -> Tensor:
     """Of the net's own inputs: they do not change, so once is enough.
 
-    On at most `most` samples from all over the training split: the same when a run goes on after an interruption.
+    On at most `most` samples from all over the training split: the same when a run continues after an interruption.
     """
     sums, key = _Sums(), object()
     samples = len(now.data.train)

@@ -1,4 +1,4 @@
-"""From directions to a proposal: new units whose norms let them pass unchanged."""
+"""From directions to a proposal: new units that norms pass on unchanged."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """The layers that nets are made of and that growth inserts: plain ones, and blocks of a residual stream.
 
 All start with torch's own initialization, U(±1/√fan_in) for weights and biases: static nets with it reach the
-accuracies that grown ones are held against, and it is what a user's own torch net would have.
+accuracies that grown ones are compared with, and a user's own torch net would have it as well.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Nets whose layers follow one another without a residual stream: each layer reads the one before it only."""
+"""Nets whose layers follow one another without a residual stream: each layer reads only the one before it."""
 
 from __future__ import annotations
 
@@ -121,8 +121,8 @@ class MLP(PlainNet):
         self.activation, self.norm, self._bias, self._dropout = activation, norm, bias, dropout
         if self.norm == "layer":
             self.no_width = (
-                "model.norm=layer normalises over a layer's units, so that a new one would change the old ones: "
-                "use model.norm=batch or model.norm=none"
+                "model.norm=layer normalises over a layer's units, so a new one would change the others: use "
+                "model.norm=batch or model.norm=none"
             )
         sizes = [prod(self.input_shape), *hidden]
         self.hidden = nn.ModuleList(self._layer(a, b) for a, b in pairwise(sizes))

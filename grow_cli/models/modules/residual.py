@@ -92,8 +92,8 @@ class ResidualCNN(ResidualNet):
         super().__init__(ends, width=width, key="hidden", make=make)
         if norm == "group":
             self.no_width = (
-                "model.norm=group normalises over groups of a block's channels, so that a new one would change "
-                "the old ones: use model.norm=batch or model.norm=none"
+                "model.norm=group normalises over groups of a block's channels, so a new one would change the others: use "
+                "model.norm=batch or model.norm=none"
             )
         self.stem = same_conv(self.input_shape[0], width, kernel)
         self.pool = nn.AvgPool2d(pool) if pool > 1 else nn.Identity()

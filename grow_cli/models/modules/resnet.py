@@ -1,4 +1,4 @@
-"""A ResNet whose stages differ in the channels of their stream: only the blocks' middles grow."""
+"""A ResNet whose stages differ in the channels of their stream; only the channels inside the blocks grow."""
 
 from __future__ import annotations
 

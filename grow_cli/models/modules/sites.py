@@ -1,6 +1,6 @@
-"""Where a net can grow: the places that it declares, as references to its own modules.
+"""Growth sites: the places where a net can grow, as references to its modules.
 
-Sites describe the net as it is; ask the net for them anew after it has grown.
+Sites describe the current net; ask the net for them again after it has grown.
 """
 
 from __future__ import annotations

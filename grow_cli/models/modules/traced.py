@@ -1,4 +1,4 @@
-"""A net around a module of somebody's own, whose sites were traced: it grows as ours do, the module stays of its class."""
+"""A net around a user's module, whose sites were traced: it grows like the nets of grow, and the module keeps its class."""
 
 from __future__ import annotations
 
@@ -36,7 +36,8 @@ class Template:
         sites = net.width_sites()
         if len(sites) != len(widths) or any(wanted < site.units for site, wanted in zip(sites, widths, strict=True)):
             raise UserError(
-                f"the module has the widths {net.widths()}, which cannot become {widths}: give the one trained"
+                f"the module has the widths {net.widths()}, which cannot become {widths}: give a module like the one that "
+                "was trained"
             )
         for number, wanted in enumerate(widths):
             site = net.width_sites()[number]  # as wide as the one before has made it
@@ -55,7 +56,7 @@ class TracedNet(GrowableModel):
         self._found = template.found
         if not template.found.places:
             refused = "; ".join(template.found.refused) or "it has no linear map or convolution"
-            self.no_width = f"it has no hidden layer whose units can be followed ({refused})"
+            self.no_width = f"it has no hidden layer whose units can be traced ({refused})"
 
     def forward(self, x: Tensor) -> Tensor:
         return torch.as_tensor(self.module(x))
@@ -81,18 +82,18 @@ def template_of(module: nn.Module, ends: DataSpec) -> Template:
     """A module's copy on the CPU, with the sites that can be widened; UserError where it cannot be traced or used."""
     if not isinstance(module, nn.Module):
         raise UserError(
-            f"{type(module).__name__} is no torch.nn.Module: give the net itself, not its class or its outputs"
+            f"{type(module).__name__} is not a torch.nn.Module: give the net itself, not its class or its outputs"
         )
     original = deepcopy(module).cpu().train()
     if not any(True for _ in original.parameters()):
-        raise UserError(f"{type(module).__name__} has no parameter: there is nothing to train")
+        raise UserError(f"{type(module).__name__} has no parameters, so there is nothing to train")
     found = trace(original, tuple(ends.input_shape))
     if ends.task == "classification" and found.outputs > ends.outputs:  # it may know of classes that these samples lack
         ends = replace(ends, outputs=found.outputs)
     if found.outputs != ends.outputs:
         what = "classes" if ends.task == "classification" else "targets"
         raise UserError(
-            f"{type(module).__name__} has {found.outputs} outputs and the data have {ends.outputs} {what}: make them equal"
+            f"{type(module).__name__} has {found.outputs} outputs but the data have {ends.outputs} {what}: make them equal"
         )
     found = _proven(original, found, tuple(ends.input_shape))
     shapes = [(name, tuple(tensor.shape)) for name, tensor in original.state_dict().items()]
@@ -117,7 +118,7 @@ def _proven(module: nn.Module, found: Found, input_shape: tuple[int, ...]) -> Fo
         if same:
             kept.append(place)
         else:
-            refused.append(f"{place.producer}: the module's forward has its width written into it")
+            refused.append(f"{place.producer}: the module's forward contains its width as a constant")
     return Found(tuple(kept), tuple(refused), found.outputs, found.text)
 
 
@@ -146,7 +147,7 @@ def remade(settings: dict[str, Any]) -> TracedNet:
     template = _lent.get(str(settings.get("module")))
     if template is None:
         raise UserError(
-            "this net was made of a Python program's own module, by grow.fit: read it there, with "
-            "grow.load(RUN, module=...), which takes a module like the one that was trained"
+            "this net is a module that grow.fit trained: load it from Python with grow.load(RUN, module=...), giving a "
+            "module like the one that was trained"
         )
     return template.net([int(width) for width in settings["widths"]])

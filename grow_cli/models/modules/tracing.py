@@ -1,4 +1,4 @@
-"""Where a module of somebody's own can be widened, found with torch.fx.
+"""Where a user's module can be widened, found with torch.fx.
 
 A site is a linear map, everything that its outputs pass one after the other, and the linear map that reads them. What passes
 them must keep units apart, and nothing else may read them.
@@ -95,8 +95,8 @@ def trace(module: nn.Module, input_shape: tuple[int, ...]) -> Found:
         graph = _Tracer().trace(copy)
     except Exception as error:  # whatever a stranger's forward runs into
         raise UserError(
-            f"{type(module).__name__} cannot be traced by torch.fx ({_first(error)}): its forward must not branch on values; "
-            "make it of modules and tensor functions"
+            f"{type(module).__name__} cannot be traced by torch.fx ({_first(error)}): its forward must not branch on "
+            "values: build it from modules and tensor functions"
         ) from error
     try:
         with torch.no_grad():
@@ -104,14 +104,14 @@ def trace(module: nn.Module, input_shape: tuple[int, ...]) -> Found:
     except Exception as error:
         why = _first(error.__cause__ or error)
         raise UserError(
-            f"{type(module).__name__} cannot take samples of the shape {input_shape} ({why}): change the module's first "
-            "layer or the shape of the samples"
+            f"{type(module).__name__} cannot take samples of shape {input_shape} ({why}): change the module's first layer "
+            "or the shape of the samples"
         ) from error
     shape = _shape(next(n for n in graph.nodes if n.op == "output").args[0])
     if shape is None or len(shape) != 2:
         raise UserError(
-            f"{type(module).__name__} puts out {'no single tensor' if shape is None else tuple(shape)} for 2 samples where "
-            "(2, outputs) is needed: return one tensor with a row per sample"
+            f"{type(module).__name__} returns {'no single tensor' if shape is None else tuple(shape)} for 2 samples instead "
+            "of (2, outputs): return one tensor with a row per sample"
         )
     places, refused = _Reader(copy, graph).read()
     return Found(tuple(places), tuple(refused), shape[1], str(graph))
@@ -165,7 +165,7 @@ class _Reader:
         while True:
             readers = [user for user in node.users if user.op == "output" or _shape(user) is not None]
             if len(readers) != 1:
-                return "several things read its units"
+                return "several consumers read its units"
             node = readers[0]
             if node.op == "output":
                 return "its units are the output"
@@ -174,14 +174,14 @@ class _Reader:
                 consumer = str(node.target)
                 wrong = self._odd(consumer, node, entering=True)
                 if not wrong and len(activations) != 1:
-                    wrong = f"{len(activations)} activations stand between it and {consumer}, where one is needed"
+                    wrong = f"{len(activations)} activations are between it and {consumer}, where one is needed"
                 return wrong or Place(producer, tuple(between), activations[0], consumer)
             passes = isinstance(part, (*_ACTIVATIONS, *_TRANSPARENT, *_POOLS, nn.Flatten, nn.Sequential))
             if part is None or not passes or (isinstance(part, nn.Flatten) and not _flattens(node)):
                 what = type(part).__name__ if part is not None else getattr(node.target, "__name__", node.target)
-                return f"its units pass {what}, through which they cannot be followed"
+                return f"its units pass through {what}, where they cannot be traced"
             if node.op == "call_module" and str(node.target) in self.shared and any(part.state_dict()):
-                return f"{node.target}, which its units pass, is used elsewhere, too"
+                return f"{node.target}, which its units pass through, is also used elsewhere"
             if isinstance(part, _ACTIVATIONS):
                 activations.append(len(between))
             between.append(str(node.target) if node.op == "call_module" else part)
@@ -194,10 +194,10 @@ class _Reader:
         if isinstance(part, nn.Conv2d) and (
             part.groups != 1 or part.dilation != (1, 1) or part.padding_mode != "zeros" or isinstance(part.padding, str)
         ):
-            return f"{name} is a convolution with groups, dilation or another padding than zeros by pixels"
+            return f"{name} is a convolution with groups, dilation, or padding other than a number of zeros"
         shape = _shape(node.args[0]) if entering else _shape(node)
         if shape is None or len(shape) != (4 if isinstance(part, nn.Conv2d) else 2):
-            return f"{name} works on a tensor of the shape {shape}"
+            return f"{name} works on a tensor of shape {shape}"
         return ""
 
     def _stand_in(self, node: fx.Node) -> nn.Module | None:
