@@ -131,7 +131,8 @@ def load_data(
             x = normalizer(x.to(device)) if as_floats else x.to(device)
         return Split(x, y.to(device))
 
-    trained_on, held_out = placed(train_x, raw.train_y[train]), raw.held_out
+    trained_on = placed(train_x, raw.train_y[train])
+    held_out: tuple[Tensor | Rows, Tensor] | None = raw.held_out
     if held_out is None and val is not None:
         held_out = raw.train_x[val] if file is None else Rows(file, val, device), raw.train_y[val]
     validated_on = trained_on if held_out is None else placed(*held_out)
