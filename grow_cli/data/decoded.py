@@ -28,6 +28,7 @@ from torch import Tensor
 
 from grow_cli.console import note
 from grow_cli.data.identity import row_sums
+from grow_cli.errors import UserError
 from grow_cli.files import open_lock, write_atomically
 
 _HEADER = 4096
@@ -86,6 +87,12 @@ def open_decoded(path: Path, fingerprint: str) -> Decoded | None:
             whole = np.memmap(file, np.uint8, "r")
     except FileNotFoundError:
         return None
+    except OSError as error:
+        if error.errno == errno.ENOMEM:
+            raise UserError(
+                f"{path}: there is no address space for a map of {size / 1e9:.1f} GB: raise the limit of `ulimit -v`"
+            ) from error
+        raise
     except (KeyError, TypeError) as error:
         raise ValueError("its header is damaged") from error
     with warnings.catch_warnings():

@@ -283,6 +283,17 @@ def test_a_disk_that_fills_up_on_the_way_leaves_nothing_behind(
     assert not list(cache.iterdir())
 
 
+def test_a_limit_of_the_address_space_below_the_file_is_a_sentence(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(*_: object) -> None:
+        raise OSError(12, "Cannot allocate memory")
+
+    monkeypatch.setattr(np, "memmap", refused)
+    with pytest.raises(UserError, match=r"no address space for a map of 0.0 GB: raise the limit of `ulimit -v`"):
+        load(folder, "auto")
+
+
 # ---- when a set is read from its file
 
 
