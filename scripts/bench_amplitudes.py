@@ -63,7 +63,7 @@ def judged(gains: Gains) -> Iterator[None]:
 
     def offer(method: Tiny, now: Moment, found: Statistics, batch: Any) -> Any:
         with torch.random.fork_rng(devices=[]):
-            judges = now.data.prepare(now.data.val.x), now.data.val.y
+            judges = now.data.prepare(now.data.val.x[:]), now.data.val.y
             before = loss_of(now, *judges)
             gains[_BEST] += before - loss_after(method, now, found, judges, judges)
             for n in SIZES:

@@ -137,7 +137,7 @@ def main() -> None:
             "grow": by_grow(data, Path(folder) / "run"),
             "hand-written": by_hand(data),
             "hand-written, fused Adam": by_hand(data, fused=True),
-            "DataLoader over tensors": by_dataloader(TensorDataset(data.train.x, data.train.y)),
+            "DataLoader over tensors": by_dataloader(TensorDataset(data.train.x[:], data.train.y)),
         }
         images = as_torchvision_shows_it(options.data_dir)
         if images is not None:

@@ -193,7 +193,13 @@ def test_every_part_declares_one_role_for_a_key() -> None:
                 roles.setdefault(f.name, set()).add(f.metadata.get("role", ""))
         assert all(len(found) == 1 for found in roles.values()), (group, roles)
     assert schema.keys_with("place") == ["data_dir", "device"]
-    assert schema.keys_with("speed") == ["threads", "compile", "deterministic", "evaluate.batch_size"]
+    assert schema.keys_with("speed") == [
+        "dataset.storage",
+        "threads",
+        "compile",
+        "deterministic",
+        "evaluate.batch_size",
+    ]
     assert schema.keys_with("shown") == ["logger", "progress", "checkpoint", "sweep"]
     assert set(schema.keys_with("data")) == {"dataset.path", "dataset.test_path", "dataset.root", "dataset.pattern"}
     assert schema.keys_with("folder") == ["run_dir"]

@@ -108,7 +108,7 @@ def draw_landscape(folder: RunFolder, config: Config, output: Path) -> Path:
     for phase in phases:
         _check(folder, config, phase)
     data = data_of(config, phases[-1])
-    read, y, own = data.train.x, data.train.y, data.normalizer.inverse  # pictures are in the dataset's own units
+    read, y, own = data.train.x[:], data.train.y, data.normalizer.inverse  # pictures are in the dataset's own units
     x = own(read)[:, 0]
     margin = 0.04 * float(x.max() - x.min())
     at = torch.linspace(float(x.min()) - margin, float(x.max()) + margin, _LOCATIONS)

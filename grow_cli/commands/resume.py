@@ -32,7 +32,7 @@ def parser() -> console.Parser:
 
 def to_go_on(folder: RunFolder, overrides: list[str]) -> tuple[Config, list[str]]:
     """The config with which a run continues, and the overrides that move a limit; UserError if it cannot."""
-    allowed = [*keys_with("place", "data", "shown"), "evaluate.batch_size", "stop"]
+    allowed = [*keys_with("place", "data", "shown"), "evaluate.batch_size", "dataset.storage", "stop"]
     only(overrides, allowed, "a resumed run keeps its configuration")
     moved = extending.limits(overrides)
     summary = folder.read_summary()

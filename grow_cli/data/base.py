@@ -14,6 +14,8 @@ from grow_cli.tasks import TASKS
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from grow_cli.data.decoded import Decoded
+
 
 @dataclass(frozen=True)
 class DataSpec:
@@ -57,6 +59,9 @@ class RawData:
     """Whether there is no test part, which is then empty: nothing is measured on it."""
     corpus: dict[str, Any] = field(default_factory=dict)
     """What tells a corpus from others, as plain data; empty where samples are no windows of one."""
+
+    decoded: Decoded | None = None
+    """The file whose maps `train_x` and then `test_x` are; None where they lie in memory."""
 
     def __post_init__(self) -> None:
         if self.task == "language":

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from grow_cli.console import warn
 from grow_cli.data.augment import Augment
+from grow_cli.data.mapped import Rows
 from grow_cli.errors import UserError
 from grow_cli.words import counted
 
@@ -19,13 +20,20 @@ from grow_cli.words import counted
 class Split:
     """Samples on the device, as they are stored: `Data.prepare` makes of `x` what a model takes."""
 
-    x: Tensor
-    """(N, ...) inputs."""
+    x: Tensor | Rows
+    """(N, ...) inputs; rows of a file where memory has no room for them."""
     y: Tensor
     """(N,) int64 class indices, (N, k) float32 targets, or (N, context) bytes of text."""
 
     def __len__(self) -> int:
         return len(self.y)
+
+
+@dataclass(frozen=True)
+class Chosen(Split):
+    """A few of them, in memory."""
+
+    x: Tensor
 
 
 class Batches:
@@ -55,6 +63,7 @@ class Batches:
         self.position = 0
         """Batches drawn in this epoch."""
         self._order: Tensor | None = None  # of this epoch, on the device; None before its first batch
+        self._order_of_file: Tensor | None = None  # the same on the CPU, where the inputs are rows of a file
         self._cursor = 0  # samples drawn in this epoch
         self._generator_at_start = generator.get_state()  # before this epoch's order was drawn
 
@@ -68,8 +77,10 @@ class Batches:
         order = self._order
         if order is None:
             order = self._shuffle()
-        index = order[self._cursor : self._cursor + self.batch_size]
-        x = self._prepare(self._x.index_select(0, index))
+        drawn = slice(self._cursor, self._cursor + self.batch_size)
+        index = order[drawn]
+        rows = index if self._order_of_file is None else self._order_of_file[drawn]
+        x = self._prepare(self._x.index_select(0, rows))
         if self._augment is not None:
             assert self._augment_generator is not None
             x = self._augment(x, self._augment_generator)
@@ -118,7 +129,9 @@ class Batches:
                 warn("resumed on another kind of device: augmentation continues with other random numbers")
 
     def _shuffle(self) -> Tensor:
-        self._order = torch.randperm(len(self._y), generator=self._generator).to(self._y.device)
+        order = torch.randperm(len(self._y), generator=self._generator)
+        self._order_of_file = order if isinstance(self._x, Rows) else None
+        self._order = order.to(self._y.device)
         return self._order
 
     def _end_epoch_if_too_few_are_left(self) -> None:

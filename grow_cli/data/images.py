@@ -1,28 +1,22 @@
-"""A folder of images as one uint8 tensor per split, decoded once and then cached. `trees` says which images it holds.
+"""Image files as uint8 tensors.
 
 What is done to each image, in this order: EXIF orientation is applied, transparency is composed on a grey level, a grey
 image stays grey and any other becomes RGB, and with `size` it is scaled and cropped. Of several frames the first is read.
-
-The cache is one file per folder (absolute path and options) under `$XDG_CACHE_HOME/grow` or `~/.cache/grow`. It holds the
-folder's fingerprint: names, sizes, inodes, and times of content and of change, so that any change makes it stale.
 """
 
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import io
 import logging
 import os
 import sys
-import tempfile
 import threading
 import time
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -30,16 +24,11 @@ import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
-from grow_cli.data.base import RawData
-from grow_cli.data.trees import Tree, list_tree
 from grow_cli.errors import UserError
-from grow_cli.files import cache_folder
 
 if TYPE_CHECKING:
     from rich.progress import Progress
 
-_log = logging.getLogger(__name__)
-_FORMAT = "2"  # of the cache, a part of the fingerprint: raised whenever the same file gives other pixels
 _FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "JPEG2000", "AVIF")
 """Those that Pillow decodes by itself: EPS, say, would be handed to Ghostscript, which runs what is in the file."""
 _UPRIGHT = {
@@ -55,7 +44,6 @@ _UPRIGHT = {
 _ORIENTATION = 0x0112
 _CHUNK = 256  # images a thread decodes at a time: a small one takes less time than a task's bookkeeping
 _BAR_AFTER_SECONDS = 2.0
-_TICK_SECONDS = 0.02  # file systems tell no two changes apart that lie closer together
 _stderr = threading.Lock()
 
 
@@ -102,25 +90,6 @@ class Held:
         return self.name
 
 
-def read_tree(root: Path, size: int | None, background: int = 255, test_seed: int = 0) -> RawData:
-    """The images of the folder, scaled and centre-cropped to `size` pixels a side if that is given.
-
-    :param background: the grey level behind transparent pixels
-    :param test_seed: of the choice of the test part, where the folder has none
-    """
-    root, decoding = Path(os.path.abspath(root)), Decoding(size, background)
-    tree = _settled(root, test_seed)
-    cache = _cache_file(root, decoding)
-    content = _read_cache(cache, tree.fingerprint)
-    if content is None:
-        x = decode([path for path, _ in tree.images], decoding)
-        content = {"fingerprint": tree.fingerprint, "x": x, "y": torch.tensor([label for _, label in tree.images])}
-        _write_cache(cache, content)
-    x, y, n = content["x"], content["y"], tree.train
-    image = decoding.words(x.shape[1])
-    return RawData(x[:n], y[:n], x[n:], y[n:], classes=tree.classes, image=image, test_only=n == 0)
-
-
 def read_images(paths: Sequence[str], decoding: Decoding, channels: int) -> Tensor:
     """(N, channels, H, W) uint8: a net's own number of channels, whatever the files have."""
     with _without_pillows_words():
@@ -142,24 +111,21 @@ def _as_channels(pixels: np.ndarray, channels: int) -> np.ndarray:
     return np.asarray(Image.fromarray(pixels.transpose(1, 2, 0)).convert("L"))[None].copy()
 
 
-def _settled(root: Path, test_seed: int) -> Tree:
-    """The tree, listed when its last change is so long ago that a later one will have another time."""
-    tree = list_tree(root, test_seed, _FORMAT)
-    if abs(time.time_ns() - tree.changed) < _TICK_SECONDS * 1e9:
-        time.sleep(_TICK_SECONDS)
-        tree = list_tree(root, test_seed, _FORMAT)
-    return tree
-
-
 def decode(paths: Sequence[str | Held], decoding: Decoding) -> Tensor:
     """(N, C, H, W) uint8; C is 1 if every image is grey, else 3."""
+    for shape in shapes(paths, decoding):
+        out = torch.empty(shape, dtype=torch.uint8)
+        if fill(paths, decoding, shape, out.numpy().__setitem__):
+            break
+    return out
+
+
+def shapes(paths: Sequence[str | Held], decoding: Decoding) -> Iterator[tuple[int, int, int, int]]:
+    """(N, C, H, W) by the first image; then, where that one is grey, with room for colours."""
     with _without_pillows_words():
-        first = _pixels(paths[0], decoding)
-        pixels = _fill(paths, decoding, first.shape)
-        if pixels is None:
-            pixels = _fill(paths, decoding, (3, *first.shape[1:]))
-    assert pixels is not None
-    return pixels
+        channels, height, width = _pixels(paths[0], decoding).shape
+    for c in range(channels, 4, 2):
+        yield len(paths), c, height, width
 
 
 @contextlib.contextmanager
@@ -176,31 +142,39 @@ def _without_pillows_words() -> Iterator[None]:
             log.setLevel(level)
 
 
-def _fill(paths: Sequence[str | Held], decoding: Decoding, shape: tuple[int, ...]) -> Tensor | None:
-    # None as soon as an image turns out to have colours that `shape` has no room for
-    out = torch.empty((len(paths), *shape), dtype=torch.uint8)
-    rows = out.numpy()
+def fill(
+    paths: Sequence[str | Held],
+    decoding: Decoding,
+    shape: tuple[int, int, int, int],
+    put: Callable[[int, np.ndarray], object],
+) -> bool:
+    """Hand each image and its place on, in any order and from several threads.
+
+    False as soon as one turns out to have colours that `shape` (N, C, H, W) has no room for.
+    """
+    _, room, rows, columns = shape
 
     def decode_from(start: int) -> bool:
         for i in range(start, min(start + _CHUNK, len(paths))):
             pixels = _pixels(paths[i], decoding)
-            if pixels.shape[1:] != shape[1:]:
+            if pixels.shape[1:] != (rows, columns):
                 height, width = pixels.shape[1:]
                 raise UserError(
-                    f"the images have several sizes ({paths[0]} has {shape[2]}×{shape[1]} pixels, {paths[i]} "
+                    f"the images have several sizes ({paths[0]} has {columns}×{rows} pixels, {paths[i]} "
                     f"{width}×{height}): scale them to one with dataset.size=<pixels a side>"
                 )
-            if len(pixels) > shape[0]:
+            if len(pixels) > room:
                 return False
-            rows[i] = pixels
+            put(i, pixels)
         return True
 
     pool = ThreadPoolExecutor(min(8, os.cpu_count() or 1))
-    try:
-        chunks = [pool.submit(decode_from, start) for start in range(0, len(paths), _CHUNK)]
-        return out if all(_with_progress(chunks, len(paths))) else None
-    finally:
-        pool.shutdown(cancel_futures=True)
+    with _without_pillows_words():
+        try:
+            chunks = [pool.submit(decode_from, start) for start in range(0, len(paths), _CHUNK)]
+            return all(_with_progress(chunks, len(paths)))
+        finally:
+            pool.shutdown(cancel_futures=True)
 
 
 def _pixels(path: str | Held, decoding: Decoding) -> np.ndarray:
@@ -290,38 +264,3 @@ def _with_progress(chunks: list[Future[bool]], total: int) -> Iterator[bool]:
     finally:
         if bar is not None:
             bar.stop()
-
-
-def _cache_file(root: Path, decoding: Decoding) -> Path:
-    key = hashlib.sha256(f"{root}\0{decoding}".encode(errors="surrogateescape")).hexdigest()[:32]
-    return cache_folder() / "grow" / "image_folder" / f"{key}.pt"
-
-
-def _read_cache(path: Path, fingerprint: str) -> dict[str, Any] | None:
-    try:
-        content = torch.load(path, weights_only=True)
-        return content if content["fingerprint"] == fingerprint else None
-    except FileNotFoundError:
-        return None
-    except Exception as error:  # whatever is wrong with it, the images are still there
-        _log.warning("the cache %s cannot be read (%s): decoding the images again", path, error)
-        return None
-
-
-def _write_cache(path: Path, content: dict[str, Any]) -> None:
-    # renamed into place when it is whole and on the disk: a kill leaves the old cache, or none
-    temporary: Path | None = None
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=path.stem, suffix=".tmp", delete=False) as file:
-            temporary = Path(file.name)
-            torch.save(content, file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-        temporary = None
-    except (OSError, RuntimeError) as error:
-        _log.warning("no cache written (%s): the images will be decoded again next time", error)
-    finally:
-        if temporary is not None:
-            temporary.unlink(missing_ok=True)

@@ -9,11 +9,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from grow_cli.console import note
 from grow_cli.data import corpus, splits
 from grow_cli.data.augment import Augment
 from grow_cli.data.base import DatasetOption, DataSpec, RawData
-from grow_cli.data.batches import Split
+from grow_cli.data.batches import Chosen, Split
+from grow_cli.data.decoded import Decoded
 from grow_cli.data.identity import Trained, identity
+from grow_cli.data.mapped import Rows, fits
 from grow_cli.errors import UserError
 from grow_cli.words import counted
 
@@ -81,11 +84,11 @@ class Data:
             "table": self.table,
         }
 
-    def probe(self, n: int) -> Split:
+    def probe(self, n: int) -> Chosen:
         """A fixed batch of n training samples (all, if there are fewer), prepared and not augmented."""
         order = torch.randperm(len(self.train), generator=splits.stream(self.split_seed, "probe"))
         index = order[:n].to(self.train.y.device)
-        return Split(self.prepare(self.train.x.index_select(0, index)), self.train.y.index_select(0, index))
+        return Chosen(self.prepare(self.train.x.index_select(0, index)), self.train.y.index_select(0, index))
 
 
 def load_data(
@@ -106,7 +109,8 @@ def load_data(
     option = replace(option, split_seed=split_seed)
     raw = _read(option, data_dir, trained)
     spec = _spec(option.name, raw)
-    known = identity(spec, raw)
+    file = _read_in_batches(option, raw, device)
+    known = identity(spec, raw, None if file is None else file.sums)
     measured = trained is not None and trained.other
     if trained is not None:
         trained.check(known)
@@ -115,32 +119,36 @@ def load_data(
     _check_augmentation(option, raw.train_x)
     train, val = _cut(option, raw, subset, split_seed, measured=measured)
 
-    train_x = raw.train_x[train]
+    train_x = raw.train_x[train] if file is None else Rows(file, train, device)
     if trained is None or trained.inputs is None:
-        normalizer = _normalizer(
-            train_x, option.normalize, option.scale, raw.white if train_x.dim() == 4 else 1, device
-        )
+        white = raw.white if raw.train_x.dim() == 4 else 1
+        normalizer = _normalizer(train_x, option.normalize, option.scale, white, device)
     else:
         normalizer = Normalizer(trained.inputs["mean"].to(device), trained.inputs["std"].to(device))
-    stays_bytes = train_x.dtype == torch.uint8 and 4 * train_x.numel() > FLOAT32_LIMIT
+    as_floats = train_x.dtype == torch.float32 or 4 * train_x.shape.numel() <= FLOAT32_LIMIT
 
-    def placed(x: Tensor, y: Tensor) -> Split:
-        x = x.to(device)
-        return Split(x if stays_bytes else normalizer(x), y.to(device))
+    def placed(x: Tensor | Rows, y: Tensor) -> Split:
+        if isinstance(x, Tensor):
+            x = normalizer(x.to(device)) if as_floats else x.to(device)
+        return Split(x, y.to(device))
 
     trained_on = placed(train_x, raw.train_y[train])
-    apart = raw.held_out or (None if val is None else (raw.train_x[val], raw.train_y[val]))
-    held_out = trained_on if apart is None else placed(*apart)
+    held_out: tuple[Tensor | Rows, Tensor] | None = raw.held_out
+    if held_out is None and val is not None:
+        held_out = raw.train_x[val] if file is None else Rows(file, val, device), raw.train_y[val]
+    validated_on = trained_on if held_out is None else placed(*held_out)
+    n = len(raw.train_y)
+    test_x = raw.test_x if file is None else Rows(file, torch.arange(n, n + len(raw.test_y)), device)
     return Data(
         spec=spec,
         train=trained_on,
-        val=held_out,
-        test=placed(raw.test_x, raw.test_y),
+        val=validated_on,
+        test=placed(test_x, raw.test_y),
         augment=Augment(option.crop, option.flip) if option.crop or option.flip else None,
         normalizer=normalizer,
         white=raw.white,
         split_seed=split_seed,
-        identity=known | {"splits": {"train": len(train), "val": len(held_out), "test": len(raw.test_x)}},
+        identity=known | {"splits": {"train": len(train), "val": len(validated_on), "test": len(raw.test_x)}},
         image=raw.image,
         table=raw.table,
     )
@@ -156,6 +164,22 @@ def _read(option: DatasetOption, data_dir: Path, trained: Trained | None) -> Raw
             "train one"
         )
     return raw
+
+
+def _read_in_batches(option: DatasetOption, raw: RawData, device: torch.device) -> Decoded | None:
+    """The file of the images, where memory has no room for them; None where they are placed on the device at once."""
+    storage = getattr(option, "storage", "memory")
+    if raw.decoded is None or storage == "memory":
+        return None
+    size = raw.decoded.pixels.numel()
+    if storage == "auto":
+        if fits(size, 4 * size if 4 * size <= FLOAT32_LIMIT else size, device):
+            return None
+        note(
+            f"The images take {size / 1e9:.1f} GB decoded, too much of the memory that is free: each batch is read from "
+            f"{raw.decoded.path} (dataset.storage=memory keeps them in memory all the same)."
+        )
+    return raw.decoded
 
 
 def _text(
@@ -246,13 +270,17 @@ def _check_augmentation(option: DatasetOption, x: Tensor) -> None:
         )
 
 
-def _normalizer(x: Tensor, standardise: bool, scale: float, white: int, device: torch.device) -> Normalizer:
+def _normalizer(x: Tensor | Rows, standardise: bool, scale: float, white: int, device: torch.device) -> Normalizer:
     """Of the training inputs x, on the CPU, in float64 throughout."""
-    shape = (1, x.shape[1], *[1] * (x.dim() - 2))
+    shape = (1, x.shape[1], *[1] * (len(x.shape) - 2))
     if not standardise:
         mean, std = torch.zeros(shape), torch.full(shape, float(white) if x.dtype == torch.uint8 else 1.0)
+    elif isinstance(x, Rows):
+        mean, std = _byte_statistics(x.counts())
     elif x.dtype == torch.uint8:
-        mean, std = _byte_statistics(x)
+        mean, std = _byte_statistics(
+            torch.stack([x[:, c].flatten().bincount(minlength=256) for c in range(x.shape[1])])
+        )
     else:
         over = (0, 2, 3) if x.dim() == 4 else (0,)
         mean, std = x.double().mean(over), x.double().std(over, correction=0)
@@ -261,10 +289,10 @@ def _normalizer(x: Tensor, standardise: bool, scale: float, white: int, device: 
     return Normalizer(mean.float().view(shape).to(device), (std / scale).float().view(shape).to(device))
 
 
-def _byte_statistics(x: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation (C,) of (N, C, H, W) bytes: exact, from a histogram."""
+def _byte_statistics(counts: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation (C,) of images of which each byte occurs so often (C, 256): exact."""
     values = torch.arange(256, dtype=torch.float64)
-    histograms = torch.stack([x[:, c].flatten().bincount(minlength=256) for c in range(x.shape[1])]).double()
+    histograms = counts.double()
     weights = histograms / histograms.sum(1, keepdim=True)
     mean = weights @ values
     return mean, ((values - mean[:, None]) ** 2 * weights).sum(1).sqrt()

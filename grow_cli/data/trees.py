@@ -40,6 +40,11 @@ class Tree:
     changed: int
     """When the last of them changed, in nanoseconds (`st_ctime_ns`)."""
 
+    @property
+    def paths(self) -> list[str]:
+        """Of the images."""
+        return [path for path, _ in self.images]
+
 
 def list_tree(root: Path, test_seed: int, cache_format: str) -> Tree:
     """The images of a folder; UserError where it has none of the layouts.

@@ -16,7 +16,8 @@ from PIL import Image as Pillow
 
 from grow_cli.data.datasets.huggingface import HuggingFace
 from grow_cli.data.datasets.table import Table
-from grow_cli.data.images import Decoding, Held, decode, read_tree
+from grow_cli.data.folders import read_tree
+from grow_cli.data.images import Decoding, Held, decode
 from grow_cli.errors import UserError
 
 

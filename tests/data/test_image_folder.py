@@ -19,7 +19,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from grow_cli.data import images
+from grow_cli.data import decoded, images
 from grow_cli.data.base import RawData
 from grow_cli.data.datasets.image_folder import ImageFolder
 from grow_cli.data.tensors import load_data
@@ -100,7 +100,7 @@ def test_many_images_keep_their_places(tmp_path: Path, monkeypatch: pytest.Monke
 
 def test_the_second_load_comes_from_the_cache(tree: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first = load(tree)
-    assert [path.suffix for path in cache.iterdir()] == [".pt"]
+    assert [path.suffix for path in cache.iterdir()] == [".images"]
     forbid_decoding(monkeypatch)
     again = load(tree)
     for name in ("train_x", "train_y", "test_x", "test_y"):
@@ -151,18 +151,17 @@ def test_a_damaged_cache_is_decoded_again(tree: Path, cache: Path, caplog: pytes
 
 def test_a_kill_while_the_cache_is_written_leaves_no_bad_cache(tree: Path, cache: Path) -> None:
     code = (
-        "import os, signal, sys, pathlib, torch\n"
-        "from grow_cli.data import images\n"
-        "def half(content, file):\n"
-        "    file.write(b'PK half a cache'); file.flush(); os.kill(os.getpid(), signal.SIGKILL)\n"
-        "torch.save = half\n"
-        "images.read_tree(pathlib.Path(sys.argv[1]), None)\n"
+        "import os, signal, sys, pathlib\n"
+        "from grow_cli.data import decoded, folders\n"
+        "decoded.Writer.finish = lambda *_: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "folders.read_tree(pathlib.Path(sys.argv[1]), None)\n"
     )
     killed = subprocess.run([sys.executable, "-c", code, str(tree)], check=False, cwd=Path(__file__).parents[2])
     assert killed.returncode == -signal.SIGKILL
-    assert not list(cache.glob("*.pt"))
+    assert not list(cache.glob("*.images"))
+    assert list(cache.glob(".*.tmp"))
     assert len(load(tree).train_x) == 6
-    assert len(list(cache.glob("*.pt"))) == 1
+    assert [path.suffix for path in cache.iterdir()] == [".images"]
 
 
 def test_an_interrupt_while_the_cache_is_written_cleans_up(
@@ -171,7 +170,7 @@ def test_an_interrupt_while_the_cache_is_written_cleans_up(
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(torch, "save", interrupted)
+    monkeypatch.setattr(decoded.Writer, "finish", interrupted)
     with pytest.raises(KeyboardInterrupt):
         load(tree)
     assert not list(cache.iterdir())
@@ -275,7 +274,7 @@ def test_what_is_wrong_with_a_tree_is_said_in_one_sentence(spoil, sentence: str,
     with pytest.raises(UserError, match=sentence) as error:
         load(tree)
     assert "\n" not in str(error.value)
-    assert not cache.exists()
+    assert not list(cache.glob("*"))
 
 
 class _Terminal(io.StringIO):

@@ -29,8 +29,12 @@ class ImageFolder(DatasetOption):
     """Grey level behind transparent pixels, from 0 (black) to 255 (white)."""
     test_seed: int = key(0, at_least=0, at_most=2**63 - 1, role="split")
     """Seed for choosing the test part if the folder has none; independent of all other seeds."""
+    storage: str = key("auto", one_of=("auto", "memory", "mapped"), role="speed")
+    """Where the decoded images lie during a run: all in memory, or in their file, of which each batch is read; auto: in the file
+    where they would take more than half of the memory that is free. Results are the same."""
 
     def load(self, data_dir: Path) -> RawData:
-        from grow_cli.data.images import read_tree
+        from grow_cli.data.folders import read_tree
 
-        return read_tree(expanded(self.path) if self.path else data_dir, self.size, self.background, self.test_seed)
+        root = expanded(self.path) if self.path else data_dir
+        return read_tree(root, self.size, self.background, self.test_seed, self.storage)
