@@ -195,7 +195,7 @@ def _check_start(loop: Loop) -> None:
     if session.data.val is session.data.train:
         warn(
             "dataset.validation=0: nothing is held out, so that whatever goes by validation (best.pt, growth.rollback, "
-            "trigger=plateau, stop.plateau, stop.val_score, sweep=optuna) goes by the samples that are trained on"
+            "trigger=plateau, stop.plateau, stop.val_score, grow tune) goes by the samples that are trained on"
         )
     a_step = 3 * loop.flops * session.batches.batch_size
     if config.stop.flops is not None and config.stop.flops < a_step:

@@ -135,6 +135,7 @@ def _search(study: Study, words: list[str], options: argparse.Namespace) -> None
         console.line(f"{study.name}, trial {trial.number}: {' '.join(overrides_of(trial.values))}: {came}{after}")
 
     own = seeds(options.seeds)
+
     def train(trial: Trial) -> Result:
         return trying.train(trial, words, own, partial(study.hopeless, trial) if options.pruner != "none" else None)
 

@@ -72,10 +72,7 @@ def require() -> None:
     except PackageNotFoundError:
         raise UserError("grow tune needs Optuna: pip install 'grow-cli[tune]'") from None
     if int(found.split(".")[0]) < 4:
-        raise UserError(
-            f"grow tune needs Optuna 4 or later, and {found} is installed (sweep=optuna asks for that): "
-            "pip install 'optuna>=4', in an environment of its own if you need both"
-        )
+        raise UserError(f"grow tune needs Optuna 4 or later, and {found} is installed: pip install 'optuna>=4'")
 
 
 class Study:
@@ -260,10 +257,8 @@ def search(
             if trial is None:
                 return
             known = [t for t in study.trials() if t.state in ("finished", "pruned") and t.values == trial.values]
-            if known:
-                result = Result(known[0].score, f"as trial {known[0].number}", known[0].state == "pruned")
-            else:
-                result = train(trial)
+            same = [Result(t.score, f"as trial {t.number}", t.state == "pruned") for t in known]
+            result = same[0] if same else train(trial)
             study.tell(trial, result)
             ended(replace(trial, state=result.state, score=result.score), result.note)
         done += 1

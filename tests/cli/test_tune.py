@@ -153,7 +153,7 @@ def test_a_run_that_is_given_up_ends_well_says_so_and_costs_its_trial_what_it_to
     assert tuned.cost()["flops"] == summary["training_flops"] > 0
     assert tuned.cost()["pruner"] == "median"
     assert tuned.rows()[0][-1] == "pruned"
-    assert "given up by its search" not in grow("show", tmp_path / "trial-001/seed-1000").out
+    assert "3 evaluations (pruned by its search)" in grow("show", tmp_path / "trial-001/seed-1000").out
     extended = grow("resume", tmp_path / "trial-001/seed-1000", "stop.epochs=5", "progress=off")
     assert extended.code == 0, extended.err
     assert RunFolder(tmp_path / "trial-001/seed-1000").read_summary()["ended"]["rule"] == "epochs"
@@ -211,7 +211,15 @@ def test_a_comparison_says_what_tuning_cost_and_first_of_all_that_ways_were_not_
     (told,) = tuned_note([one, other, way("tiny · random-replay", None, "random-replay")], alike=True)
     assert "tiny: 16 trials of 2 runs, 3e+09 FLOPs" in told
     assert "static: 16 trials of 2 runs, 2e+09 FLOPs" in told
-    for unlike in (None, cost | {"trials": 8}, cost | {"pruner": "median"}, cost | {"space": "bb"}, cost | {"trials": "16"}, {"flops": 1}, "x"):
+    for unlike in (
+        None,
+        cost | {"trials": 8},
+        cost | {"pruner": "median"},
+        cost | {"space": "bb"},
+        cost | {"trials": "16"},
+        {"flops": 1},
+        "x",
+    ):
         ways = [one, way("static", unlike)]
         assert tuned_note(ways, alike=True) == []
         (told,) = tuned_note(ways, alike=False)
