@@ -113,13 +113,17 @@ def _task(ray: ModuleType, wants: dict[str, float]) -> Any:
     return ray.remote(num_cpus=wants["CPU"], num_gpus=wants["GPU"], resources=others, max_retries=0)(resume)
 
 
-def resume(path: str) -> children.Ended:
-    """In a worker of Ray: `grow resume` in a process that ends with this one."""
+def resume(path: str, gpu: bool) -> children.Ended:
+    """In a worker of Ray: `grow resume` in a process that ends with this one.
+
+    :param gpu: it was given one, or a share of one: Ray has said which, in CUDA_VISIBLE_DEVICES
+    """
     _until_free([RunFolder(Path(path))])  # the process of an earlier task, which is lost, may still save
     found: list[children.Ended] = []
     package = str(Path(__file__).resolve().parents[2])  # where this worker found it
     paths = [package, *filter(None, [os.environ.get("PYTHONPATH")])]
-    children.run([["resume", path]], 1, found.append, lambda slot: {"PYTHONPATH": os.pathsep.join(paths)})
+    variables = {"PYTHONPATH": os.pathsep.join(paths)} | ({} if gpu else {"CUDA_VISIBLE_DEVICES": ""})
+    children.run([["resume", path]], 1, found.append, lambda slot: variables)
     return found[0]
 
 
@@ -163,7 +167,7 @@ class _Following:
         most = (self.config.jobs or max(1, room_for(self.wants, _nodes(self.ray)))) if self.waiting else 0
         while self.waiting and len(self.flying) < most:
             job = self.waiting.pop(0)
-            self.flying[self.task.remote(str(job.folder.path))] = job
+            self.flying[self.task.remote(str(job.folder.path), self.wants["GPU"] > 0)] = job
             self.view.begins()
 
     def _ended(self, one: Any) -> None:

@@ -59,7 +59,7 @@ class FakeRay:
     def remote(self, **asked: Any) -> Callable[[Any], Any]:
         self.asked = asked
 
-        def begin(path: str) -> str:
+        def begin(path: str, gpu: bool) -> str:
             self.begun.append(path)
             return path
 

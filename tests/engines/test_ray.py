@@ -135,7 +135,7 @@ def test_ctrl_c_ends_the_jobs_which_save_and_the_same_line_goes_on(
     ended = Counter(summary["status"] for summary in summaries(tmp_path / "s").values())
     assert ended["interrupted"] >= 1, ended
     again = spawn(*line)
-    out, err = again.communicate(timeout=PATIENCE)
+    _, err = again.communicate(timeout=PATIENCE)
     assert again.returncode == 0, err
     assert Counter(s["status"] for s in summaries(tmp_path / "s").values()) == {"finished": 6}
 
