@@ -33,8 +33,8 @@ test-slow: install ## The slow tests: long trainings, the wheel in an environmen
 	$(BIN)/python -m pytest -q -m slow
 
 .PHONY: test-engines
-test-engines: install ## What sweeps and loggers work with, for real, on this machine: an MLflow server
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[mlflow]'
+test-engines: install ## What sweeps and loggers work with, for real, on this machine: an MLflow server, Ray, Optuna
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[mlflow,ray,tune]'
 	$(BIN)/python -m pytest -q -m slow tests/engines
 
 # how many command lines, and how many damaged folders, `make fuzz` tries, and which

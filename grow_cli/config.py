@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
@@ -183,14 +184,31 @@ class Sweep(Section):
 
     prefix: ClassVar[str] = "sweep."
 
-    engine: str = key("in_turn", one_of=("in_turn", "local"))
-    """`in_turn`: one after the other in this process (or as Hydra's launcher has it); `local`: side by side in processes."""
-    jobs: int | None = key(None, at_least=1, at_most=1024, null="for as many as there are GPU slots, else processors")
-    """Of `local`: how many at once."""
+    engine: str = key("in_turn", one_of=("in_turn", "local", "ray"))
+    """`in_turn`: one after the other in this process (or as Hydra's launcher has it); `local`: side by side in processes;
+    `ray`: on the nodes of a Ray cluster."""
+    jobs: int | None = key(None, at_least=1, at_most=1024, null="for as many as there is room for")
+    """How many at once; null: of `local` one for each GPU slot, else for each processor, of `ray` as the cluster has room."""
     slots_per_gpu: int = key(1, at_least=1, at_most=64)
-    """Of `local`: how many share a GPU."""
+    """Of `local` and `ray`: how many share a GPU."""
     retries: int = key(2, at_least=0, at_most=100)
-    """Of `local`: how often a job that crashed, or whose process was killed, is continued."""
+    """How often a job that crashed, or whose process, worker or node was lost, is continued."""
+    address: str | None = key(None, null="for a Ray of its own on this machine")
+    """Of `ray`: the running cluster: auto (of this machine), or HOST:PORT of its head."""
+    cpus: int | None = key(None, at_least=1, at_most=4096, null="for one")
+    """Of `ray`: processors per job."""
+    gpus: int | None = key(None, at_least=0, at_most=64, null="for one where there are GPUs")
+    """Of `ray`: GPUs per job."""
+    resources: dict[str, float] = key(make=dict)
+    """Of `ray`: what else a job takes of a node, by the cluster's own names: {big_memory: 1}."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name, amount in self.resources.items():
+            check(
+                name not in ("CPU", "GPU") and 0 < amount < math.inf,
+                f"sweep.resources={{{name}: {amount:g}}}: must be above 0, and CPU and GPU are sweep.cpus and sweep.gpus",
+            )
 
 
 @dataclass

@@ -168,6 +168,8 @@ def _either(hint: Any) -> tuple[Any, ...]:
 
 
 def _kind(kind: Any) -> str:
+    if kind == dict[str, float]:
+        return "numbers by name"
     if get_origin(kind) is list:
         (inner,) = get_args(kind)
         return f"a list of {_SEVERAL.get(inner, 'lists')}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -55,11 +55,13 @@ def train(
     trained: Trained | None = None,
     splits: Sequence[str] = SPLITS,
     pause_at: float = math.inf,
+    hopeless: Callable[[int, float], bool] | None = None,
 ) -> dict[str, Any]:
     """Train into a claimed folder (from its checkpoint if `resume`) and return the summary, which is written there too.
 
     `trained`, of another run: the data must be the same as its. `splits`: those that the trained net is measured on.
     `pause_at`: Paused comes out after the first evaluation by which so many FLOPs were spent; resumed, it continues the same.
+    `hopeless`: told after each evaluation how many there were and the best validation score (more is better); True ends the run.
     Interrupted, crashed and failed runs raise; their summary has that status, and the last good checkpoint stays.
     """
     state = checkpoint.load(folder.checkpoints / "last.pt") if resume else None
@@ -77,7 +79,7 @@ def train(
         with _writing(folder):
             with enough_memory("the net was built", "lower the model's size"):
                 loop = assemble(config, folder, data, device, state, begun_with)
-            loop.pause_at = pause_at
+            loop.pause_at, loop.hopeless = pause_at, hopeless or loop.hopeless
             try:
                 with _end_noted(config, folder, device):
                     summary = _trained(loop, data, splits)
@@ -193,7 +195,7 @@ def _check_start(loop: Loop) -> None:
     if session.data.val is session.data.train:
         warn(
             "dataset.validation=0: nothing is held out, so everything selected on validation (best.pt, growth.rollback, "
-            "trigger=plateau, stop.plateau, stop.val_score, sweep=optuna) is selected on training data"
+            "trigger=plateau, stop.plateau, stop.val_score, grow tune) is selected on training data"
         )
     a_step = 3 * loop.flops * session.batches.batch_size
     if config.stop.flops is not None and config.stop.flops < a_step:

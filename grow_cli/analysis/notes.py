@@ -88,14 +88,14 @@ def tuned_note(ways: list[Way], *, alike: bool) -> list[str]:
 
 
 def _tuned(record: Record) -> tuple[int, int, float, str] | None:
-    """Trials, seeds, FLOPs and space of the search that a run's values came from; None where it says of none."""
+    """Trials, seeds, FLOPs, and space with pruner of the search that a run's values came from; None where it says of none."""
     said = record.config.get("tuned")
     if not isinstance(said, dict):
         return None
     trials, seeds, flops = said.get("trials"), said.get("seeds"), said.get("flops")
     if not (isinstance(trials, int) and isinstance(seeds, int) and isinstance(flops, int | float) and number(flops)):
         return None
-    return trials, seeds, float(flops), str(said.get("space"))
+    return trials, seeds, float(flops), f"{said.get('space')} {said.get('pruner', 'none')}"
 
 
 def _fingerprint(summary: dict[str, object]) -> str:

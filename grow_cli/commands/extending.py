@@ -62,8 +62,8 @@ def _check_further(folder: RunFolder, stop: Stop, summary: dict[str, Any]) -> No
             raise UserError(
                 f"stop.{name}={limit:g}: {folder.path} is at {summary[field]:,.6g} already: give more, or null for no limit"
             )
-    rule = summary["ended"]["rule"]
-    if rule and rule not in _USED and getattr(stop, rule) == summary["ended"]["value"]:
+    rule = summary["ended"]["rule"]  # `pruned` is no stop rule: such a run goes on with the limit it had
+    if rule and rule not in _USED and getattr(stop, rule, None) == summary["ended"]["value"]:
         raise UserError(
             f"{folder.path} ended by stop.{rule}={summary['ended']['value']:g}, which would end it again immediately: give "
             f"another value, or stop.{rule}=null"

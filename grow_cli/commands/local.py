@@ -41,13 +41,13 @@ def train(jobs: Sequence[Job], note: Callable[[Job, str, str], None], how: Sweep
     config = how or jobs[0].config.sweep
     gpus = _gpus(jobs)
     at_once = min(len(jobs), config.jobs or len(gpus) * config.slots_per_gpu or _processors(jobs))
-    view = _View(len(jobs), at_once)
+    view = View(len(jobs), at_once)
     tries: Counter[str] = Counter()
 
     def done(ended: children.Ended) -> bool:
         path = ended.arguments[1]
         job, tries[path] = of[path], tries[path] + 1
-        _keep(job.folder.path, ended)
+        keep(job.folder.path, ended)
         became, sentence = outcome(job.folder, ended, resumed=job.begun)
         again = became == "crashed" and tries[path] <= config.retries
         view.ended(job, "again" if again else became, sentence)
@@ -90,7 +90,8 @@ def outcome(folder: RunFolder, ended: children.Ended, *, resumed: bool) -> tuple
     return ("crashed" if status == "crashed" or (ended.code == 1 and status != "failed") else "failed"), sentence
 
 
-def _keep(folder: Path, ended: children.Ended) -> None:
+def keep(folder: Path, ended: children.Ended) -> None:
+    """Add what a job's process printed to the log in its folder."""
     text = "".join(part if part.endswith("\n") else f"{part}\n" for part in (ended.out, ended.err) if part)
     try:
         append_text(folder / LOG, text)
@@ -113,7 +114,7 @@ def _gpus(jobs: Sequence[Job]) -> list[str]:
     return named or [str(i) for i in range(torch.cuda.device_count())]
 
 
-class _View:
+class View:
     """What is shown meanwhile: a bar on a terminal, and a line for every job that ends."""
 
     def __init__(self, total: int, at_once: int) -> None:

@@ -11,7 +11,6 @@ import contextlib
 import fcntl
 import glob
 import json
-import logging
 import math
 import os
 import re
@@ -100,7 +99,6 @@ class Tally(Callback):
 
     def __init__(self) -> None:
         self.pid = os.getpid()
-        self.begun = 0.0
         self._id = secrets.token_hex(3)
         self._unwritten: list[Outcome] = []
         self.waiting: list[Job] = []
@@ -108,12 +106,9 @@ class Tally(Callback):
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         self.sweep = Path(str(config.hydra.sweep.dir)).absolute()
-        self.begun = time.time()
         typed = OverridesParser.create().parse_overrides(list(config.hydra.overrides.task))
         self.swept = frozenset(o.key_or_group for o in typed if o.is_sweep_override())
         self.total = jobs_of(config, typed)
-        # it would add to each failed job that None is no float
-        logging.getLogger("hydra_plugins.hydra_optuna_sweeper").setLevel(logging.ERROR)
         Tally.current = self
         remove_spools(self.sweep)
         with contextlib.suppress(
@@ -231,10 +226,6 @@ def conclude(tally: Tally, outcomes: list[Outcome]) -> None:
             console.out.print(f"      grow report {path}", markup=False, soft_wrap=True)
         console.say(f"{describe(outcomes)}; the sweep is in")
         console.out.print(str(tally.sweep), markup=False, style="bold", soft_wrap=True)
-        found = tally.sweep / "optimization_results.yaml"
-        if found.is_file() and found.stat().st_mtime >= tally.begun - 1:  # not one of an earlier search in this folder
-            console.out.print(f"what the search found is in {found}:", markup=False, soft_wrap=True)
-            console.out.print(found.read_text(encoding="utf-8").rstrip(), markup=False, soft_wrap=True)
     refuse_unfinished(outcomes)
 
 
@@ -323,7 +314,7 @@ def _flat(config: DictConfig) -> dict[str, Any]:
 def objective(summary: dict[str, Any]) -> float | None:
     """What a sweeper maximizes: the validation score at the end of the run, never the test's.
 
-    None, not NaN, where there is none: hydra-optuna-sweeper ends the whole search over a NaN.
+    None, not NaN, where there is none.
     """
     task = task_in(summary)
     value = summary.get(task.column("val"))

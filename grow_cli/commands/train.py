@@ -21,7 +21,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from grow_cli import config as configuration
 from grow_cli import console, registry
-from grow_cli.commands import beginning, extending, local
+from grow_cli.commands import beginning, extending, local, ray
 from grow_cli.commands.composition import composed, flags_first, plugins, prepare_hydra, refuse_two_folders, words
 from grow_cli.commands.hydra_errors import explain
 from grow_cli.commands.mistyped import refuse_mistyped
@@ -40,6 +40,8 @@ from grow_cli.files import expanded
 from grow_cli.records.folder import InUse, RunFolder
 from grow_cli.schema import make_absolute
 
+# what trains the jobs of a sweep when all are composed; without one each is trained as it is composed
+_ENGINES = {"local": local.train, "ray": ray.train}
 # Why the run failed, if it is no sweep (whose jobs are tallied). Not raised inside the job: Hydra would print lines of its own.
 _failed: list[UserError | TrainingFailed] = []
 
@@ -72,6 +74,8 @@ def main(arguments: list[str]) -> int:
         print(parser().format_help(), end="")
         return 0
     refuse_mistyped(arguments)
+    _refuse_replaced(arguments)
+    ray.refuse(arguments)
     for argument in arguments:
         if {"-m", "--multirun"} & set(arguments) and argument.startswith("run_dir="):
             folder = expanded(argument.removeprefix("run_dir=").strip("'\""))
@@ -86,7 +90,7 @@ def main(arguments: list[str]) -> int:
     try:
         decorate(_job)()
         if Tally.current and Tally.current.waiting:
-            local.train(Tally.current.waiting, Tally.current.ended)
+            _ENGINES[Tally.current.waiting[0].config.sweep.engine](Tally.current.waiting, Tally.current.ended)
     except (HydraException, OmegaConfBaseException) as error:
         raise UserError(explain(error, arguments)) from error
     except ValueError as error:
@@ -94,8 +98,7 @@ def main(arguments: list[str]) -> int:
             raise UserError("-m and --cfg cannot be combined: --cfg job shows the config of a single run") from error
         if "Config group override" in str(error):
             raise UserError("a config group cannot be null: leave it out, or choose one of `grow list`") from error
-        if "No trials are completed" not in str(error):  # a search in which every job failed: said below
-            raise
+        raise
     except OSError as error:
         if error.filename is None:
             raise
@@ -108,7 +111,7 @@ def main(arguments: list[str]) -> int:
             console.err.print(f"interrupted: {again}", markup=False)
         raise
     except Exception as error:
-        if type(error).__module__.split(".")[0] not in ("joblib", "submitit", "ray"):
+        if type(error).__module__.split(".")[0] not in ("joblib", "submitit"):
             raise
         raise TrainingFailed(
             f"a process of the sweep ended ({str(error).splitlines()[0]}): run the same command again with run_dir of the "
@@ -126,6 +129,13 @@ def main(arguments: list[str]) -> int:
 def compose(overrides: list[str]) -> configuration.Config:
     """The config of `grow train OVERRIDES...`, for use from Python."""
     return configuration.build(composed(overrides))
+
+
+def _refuse_replaced(arguments: Sequence[str]) -> None:
+    """UserError for a search by Hydra's sweeper, whose Optuna is older than the one of `grow tune`."""
+    for word in arguments:
+        if word == "sweep=optuna" or word.startswith(("hydra/sweeper=optuna", "hydra/sweeper/sampler=")):
+            raise UserError(f"{word}: a search is `grow tune` now: name what is searched in its --space FILE")
 
 
 def _refuse_ranks() -> None:
@@ -220,7 +230,7 @@ def _sweep_job(raw: DictConfig, own: RunFolder) -> float | None:
     try:
         config = checked(raw)
         beginning.refuse_own_model(HydraConfig.get().overrides.task, config.init)
-        if config.sweep.engine == "local":
+        if config.sweep.engine in _ENGINES:
             local.refuse_search(HydraConfig.get().sweeper._target_)
         with one_at_a_time(own.path.parent):
             folder = find(own.path, tally.swept)
@@ -240,7 +250,7 @@ def _sweep_job(raw: DictConfig, own: RunFolder) -> float | None:
             )
         if summary.get("status") == "finished":
             tally.note(folder.path.name, "skipped")
-        elif config.sweep.engine == "local":
+        elif config.sweep.engine in _ENGINES:
             tally.wait(folder, config, begun)
             return None
         else:

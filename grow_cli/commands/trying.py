@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ from grow_cli.records.reading import first_line
 from grow_cli.schema import role_of
 from grow_cli.tuning.space import Space, default_space, fitted, override, overrides_of, read_space
 from grow_cli.tuning.study import Result, Trial
-from grow_cli.tuning.trials import Tuned, experiment_file, result, run_folder
+from grow_cli.tuning.trials import Tuned, experiment_file, pruned, result, run_folder
 
 _CHOSEN = tuple(group for group in configuration.GROUP_KEYS if group != "logger")
 _SPLITS = ("train", "val")
@@ -79,26 +80,34 @@ def _composed(words: list[str]) -> DictConfig:
         return composed(words)
 
 
-def train(trial: Trial, words: list[str], seeds: list[int]) -> Result:
-    """Train those runs of a trial that are not trained yet; a training that fails by itself is the trial's result."""
+Hopeless = Callable[[int, float], bool]
+"""Whether a run is given up, which has had so many evaluations and this best score."""
+
+
+def train(trial: Trial, words: list[str], seeds: list[int], hopeless: Hopeless | None = None) -> Result:
+    """Train those runs of a trial that are not trained yet; a training that fails by itself is the trial's result.
+
+    :param hopeless: asked about the first run: all trials are held against each other with the same seed
+    """
     found = []
     for seed in seeds:
-        found.append(_run(run_folder(trial, seed), [*words, *overrides_of(trial.values), f"seed={seed}"]))
-        if found[-1].get("status") == "failed":
+        asked = hopeless if seed == seeds[0] else None
+        found.append(_run(run_folder(trial, seed), [*words, *overrides_of(trial.values), f"seed={seed}"], asked))
+        if found[-1].get("status") == "failed" or pruned(found[-1]):
             break
     return result(found)
 
 
-def _run(folder: RunFolder, words: list[str]) -> dict[str, Any]:
+def _run(folder: RunFolder, words: list[str], hopeless: Hopeless | None) -> dict[str, Any]:
     there = folder.read_summary()
     if there.get("status") in ("finished", "failed"):
         return there
     try:
         if folder.claimed:
-            return go_on(config_of(folder), folder, splits=_SPLITS)
+            return go_on(config_of(folder), folder, splits=_SPLITS, hopeless=hopeless)
         raw = composed(words, with_hydra=True)
         files = {"config": raw, "hydra": take_hydra(raw), "overrides": words}
-        return begin(built(raw), folder, files, splits=_SPLITS)
+        return begin(built(raw), folder, files, splits=_SPLITS, hopeless=hopeless)
     except Crashed:
         raise
     except TrainingFailed:

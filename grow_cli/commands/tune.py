@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import shlex
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,7 @@ from grow_cli.errors import TrainingFailed, UserError
 from grow_cli.files import write_text
 from grow_cli.records.flat import plain
 from grow_cli.records.words import are, counted
+from grow_cli.tuning.study import PRUNERS
 
 if TYPE_CHECKING:
     from grow_cli.tuning.study import Study
@@ -42,6 +44,13 @@ def parser() -> console.Parser:
         parser.add_argument(
             option, default=count, type=console.positive(option), metavar="N", help=f"{says} (default: {count})"
         )
+    parser.add_argument(
+        "--pruner",
+        default="none",
+        choices=tuple(PRUNERS),
+        help="stop a trial whose validation scores are hopeless beside the others', as Optuna's pruner of this name does "
+        "(default: %(default)s)",
+    )
     parser.add_argument("--folder", type=Path, metavar="FOLDER", help="where all lies (default: below outputs/tune)")
     parser.add_argument(
         *("-j", "--jobs"), default=1, type=console.positive("--jobs"), metavar="N", help="trials at a time (default: 1)"
@@ -65,8 +74,13 @@ def main(arguments: list[str]) -> int:
     searches = {method: trying.read(options.space, [f"method={method}", *rest], DEFAULT) for method in methods}
     folder: Path = options.folder or Path("outputs", "tune", slug(rest))
     own_space = None if options.space == DEFAULT else Path(options.space).read_text(encoding="utf-8")
-    size.begin(folder, {"overrides": identifying(rest), "space": own_space, "seeds": options.seeds}, "--folder")
-    studies = {method: Study(folder, method, one.space, one.recipe) for method, one in searches.items()}
+    asked = {"overrides": identifying(rest), "space": own_space, "seeds": options.seeds}
+    if options.pruner != "none":  # a folder of an older grow knows none
+        asked["pruner"] = options.pruner
+    size.begin(folder, asked, "--folder")
+    studies = {
+        method: Study(folder, method, one.space, one.recipe, pruner=options.pruner) for method, one in searches.items()
+    }
     try:
         failed = _side_by_side(studies, rest, folder, options) if options.jobs > 1 else []
         if options.jobs == 1:
@@ -113,28 +127,32 @@ def split(overrides: list[str]) -> tuple[list[str], list[str]]:
 def _search(study: Study, words: list[str], options: argparse.Namespace) -> None:
     from grow_cli.commands import trying
     from grow_cli.tuning.space import overrides_of
-    from grow_cli.tuning.study import Trial, search
+    from grow_cli.tuning.study import Result, Trial, search
     from grow_cli.tuning.trials import seeds
 
     def ended(trial: Trial, note: str) -> None:
         told = _tuned(study, words, options)
-        came = f"{told.score_name} {told.shown(trial.score)}" if trial.score is not None else "failed"
+        came = f"{told.score_name} {told.shown(trial.score)}" if trial.score is not None else trial.state
         after = f" ({note})" if note else ""
         console.line(f"{study.name}, trial {trial.number}: {' '.join(overrides_of(trial.values))}: {came}{after}")
 
     own = seeds(options.seeds)
-    search(study, lambda trial: trying.train(trial, words, own), options.trials, ended, 1 if options.one else None)
+
+    def train(trial: Trial) -> Result:
+        return trying.train(trial, words, own, partial(study.hopeless, trial) if options.pruner != "none" else None)
+
+    search(study, train, options.trials, ended, 1 if options.one else None)
 
 
 def _tuned(study: Study, words: list[str], options: argparse.Namespace) -> Tuned:
     from grow_cli.tuning.trials import Tuned, seeds
 
-    return Tuned(study.name, study.space, words, seeds(options.seeds), study.trials())
+    return Tuned(study.name, study.space, words, seeds(options.seeds), study.trials(), options.pruner)
 
 
 def _side_by_side(studies: dict[str, Study], rest: list[str], folder: Path, options: argparse.Namespace) -> list[str]:
     """The trials that are left, so many at a time, each in a process of its own; the words of those that did not end."""
-    shared = [f"--{name}={getattr(options, name)}" for name in ("space", "trials", "seeds")]
+    shared = [f"--{name}={getattr(options, name)}" for name in ("space", "trials", "seeds", "pruner")]
     left = {m: options.trials - sum(t.state != "open" for t in study.trials()) for m, study in studies.items()}
     commands = [
         ["tune", f"method={method}", *rest, *shared, f"--folder={folder}", "--one"]
@@ -160,7 +178,9 @@ def _conclude(found: list[Tuned], folder: Path, rest: list[str], options: argpar
     told, lines = {}, []
     for one in found:
         console.out.print()
-        console.line(f"{one.name}: {counted(len(one.trials), 'trial')} of {counted(len(one.seeds), 'run')}")
+        given_up = sum(trial.state == "pruned" for trial in one.trials)
+        of_them = f", {given_up} of them pruned" if given_up else ""
+        console.line(f"{one.name}: {counted(len(one.trials), 'trial')} of {counted(len(one.seeds), 'run')}{of_them}")
         console.table(one.headers(), one.rows(), right=one.headers()[:-1])
         open_ones = sum(trial.state == "open" for trial in one.trials)
         if open_ones:
@@ -178,11 +198,12 @@ def _conclude(found: list[Tuned], folder: Path, rest: list[str], options: argpar
                 console.warn(f"{one.name}: no experiment file comes to the same run: use the line with the values")
         elif not open_ones:
             console.warn(
-                f"{one.name}: every trial failed, and there is no winner: search other values with --space FILE"
+                f"{one.name}: no trial came to its end, and there is no winner: search other values with --space FILE"
             )
         told[one.name] = one.to_json(name)
     total = sum(one.flops() for one in found)
-    content = {"overrides": rest, "trials": options.trials, "seeds": found[0].seeds, "flops": total, "methods": told}
+    content = {"overrides": rest, "trials": options.trials, "seeds": found[0].seeds, "pruner": options.pruner}
+    content |= {"flops": total, "methods": told}
     write_text(folder / "tune.json", json.dumps(plain(content), indent=1) + "\n")
     console.out.print()
     for line in lines:

@@ -29,12 +29,13 @@ _TOLD: dict[str, Callable[[Any], str]] = {
     "plateau": lambda n: f"{counted(n, 'evaluation')} without a better validation loss",
     "val_score": lambda n: f"a validation score of {n:g}",
     "train_score": lambda n: f"a training score of {n:g}",
+    "pruned": lambda n: f"{counted(n, 'evaluation')} (pruned by its search)",
 }
 
 
 @dataclass(frozen=True)
 class Ended:
-    """Why a run ended: the key of `Stop` that held, and its value."""
+    """Why a run ended: the key of `Stop` that held, and its value; or `pruned`, and at which evaluation."""
 
     rule: str
     value: float

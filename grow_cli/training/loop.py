@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Callable
 from typing import Any
 
 from grow_cli.errors import Interrupted, Paused, TrainingFailed
@@ -34,6 +35,9 @@ class Loop:
         self.grown_since_evaluation = False
         self.pause_at = math.inf
         """FLOPs by which it is set aside after an evaluation, to be resumed if it is worth it."""
+        self.hopeless: Callable[[int, float], bool] = lambda evaluations, best: False
+        """Asked after each evaluation, with how many there were and the best validation score (more is better)."""
+        self._pruned = False
         self._batch_size_changed()
         self._model_changed()
 
@@ -59,6 +63,8 @@ class Loop:
             self.save(best=False)
         while True:
             ended = self.budget.ended(progress, self.parameters)
+            if ended is None and self._pruned:
+                ended = Ended("pruned", progress.evaluations)
             if ended is not None:
                 if self.grown_since_evaluation:  # it is the growth that ended the run
                     self._evaluate()
@@ -70,6 +76,7 @@ class Loop:
                 raise Paused(progress.flops)
             else:
                 self.train_until_next_evaluation()
+                self._pruned = self.hopeless(progress.evaluations, progress.best_val_score)
 
     def train_until_next_evaluation(self) -> None:
         """Train up to the next evaluation, and evaluate."""

@@ -3,6 +3,9 @@
 A study lies in FOLDER/study.db (SQLite). A process takes a trial under the folder's lock, and holds a lock of the trial's own
 while it is at it: a trial that is not finished and whose lock is free is one whose process is gone, and the next process goes on
 with it. What a trial tries depends on its number, on the study's seed and on what the trials before it came to, on nothing else.
+
+A pruner may give a trial up while its first run trains: that run's best validation score after each evaluation is held against
+what other trials had after as many.
 """
 
 from __future__ import annotations
@@ -24,6 +27,13 @@ from grow_cli.tuning.space import Choice, Space
 
 RANDOM = 5
 """Trials that are drawn at random before the sampler reads what came of them."""
+PRUNERS = {
+    "none": "NopPruner",
+    "median": "MedianPruner",
+    "successive_halving": "SuccessiveHalvingPruner",
+    "hyperband": "HyperbandPruner",
+}
+"""As --pruner names them → Optuna's class, whose defaults hold."""
 
 
 @dataclass(frozen=True)
@@ -31,9 +41,15 @@ class Result:
     """What a trial came to."""
 
     score: float | None
-    """More is better; None where a training failed."""
+    """More is better; None where a training failed, or was given up."""
     note: str = ""
     """Said beside it."""
+    pruned: bool = False
+
+    @property
+    def state(self) -> str:
+        """The trial's, from now on."""
+        return "pruned" if self.pruned else "failed" if self.score is None else "finished"
 
 
 @dataclass(frozen=True)
@@ -43,7 +59,7 @@ class Trial:
     number: int
     values: dict[str, Any]
     state: str = "open"
-    """open, finished, failed."""
+    """open, finished, failed, pruned."""
     score: float | None = None
     """More is better."""
     folder: Path = field(default=Path(), compare=False)
@@ -56,16 +72,21 @@ def require() -> None:
     except PackageNotFoundError:
         raise UserError("grow tune needs Optuna: pip install 'grow-cli[tune]'") from None
     if int(found.split(".")[0]) < 4:
-        raise UserError(
-            f"grow tune needs Optuna 4 or later, and {found} is installed (sweep=optuna asks for that): "
-            "pip install 'optuna>=4', in an environment of its own if you need both"
-        )
+        raise UserError(f"grow tune needs Optuna 4 or later, and {found} is installed: pip install 'optuna>=4'")
 
 
 class Study:
     """Of one method: its trials, in a folder."""
 
-    def __init__(self, folder: Path, name: str, space: Space, recipe: dict[str, Any] | None = None, seed: int = 0):
+    def __init__(
+        self,
+        folder: Path,
+        name: str,
+        space: Space,
+        recipe: dict[str, Any] | None = None,
+        seed: int = 0,
+        pruner: str = "none",
+    ):
         """:param recipe: values that are tried first, where they lie in the space: those without a search"""
         require()
         import optuna
@@ -78,7 +99,11 @@ class Study:
                 f"sqlite:///{(folder / 'study.db').absolute()}", engine_kwargs={"connect_args": {"timeout": 60}}
             )
             self._study = optuna.create_study(
-                storage=self._storage, study_name=name, direction="maximize", load_if_exists=True
+                storage=self._storage,
+                study_name=name,
+                direction="maximize",
+                load_if_exists=True,
+                pruner=getattr(optuna.pruners, PRUNERS[pruner])(),
             )
             if recipe is not None and not self._study.get_trials(deepcopy=False):
                 self._study.enqueue_trial(
@@ -105,21 +130,30 @@ class Study:
                 taken = self._abandoned(held) or self._new(held, count)
             yield taken
 
-    def tell(self, trial: Trial, score: float | None) -> None:
-        """How it ended."""
-        import optuna
+    def hopeless(self, trial: Trial, evaluations: int, best: float) -> bool:
+        """Note the best score after so many evaluations of a trial's first run; whether the pruner gives the trial up.
 
+        Never the first trial, which is the recipe: the winner is not to be worse than it.
+        """
         with self._locked():
-            if score is None:
-                self._study.tell(trial.number, state=optuna.trial.TrialState.FAIL)
-            else:
-                self._study.tell(trial.number, score)
+            study = self._storage.get_study_id_from_name(self.name)
+            known = self._storage.get_trial_id_from_study_id_trial_number(study, trial.number)
+            self._storage.set_trial_intermediate_value(known, evaluations, best)
+            return trial.number > 0 and bool(self._study.pruner.prune(self._study, self._storage.get_trial(known)))
+
+    def tell(self, trial: Trial, result: Result) -> None:
+        """How it ended."""
+        from optuna.trial import TrialState
+
+        states = {"finished": TrialState.COMPLETE, "failed": TrialState.FAIL, "pruned": TrialState.PRUNED}
+        with self._locked():
+            self._study.tell(trial.number, result.score, state=states[result.state])
 
     def _asked(self) -> list[Any]:
         return [t for t in self._study.get_trials(deepcopy=False) if t.state.name != "WAITING"]
 
     def _trial(self, frozen: Any) -> Trial:
-        known = {"COMPLETE": "finished", "FAIL": "failed"}
+        known = {"COMPLETE": "finished", "FAIL": "failed", "PRUNED": "pruned"}
         values = {key: self._value(key, frozen.params[key]) for key in self.space if key in frozen.params}
         return Trial(
             frozen.number,
@@ -152,6 +186,7 @@ class Study:
         if len(self.trials()) >= count:
             return None
         self._study.sampler = self._sampler(asked)
+        self._lay_out_brackets()
         asking = self._study.ask()
         trial = Trial(asking.number, {}, folder=self.folder / self.name / f"trial-{asking.number:03d}")
         self._hold(trial, held)
@@ -164,6 +199,12 @@ class Study:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # constant_liar is called experimental before Optuna 5
             return TPESampler(seed=seed, n_startup_trials=RANDOM, constant_liar=True)
+
+    def _lay_out_brackets(self) -> None:
+        """The sampler reads Hyperband's, which are laid out when it is first asked: a process that goes on asks likewise."""
+        import optuna
+
+        self._study.pruner.prune(self._study, optuna.trial.create_trial(value=0.0))
 
     def _suggest(self, asking: Any, key: str) -> Any:
         part = self.space[key]
@@ -215,11 +256,11 @@ def search(
         with study.take(count) as trial:
             if trial is None:
                 return
-            same = next((t for t in study.trials() if t.state == "finished" and t.values == trial.values), None)
-            result = Result(same.score, f"as trial {same.number}") if same is not None else train(trial)
-            study.tell(trial, result.score)
-            state = "failed" if result.score is None else "finished"
-            ended(replace(trial, state=state, score=result.score), result.note)
+            known = [t for t in study.trials() if t.state in ("finished", "pruned") and t.values == trial.values]
+            same = [Result(t.score, f"as trial {t.number}", t.state == "pruned") for t in known]
+            result = same[0] if same else train(trial)
+            study.tell(trial, result)
+            ended(replace(trial, state=result.state, score=result.score), result.note)
         done += 1
 
 

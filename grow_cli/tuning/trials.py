@@ -42,8 +42,16 @@ def score_of(summary: dict[str, Any]) -> float | None:
     return float(value) if fine and value is not None else None
 
 
+def pruned(summary: dict[str, Any]) -> bool:
+    """Whether a run was given up by its search."""
+    return dict(summary.get("ended") or {}).get("rule") == "pruned"
+
+
 def result(found: Sequence[dict[str, Any]]) -> Result:
     """What a trial whose runs ended so came to: the mean over its seeds, more is better."""
+    given_up = [summary for summary in found if pruned(summary)]
+    if given_up:
+        return Result(None, f"after {given_up[0]['ended_by'].partition(' (')[0]}", pruned=True)
     scores = [score_of(summary) for summary in found]
     failed = [summary for summary, score in zip(found, scores, strict=True) if score is None]
     if failed:
@@ -63,6 +71,7 @@ class Tuned:
     """Of the recipe that was tuned, the method among them."""
     seeds: list[int]
     trials: list[Trial]
+    pruner: str = "none"
 
     @property
     def best(self) -> Trial | None:
@@ -78,7 +87,7 @@ class Tuned:
         return [*self.overrides, *overrides_of(self.best.values)] if self.best else []
 
     def flops(self, trial: Trial | None = None) -> float:
-        """What a trial cost, or all of them; a run that failed counts as far as it came."""
+        """What a trial cost, or all of them; a run that failed or was pruned counts as far as it came."""
         of = self.trials if trial is None else [trial]
         return math.fsum(float(s.get("training_flops") or 0) for one in of for s in summaries(one))
 
@@ -113,7 +122,8 @@ class Tuned:
     def cost(self) -> dict[str, Any]:
         """What a run of the winner says of its tuning."""
         mark = sha256(json.dumps(to_json(self.space), sort_keys=True).encode()).hexdigest()[:8]
-        return {"trials": len(self.trials), "seeds": len(self.seeds), "flops": self.flops(), "space": mark}
+        cost = {"trials": len(self.trials), "seeds": len(self.seeds), "flops": self.flops(), "space": mark}
+        return cost | ({"pruner": self.pruner} if self.pruner != "none" else {})
 
     def to_json(self, experiment: str | None) -> dict[str, Any]:
         """Its part of tune.json."""

@@ -124,6 +124,47 @@ def test_a_training_that_fails_by_itself_is_its_trials_result(tmp_path: Path) ->
     assert not (trial.folder / "seed-1001").exists(), "one failed run is enough"
 
 
+def test_a_run_that_is_given_up_ends_well_says_so_and_costs_its_trial_what_it_took(
+    grow: Callable, tmp_path: Path
+) -> None:
+    asked: list[tuple[int, float]] = []
+
+    def hopeless(evaluations: int, best: float) -> bool:
+        asked.append((evaluations, best))
+        return evaluations == 3
+
+    words = ["method=static", *RUN, "stop.epochs=9"]
+    trial = Trial(1, {"optimizer.lr": 1e-6}, folder=tmp_path / "trial-001")
+    came = trying.train(trial, words, [1000, 1001], hopeless)
+    assert came == Result(None, "after 3 evaluations", pruned=True)
+    assert came.state == "pruned"
+    (summary,) = summaries(trial)
+    assert summary["status"] == "finished"
+    assert summary["ended"] == {"rule": "pruned", "value": 3}
+    assert [number for number, _ in asked] == [1, 2, 3]
+    assert asked[-1][1] == summary["best_val_accuracy"]
+    assert not any(key.startswith("test_") for key in summary)
+    assert trying.train(trial, words, [1000, 1001], hopeless) == came, "nor is it trained again"
+    assert len(asked) == 3
+
+    told = Trial(1, trial.values, "pruned", None, trial.folder)
+    tuned = Tuned("static", {"optimizer.lr": Span(1e-7, 1, log=True)}, words, [1000, 1001], [told], "median")
+    assert tuned.best is None
+    assert tuned.cost()["flops"] == summary["training_flops"] > 0
+    assert tuned.cost()["pruner"] == "median"
+    assert tuned.rows()[0][-1] == "pruned"
+    assert "3 evaluations (pruned by its search)" in grow("show", tmp_path / "trial-001/seed-1000").out
+    extended = grow("resume", tmp_path / "trial-001/seed-1000", "stop.epochs=5", "progress=off")
+    assert extended.code == 0, extended.err
+    assert RunFolder(tmp_path / "trial-001/seed-1000").read_summary()["ended"]["rule"] == "epochs"
+
+
+def test_a_run_is_never_given_up_at_its_end(tmp_path: Path) -> None:
+    trial = Trial(1, {"optimizer.lr": 1e-3}, folder=tmp_path / "trial-001")
+    came = trying.train(trial, ["method=static", *RUN], [1000], lambda evaluations, best: evaluations == 2)
+    assert came.state == "finished"
+
+
 @pytest.mark.parametrize(
     "words",
     [
@@ -170,7 +211,15 @@ def test_a_comparison_says_what_tuning_cost_and_first_of_all_that_ways_were_not_
     (told,) = tuned_note([one, other, way("tiny · random-replay", None, "random-replay")], alike=True)
     assert "tiny: 16 trials of 2 runs, 3e+09 FLOPs" in told
     assert "static: 16 trials of 2 runs, 2e+09 FLOPs" in told
-    for unlike in (None, cost | {"trials": 8}, cost | {"space": "bb"}, cost | {"trials": "16"}, {"flops": 1}, "x"):
+    for unlike in (
+        None,
+        cost | {"trials": 8},
+        cost | {"pruner": "median"},
+        cost | {"space": "bb"},
+        cost | {"trials": "16"},
+        {"flops": 1},
+        "x",
+    ):
         ways = [one, way("static", unlike)]
         assert tuned_note(ways, alike=True) == []
         (told,) = tuned_note(ways, alike=False)

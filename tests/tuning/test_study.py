@@ -6,7 +6,7 @@ import math
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -14,7 +14,7 @@ import pytest
 pytest.importorskip("optuna", reason="the extra tune")
 
 from grow_cli.tuning.space import Choice, Span
-from grow_cli.tuning.study import Result, Study, Trial, search, winner
+from grow_cli.tuning.study import PRUNERS, Result, Study, Trial, search, winner
 
 SPACE = {"optimizer.lr": Span(1e-4, 1e-1, log=True), "optimizer": Choice(("adam", "sgd"))}
 
@@ -108,6 +108,77 @@ def test_a_trial_that_was_interrupted_is_gone_on_with_and_nothing_is_asked_twice
     assert [(trial.values, trial.score) for trial in part.trials()] == expected
     assert Counter(begun) == {number: 2 if number in (4, 6) else 1 for number in range(8)}
     part.close()
+
+
+def curves(study: Study, given_up: list[int], dies: tuple[int, int] | None = None) -> Callable[[Trial], Result]:
+    """Trains in four evaluations, towards what `planted` says; killed once, at an evaluation of a trial."""
+    died: list[int] = []
+
+    def train(trial: Trial) -> Result:
+        reached = planted(trial).score
+        assert reached is not None
+        for evaluation in range(1, 5):
+            hopeless = study.hopeless(trial, evaluation, reached - 1 / evaluation)
+            if dies == (trial.number, evaluation) and not died:
+                died.append(evaluation)
+                raise KeyboardInterrupt
+            if hopeless and evaluation < 4:
+                given_up.append(trial.number)
+                return Result(None, f"after {evaluation} evaluations", pruned=True)
+        return Result(reached)
+
+    return train
+
+
+@pytest.mark.parametrize("pruner", [name for name in PRUNERS if name != "none"])
+def test_a_pruner_gives_hopeless_trials_up_and_the_planted_best_is_found_nonetheless(
+    tmp_path: Path, pruner: str
+) -> None:
+    study = Study(tmp_path, "tiny", SPACE, recipe={"optimizer.lr": 1e-4, "optimizer": "adam"}, pruner=pruner)
+    given_up: list[int] = []
+    search(study, curves(study, given_up), 24)
+    states = [trial.state for trial in study.trials()]
+    assert [number for number, state in enumerate(states) if state == "pruned"] == given_up
+    assert len(given_up) >= 6
+    assert states[0] == "finished", "the recipe, which is the worst here, is never given up"
+    best = winner(study.trials())
+    assert best is not None
+    assert best.number not in given_up
+    assert best.values["optimizer"] == "sgd"
+    assert abs(math.log10(best.values["optimizer.lr"]) + 2.5) < 0.3
+    study.close()
+
+
+@pytest.mark.parametrize("pruner", ["median", "hyperband"])
+def test_a_search_with_a_pruner_that_is_interrupted_tries_and_prunes_the_same(tmp_path: Path, pruner: str) -> None:
+    found = []
+    for name, dies in (("whole", None), ("part", (7, 1))):
+        for _ in range(2 if dies else 1):
+            study = Study(tmp_path, name, SPACE, pruner=pruner)
+            if dies and not study.trials():
+                with pytest.raises(KeyboardInterrupt):
+                    search(study, curves(study, [], dies), 12)
+            else:
+                search(study, curves(study, []), 12)
+            found.append([(trial.values, trial.state, trial.score) for trial in study.trials()])
+            study.close()
+    assert found[0] == found[2]
+    assert "pruned" in [state for _, state, _ in found[0]]
+
+
+def test_values_that_were_given_up_are_not_trained_again(tmp_path: Path) -> None:
+    study = Study(tmp_path, "tiny", {"batch_size": Choice((16, 32))}, pruner="median")
+    trained: list[int] = []
+
+    def train(trial: Trial) -> Result:
+        trained.append(trial.number)
+        return Result(None, "after 1 evaluation", pruned=True)
+
+    search(study, train, 5)
+    assert len(trained) == 2
+    assert [trial.state for trial in study.trials()] == ["pruned"] * 5
+    assert winner(study.trials()) is None
+    study.close()
 
 
 # kill -9 in the middle of its third trial, if it is told so; else it works slowly on what there is

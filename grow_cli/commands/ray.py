@@ -1,0 +1,237 @@
+"""`sweep=ray`: a sweep's jobs as tasks of Ray, on this machine or on the nodes of a running cluster.
+
+As of `sweep=local`, the jobs' folders are claimed when Hydra has composed them, and each is then trained by `grow resume`, in a
+process that a task begins, on whichever node has room. A process ends with its task, however that ends, and saves before; a
+task that is lost, with its worker or with its node, is begun again and goes on from there. The folders, the data and an
+installed grow must be where every node can read them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+import signal
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+from grow_cli import console
+from grow_cli.analysis.listed import locked
+from grow_cli.commands import children, local
+from grow_cli.errors import UserError
+from grow_cli.records.folder import RunFolder
+from grow_cli.records.words import counted
+from grow_cli.signals import TERMINATING
+
+if TYPE_CHECKING:
+    from grow_cli.commands.sweep import Job
+    from grow_cli.config import Sweep
+
+LAUNCHER = {
+    "address": "sweep.address",
+    "num_cpus": "sweep.cpus",
+    "num_gpus": "sweep.gpus",
+    "resources": "sweep.resources",
+    "max_retries": "sweep.retries",
+}
+"""Last word of a key of Hydra's launcher → the key that took its place."""
+_STORE = 100 * 2**20
+"""Bytes of Ray's object store, where we start Ray: tasks are given a path, and return what a job printed."""
+_PAUSE = 0.2
+"""Seconds between two looks at which tasks have ended."""
+_SAVING = 60.0
+"""Seconds that a process has to save in after its task is gone."""
+
+
+def refuse(arguments: Sequence[str]) -> None:
+    """UserError where Ray is asked for and not installed, and for what was typed to Hydra's launcher, with what to type now."""
+    for word in arguments:
+        if word == "hydra/launcher=ray":
+            raise UserError(f"{word}: Hydra's launcher for Ray is not used any more: type sweep=ray instead")
+        name, _, value = word.lstrip("+~").partition("=")
+        if "sweep=ray" in arguments and name.startswith("hydra.launcher"):
+            now = LAUNCHER.get(name.rpartition(".")[2])
+            remedy = f"type {now}={value}" if now else f"leave it out, or use {', '.join(LAUNCHER.values())}"
+            raise UserError(f"{word}: sweep=ray has no launcher of Hydra's any more: {remedy}")
+    for word in arguments:
+        if word in ("sweep=ray", "sweep.engine=ray") and find_spec("ray") is None:
+            raise UserError(f"{word} needs a package that is not installed: pip install 'grow-cli[ray]'")
+
+
+def train(jobs: Sequence[Job], note: Callable[[Job, str, str], None], how: Sweep | None = None) -> None:
+    """All of them; `note` is told what became of each (a key of COUNTED), and why where that is not plain.
+
+    :param how: None: as the first job's config says
+    """
+    config = how or jobs[0].config.sweep
+    refuse(["sweep.engine=ray"])
+    with _cluster(config.address) as ray:
+        wants = wanted(config, _nodes(ray), cuda=all(job.config.device in ("auto", "cuda") for job in jobs))
+        room = room_for(wants, _nodes(ray))
+        if not room:
+            told = ", ".join(f"{amount:g} {name}" for name, amount in wants.items() if amount)
+            console.warn(f"no node of the cluster has what a job asks for ({told}): all wait until one joins it")
+        view = local.View(len(jobs), min(len(jobs), config.jobs or room or 1))
+        _Following(ray, _task(ray, wants), wants, config, view, note).all(jobs)
+
+
+def wanted(config: Sweep, nodes: Sequence[dict[str, float]], *, cuda: bool) -> dict[str, float]:
+    """What a job is given of a node's resources, by Ray's names for them.
+
+    :param cuda: the jobs may train on a GPU
+    """
+    gpus = config.gpus if config.gpus is not None else int(cuda and any(node.get("GPU") for node in nodes))
+    share = gpus / config.slots_per_gpu
+    if share > 1 and config.slots_per_gpu > 1:
+        raise UserError(
+            f"sweep.gpus={gpus} and sweep.slots_per_gpu={config.slots_per_gpu}: a job has several GPUs, or a share of one: leave "
+            "either out"
+        )
+    return {"CPU": float(config.cpus or 1), "GPU": share, **config.resources}
+
+
+def room_for(wants: dict[str, float], nodes: Sequence[dict[str, float]]) -> int:
+    """How many jobs the nodes have room for at once, were nothing else on them."""
+    asked = {name: amount for name, amount in wants.items() if amount > 0}
+    fits = [min(math.floor(node.get(name, 0) / amount + 1e-9) for name, amount in asked.items()) for node in nodes]
+    return sum(fits)
+
+
+def _nodes(ray: ModuleType) -> list[dict[str, float]]:
+    """What each node of the cluster has, now."""
+    return [node["Resources"] for node in ray.nodes() if node["Alive"]]
+
+
+def _task(ray: ModuleType, wants: dict[str, float]) -> Any:
+    others = {name: amount for name, amount in wants.items() if name not in ("CPU", "GPU")}
+    # not Ray's own retries: one count for whatever ended a job, and a line for each time
+    return ray.remote(num_cpus=wants["CPU"], num_gpus=wants["GPU"], resources=others, max_retries=0)(resume)
+
+
+def resume(path: str, gpu: bool) -> children.Ended:
+    """In a worker of Ray: `grow resume` in a process that ends with this one.
+
+    :param gpu: it was given one, or a share of one: Ray has said which, in CUDA_VISIBLE_DEVICES
+    """
+    _until_free([RunFolder(Path(path))])  # the process of an earlier task, which is lost, may still save
+    found: list[children.Ended] = []
+    package = str(Path(__file__).resolve().parents[2])  # where this worker found it
+    paths = [package, *filter(None, [os.environ.get("PYTHONPATH")])]
+    variables = {"PYTHONPATH": os.pathsep.join(paths)} | ({} if gpu else {"CUDA_VISIBLE_DEVICES": ""})
+    children.run([["resume", path]], 1, found.append, lambda slot: variables)
+    return found[0]
+
+
+class _Following:
+    """Hands the jobs out, and says of each what became of it."""
+
+    def __init__(
+        self,
+        ray: ModuleType,
+        task: Any,
+        wants: dict[str, float],
+        config: Sweep,
+        view: local.View,
+        note: Callable[[Job, str, str], None],
+    ) -> None:
+        self.ray, self.task, self.wants, self.config, self.view, self.note = ray, task, wants, config, view, note
+        self.waiting: list[Job] = []
+        self.flying: dict[Any, Job] = {}
+        self.tries: Counter[str] = Counter()
+
+    def all(self, jobs: Sequence[Job]) -> None:
+        """To their end; interrupted, what they have begun is ended, too, and waited for."""
+        self.waiting = list(jobs)
+        try:
+            with self.view.bar:
+                while self.waiting or self.flying:
+                    self._hand_out()
+                    # not waited for in Ray, which would take a signal's exception for its own
+                    ready, _ = self.ray.wait(list(self.flying), num_returns=len(self.flying), timeout=0)
+                    for one in ready:
+                        self._ended(one)
+                    if not ready:
+                        time.sleep(_PAUSE)
+        finally:
+            for one in self.flying:
+                self.ray.cancel(one, force=True)
+            _until_free([job.folder for job in self.flying.values()])
+
+    def _hand_out(self) -> None:
+        # one at least, for which the cluster may grow
+        most = (self.config.jobs or max(1, room_for(self.wants, _nodes(self.ray)))) if self.waiting else 0
+        while self.waiting and len(self.flying) < most:
+            job = self.waiting.pop(0)
+            self.flying[self.task.remote(str(job.folder.path), self.wants["GPU"] > 0)] = job
+            self.view.begins()
+
+    def _ended(self, one: Any) -> None:
+        job = self.flying.pop(one)
+        path = str(job.folder.path)
+        self.tries[path] += 1
+        became, sentence = _came(self.ray, one, job)
+        again = became == "crashed" and self.tries[path] <= self.config.retries
+        self.view.ended(job, "again" if again else became, sentence)
+        if again:
+            self.waiting.append(job)
+        else:
+            self.note(job, became, sentence)
+
+
+def _came(ray: ModuleType, one: Any, job: Job) -> tuple[str, str]:
+    """What became of a job whose task has ended."""
+    try:
+        ended = ray.get(one)
+    except ray.exceptions.RayTaskError as error:  # it could not begin the process: no grow there, say
+        return "failed", f"its task on the cluster ended ({_last_line(error)})"
+    except ray.exceptions.RayError as error:
+        if job.folder.read_summary().get("status") == "finished":
+            return ("resumed" if job.begun else "trained"), ""
+        return "crashed", f"its worker is lost: {type(error).__name__}"
+    local.keep(job.folder.path, ended)
+    return local.outcome(job.folder, ended, resumed=job.begun)
+
+
+def _last_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[-1]
+
+
+def _until_free(folders: Sequence[RunFolder]) -> None:
+    """Wait until no process trains in any of them, but not for ever."""
+    end = time.monotonic() + _SAVING
+    while any(locked(folder) for folder in folders) and time.monotonic() < end:
+        time.sleep(_PAUSE)
+
+
+@contextlib.contextmanager
+def _cluster(address: str | None) -> Iterator[ModuleType]:
+    """Ray, connected: to the cluster at an address, or to one that is started here and ends with the block."""
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    import ray
+
+    how: dict[str, Any] = {"address": address}
+    if address is None:
+        how = {"address": "local", "include_dashboard": False, "object_store_memory": _STORE}
+    earlier = {number: signal.getsignal(number) for number in TERMINATING}
+    try:
+        ray.init(**how, log_to_driver=False, logging_level="ERROR")
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        where = f"sweep.address={address}" if address else "sweep=ray"
+        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        remedy = "`ray status` there says whether it runs; leave sweep.address out to start a Ray of its own here"
+        raise UserError(f"{where}: there is no Ray to be used ({first}): {remedy}") from error
+    finally:
+        for number, handler in earlier.items():  # Ray brings its own
+            signal.signal(number, handler)
+    try:
+        if address is not None:
+            there = sum(node["Alive"] for node in ray.nodes())
+            console.out.print(f"joined the Ray cluster of {counted(there, 'node')}", markup=False, highlight=False)
+        yield ray
+    finally:
+        ray.shutdown()
