@@ -11,6 +11,7 @@ from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from grow_cli import registry
+from grow_cli.clusters import OnSlurm
 from grow_cli.errors import UserError, check
 from grow_cli.files import cache_folder, expanded
 from grow_cli.keys import check_ranges, key
@@ -174,19 +175,20 @@ class Checkpoint(Section):
 
 
 @dataclass
-class Sweep(Section):
+class Sweep(OnSlurm, Section):
     """How the jobs of a sweep (-m) are run; of a single run it says nothing."""
 
     prefix: ClassVar[str] = "sweep."
 
-    engine: str = key("in_turn", one_of=("in_turn", "local"))
-    """`in_turn`: one after the other in this process (or as Hydra's launcher has it); `local`: side by side in processes."""
-    jobs: int | None = key(None, at_least=1, at_most=1024, null="for as many as there are GPU slots, else processors")
-    """Of `local`: how many at once."""
+    engine: str = key("in_turn", one_of=("in_turn", "local", "slurm"))
+    """`in_turn`: one after the other in this process (or as Hydra's launcher has it); `local`: side by side in processes;
+    `slurm`: as a job array of Slurm."""
+    jobs: int | None = key(None, at_least=1, at_most=1024, null="for as many as there is room for")
+    """How many at once; null: of `local` one for each GPU slot, else for each processor, of `slurm` as Slurm has room."""
     slots_per_gpu: int = key(1, at_least=1, at_most=64)
     """Of `local`: how many share a GPU."""
     retries: int = key(2, at_least=0, at_most=100)
-    """Of `local`: how often a job that crashed, or whose process was killed, goes on again."""
+    """How often a job that crashed, or whose process was killed, goes on again."""
 
 
 @dataclass

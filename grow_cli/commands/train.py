@@ -21,7 +21,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from grow_cli import config as configuration
 from grow_cli import console, registry
-from grow_cli.commands import beginning, extending, local
+from grow_cli.commands import beginning, extending, local, slurm
 from grow_cli.commands.composition import composed, flags_first, plugins, prepare_hydra, refuse_two_folders, words
 from grow_cli.commands.hydra_errors import explain
 from grow_cli.commands.mistyped import refuse_mistyped
@@ -40,6 +40,8 @@ from grow_cli.files import expanded
 from grow_cli.records.folder import InUse, RunFolder
 from grow_cli.schema import make_absolute
 
+# what trains the jobs of a sweep when all are composed; without one each is trained as it is composed
+_ENGINES = {"local": local.train, "slurm": slurm.train}
 # Why the run failed, if it is no sweep (whose jobs are tallied). Not raised inside the job: Hydra would print lines of its own.
 _failed: list[UserError | TrainingFailed] = []
 
@@ -72,6 +74,7 @@ def main(arguments: list[str]) -> int:
         print(parser().format_help(), end="")
         return 0
     refuse_mistyped(arguments)
+    slurm.refuse_launcher(arguments)
     for argument in arguments:
         if {"-m", "--multirun"} & set(arguments) and argument.startswith("run_dir="):
             folder = expanded(argument.removeprefix("run_dir=").strip("'\""))
@@ -86,7 +89,7 @@ def main(arguments: list[str]) -> int:
     try:
         decorate(_job)()
         if Tally.current and Tally.current.waiting:
-            local.train(Tally.current.waiting, Tally.current.ended)
+            _ENGINES[Tally.current.waiting[0].config.sweep.engine](Tally.current.waiting, Tally.current.ended)
     except (HydraException, OmegaConfBaseException) as error:
         raise UserError(explain(error, arguments)) from error
     except ValueError as error:
@@ -220,7 +223,7 @@ def _sweep_job(raw: DictConfig, own: RunFolder) -> float | None:
     try:
         config = checked(raw)
         beginning.refuse_own_model(HydraConfig.get().overrides.task, config.init)
-        if config.sweep.engine == "local":
+        if config.sweep.engine in _ENGINES:
             local.refuse_search(HydraConfig.get().sweeper._target_)
         with one_at_a_time(own.path.parent):
             folder = find(own.path, tally.swept)
@@ -240,7 +243,7 @@ def _sweep_job(raw: DictConfig, own: RunFolder) -> float | None:
             )
         if summary.get("status") == "finished":
             tally.note(folder.path.name, "skipped")
-        elif config.sweep.engine == "local":
+        elif config.sweep.engine in _ENGINES:
             tally.wait(folder, config, begun)
             return None
         else:
@@ -249,6 +252,9 @@ def _sweep_job(raw: DictConfig, own: RunFolder) -> float | None:
             tally.note(folder.path.name, "resumed" if begun else "trained")
         return objective(summary)
     except InUse:
+        if config.sweep.engine == "slurm":  # it may be a job of this sweep that Slurm runs already
+            tally.wait(folder, config, folder.begun)
+            return None
         console.err.print(f"{folder.path.name}: another process is at it; left to it", markup=False)
         tally.note(folder.path.name, "busy")
     except (UserError, TrainingFailed) as error:
