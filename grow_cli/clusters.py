@@ -63,6 +63,10 @@ class OnSlurm:
                 value is None or re.fullmatch(r"[\w.,@:+][\w.,@:+-]*", value) is not None,
                 f"sweep.{name}={value!r}: must be a name as Slurm has them (letters, digits and .,@:+-), or null",
             )
+        check(
+            self.lead_seconds < 60 * self.minutes,
+            f"sweep.lead_seconds={self.lead_seconds}: must be below the time limit, sweep.minutes={self.minutes}",
+        )
         for option in self.options:
             _check_option(option)
 

@@ -144,7 +144,7 @@ MISTAKES = {
     "list foo=tiny": ["foo", "method"],
     "train seed=[1": ["seed=[1"],
     "train -m sweep=nowhere": ["sweep=nowhere does not exist", "joblib", "optuna"],
-    "train -m hydra/launcher=nowhere": ["hydra/launcher=nowhere does not exist", "basic", "submitit_slurm"],
+    "train -m hydra/launcher=nowhere": ["hydra/launcher=nowhere does not exist", "basic", "joblib"],
     "train -m hydra/launcher=ray": ["needs a package that is not installed", "pip install 'grow-cli[ray]'"],
     "train -m --cfg job": ["--cfg"],
     "tarin": ["tarin", "did you mean `grow train`"],
