@@ -51,7 +51,7 @@ class OnSlurm:
     gpus: int | None = key(None, at_least=1, at_most=64, null="where the cluster has none")
     """Of `slurm`: GPUs per job."""
     options: list[str] = key(make=list)
-    """Of `slurm`: further options of sbatch, each as one text: [--constraint=a100,--exclusive]."""
+    """Of `slurm`: further options of sbatch, each a text in quotes: ["--constraint=a100","--exclusive"]."""
     wait: bool = True
     """Of `slurm`: stay until all jobs have ended; false: submit them and leave."""
 

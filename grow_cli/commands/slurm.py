@@ -63,7 +63,7 @@ def refuse_launcher(arguments: Sequence[str]) -> None:
         elif key == "max_num_timeout":
             remedy = "leave it out, since a job is queued again as often as its time ends"
         else:
-            remedy = "give options of sbatch by sweep.options=[--NAME=VALUE]"
+            remedy = "give options of sbatch by 'sweep.options=[\"--NAME=VALUE\"]'"
         raise UserError(f"{word}: sweep=slurm has no launcher of Hydra's any more: {remedy}")
 
 
@@ -73,13 +73,15 @@ def train(jobs: Sequence[Job], note: Callable[[Job, str, str], None], how: Sweep
     :param how: None: as the first job's config says
     """
     config = how or jobs[0].config.sweep
-    missing: list[Job] = list(jobs)
+    missing = list(jobs)
     try:
         _refuse_without_slurm()
         left = slurm_queue.queued(jobs[0].folder.path.parent, jobs)
-        missing = [job for job in jobs if job not in left.values()]
-        busy = [job for job in missing if locked(job.folder)]
-        missing = [job for job in missing if job not in busy]
+        there = {job.number for job in left.values()}
+        others = [job for job in jobs if job.number not in there]
+        busy = [job for job in others if locked(job.folder)]
+        taken = {job.number for job in busy}
+        missing = [job for job in others if job.number not in taken]
         if missing:
             left |= slurm_queue.submit(jobs[0].folder.path.parent, missing, config)
     except UserError:

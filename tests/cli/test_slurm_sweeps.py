@@ -250,7 +250,10 @@ class Slurm:
 
     def __init__(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self.programs, self.lines, self.shown = tmp_path / "bin", tmp_path / "lines", tmp_path / "shown"
-        _program(self.programs / "python", _status("finished").replace("$folder", "$4"))
+        finishes = 'mkdir -p "$4/checkpoints"; touch "$4/checkpoints/last.pt"\n' + _status("finished").replace(
+            "$folder", "$4"
+        )
+        _program(self.programs / "python", finishes)
         refuses = f'[ -e {tmp_path}/refuses ] && {{ echo "sbatch: error: Invalid partition" >&2; exit 1; }}'
         runs = 'for i in 0 1; do SLURM_ARRAY_JOB_ID=7 SLURM_ARRAY_TASK_ID=$i bash "${@: -1}"; done'
         _program(
@@ -280,7 +283,7 @@ TYPED = ("train", "-m", "seed=0,1", "subset=60", "stop.steps=4", "sweep=slurm", 
 def test_a_sweep_is_one_array_and_says_its_id_its_ends_and_its_count(
     engine: Slurm, grow: Callable, tmp_path: Path
 ) -> None:
-    left = grow(*TYPED, "sweep.partition=long", "sweep.options=[--constraint=a100]")
+    left = grow(*TYPED, "sweep.partition=long", 'sweep.options=["--constraint=a100"]')
     assert left.code == 0, left.err
     assert "2 jobs given to Slurm: `squeue -j 7` shows what waits and runs, `scancel 7` ends it" in left.out
     assert "job 2 of 2: seed=1: trained" in left.out
@@ -355,7 +358,7 @@ def test_what_sbatch_refuses_and_a_machine_without_it_are_a_sentence_and_leave_n
         ("hydra.launcher.timeout_min=60", "type sweep.minutes=60"),
         ("+hydra.launcher.gpus_per_node=null", "type sweep.gpus=null"),
         ("hydra.launcher.max_num_timeout=3", "leave it out"),
-        ("hydra.launcher.additional_parameters.x=1", "sweep.options=[--NAME=VALUE]"),
+        ("hydra.launcher.additional_parameters.x=1", 'sweep.options=["--NAME=VALUE"]'),
         ("hydra/launcher=submitit_slurm", "no launcher of Hydra's any more"),
     ],
 )

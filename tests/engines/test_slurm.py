@@ -223,7 +223,7 @@ def test_a_job_that_is_preempted_by_cancelling_is_queued_again(
 
 
 def test_a_job_of_a_node_that_dies_goes_on_on_another(sweep: Sweep, cluster: Cluster, run: tuple[str, ...]) -> None:
-    submitter = sweep.begin(*run, "seed=0", "sweep.options=[--nodelist=n2]")
+    submitter = sweep.begin(*run, "seed=0", 'sweep.options=["--nodelist=n2"]')
     sweep.one_at_work(set())
     cluster.say("scontrol", "update", f"JobId={sweep.array()}_0", "ReqNodeList=")
     for process in (cluster.node("n2"), *_above(_process(sweep.job(0))), _process(sweep.job(0))):
