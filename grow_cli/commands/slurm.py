@@ -78,10 +78,9 @@ def train(jobs: Sequence[Job], note: Callable[[Job, str, str], None], how: Sweep
         _refuse_without_slurm()
         left = slurm_queue.queued(jobs[0].folder.path.parent, jobs)
         there = {job.number for job in left.values()}
-        others = [job for job in jobs if job.number not in there]
-        busy = [job for job in others if locked(job.folder)]
-        taken = {job.number for job in busy}
-        missing = [job for job in others if job.number not in taken]
+        held = {job.number: locked(job.folder) for job in jobs if job.number not in there}
+        busy = [job for job in jobs if held.get(job.number)]
+        missing = [job for job in jobs if held.get(job.number) is False]
         if missing:
             left |= slurm_queue.submit(jobs[0].folder.path.parent, missing, config)
     except UserError:
