@@ -33,7 +33,7 @@ test-slow: install ## The slow tests: long trainings, the wheel in an environmen
 	$(BIN)/python -m pytest -q -m slow
 
 .PHONY: test-engines
-test-engines: install ## What sweeps and loggers work with, for real, on this machine: an MLflow server, Ray, Optuna
+test-engines: install ## What sweeps and loggers work with, for real, on this machine: an MLflow server, Ray, Optuna, Slurm (apt-get install slurmctld slurmd munge)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[mlflow,ray,tune]'
 	$(BIN)/python -m pytest -q -m slow tests/engines
 

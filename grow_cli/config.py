@@ -12,6 +12,7 @@ from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from grow_cli import registry
+from grow_cli.clusters import OnSlurm
 from grow_cli.errors import UserError, check
 from grow_cli.files import cache_folder, expanded
 from grow_cli.keys import check_ranges, key
@@ -179,26 +180,22 @@ class Checkpoint(Section):
 
 
 @dataclass
-class Sweep(Section):
+class Sweep(OnSlurm, Section):
     """How the jobs of a sweep (-m) are run; a single run ignores it."""
 
     prefix: ClassVar[str] = "sweep."
 
-    engine: str = key("in_turn", one_of=("in_turn", "local", "ray"))
+    engine: str = key("in_turn", one_of=("in_turn", "local", "slurm", "ray"))
     """`in_turn`: one after the other in this process (or as Hydra's launcher has it); `local`: side by side in processes;
-    `ray`: on the nodes of a Ray cluster."""
+    `slurm`: as a job array of Slurm; `ray`: on the nodes of a Ray cluster."""
     jobs: int | None = key(None, at_least=1, at_most=1024, null="for as many as there is room for")
-    """How many at once; null: of `local` one for each GPU slot, else for each processor, of `ray` as the cluster has room."""
+    """How many at once; null: of `local` one for each GPU slot, else for each processor, of the others as the cluster has room."""
     slots_per_gpu: int = key(1, at_least=1, at_most=64)
     """Of `local` and `ray`: how many share a GPU."""
     retries: int = key(2, at_least=0, at_most=100)
     """How often a job that crashed, or whose process, worker or node was lost, is continued."""
     address: str | None = key(None, null="for a Ray of its own on this machine")
     """Of `ray`: the running cluster: auto (of this machine), or HOST:PORT of its head."""
-    cpus: int | None = key(None, at_least=1, at_most=4096, null="for one")
-    """Of `ray`: processors per job."""
-    gpus: int | None = key(None, at_least=0, at_most=64, null="for one where there are GPUs")
-    """Of `ray`: GPUs per job."""
     resources: dict[str, float] = key(make=dict)
     """Of `ray`: what else a job takes of a node, by the cluster's own names: {big_memory: 1}."""
 

@@ -11,8 +11,8 @@ from typing import Any
 
 from grow_cli.errors import Interrupted
 
-TERMINATING = (signal.SIGTERM, signal.SIGHUP)
-"""SIGINT is not among them: Python raises KeyboardInterrupt by itself."""
+TERMINATING = (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR2)
+"""SIGINT is not among them: Python raises KeyboardInterrupt by itself. SIGUSR2 is how Slurm says that the time is nearly over."""
 
 
 @contextmanager
@@ -37,6 +37,8 @@ def handled(handler: Callable[[int, FrameType | None], Any], *numbers: int) -> I
 
 def interrupt(number: int, frame: FrameType | None) -> None:
     """A handler that raises, as Python itself does for Ctrl-C: what has been begun is then ended in order."""
+    if signal.getsignal(signal.SIGUSR2) is interrupt:  # it hurries nothing: what is put in order now is let be
+        signal.signal(signal.SIGUSR2, signal.SIG_IGN)
     raise Interrupted(number)
 
 

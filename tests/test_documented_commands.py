@@ -15,7 +15,7 @@ from grow_cli.cli import COMMANDS
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *sorted((ROOT / "docs" / "methods").glob("*.md"))]
-EXTRA = {"joblib": "hydra_plugins", "slurm": "submitit", "ray": "ray"}
+EXTRA = {"joblib": "hydra_plugins", "ray": "ray"}
 
 
 def shown(page: Path) -> list[str]:

@@ -20,7 +20,7 @@ from grow_cli.errors import UserError
 
 # Hydra group → option of a plugin → the extra of this package that brings it
 PLUGINS = {
-    "hydra/launcher": {"joblib": "joblib", "submitit_local": "slurm", "submitit_slurm": "slurm"},
+    "hydra/launcher": {"joblib": "joblib"},
 }
 
 

@@ -69,8 +69,8 @@ def refuse_search(sweeper: str) -> None:
     """UserError where what begins the jobs waits for their scores, which come when all have ended."""
     if not sweeper.endswith(".BasicSweeper"):
         raise UserError(
-            "sweep.engine=local trains all jobs of a sweep at its end, and a search needs each job's score at once: leave it "
-            "out, or use `grow tune`"
+            "sweep.engine=local and slurm train all jobs of a sweep at its end, and a search needs each job's score at once: "
+            "leave it out, or use `grow tune`"
         )
 
 
@@ -134,7 +134,7 @@ class View:
         self.running -= 1
         self.counts[became] += 1
         self.left -= became != "again"
-        told = {"again": "goes on again"}.get(became, became) + (f" ({sentence})" if sentence else _score(job.folder))
+        told = {"again": "goes on again"}.get(became, became) + (f" ({sentence})" if sentence else score(job.folder))
         line = f"job {self.total - self.left} of {self.total}: {job.told or job.folder.path.name}: {told}"
         console.out.print(line, markup=False, highlight=False, soft_wrap=True)
         self._update()
@@ -145,7 +145,8 @@ class View:
         self.bar.update(self._task, completed=self.total - self.left, description=", ".join(counts))
 
 
-def _score(folder: RunFolder) -> str:
+def score(folder: RunFolder) -> str:
+    """What a finished run reached, in a few words; empty where there is nothing to say."""
     summary = folder.read_summary()
     task = task_in(summary)
     value = summary.get(task.column("val"))

@@ -50,6 +50,7 @@ COUNTED = {
     "resumed": "resumed and finished",
     "skipped": "finished already",
     "busy": "left to another process, which is at it",
+    "queued": "left in Slurm's queue",
     "interrupted": "interrupted",
     "crashed": "crashed, and are tried again when the same is typed again",
     "failed": "failed",
@@ -140,7 +141,7 @@ class Tally(Callback):
         return [_unquoted(override) for override in overrides if key_of(override) in self.swept]
 
     def wait(self, folder: RunFolder, config: Config, begun: bool) -> None:
-        """Leave a job to `local`, which trains all of them side by side when Hydra has composed the last."""
+        """Leave a job to `local` or `slurm`, which train all of them side by side when Hydra has composed the last."""
         told = " ".join(self.words(HydraConfig.get().overrides.task))
         self.waiting.append(Job(HydraConfig.get().job.num, folder, config, begun, told))
 

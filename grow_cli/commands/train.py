@@ -21,7 +21,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from grow_cli import config as configuration
 from grow_cli import console, registry
-from grow_cli.commands import beginning, extending, local, ray
+from grow_cli.commands import beginning, extending, local, ray, slurm
 from grow_cli.commands.composition import composed, flags_first, plugins, prepare_hydra, refuse_two_folders, words
 from grow_cli.commands.hydra_errors import explain
 from grow_cli.commands.mistyped import refuse_mistyped
@@ -41,7 +41,7 @@ from grow_cli.records.folder import InUse, RunFolder
 from grow_cli.schema import make_absolute
 
 # what trains the jobs of a sweep when all are composed; without one each is trained as it is composed
-_ENGINES = {"local": local.train, "ray": ray.train}
+_ENGINES = {"local": local.train, "slurm": slurm.train, "ray": ray.train}
 # Why the run failed, if it is no sweep (whose jobs are tallied). Not raised inside the job: Hydra would print lines of its own.
 _failed: list[UserError | TrainingFailed] = []
 
@@ -76,6 +76,7 @@ def main(arguments: list[str]) -> int:
     refuse_mistyped(arguments)
     _refuse_replaced(arguments)
     ray.refuse(arguments)
+    slurm.refuse_launcher(arguments)
     for argument in arguments:
         if {"-m", "--multirun"} & set(arguments) and argument.startswith("run_dir="):
             folder = expanded(argument.removeprefix("run_dir=").strip("'\""))
@@ -259,6 +260,9 @@ def _sweep_job(raw: DictConfig, own: RunFolder) -> float | None:
             tally.note(folder.path.name, "resumed" if begun else "trained")
         return objective(summary)
     except InUse:
+        if config.sweep.engine == "slurm":  # it may be a job of this sweep that Slurm runs already
+            tally.wait(folder, config, folder.begun)
+            return None
         console.err.print(f"{folder.path.name}: already running in another process; skipped", markup=False)
         tally.note(folder.path.name, "busy")
     except (UserError, TrainingFailed) as error:

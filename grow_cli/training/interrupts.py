@@ -1,4 +1,7 @@
-"""Ctrl-C, SIGTERM and SIGHUP: noted, and handled between steps; a second one acts immediately."""
+"""Ctrl-C, SIGTERM and SIGHUP: noted, and handled between steps; a second one acts immediately.
+
+SIGUSR2, too, by which Slurm says that the time is nearly over: it hurries nothing, however often and after whatever it comes.
+"""
 
 from __future__ import annotations
 
@@ -24,14 +27,17 @@ class Interrupts:
     @contextmanager
     def watching(self) -> Iterator[None]:
         """Handle the signals inside the block."""
-        with handled(self._note, signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        with handled(self._note, signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR2):
             yield
 
     def _note(self, number: int, frame: FrameType | None) -> None:
+        if number == signal.SIGUSR2:
+            self._arrived = self._arrived or number
+            return
         if self._hurried:  # a third: whatever the second one has to put in order takes too long
             signal.signal(number, signal.SIG_DFL)
             signal.raise_signal(number)
-        if self._arrived is not None:
+        if self._arrived not in (None, signal.SIGUSR2):
             self._hurried = True
             raise Interrupted(number)
         self._arrived = number

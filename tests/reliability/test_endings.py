@@ -227,7 +227,7 @@ def test_a_working_directory_that_is_gone_is_one_sentence(grow: Callable, tmp_pa
     assert grow("list").code == 0
 
 
-@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGTERM, signal.SIGINT, signal.SIGUSR2])
 def test_every_signal_that_ends_a_run_saves_it_first(
     number: signal.Signals, grow: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -264,7 +264,7 @@ def test_a_run_under_nohup_ignores_hangups(grow: Callable, monkeypatch: pytest.M
         signal.signal(signal.SIGHUP, before)
 
 
-@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGTERM, signal.SIGUSR2])
 def test_a_signal_before_training_leaves_no_folder(
     number: signal.Signals, grow: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
