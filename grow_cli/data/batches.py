@@ -21,7 +21,7 @@ class Split:
     x: Tensor
     """(N, ...) inputs."""
     y: Tensor
-    """(N,) int64 class indices, (N, k) float32 targets, or (N, context) bytes of text."""
+    """(N,) int64 class indices, (N, k) targets, or (N, context) bytes of text."""
 
     def __len__(self) -> int:
         return len(self.y)

@@ -27,10 +27,12 @@ class Normalizer:
     mean: Tensor
     """(1, C, 1, 1) of images, in bytes; (1, d) of vectors."""
     std: Tensor
+    dtype: torch.dtype = torch.float32
+    """Of what comes out: that of the net; mean and standard deviation are float32 whatever it is."""
 
     def __call__(self, x: Tensor) -> Tensor:
-        """float32 of the same shape."""
-        return x.to(torch.float32, copy=True).sub_(self.mean).div_(self.std)
+        """The same shape, of `dtype`."""
+        return x.to(self.dtype, copy=True).sub_(self.mean).div_(self.std)
 
     def inverse(self, x: Tensor) -> Tensor:
         """What a model sees, back in the dataset's own unit: bytes (0 to `RawData.white`), or the features'."""
@@ -57,6 +59,8 @@ class Data:
     """`RawData.image`."""
     table: dict[str, Any] = field(default_factory=dict)
     """`RawData.table`."""
+    grid: Split | None = None
+    """`RawData.grid`."""
     parts_measured: dict[str, Split] = field(default_factory=dict)
     """Split → the part of it that a net is measured on, where that is not all of it."""
 
@@ -66,8 +70,8 @@ class Data:
         return self.parts_measured.get(name, split)
 
     def prepare(self, x: Tensor) -> Tensor:
-        """Stored inputs as a model takes them: bytes of text as they are, else float32, normalised now if stored as bytes."""
-        return x if x.dtype == torch.float32 or self.spec.task == "language" else self.normalizer(x)
+        """Stored inputs as a model takes them: bytes of text as they are, else numbers, normalised now if stored as bytes."""
+        return x if x.dtype == self.normalizer.dtype or self.spec.task == "language" else self.normalizer(x)
 
     def inputs(self) -> dict[str, Any]:
         """What a net trained on this data must be used with, for its checkpoints; on the CPU."""
@@ -95,11 +99,12 @@ def load_data(
     device: torch.device,
     trained: Trained | None = None,
     seed: int | None = None,
+    dtype: torch.dtype = torch.float32,
 ) -> Data:
     """Read, cut, take the subset, normalise with the statistics of what is left to train on, and move to the device.
 
     `trained`, of a net's checkpoint: the data must be those that it was trained on, and are normalised as they were then.
-    `seed`, of the run: what `dataset.split_seed=seed` stands for.
+    `seed`, of the run: what `dataset.split_seed=seed` stands for. `dtype`: of the net, and so of what it is given.
     """
     split_seed = option.cut_by(seed)
     option = replace(option, split_seed=split_seed)
@@ -109,6 +114,10 @@ def load_data(
     measured = trained is not None and trained.other
     if trained is not None:
         trained.check(known)
+    if dtype == torch.float64 and raw.task != "regression":
+        raise UserError(
+            f"precision=fp64 is for regression, and dataset={option.name} is for {raw.task}: set precision=fp32"
+        )
     if raw.task == "language":
         return _text(option, raw, spec, known, subset, split_seed, device)
     _check_augmentation(option, raw.train_x)
@@ -121,11 +130,12 @@ def load_data(
         )
     else:
         normalizer = Normalizer(trained.inputs["mean"].to(device), trained.inputs["std"].to(device))
+    normalizer = replace(normalizer, dtype=dtype)
     stays_bytes = train_x.dtype == torch.uint8 and 4 * train_x.numel() > FLOAT32_LIMIT
 
     def placed(x: Tensor, y: Tensor) -> Split:
-        x = x.to(device)
-        return Split(x if stays_bytes else normalizer(x), y.to(device))
+        x, y = x.to(device), y.to(device, dtype) if y.is_floating_point() else y.to(device)
+        return Split(x if stays_bytes else normalizer(x), y)
 
     trained_on = placed(train_x, raw.train_y[train])
     apart = raw.held_out or (None if val is None else (raw.train_x[val], raw.train_y[val]))
@@ -142,6 +152,7 @@ def load_data(
         identity=known | {"splits": {"train": len(train), "val": len(held_out), "test": len(raw.test_x)}},
         image=raw.image,
         table=raw.table,
+        grid=None if raw.grid is None else placed(*raw.grid),
     )
 
 
