@@ -284,7 +284,9 @@ def _check_precision(config: Config) -> None:
     if config.precision != "fp64":
         return
     if config.dataset.language:
-        raise UserError(f"precision=fp64 is for regression, and dataset={config.dataset.name} is text: set precision=fp32")
+        raise UserError(
+            f"precision=fp64 is for regression, and dataset={config.dataset.name} is text: set precision=fp32"
+        )
     for part in (config.method, config.trigger):
         if part.needs_trajectory:
             raise UserError(

@@ -229,8 +229,8 @@ Needs torch and {name}.pt beside this file:
     outputs = load()(prepare(x))
 
 `x`: inputs as the dataset holds them, ({shape}): {unit}.
-{files}`prepare` makes of them what the net takes, {about["precision"]} of the same shape: (x - MEAN) / STD, with the mean and the standard
-deviation of the training split, of each channel or number.
+{files}`prepare` makes of them what the net takes, {about["precision"]} of the same shape: (x - MEAN) / STD, with the mean and the
+standard deviation of the training split, of each channel or number.
 {outputs}
 Written by `grow export`, which is not needed to use it.
 """

@@ -107,7 +107,9 @@ class RawData:
     def _check_targets(self, split: str, y: Tensor) -> None:
         if self.task == "regression":
             _check(y.dim() == 2, f"{split}_y has the shape {tuple(y.shape)}: (N, k) is needed for a regression")
-            _check(str(y.dtype) in _NUMBERS, f"{split}_y is {y.dtype}: {' or '.join(_NUMBERS)} is needed for a regression")
+            _check(
+                str(y.dtype) in _NUMBERS, f"{split}_y is {y.dtype}: {' or '.join(_NUMBERS)} is needed for a regression"
+            )
             _check(bool(y.isfinite().all()), f"{split}_y holds numbers that are not finite")
             _check(len(y) > 1, f"{split}_y holds one target: a regression needs 2 or more, one has no variance")
             return

@@ -35,7 +35,7 @@ class Stages(Method):
 
     kind = "depth"
     preserves_function = True
-    no_score = "a new stage starts silent and is found by training, so that no score on the samples says what it will be worth"
+    no_score = "a new stage starts silent, and has the score 0"
 
     frequency: float = key(1.0, above=0, tune=(0.25, 4.0))
     """The new stage's frequency, as a multiple of the residual's."""
@@ -45,7 +45,8 @@ class Stages(Method):
     def check_run(self, config: Config) -> list[str]:
         if config.dataset.language:
             raise UserError(
-                f"method=stages fits what is left of a regression, and dataset={config.dataset.name} is text: choose another method"
+                f"method=stages fits what is left of a regression, and dataset={config.dataset.name} is text: choose "
+                "another method"
             )
         return []
 

@@ -51,7 +51,9 @@ class LBFGS(OptimizerOption):
                     f"set {remedy}, or another optimizer"
                 )
         if config.precision == "bf16":
-            raise UserError("precision=bf16 is too coarse for optimizer=lbfgs's line search: set precision=fp32 or fp64")
+            raise UserError(
+                "precision=bf16 is too coarse for optimizer=lbfgs's line search: set precision=fp32 or fp64"
+            )
         schedule = config.schedule
         if schedule.name == "constant" and not schedule.warmup:
             return []

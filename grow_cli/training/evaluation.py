@@ -70,8 +70,7 @@ def measure_grid(model: nn.Module, data: Data, config: Config) -> dict[str, floa
     size, device = config.evaluate.batch_size, data.grid.x.device
     with evaluation_mode(model), exact_products(device):
         errors = [
-            (model(x) - y).abs().amax()
-            for x, y in zip(data.grid.x.split(size), data.grid.y.split(size), strict=True)
+            (model(x) - y).abs().amax() for x, y in zip(data.grid.x.split(size), data.grid.y.split(size), strict=True)
         ]
     return {"grid_max_error": float(torch.stack(errors).amax())}
 

@@ -116,7 +116,7 @@ def _make_searching_step(session: Session, optimizer: ScaleFreeLBFGS) -> Step:
 
 
 def extra_so_far(session: Session) -> int:
-    """What the optimizer has done beyond a forward and a backward pass each step: products with the Fisher matrix, evaluations."""
+    """What the optimizer did beyond a forward and a backward pass each step: products with the Fisher matrix, or evaluations."""
     optimizer = session.optimizer
     if isinstance(optimizer, ScaleFreeLBFGS):
         return optimizer.evaluations

@@ -21,9 +21,9 @@ _OWN = ("scale", "signature")
 class ScaleFreeLBFGS(Optimizer):
     """`torch.optim.LBFGS` with a strong Wolfe line search, on the parameters that get a gradient.
 
-    torch drops a pair whose yᵀs is below 1e-10, an absolute number: near a loss of 1e-10 it would forget all curvature. So the
-    loss is multiplied, at each step, by the power of two that takes it between 1 and 2, and what is remembered with it: by a power
-    of two nothing is rounded. torch's own tolerances are 0 for the same reason: only the run's budget ends it.
+    torch drops a pair whose yᵀs is below 1e-10, an absolute number: near a loss of 1e-10 it would learn no curvature any more. So
+    the loss is multiplied, at each step, by the power of two that takes it between 1 and 2, and what is remembered likewise: by a
+    power of two nothing is rounded. torch's own tolerances are 0 for the same reason: only the run's budget ends it.
 
     What is remembered is of all parameters together. It stands in the state of the first one, and is of no use for other ones
     than it was made of: `grow_cli.surgery` lets go of it where the net grows, and so does a step where others get a gradient. It
