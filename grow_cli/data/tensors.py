@@ -114,10 +114,7 @@ def load_data(
     measured = trained is not None and trained.other
     if trained is not None:
         trained.check(known)
-    if dtype == torch.float64 and raw.task != "regression":
-        raise UserError(
-            f"precision=fp64 is for regression, and dataset={option.name} is for {raw.task}: set precision=fp32"
-        )
+    _check_dtype(option, raw, dtype)
     if raw.task == "language":
         return _text(option, raw, spec, known, subset, split_seed, device)
     _check_augmentation(option, raw.train_x)
@@ -125,12 +122,10 @@ def load_data(
 
     train_x = raw.train_x[train]
     if trained is None or trained.inputs is None:
-        normalizer = _normalizer(
-            train_x, option.normalize, option.scale, raw.white if train_x.dim() == 4 else 1, device
-        )
+        white = raw.white if train_x.dim() == 4 else 1
+        normalizer = _normalizer(train_x, option.normalize, option.scale, white, device, dtype)
     else:
-        normalizer = Normalizer(trained.inputs["mean"].to(device), trained.inputs["std"].to(device))
-    normalizer = replace(normalizer, dtype=dtype)
+        normalizer = Normalizer(trained.inputs["mean"].to(device), trained.inputs["std"].to(device), dtype)
     stays_bytes = train_x.dtype == torch.uint8 and 4 * train_x.numel() > FLOAT32_LIMIT
 
     def placed(x: Tensor, y: Tensor) -> Split:
@@ -154,6 +149,13 @@ def load_data(
         table=raw.table,
         grid=None if raw.grid is None else placed(*raw.grid),
     )
+
+
+def _check_dtype(option: DatasetOption, raw: RawData, dtype: torch.dtype) -> None:
+    if dtype == torch.float64 and raw.task != "regression":
+        raise UserError(
+            f"precision=fp64 is for regression, and dataset={option.name} is for {raw.task}: set precision=fp32"
+        )
 
 
 def _read(option: DatasetOption, data_dir: Path, trained: Trained | None) -> RawData:
@@ -255,8 +257,10 @@ def _check_augmentation(option: DatasetOption, x: Tensor) -> None:
         )
 
 
-def _normalizer(x: Tensor, standardise: bool, scale: float, white: int, device: torch.device) -> Normalizer:
-    """Of the training inputs x, on the CPU, in float64 throughout."""
+def _normalizer(
+    x: Tensor, standardise: bool, scale: float, white: int, device: torch.device, dtype: torch.dtype
+) -> Normalizer:
+    """To `dtype`, by the statistics of the training inputs x, on the CPU, in float64 throughout."""
     shape = (1, x.shape[1], *[1] * (x.dim() - 2))
     if not standardise:
         mean, std = torch.zeros(shape), torch.full(shape, float(white) if x.dtype == torch.uint8 else 1.0)
@@ -267,7 +271,7 @@ def _normalizer(x: Tensor, standardise: bool, scale: float, white: int, device: 
         mean, std = x.double().mean(over), x.double().std(over, correction=0)
     # a spread below float32's resolution of the mean is none: such a channel becomes 0 everywhere, not noise or NaN
     std = torch.where(std > 1e-7 * mean.abs(), std, 1.0)
-    return Normalizer(mean.float().view(shape).to(device), (std / scale).float().view(shape).to(device))
+    return Normalizer(mean.float().view(shape).to(device), (std / scale).float().view(shape).to(device), dtype)
 
 
 def _byte_statistics(x: Tensor) -> tuple[Tensor, Tensor]:

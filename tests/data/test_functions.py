@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,17 @@ import numpy as np
 import pytest
 import torch
 
+from grow_cli.commands.train import compose
+from grow_cli.config import Config, check_run
 from grow_cli.data.datasets.functions import Functions
+from grow_cli.data.datasets.synthetic import Moons
+from grow_cli.data.datasets.text import Text
 from grow_cli.data.formulas import FUNCTIONS
 from grow_cli.data.tensors import load_data
+from grow_cli.errors import UserError
+from grow_cli.methods.alether import Alether
+from grow_cli.training.device import check_precision
+from grow_cli.triggers.tau_kappa import TauKappa
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)
@@ -66,7 +75,7 @@ _FP64 = ("dataset=functions", "dataset.samples=50", "precision=fp64", "progress=
     "growing",
     [
         ("method=tiny", "model=mlp_tiny", "model.activation=tanh"),
-        ("method=gradmax", "model=mlp", "model.hidden=[3]"),
+        ("method=gradmax", "model=mlp", "model.hidden=[3]", "model.activation=tanh"),
         (
             "method=senn",
             "model=mlp_senn",
@@ -111,20 +120,29 @@ def test_the_maximum_error_is_that_on_the_grid_and_stands_in_every_row(grow: Any
     assert json.loads(Path("run/summary.json").read_text())["grid_max_error"] == pytest.approx(worst, rel=1e-9)
 
 
+@pytest.fixture(scope="module")
+def config() -> Config:
+    return compose(["method=static", "dataset=curve", "precision=fp64"])
+
+
 @pytest.mark.parametrize(
-    ("wrong", "words"),
+    ("changed", "words"),
     [
-        (("dataset=moons", "method=static", "model=mlp"), "precision=fp64 is for regression"),
-        (("dataset=text", "method=static", "model=gpt"), "precision=fp64 is for regression"),
-        (("dataset=curve", "method=alether"), "kept in float32"),
-        (("dataset=curve", "method=copy", "trigger=tau_kappa"), "kept in float32"),
-        (("dataset=functions", "dataset.function=wave", "method=static"), "must be one of waves"),
+        ({"dataset": Text()}, "precision=fp64 is for regression"),
+        ({"method": Alether(name="alether")}, "method=alether reads the weights' trajectory"),
+        ({"trigger": TauKappa(name="tau_kappa")}, "trigger=tau_kappa reads the weights' trajectory"),
     ],
 )
-def test_where_float64_is_not_supported_one_sentence_says_so(grow: Any, wrong: tuple[str, ...], words: str) -> None:
-    done = grow("train", "precision=fp64", "progress=off", "device=cpu", *wrong)
-    assert done.code == 2, done.err
-    assert words in done.err, done.err
+def test_where_float64_is_not_supported_one_sentence_says_so(config: Config, changed: Any, words: str) -> None:
+    with pytest.raises(UserError, match=words):
+        check_run(replace(config, **changed))
+
+
+def test_float64_is_refused_for_classes_and_on_apples_gpus() -> None:
+    with pytest.raises(UserError, match="precision=fp64 is for regression, and dataset=moons is for classification"):
+        load_data(Moons(), data_dir=Path(), subset=None, device=torch.device("cpu"), dtype=torch.float64)
+    with pytest.raises(UserError, match="no float64"):
+        check_precision("fp64", torch.device("mps"))
 
 
 @pytest.mark.parametrize("kind", ["state_dict", "torch_export"])

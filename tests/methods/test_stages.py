@@ -139,7 +139,6 @@ def test_a_step_on_the_second_stage_is_charged_for_what_it_computes(tmp_path: Pa
     [
         (("model=mlp",), "use model=stages"),
         (("dataset=moons", "precision=fp32"), "for classification"),
-        (("dataset=moons",), "precision=fp64 is for regression"),
     ],
 )
 def test_what_is_no_sum_or_no_regression_is_refused_before_training(

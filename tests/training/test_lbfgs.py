@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 
+from grow_cli.commands.train import compose
+from grow_cli.config import Config, Growth
+from grow_cli.errors import UserError
+from grow_cli.optimizers.lbfgs import LBFGS
 from grow_cli.optimizers.modules.lbfgs import ScaleFreeLBFGS
+from grow_cli.schedules.constant import Constant
 from grow_cli.surgery.apply import apply
 
 
@@ -42,7 +50,7 @@ def _weights(net: nn.Module) -> Tensor:
 def test_it_is_torchs_own_on_a_loss_of_about_one() -> None:
     net, x, y = _problem()
     other, _, _ = _problem()
-    scale = 2.0 ** -round(float(torch.log2(nn.functional.mse_loss(net(x), y))) - 0.5)
+    scale = 2.0 ** -math.floor(math.log2(nn.functional.mse_loss(net(x), y).item()))
     ours = _optimizer(net)
     theirs = torch.optim.LBFGS(
         other.parameters(),
@@ -81,7 +89,7 @@ def test_torchs_own_stalls_at_a_scale_at_which_ours_goes_on() -> None:
             )
         for _ in range(5):
             optimizer.step(_closure(net, x, y, optimizer, 2.0**-40))
-        losses[name] = float(nn.functional.mse_loss(net(x), y))
+        losses[name] = nn.functional.mse_loss(net(x), y).item()
     assert losses["ours"] < 0.1 * losses["torch"]
 
 
@@ -143,9 +151,9 @@ def test_growth_makes_it_forget() -> None:
     (site,) = net.width_sites()
     apply(WidthProposal(site, torch.randn(1, 2), torch.zeros(1), torch.zeros(3, 1)), net, optimizer)
     assert not optimizer.state
-    before = float(nn.functional.mse_loss(net(x), y))
+    before = nn.functional.mse_loss(net(x), y).item()
     optimizer.step(_closure(net, x, y, optimizer))
-    assert float(nn.functional.mse_loss(net(x), y)) < before
+    assert nn.functional.mse_loss(net(x), y).item() < before
 
 
 def test_a_loss_that_is_no_number_moves_nothing() -> None:
@@ -158,26 +166,43 @@ def test_a_loss_that_is_no_number_moves_nothing() -> None:
 _RUN = ("method=static", "model=mlp", "dataset=curve", "optimizer=lbfgs", "progress=off", "device=cpu", "stop.steps=3")
 
 
+@pytest.fixture(scope="module")
+def config() -> Config:
+    return compose(list(_RUN))
+
+
 @pytest.mark.parametrize(
-    ("wrong", "words"),
+    ("changed", "words"),
     [
-        ((), "set batch_size=160 or more"),
-        (("batch_size=160", "model.dropout=0.1"), "set model.dropout=0"),
-        (("clip_norm=1",), "set clip_norm=null"),
-        (("growth.lr_factor=2",), "set growth.lr_factor=1"),
-        (("precision=bf16",), "set precision=fp32 or fp64"),
-        (("optimizer.weight_decay=0.1",), "L-BFGS has no decay"),
+        ({"clip_norm": 1.0}, "set clip_norm=null"),
+        ({"compile": True}, "set compile=false"),
+        ({"growth": Growth(lr_factor=2)}, "set growth.lr_factor=1"),
+        ({"growth": Growth(lr_warmup=5)}, "set growth.lr_warmup=0"),
+        ({"growth": Growth(optimizer_state="age")}, "set growth.optimizer_state=reset"),
+        ({"precision": "bf16"}, "set precision=fp32 or fp64"),
     ],
 )
-def test_what_a_line_search_cannot_bear_is_refused_before_training(
-    grow: Any, wrong: tuple[str, ...], words: str
-) -> None:
-    done = grow("train", *_RUN, *wrong)
+def test_what_a_line_search_cannot_bear_is_refused(config: Config, changed: dict[str, Any], words: str) -> None:
+    with pytest.raises(UserError, match=words):
+        config.optimizer.check_run(replace(config, **changed))
+
+
+def test_a_schedule_is_not_heeded_and_that_is_said(config: Config) -> None:
+    (warning,) = config.optimizer.check_run(config)
+    assert "schedule=anneal is not heeded" in warning
+    assert not config.optimizer.check_run(replace(config, schedule=Constant(warmup=0)))
+
+
+def test_it_decays_no_weights() -> None:
+    with pytest.raises(ValueError, match="L-BFGS has no decay"):
+        LBFGS(weight_decay=0.1)
+
+
+def test_minibatches_and_dropout_are_refused_before_training(grow: Any) -> None:
+    done = grow("train", *_RUN)
     assert done.code == 2, done.err
-    assert words in done.err, done.err
-
-
-def test_a_schedule_is_not_heeded_and_that_is_said(grow: Any) -> None:
-    done = grow("train", *_RUN, "batch_size=160", "schedule=cosine")
-    assert done.code == 0, done.err
-    assert "schedule=cosine is not heeded" in done.err, done.err
+    assert "set batch_size=160 or more" in done.err
+    done = grow("train", *_RUN, "batch_size=160", "model.dropout=0.1")
+    assert done.code == 2, done.err
+    assert "set model.dropout=0" in done.err
+    assert not list(Path("outputs").rglob("last.pt"))
