@@ -22,6 +22,7 @@ from common import ROOT, write_page
 sys.path.insert(0, str(ROOT))
 
 from grow_cli.data.formulas import FUNCTIONS
+from grow_cli.records.words import counted
 
 FOLDER = ROOT / "outputs" / "study-stages"
 SHARED = (
@@ -126,11 +127,12 @@ def page(seeds: Sequence[int], command: str) -> str:
             command,
             "```",
             "",
-            f"The maximum error on a dense grid (10,001 points, or 201 × 201) after {min(spent):.2g} to {max(spent):.2g} training "
-            f"FLOPs, geometric mean over {len(seeds)} seeds; float64, L-BFGS of one and the same kind for all. {verdict} than the "
-            "best of three static ways, which is chosen here, for each function, by that very error. No row of any split but the "
-            "training one is used: nothing is selected. Seconds are of one thread on a machine that did other work, too; the "
-            f"slowest run in stages took {slowest:.0f} s.",
+            "The maximum error on a dense grid (10,001 points, or 201 × 201), geometric mean over "
+            f"{counted(len(seeds), 'seed')}, after {min(spent):.2g} training FLOPs with one variable and {max(spent):.2g} "
+            f"with two; float64, and L-BFGS of the same kind for all. {verdict} than the best of three static ways, which "
+            "is chosen here, for each function, by that very error. Only the training points are used: nothing is "
+            "selected. Seconds are of one thread on a machine that did other work, too; the slowest run in stages took "
+            f"{slowest:.0f} s.",
             "",
             "| function | " + " | ".join(WAYS) + " | best static / stages | worst seed |",
             "| --- | " + " | ".join(["---"] * (len(WAYS) + 2)) + " |",

@@ -87,6 +87,7 @@ def data_of(config: Config, phase: Phase) -> Data:
         device=cpu,
         trained=phase.trained,
         seed=config.seed,
+        dtype=next(phase.model.parameters()).dtype,
     )
 
 
