@@ -49,7 +49,7 @@ PROBLEMS: dict[str, tuple[str, ...]] = {
     "model=cnn": ("model.channels=[[2],[2]]", "model.hidden=[3]"),
     "model=resnet18": ("model.stream=[3,3]", "model.hidden=[[1],[1]]", "model.classifier=[4]"),
     "model=mlp": ("model.hidden=[3,3]",),
-    "model=stages": ("model.hidden=[[3,3]]", "method.pattern=top"),
+    "model=stages": ("model.hidden=[[3,3]]",),
     "trigger=at": ("trigger.steps=[5,11]",),
     "trigger=adf": ("trigger.window=8", "trigger.patience=2", "evaluate.every=0.25"),
     "trigger=drift": ("trajectory.window=6", "trajectory.every=2", "trigger.level=0.9"),

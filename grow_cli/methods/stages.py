@@ -79,7 +79,7 @@ class Stages(Method):
             notes.nothing("nothing is left: the outputs are the targets")
             return []
         frequency = self.frequency * frequency_of(x[: self.samples], left[: self.samples])
-        (site,) = now.model.depth_sites()
+        site = now.model.depth_sites()[-1]
         # drawn like any new stage, from the growth stream, and then silent
         block = site.make_block()
         block.identity_()

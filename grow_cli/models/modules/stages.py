@@ -103,10 +103,13 @@ class Stages(GrowableModel):
         return sites
 
     def depth_sites(self) -> list[DepthSite]:
-        """One place, behind the last stage, for another as wide as that."""
-        make = partial(self._stage, self.last.widths)
-        count = len(self.stages)
-        return [DepthSite(f"stage {count + 1}", self.stages, count, make, True, self.last.units, identity=True)]
+        """Before each stage, for another as wide as that, and behind the last one."""
+        sites = []
+        for i in range(len(self.stages) + 1):
+            alike = cast(Stage, self.stages[min(i, len(self.stages) - 1)])
+            make = partial(self._stage, alike.widths)
+            sites.append(DepthSite(f"stage {i + 1}", self.stages, i, make, True, alike.units, identity=True))
+        return sites
 
     def widths(self) -> list[int]:
         return [width for stage in self.stages for width in cast(Stage, stage).widths]
