@@ -189,7 +189,7 @@ class Sweep(OnSlurm, Section):
     """`in_turn`: one after the other in this process (or as Hydra's launcher has it); `local`: side by side in processes;
     `slurm`: as a job array of Slurm; `ray`: on the nodes of a Ray cluster."""
     jobs: int | None = key(None, at_least=1, at_most=1024, null="for as many as there is room for")
-    """How many at once; null: of `local` one for each GPU slot, else for each processor, of the others as the cluster has room."""
+    """How many at once; null: of `local` one for each GPU slot, else for each processor, elsewhere as the cluster has room."""
     slots_per_gpu: int = key(1, at_least=1, at_most=64)
     """Of `local` and `ray`: how many share a GPU."""
     retries: int = key(2, at_least=0, at_most=100)
@@ -239,8 +239,8 @@ class Config(Section):
     """The run's folder (the sweep's, with -m); null: outputs/<dataset>/<method>/<time>-<id>."""
     device: str = key("auto", role="place")
     """auto, cpu, cuda, cuda:1, mps."""
-    precision: str = key("fp32", one_of=("fp32", "tf32", "bf16"))
-    """fp32, tf32 (matrix products of fp32 tensors), or bf16 (autocast)."""
+    precision: str = key("fp32", one_of=("fp32", "tf32", "bf16", "fp64"))
+    """fp32, tf32 (matrix products of fp32 tensors), bf16 (autocast), or fp64 (regression only: weights, data, statistics)."""
     threads: int | None = key(None, at_least=1, at_most=1024, null="for grow's own choice", role="speed")
     """CPU threads of torch; null: one for small nets (more slow them down on a shared machine), else torch's choice."""
     compile: bool = key(False, role="speed")
@@ -298,7 +298,23 @@ class Config(Section):
 
 def check_run(config: Config) -> list[str]:
     """UserError for a combination of parts that cannot be; warnings otherwise. Before any data is loaded."""
+    _check_precision(config)
     return [sentence for part in config.parts for sentence in part.check_run(config)]
+
+
+def _check_precision(config: Config) -> None:
+    if config.precision != "fp64":
+        return
+    if config.dataset.language:
+        raise UserError(
+            f"precision=fp64 is for regression, and dataset={config.dataset.name} is text: set precision=fp32"
+        )
+    for part in (config.method, config.trigger):
+        if part.needs_trajectory:
+            raise UserError(
+                f"precision=fp64: {part.group_name}={part.name} reads the weights' trajectory, which is kept in float32: set "
+                f"precision=fp32, or choose another {part.group_name}"
+            )
 
 
 _told: dict[tuple[str, str], type] = {}

@@ -17,7 +17,7 @@ from grow_cli.data.batches import Batches
 from grow_cli.data.identity import Trained
 from grow_cli.data.tensors import Data, load_data
 from grow_cli.errors import Crashed, Interrupted, Paused, TrainingFailed, UserError
-from grow_cli.models.base import on_paper, rebuild
+from grow_cli.models.base import on_paper, rebuild, restored
 from grow_cli.models.modules.network import GrowableModel
 from grow_cli.moment import Progress
 from grow_cli.records import provenance
@@ -30,9 +30,11 @@ from grow_cli.tasks import TASKS
 from grow_cli.theory.history import History
 from grow_cli.training import checkpoint
 from grow_cli.training.device import (
+    check_precision,
     choose_device,
     choose_threads,
     deterministic,
+    dtype_of,
     flush_denormals,
     keep_memory,
     reset_threads,
@@ -150,6 +152,7 @@ def _session(
             refuse_too_large(config.model.build(data.spec), device)
     with streams.using("initialization"):
         model = config.model.build(data.spec) if saved is None else rebuild(saved["architecture"])
+    model.to(dtype_of(config.precision))
     if saved is not None and new:  # before its method looks at it
         model.load_state_dict(saved["model"])
     model.to(device).train()
@@ -184,6 +187,7 @@ def _session(
 def _check_start(loop: Loop) -> None:
     """UserError if the run could not take a step as configured; warnings about growth that cannot happen."""
     session, config = loop.session, loop.session.config
+    config.optimizer.check_start(session.moment())
     for sentence in session.method.check_start(session.moment()):
         warn(sentence)
     closed = growth_closed(session, 0.0)
@@ -230,8 +234,7 @@ def evaluate(
     with deterministic(config.deterministic):
         device, data = _device_and_data(config, Trained.of(state, other=other))
         torch.set_num_threads(config.threads or state["progress"]["threads"])
-        model = rebuild(state["architecture"]).to(device)
-        model.load_state_dict(state["model"])
+        model = restored(state["architecture"], state["model"]).to(device)
         if "inputs" not in state:
             warn(
                 "this run's checkpoints, written by an older version of grow, do not store how inputs are normalised: the "
@@ -250,6 +253,7 @@ def evaluate(
 def _device_and_data(config: Config, trained: Trained | None) -> tuple[torch.device, Data]:
     """The device, set up as the config asks, and the dataset on it: the one that a net was `trained` on, if there is one."""
     device = choose_device(config.device)
+    check_precision(config.precision, device)
     set_precision(config.precision)
     keep_memory()
     flush_denormals()
@@ -262,6 +266,7 @@ def _device_and_data(config: Config, trained: Trained | None) -> tuple[torch.dev
             device=device,
             trained=trained,
             seed=config.seed,
+            dtype=dtype_of(config.precision),
         )
     return device, data
 

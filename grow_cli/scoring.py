@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from grow_cli.data.sample import Sample
+from grow_cli.errors import UserError
 from grow_cli.models.modules.layers import Block, LinearMap
 from grow_cli.models.modules.sites import DepthSite, WidthSite
 from grow_cli.records.words import counted
@@ -62,7 +63,11 @@ def place_of(site: Site) -> Place:
     if site.consumer is not None:
         return Place(Tap(site.consumer), (site.consumer,), source)
     assert source is not None, "methods that insert blocks need a stack that has one"
-    neighbour = cast(Block, stack[min(i, len(stack) - 1)])
+    neighbour = stack[min(i, len(stack) - 1)]
+    if not isinstance(neighbour, Block):
+        raise UserError(
+            f"there is no expansion score for {site.name}, which reads no stream of features: choose another trigger than eta"
+        )
     return Place(source, tuple(neighbour.outputs()), source)
 
 

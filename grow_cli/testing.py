@@ -47,7 +47,7 @@ def check_method(name: str, folder: Path, *overrides: str) -> list[GrowthEvent]:
     """Check `method=name`: it grows or gives the reason why not, and everything that holds for every run; returns its
     growth events."""
     trigger = () if any(o.startswith("trigger=") for o in overrides) else _TRIGGER
-    typed = [f"method={name}", *_DATA, *trigger, *overrides]
+    typed = [f"method={name}", *_data_for(overrides), *trigger, *overrides]
     method = _check_option("method", name, typed)
     whole = _check_run(folder, typed)
     events = growth_events(whole)
@@ -78,8 +78,14 @@ def check_trigger(name: str, folder: Path, *overrides: str) -> None:
 
 def check_model(name: str, folder: Path, *overrides: str, dataset: Sequence[str] = _DATA) -> None:
     """Of `model=name`: it describes itself, is rebuilt as it is, and whatever sites it declares can grow."""
-    dataset = () if any(o.startswith("dataset=") for o in overrides) else dataset
-    typed = ["method=random", f"model={name}", *dataset, *_TRIGGER, "method.warmup_steps=2", *overrides]
+    typed = [
+        "method=random",
+        f"model={name}",
+        *_data_for(overrides, dataset),
+        *_TRIGGER,
+        "method.warmup_steps=2",
+        *overrides,
+    ]
     net = on_paper(_check_option("model", name, typed))
     if net is not None:
         sizes, settings = net.sizes(), net.settings
@@ -115,7 +121,7 @@ def check_logger(name: str, folder: Path, *overrides: str) -> None:
 
 def check_optimizer(name: str, folder: Path, *overrides: str) -> None:
     """Of `optimizer=name`: the loss falls, and its memory survives growth and a kill."""
-    typed = ["method=net2net", "model.hidden=[3,3]", *_DATA, *_TRIGGER, f"optimizer={name}", *overrides]
+    typed = ["method=net2net", "model.hidden=[3,3]", *_data_for(overrides), *_TRIGGER, f"optimizer={name}", *overrides]
     _check_option("optimizer", name, typed)
     whole = _check_run(folder, [o for o in typed if not o.startswith("optimizer.lr")])
     first, last = (float(row["train_loss"]) for row in (_rows(whole)[0], _rows(whole)[-1]))
@@ -133,6 +139,11 @@ def check_schedule(name: str, folder: Path, *overrides: str) -> None:
             factor = schedule.factor(progress, restarted, i, 0.6)
             assert 0 <= factor < math.inf, f"schedule={name} has the factor {factor} at {progress:.2f}"
     _check_run(folder, typed)
+
+
+def _data_for(overrides: Sequence[str], usual: Sequence[str] = _DATA) -> Sequence[str]:
+    """The usual data, where the part needs no others."""
+    return () if any(o.startswith("dataset=") for o in overrides) else usual
 
 
 def _check_option(group: str, name: str, typed: list[str]) -> Any:

@@ -37,6 +37,10 @@ PROBLEMS: dict[str, tuple[str, ...]] = {
         "trigger.steps=[5,10]",
         "+method.events=[[{kind: width, site: hidden 1, units: 1}], [{kind: width, site: hidden 2, units: 2}]]",
     ),
+    "method=stages": (
+        *("dataset=functions", "dataset.samples=40", "model.hidden=[[4,4]]", "stop.epochs=8", "batch_size=1000"),
+        *("optimizer.lr=1", "optimizer.iterations=4", "dataset.test_samples=40"),
+    ),
     "method=static": _MLP,
     "model=residual_mlp": ("model.width=8", "model.hidden=[6,6]"),
     "model=residual_cnn": ("model.width=4", "model.hidden=[3,3]"),
@@ -45,6 +49,7 @@ PROBLEMS: dict[str, tuple[str, ...]] = {
     "model=cnn": ("model.channels=[[2],[2]]", "model.hidden=[3]"),
     "model=resnet18": ("model.stream=[3,3]", "model.hidden=[[1],[1]]", "model.classifier=[4]"),
     "model=mlp": ("model.hidden=[3,3]",),
+    "model=stages": ("model.hidden=[[3,3]]",),
     "trigger=at": ("trigger.steps=[5,11]",),
     "trigger=adf": ("trigger.window=8", "trigger.patience=2", "evaluate.every=0.25"),
     "trigger=drift": ("trajectory.window=6", "trajectory.every=2", "trigger.level=0.9"),
@@ -54,8 +59,10 @@ PROBLEMS: dict[str, tuple[str, ...]] = {
     "trigger=all": ("trigger.of.plateau.patience=1", "trigger.of.tau_kappa.patience=1"),
     "trigger=eta": ("method=gradmax", *_MLP, "trigger.samples=64"),
     "optimizer=natural": ("optimizer.iterations=5",),
+    "optimizer=lbfgs": ("batch_size=1000", "optimizer.iterations=3", "stop.epochs=8"),
     "optimizer=sgd": ("optimizer.lr=0.01",),
     "dataset=curve": (),
+    "dataset=functions": ("dataset.function=ring", "dataset.samples=100"),
     "dataset=text": ("model=gpt", *_TEXT, *_GPT),
 }
 CHECKS: dict[str, Callable[..., object]] = {

@@ -69,6 +69,7 @@ def describe(model: GrowableModel, config: Config, inputs: dict[str, Any]) -> di
         "dataset": config.dataset.name,
         "widths": widths_text(model.widths()),
         "task": model.task,
+        "precision": str(next(model.parameters()).dtype).removeprefix("torch."),
         "input_shape": list(model.input_shape),
         "outputs": model.outputs,
         "classes": inputs["classes"] if model.task == "classification" else [],

@@ -15,10 +15,10 @@ from torch import Tensor, fx, nn
 
 from grow_cli.analysis import export_inputs
 from grow_cli.errors import UserError
-from grow_cli.models.modules.activations import Rational, ReLURight
+from grow_cli.models.modules.activations import Rational, ReLURight, Sine
 from grow_cli.models.modules.network import GrowableModel
 
-_COPIED = (Rational, ReLURight)
+_COPIED = (Rational, ReLURight, Sine)
 """Modules whose classes are copied into the file: it reads better than their traces."""
 
 _TOLERANCE = 1e-5  # of the largest output
@@ -126,10 +126,19 @@ def _source(lines: list[str], copied: list[type], forward: list[str], about: dic
     parts.append(
         f'\ndef load(weights: str | Path = Path(__file__).with_name("{name}.pt")) -> Net:\n'
         '    """The trained net, on the CPU and in evaluation mode."""\n'
-        '    net = Net()\n    net.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True))\n'
+        f"    net = Net(){_double(about)}\n"
+        '    net.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True))\n'
         "    return net.eval()\n"
     )
     return "\n\n".join(parts)
+
+
+_CAST = {"float32": "float", "float64": "double"}
+
+
+def _double(about: dict[str, Any]) -> str:
+    """What makes a net of torch's own float32 one of float64, where it is to be one."""
+    return ".double()" if about["precision"] == "float64" else ""
 
 
 def _numbers_prepared(about: dict[str, Any]) -> list[str]:
@@ -145,9 +154,9 @@ def _numbers_prepared(about: dict[str, Any]) -> list[str]:
         f"    if tuple(x.shape[1:]) != ({shape},) or x.dim() == 0:\n"
         f'        raise ValueError(f"x has the shape {{tuple(x.shape)}} and must have (n, {shape}): give one sample as x[None]")',
         "\ndef prepare(x: Tensor) -> Tensor:\n"
-        '    """Inputs as the dataset holds them, as the net takes them: float32, normalised."""\n'
+        f'    """Inputs as the dataset holds them, as the net takes them: {about["precision"]}, normalised."""\n'
         "    check(x)\n"
-        "    return (x.float() - MEAN.to(x.device)) / STD.to(x.device)",
+        f"    return (x.{_CAST[about['precision']]}() - MEAN.to(x.device)) / STD.to(x.device)",
         *_from_files(about),
     ]
 
@@ -220,8 +229,8 @@ Needs torch and {name}.pt beside this file:
     outputs = load()(prepare(x))
 
 `x`: inputs as the dataset holds them, ({shape}): {unit}.
-{files}`prepare` makes of them what the net takes, float32 of the same shape: (x - MEAN) / STD, with the mean and the standard
-deviation of the training split, of each channel or number.
+{files}`prepare` makes of them what the net takes, {about["precision"]} of the same shape: (x - MEAN) / STD, with the mean and the
+standard deviation of the training split, of each channel or number.
 {outputs}
 Written by `grow export`, which is not needed to use it.
 """
@@ -252,9 +261,11 @@ def _compare(source: str, weights: dict[str, Tensor], model: GrowableModel) -> N
     """Run the file that was just made, and hold its net against the original."""
     namespace: dict[str, Any] = {"__name__": "exported", "__file__": "exported.py"}
     exec(compile(source, "exported.py", "exec"), namespace)  # our own code: names from outside are literals in it
-    net = namespace["Net"]()
-    net.load_state_dict(weights)
     x = model.example(3)
+    net = namespace["Net"]()
+    if x.dtype == torch.float64:
+        net.double()
+    net.load_state_dict(weights)
     with torch.no_grad():
         expected, found = model(x), net.eval()(x)
     if not torch.allclose(

@@ -13,7 +13,7 @@ _BATCH = 2  # torch takes a batch of one for a constant
 
 
 class Normalised(nn.Module):
-    """A net that takes inputs as the dataset holds them: (n, C, H, W) uint8 images, or (n, d) float32."""
+    """A net that takes inputs as the dataset holds them: (n, C, H, W) uint8 images, or (n, d) numbers in its precision."""
 
     mean: Tensor
     std: Tensor
@@ -23,12 +23,13 @@ class Normalised(nn.Module):
         super().__init__()
         self.net = net
         per = (-1, *[1] * (len(net.input_shape) - 1))
-        self.register_buffer("mean", torch.tensor(mean).view(per))
-        self.register_buffer("std", torch.tensor(std).view(per))
+        dtype = next(net.parameters()).dtype
+        self.register_buffer("mean", torch.tensor(mean).view(per).to(dtype))
+        self.register_buffer("std", torch.tensor(std).view(per).to(dtype))
 
     def forward(self, x: Tensor) -> Tensor:
         """What the net says of (x - mean) / std."""
-        outputs: Tensor = self.net((x.float() - self.mean) / self.std)
+        outputs: Tensor = self.net((x.to(self.mean.dtype) - self.mean) / self.std)
         return outputs
 
 
@@ -39,6 +40,6 @@ def with_normalisation(model: GrowableModel, about: dict[str, Any]) -> tuple[nn.
         return model, example, about
     if len(model.input_shape) == 3:  # bytes: numbers that are prepared already are refused, not normalised twice
         example = torch.zeros(example.shape, dtype=torch.uint8)
-    kind = "uint8" if example.dtype == torch.uint8 else "float32"
+    kind = str(example.dtype).removeprefix("torch.")
     inside = f"in the graph: it takes {kind} as the dataset holds it and computes (x - mean) / std itself"
     return Normalised(model, about["mean"], about["std"]).eval(), example, about | {"normalisation": inside}

@@ -15,7 +15,7 @@ from grow_cli.data.identity import Trained
 from grow_cli.data.tensors import Data, load_data
 from grow_cli.errors import UserError
 from grow_cli.files import is_there
-from grow_cli.models.base import rebuild
+from grow_cli.models.base import restored
 from grow_cli.records.events import growth_events
 from grow_cli.records.folder import RunFolder
 from grow_cli.records.reading import reading, whole
@@ -87,6 +87,7 @@ def data_of(config: Config, phase: Phase) -> Data:
         device=cpu,
         trained=phase.trained,
         seed=config.seed,
+        dtype=next(phase.model.parameters()).dtype,
     )
 
 
@@ -105,6 +106,5 @@ def load_phase(path: Path) -> Phase:
         step = state["step"] if "step" in state else state["progress"]["step"]
         if not whole(step):
             raise TypeError("its step is no number")
-    model = rebuild(state["architecture"])
-    model.load_state_dict(state["model"])
+    model = restored(state["architecture"], state["model"])
     return Phase(step, model.eval(), Trained.of(state))

@@ -185,11 +185,11 @@ def _size(file: Path) -> tuple[int, int] | None:
 
 
 def outputs_of(net: GrowableModel, inputs: dict[str, Any], x: Any) -> np.ndarray:
-    """What a net on the CPU puts out for raw samples (n, *input_shape), normalised by `Data.inputs`; float32."""
+    """What a net on the CPU puts out for raw samples (n, *input_shape), normalised by `Data.inputs`; in the net's precision."""
     samples = _samples(x, net.input_shape)
-    normalizer = Normalizer(inputs["mean"], inputs["std"])
+    normalizer = Normalizer(inputs["mean"], inputs["std"], next(net.parameters()).dtype)
     with evaluation_mode(net):
-        parts = [net(part if net.task == "language" else normalizer(part)).float() for part in samples.split(_BATCH)]
+        parts = [net(part if net.task == "language" else normalizer(part)) for part in samples.split(_BATCH)]
     return np.asarray(torch.cat(parts).numpy())
 
 

@@ -16,7 +16,7 @@ from grow_cli.analysis.missed import nothing_grew
 from grow_cli.files import shortest
 from grow_cli.records.events import GrowthEvent, growth_events
 from grow_cli.records.folder import RunFolder
-from grow_cli.records.words import counted
+from grow_cli.records.words import counted, fixed
 from grow_cli.tasks import task_in
 
 
@@ -102,7 +102,7 @@ def _row(group: Sequence[GrowthEvent]) -> tuple[str, ...]:
         f"{last.step:,}",
         f"{last.parameters_after:,}",
         "→".join(map(_number, losses)),
-        _number(last.function_change_relative, ".0%"),
+        "–" if last.function_change_relative is None else f"{last.function_change_relative:.0%}",
         f"{sum(e.growth_seconds for e in group):.1f}",
         last.widths_after,
         where,
@@ -124,9 +124,11 @@ def _reached(summary: dict[str, Any]) -> Table:
         table.add_column(name, justify="right")
     for kind in (task.score, "loss", *task.beside):
         told = task.words.replace(task.label, kind) if kind == task.score else kind
-        table.add_row(told, *(_number(summary[f"{split}_{kind}"], ".4f") for split in ("train", "val", "test")))
+        table.add_row(told, *(_number(summary[f"{split}_{kind}"], 4) for split in ("train", "val", "test")))
+    if "grid_max_error" in summary:
+        table.caption = f"largest error on the dense grid: {summary['grid_max_error']:.2e}"
     return table
 
 
-def _number(value: float | None, form: str = ".3f") -> str:
-    return "–" if value is None else f"{value:{form}}"
+def _number(value: float | None, digits: int = 3) -> str:
+    return "–" if value is None else fixed(value, digits)

@@ -15,7 +15,7 @@ from grow_cli.analysis.predicting import in_unit, outputs_of
 from grow_cli.api.given import DATA
 from grow_cli.data.base import DataSpec
 from grow_cli.errors import UserError
-from grow_cli.models.base import rebuild
+from grow_cli.models.base import restored
 from grow_cli.models.modules.network import GrowableModel
 from grow_cli.models.modules.traced import Template, TracedNet, lent, template_of
 from grow_cli.records.events import GrowthEvent, growth_events
@@ -78,8 +78,7 @@ class Run:
     def net(self) -> GrowableModel:
         """The net as far as it has grown, on the CPU and in evaluation mode. It takes normalised inputs; `predict` raw ones."""
         with lent(self._template):
-            net = rebuild(self._state["architecture"])
-        net.load_state_dict(self._state["model"])
+            net = restored(self._state["architecture"], self._state["model"])
         return net.eval()
 
     @property
@@ -129,7 +128,7 @@ class Run:
         return torch.from_numpy(self.outputs(x)).double().softmax(-1).numpy()
 
     def outputs(self, x: Any) -> np.ndarray:
-        """What the net puts out for raw samples: logits or values, float32."""
+        """What the net puts out for raw samples: logits or values, float32, or float64 of a net of `precision=fp64`."""
         table = self.inputs.get("table") or {}
         if table.get("columns") and hasattr(x, "columns"):
             from grow_cli.data import tables

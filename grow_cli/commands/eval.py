@@ -11,7 +11,7 @@ from grow_cli import console
 from grow_cli.commands.overrides import config_of, existing, only
 from grow_cli.errors import UserError
 from grow_cli.records.folder import RunFolder
-from grow_cli.records.words import counted
+from grow_cli.records.words import counted, fixed
 from grow_cli.schema import keys_with
 from grow_cli.tasks import task_in
 
@@ -70,9 +70,11 @@ def main(arguments: list[str]) -> int:
         table.add_column(name, justify="right")
     for kind in kinds:
         told = task.words.replace(task.label, kind) if kind == task.score else kind
-        table.add_row(told, *(f"{result[f'{split}_{kind}']:.4f}" for split in splits))
+        table.add_row(told, *(fixed(result[f"{split}_{kind}"], 4) for split in splits))
     held_out = "" if config.dataset.validation else "; nothing was held out, val is train"
     table.caption = f"{counted(result['parameters'], 'parameter')}, widths {result['widths']}{held_out}"
+    if "grid_max_error" in result:
+        table.caption += f"; largest error on the dense grid: {result['grid_max_error']:.2e}"
     console.uncut(table)
     return 0
 

@@ -108,7 +108,7 @@ def submission(path: Path, output: Path, jobs: int, name: str, how: Sweep) -> li
         "qos": how.qos,
         "cpus-per-task": how.cpus,
         "mem": f"{how.memory_gb}G" if how.memory_gb else None,
-        "gpus-per-node": how.gpus,
+        "gpus-per-node": how.gpus or None,
     }
     return [
         *("sbatch", "--parsable", f"--job-name=grow-{name}"),

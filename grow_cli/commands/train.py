@@ -112,7 +112,7 @@ def main(arguments: list[str]) -> int:
             console.err.print(f"interrupted: {again}", markup=False)
         raise
     except Exception as error:
-        if type(error).__module__.split(".")[0] not in ("joblib", "submitit"):
+        if type(error).__module__.split(".")[0] != "joblib":
             raise
         raise TrainingFailed(
             f"a process of the sweep ended ({str(error).splitlines()[0]}): run the same command again with run_dir of the "

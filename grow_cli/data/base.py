@@ -31,14 +31,18 @@ class DataSpec:
     classes: tuple[str, ...] = ()
 
 
+_NUMBERS = ("torch.float32", "torch.float64")
+"""Of vectors and of quantities: where they are exact in float64, `precision=fp64` trains on them as they are."""
+
+
 @dataclass
 class RawData:
     """A dataset as its files hold it, on the CPU."""
 
     train_x: Tensor
-    """(N, C, H, W) uint8 or float32 images, (N, d) float32, or (N, context) uint8 of text."""
+    """(N, C, H, W) uint8 or float32 images, (N, d) float32 or float64, or (N, context) uint8 of text."""
     train_y: Tensor
-    """(N,) int64 class indices, (N, k) float32 targets, or the bytes (N, context) that come next."""
+    """(N,) int64 class indices, (N, k) float32 or float64 targets, or the bytes (N, context) that come next."""
     test_x: Tensor
     test_y: Tensor
     task: str = "classification"
@@ -55,6 +59,8 @@ class RawData:
     """Whether the files hold no training part: a net can then be measured on them, and none trained."""
     held_out: tuple[Tensor, Tensor] | None = None
     """Inputs and targets of a validation part that the dataset has of its own (texts do): none is cut from the training part."""
+    grid: tuple[Tensor, Tensor] | None = None
+    """Inputs and targets of a regression that lie densely over its whole domain, on which the maximum error is measured."""
     no_test: bool = False
     """Whether there is no test part, which is then empty: nothing is measured on it."""
     corpus: dict[str, Any] = field(default_factory=dict)
@@ -70,6 +76,8 @@ class RawData:
         parts = [("train", self.train_x, self.train_y), ("test", self.test_x, self.test_y)]
         if self.held_out is not None:
             parts.append(("val", *self.held_out))
+        if self.grid is not None:
+            parts.append(("grid", *self.grid))
         for split, x, y in parts:
             if self.no_test and split == "test":
                 _check(len(x) == len(y) == 0, "no_test is set, but test_x holds samples")
@@ -80,7 +88,7 @@ class RawData:
             _check(len(x) > 0, f"{split}_x has no sample")
             _check(x.shape[1:] == self.train_x.shape[1:], f"{split}_x has samples of shape {tuple(x.shape[1:])}")
             image = x.dim() == 4
-            kinds = ("torch.uint8", "torch.float32") if image else ("torch.float32",)
+            kinds = ("torch.uint8", "torch.float32") if image else _NUMBERS
             _check(image or x.dim() == 2, f"{split}_x has the shape {tuple(x.shape)}: (N, C, H, W) or (N, d) is needed")
             _check(
                 str(x.dtype) in kinds,
@@ -104,7 +112,9 @@ class RawData:
     def _check_targets(self, split: str, y: Tensor) -> None:
         if self.task == "regression":
             _check(y.dim() == 2, f"{split}_y has the shape {tuple(y.shape)}: (N, k) is needed for a regression")
-            _check(str(y.dtype) == "torch.float32", f"{split}_y is {y.dtype}: torch.float32 is needed for a regression")
+            _check(
+                str(y.dtype) in _NUMBERS, f"{split}_y is {y.dtype}: {' or '.join(_NUMBERS)} is needed for a regression"
+            )
             _check(bool(y.isfinite().all()), f"{split}_y holds numbers that are not finite")
             _check(len(y) > 1, f"{split}_y holds one target: a regression needs 2 or more, because one has no variance")
             return

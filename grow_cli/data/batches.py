@@ -23,7 +23,7 @@ class Split:
     x: Tensor | Rows
     """(N, ...) inputs; rows of a file where memory has no room for them."""
     y: Tensor
-    """(N,) int64 class indices, (N, k) float32 targets, or (N, context) bytes of text."""
+    """(N,) int64 class indices, (N, k) targets, or (N, context) bytes of text."""
 
     def __len__(self) -> int:
         return len(self.y)

@@ -31,10 +31,12 @@ class Normalizer:
     mean: Tensor
     """(1, C, 1, 1) of images, in bytes; (1, d) of vectors."""
     std: Tensor
+    dtype: torch.dtype = torch.float32
+    """Of what comes out: that of the net; mean and standard deviation are float32 whatever it is."""
 
     def __call__(self, x: Tensor) -> Tensor:
-        """float32 of the same shape."""
-        return x.to(torch.float32, copy=True).sub_(self.mean).div_(self.std)
+        """The same shape, of `dtype`."""
+        return x.to(self.dtype, copy=True).sub_(self.mean).div_(self.std)
 
     def inverse(self, x: Tensor) -> Tensor:
         """What a model sees, back in the dataset's own unit: bytes (0 to `RawData.white`), or the features'."""
@@ -61,6 +63,8 @@ class Data:
     """`RawData.image`."""
     table: dict[str, Any] = field(default_factory=dict)
     """`RawData.table`."""
+    grid: Split | None = None
+    """`RawData.grid`."""
     parts_measured: dict[str, Split] = field(default_factory=dict)
     """Split → the part of it that a net is measured on, where that is not all of it."""
 
@@ -70,8 +74,8 @@ class Data:
         return self.parts_measured.get(name, split)
 
     def prepare(self, x: Tensor) -> Tensor:
-        """Stored inputs as a model takes them: bytes of text as they are, else float32, normalised now if stored as bytes."""
-        return x if x.dtype == torch.float32 or self.spec.task == "language" else self.normalizer(x)
+        """Stored inputs as a model takes them: bytes of text as they are, else numbers, normalised now if stored as bytes."""
+        return x if x.dtype == self.normalizer.dtype or self.spec.task == "language" else self.normalizer(x)
 
     def inputs(self) -> dict[str, Any]:
         """What a net trained on this data must be used with, for its checkpoints; on the CPU."""
@@ -99,11 +103,12 @@ def load_data(
     device: torch.device,
     trained: Trained | None = None,
     seed: int | None = None,
+    dtype: torch.dtype = torch.float32,
 ) -> Data:
     """Read, cut, take the subset, normalise with the statistics of what is left to train on, and move to the device.
 
     `trained`, of a net's checkpoint: the data must be those that it was trained on, and are normalised as they were then.
-    `seed`, of the run: what `dataset.split_seed=seed` stands for.
+    `seed`, of the run: what `dataset.split_seed=seed` stands for. `dtype`: of the net, and so of what it is given.
     """
     split_seed = option.cut_by(seed)
     option = replace(option, split_seed=split_seed)
@@ -114,6 +119,7 @@ def load_data(
     measured = trained is not None and trained.other
     if trained is not None:
         trained.check(known)
+    _check_dtype(option, raw, dtype)
     if raw.task == "language":
         return _text(option, raw, spec, known, subset, split_seed, device)
     _check_augmentation(option, raw.train_x)
@@ -122,15 +128,15 @@ def load_data(
     train_x = raw.train_x[train] if file is None else Rows(file, train, device)
     if trained is None or trained.inputs is None:
         white = raw.white if raw.train_x.dim() == 4 else 1
-        normalizer = _normalizer(train_x, option.normalize, option.scale, white, device)
+        normalizer = _normalizer(train_x, option.normalize, option.scale, white, device, dtype)
     else:
-        normalizer = Normalizer(trained.inputs["mean"].to(device), trained.inputs["std"].to(device))
-    as_floats = train_x.dtype == torch.float32 or 4 * train_x.shape.numel() <= FLOAT32_LIMIT
+        normalizer = Normalizer(trained.inputs["mean"].to(device), trained.inputs["std"].to(device), dtype)
+    as_floats = train_x.dtype != torch.uint8 or 4 * train_x.shape.numel() <= FLOAT32_LIMIT
 
     def placed(x: Tensor | Rows, y: Tensor) -> Split:
         if isinstance(x, Tensor):
             x = normalizer(x.to(device)) if as_floats else x.to(device)
-        return Split(x, y.to(device))
+        return Split(x, y.to(device, dtype) if y.is_floating_point() else y.to(device))
 
     trained_on = placed(train_x, raw.train_y[train])
     held_out: tuple[Tensor | Rows, Tensor] | None = raw.held_out
@@ -151,7 +157,15 @@ def load_data(
         identity=known | {"splits": {"train": len(train), "val": len(validated_on), "test": len(raw.test_x)}},
         image=raw.image,
         table=raw.table,
+        grid=None if raw.grid is None else placed(*raw.grid),
     )
+
+
+def _check_dtype(option: DatasetOption, raw: RawData, dtype: torch.dtype) -> None:
+    if dtype == torch.float64 and raw.task != "regression":
+        raise UserError(
+            f"precision=fp64 is for regression, and dataset={option.name} is for {raw.task}: set precision=fp32"
+        )
 
 
 def _read(option: DatasetOption, data_dir: Path, trained: Trained | None) -> RawData:
@@ -270,8 +284,10 @@ def _check_augmentation(option: DatasetOption, x: Tensor) -> None:
         )
 
 
-def _normalizer(x: Tensor | Rows, standardise: bool, scale: float, white: int, device: torch.device) -> Normalizer:
-    """Of the training inputs x, on the CPU, in float64 throughout."""
+def _normalizer(
+    x: Tensor | Rows, standardise: bool, scale: float, white: int, device: torch.device, dtype: torch.dtype
+) -> Normalizer:
+    """To `dtype`, by the statistics of the training inputs x, on the CPU, in float64 throughout."""
     shape = (1, x.shape[1], *[1] * (len(x.shape) - 2))
     if not standardise:
         mean, std = torch.zeros(shape), torch.full(shape, float(white) if x.dtype == torch.uint8 else 1.0)
@@ -286,7 +302,7 @@ def _normalizer(x: Tensor | Rows, standardise: bool, scale: float, white: int, d
         mean, std = x.double().mean(over), x.double().std(over, correction=0)
     # a spread below float32's resolution of the mean is none: such a channel becomes 0 everywhere, not noise or NaN
     std = torch.where(std > 1e-7 * mean.abs(), std, 1.0)
-    return Normalizer(mean.float().view(shape).to(device), (std / scale).float().view(shape).to(device))
+    return Normalizer(mean.float().view(shape).to(device), (std / scale).float().view(shape).to(device), dtype)
 
 
 def _byte_statistics(counts: Tensor) -> tuple[Tensor, Tensor]:

@@ -121,6 +121,10 @@ class Method(Part):
         """Training is over: fields of its own for summary.json."""
         return {}
 
+    def trained(self, model: GrowableModel) -> list[nn.Parameter] | None:
+        """The parameters that a step trains, where the method leaves the others as they are; None: all."""
+        return None
+
     def regularizer(self, now: Moment) -> Tensor | None:
         """A term () added to the loss of every step, or None."""
         return None

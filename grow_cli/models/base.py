@@ -30,7 +30,7 @@ TORCH_ACTIVATIONS = {
     "tanh": "Tanh",
     "identity": "Identity",
 }
-ACTIVATIONS = (*TORCH_ACTIVATIONS, "relu_right", "rational", "rational_raw")
+ACTIVATIONS = (*TORCH_ACTIVATIONS, "sine", "relu_right", "rational", "rational_raw")
 
 
 @dataclass
@@ -117,6 +117,14 @@ def rebuild(architecture: dict[str, Any]) -> GrowableModel:
         raise UserError(f"the architecture's model={name} cannot be built: {str(error).splitlines()[0]}") from error
     assert isinstance(option, ModelOption)
     return option.build(ends)
+
+
+def restored(architecture: dict[str, Any], weights: dict[str, Any]) -> GrowableModel:
+    """The net of a checkpoint, in the precision in which it was trained."""
+    net = rebuild(architecture)
+    dtype = next((t.dtype for t in weights.values() if t.is_floating_point()), None)
+    net.to(dtype=dtype).load_state_dict(weights)
+    return net
 
 
 def image_shape(name: str, spec: Ends) -> tuple[int, int, int]:

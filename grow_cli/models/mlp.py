@@ -22,7 +22,7 @@ class MLPOption(ModelOption):
     hidden: list[int] = size_keys(64)
     """Units of each hidden layer; `[]` is a linear model."""
     activation: str = activation_key("relu")
-    """relu, leaky_relu, elu, gelu, selu, silu, tanh, identity; relu_right: relu with the derivative 1 at zero, as GradMax
+    """relu, leaky_relu, elu, gelu, selu, silu, tanh, sine, identity; relu_right: relu with the derivative 1 at zero, as GradMax
     needs; rational: SENN's, with parameters per unit, normalised; rational_raw: as the paper writes it."""
     norm: str = key("none", one_of=("none", "batch", "layer"))
     """`none`, `batch`, or `layer`, which couples a layer's units, so that width cannot grow."""

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from torch import nn
     from torch.optim import Optimizer
 
+    from grow_cli.moment import Moment
+
 
 @dataclass
 class OptimizerOption(Option):
@@ -34,6 +36,9 @@ class OptimizerOption(Option):
         # without decay the two groups are alike, and one is a kernel call a step instead of two
         whole = [{"params": list(model.parameters()), "weight_decay": 0.0}]
         return self.make(parameter_groups(model, self.weight_decay) if self.weight_decay else whole, model)
+
+    def check_start(self, now: Moment) -> None:
+        """UserError where this run's data or net are nothing for it; asked once they are there, before the first step."""
 
     def make(self, groups: list[dict[str, Any]], model: nn.Module) -> Optimizer:
         """The optimizer of these groups of parameters."""

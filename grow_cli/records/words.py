@@ -9,6 +9,11 @@ from grow_cli.words import are, counted, were
 __all__ = ["are", "counted", "were", "widths_of", "widths_text"]
 
 
+def fixed(value: float, digits: int) -> str:
+    """`0.0123`; `3.1e-09` where so many decimals would show nothing but zeros."""
+    return f"{value:.1e}" if 0 < abs(value) < 0.5 * 10**-digits else f"{value:.{digits}f}"
+
+
 def widths_text(widths: Sequence[int]) -> str:
     """The hidden widths in order, joined by `-`."""
     return "-".join(map(str, widths))

@@ -24,8 +24,9 @@ def apply(
     """Add what is proposed; ValueError, and nothing is changed, if it does not fit.
 
     Inserting a layer keeps every parameter object. Widening replaces those of producer, followers and consumer by
-    longer ones, without gradient. With `optimizer_state="reset"` the optimizer forgets everything; with "age" it notes when
-    entries were added, and whose rate has an `lr_factor` or an `lr_warmup`: `follow_new_entries` heeds all three.
+    longer ones, without gradient. With `optimizer_state="reset"` the optimizer forgets everything, and so does one whose memory
+    is of the `whole_net`; with "age" it notes when entries were added, and whose rate has an `lr_factor` or an `lr_warmup`:
+    `follow_new_entries` heeds all three.
     """
     if optimizer_state not in ("carry", "age", "reset"):
         raise ValueError(f"optimizer_state={optimizer_state!r}: must be carry, age or reset")
@@ -47,7 +48,7 @@ def apply(
             ages = optimizer_state == "age"
             _widen(proposal, optimizer, ages=ages, lr_factor=lr_factor, lr_warmup=lr_warmup)
     if optimizer is not None:
-        if optimizer_state == "reset":
+        if optimizer_state == "reset" or getattr(optimizer, "whole_net", False):
             forget(optimizer, optimizer.state)
         regroup(model, optimizer)
 

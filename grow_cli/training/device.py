@@ -108,6 +108,17 @@ def unused_gpu(files: Sequence[Path], environment: Mapping[str, str]) -> str:
     )
 
 
+def dtype_of(precision: str) -> torch.dtype:
+    """Of weights and data."""
+    return torch.float64 if precision == "fp64" else torch.float32
+
+
+def check_precision(precision: str, device: torch.device) -> None:
+    """UserError where the device has no such numbers."""
+    if precision == "fp64" and device.type == "mps":
+        raise UserError("precision=fp64: Apple's GPUs have no float64: use device=cpu, or precision=fp32")
+
+
 def set_precision(precision: str) -> None:
     """fp32 products are exact fp32 unless tf32 is requested."""
     torch.set_float32_matmul_precision("high" if precision == "tf32" else "highest")

@@ -28,10 +28,11 @@ from rich.text import Text
 
 from grow_cli import console
 from grow_cli.records.events import GrowthEvent
-from grow_cli.records.words import counted
+from grow_cli.records.words import counted, fixed
 from grow_cli.tasks import task_in
 
 _REFRESH_SECONDS = 0.25
+_MEASURED = ("train_", "val_", "grid_")
 # Between two lines of a run that nobody watches.
 _SOON_SECONDS, _SELDOM_SECONDS = 2.0, 60.0
 
@@ -108,7 +109,7 @@ def _empty(event: GrowthEvent) -> bool:
 
 
 def _loss(value: float | None) -> str:
-    return "–" if value is None else f"{value:.3f}"
+    return "–" if value is None else fixed(value, 3)
 
 
 class WhileItLasts(Display):
@@ -154,7 +155,7 @@ class LineDisplay(Display):
 
     def evaluation(self, row: dict[str, Any], thresholds: dict[str, float], closed: str) -> None:
         words = [f"epoch {row['epoch']:.1f}", f"step {row['step']}", f"lr {row['lr']:.2g}"]
-        words += [f"{k} {v:.4f}" for k, v in row.items() if k.startswith(("train_", "val_")) and _shown(v)]
+        words += [f"{k} {fixed(v, 4)}" for k, v in row.items() if k.startswith(_MEASURED) and _shown(v)]
         words += [
             f"{k.removeprefix('trigger/')} {v:.3g}" for k, v in row.items() if k.startswith("trigger/") and _shown(v)
         ]
@@ -315,6 +316,6 @@ def _shown(value: Any) -> bool:
 def _cell(name: str, value: Any) -> str:
     if not isinstance(value, int | float):
         return escape(str(value))
-    if name.startswith(("train_", "val_")):
-        return f"{value:.4f}"
+    if name.startswith(_MEASURED):
+        return fixed(value, 4)
     return {"epoch": f"{value:.1f}", "lr": f"{value:.2g}"}.get(name, f"{value:,}")

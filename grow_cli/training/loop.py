@@ -17,12 +17,12 @@ from grow_cli.training import checkpoint
 from grow_cli.training.budget import Budget, Ended
 from grow_cli.training.device import synchronize
 from grow_cli.training.display import Display
-from grow_cli.training.evaluation import measure_split
+from grow_cli.training.evaluation import measure_grid, measure_split
 from grow_cli.training.event import grow, growth_closed
 from grow_cli.training.metrics import Gathered
 from grow_cli.training.rollback import roll_back, undo_of
 from grow_cli.training.session import Session
-from grow_cli.training.step import make_measuring_step, make_step, products_so_far, training_passes
+from grow_cli.training.step import extra_flops, extra_so_far, make_measuring_step, make_step, pass_flops
 
 
 class Loop:
@@ -98,7 +98,7 @@ class Loop:
         step_once, display, interrupted = self._step, self.display, session.interrupted
         seconds_left = math.inf if config.stop.seconds is None else config.stop.seconds - progress.seconds
         flops_limit, flops = config.stop.flops, 0
-        products = products_so_far(session)
+        extra = extra_so_far(session)
         earlier, step, lr = progress.seconds, progress.step, -1.0
         begun = time.perf_counter()
         while step < end:
@@ -106,7 +106,7 @@ class Loop:
             if elapsed >= seconds_left or interrupted() is not None:
                 break
             if flops_limit is not None:
-                flops = progress.flops + self._flops_of(step - progress.step, products)
+                flops = progress.flops + self._flops_of(step - progress.step, extra)
                 if flops >= flops_limit:
                     break
             used = budget.used(step, earlier + elapsed, flops)
@@ -126,7 +126,7 @@ class Loop:
             display.step(step)
         synchronize(session.device)
         taken = step - progress.step
-        progress.flops += self._flops_of(taken, products)
+        progress.flops += self._flops_of(taken, extra)
         progress.step = step
         progress.samples += taken * batches.batch_size
         progress.epoch = budget.epoch(step)
@@ -146,10 +146,10 @@ class Loop:
         progress = self.session.progress
         return self.budget.used(progress.step, progress.seconds, progress.flops)
 
-    def _flops_of(self, steps: int, products: int) -> int:
-        """FLOPs of some steps on the current net, before which the optimizer had made `products`."""
-        passes = training_passes(self.session, steps, products) if self.method.trains_by_gradient else steps
-        return passes * self.flops * self.session.batches.batch_size
+    def _flops_of(self, steps: int, extra: int) -> int:
+        """FLOPs of some steps on the current net, before which the optimizer had done `extra` beyond its passes."""
+        beyond = extra_flops(self.session, extra) if extra_so_far(self.session) != extra else 0
+        return (steps * self.step_flops + beyond) * self.session.batches.batch_size
 
     def _snapshot(self) -> None:
         session, progress = self.session, self.session.progress
@@ -167,6 +167,7 @@ class Loop:
         trained = not self.gathered.empty
         self.grown_since_evaluation = False
         measured = self.gathered.read() | measure_split("val", session.model, session.data, config)
+        measured |= measure_grid(session.model, session.data, config)
         if config.evaluate.test_every is not None:
             due = progress.evaluations % config.evaluate.test_every == 0
             nothing = dict.fromkeys(session.task.columns("test"), math.nan)
@@ -290,6 +291,7 @@ class Loop:
         session = self.session
         self._step = (make_step if self.method.trains_by_gradient else make_measuring_step)(session)
         self.flops = session.flops
+        self.step_flops = pass_flops(session) if self.method.trains_by_gradient else self.flops
         self.parameters = session.parameters
         frontier = self.method.frontier(session.model) if session.history is not None else None
         self.frontier_parameters = 0 if frontier is None else count_parameters(frontier)

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from grow_cli.optimizers.modules.lbfgs import ScaleFreeLBFGS
 from grow_cli.optimizers.modules.natural import NaturalGradient
+from grow_cli.surgery.flops import step_flops_per_sample
 from grow_cli.theory.natural import twice_differentiable
 
 if TYPE_CHECKING:
@@ -26,6 +28,11 @@ def autocast(device: torch.device, precision: str) -> AbstractContextManager[Any
     return nullcontext()
 
 
+def not_coarser(outputs: Tensor) -> Tensor:
+    """Outputs as float32 where they are coarser, as autocast's are."""
+    return outputs if outputs.dtype == torch.float64 else outputs.float()
+
+
 def _make_forward(session: Session) -> Step:
     """The forward pass on the present model, compiled and in the precision that the config asks for."""
     config, model, loss_of = session.config, session.model, session.loss
@@ -37,7 +44,7 @@ def _make_forward(session: Session) -> Step:
 
     def autocast_forward(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         with autocast(session.device, config.precision):
-            outputs = model(x).float()
+            outputs = not_coarser(model(x))
         return loss_of(outputs, y), outputs
 
     def twice_differentiable_forward(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
@@ -58,8 +65,11 @@ def make_step(session: Session) -> Step:
 
     Nothing in it reads a value back from the device: the loss is returned as a tensor, without the method's term.
     """
+    if isinstance(session.optimizer, ScaleFreeLBFGS):
+        return _make_searching_step(session, session.optimizer)
     compute, optimizer = _make_forward(session), session.optimizer
     clip, regularizer, now = session.config.clip_norm, session.method.regularizer, session.moment()
+    trained = session.method.trained(session.model)
     parameters = [p for p in session.model.parameters() if p.requires_grad]
     zero_grad, optimize, clip_gradient = optimizer.zero_grad, optimizer.step, nn.utils.clip_grad_norm_
     # the natural gradient goes through the outputs' graph again
@@ -68,7 +78,7 @@ def make_step(session: Session) -> Step:
     def step(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         loss, outputs = compute(x, y)
         term = regularizer(now)
-        (loss if term is None else loss + term).backward(retain_graph=watch is not None)
+        (loss if term is None else loss + term).backward(retain_graph=watch is not None, inputs=trained)
         if watch is not None:
             watch(outputs)
         if clip is not None:
@@ -80,14 +90,51 @@ def make_step(session: Session) -> Step:
     return step
 
 
-def products_so_far(session: Session) -> int:
-    """Products with the Fisher matrix that the optimizer has made, if it is one that makes them."""
-    return session.optimizer.products if isinstance(session.optimizer, NaturalGradient) else 0
+def _make_searching_step(session: Session, optimizer: ScaleFreeLBFGS) -> Step:
+    """The step of a line search, which reads the loss as often as it needs to."""
+    compute, regularizer, now = _make_forward(session), session.method.regularizer, session.moment()
+    trained = session.method.trained(session.model)
+
+    def step(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        before: list[tuple[Tensor, Tensor]] = []
+
+        def evaluate() -> Tensor:
+            optimizer.zero_grad()
+            loss, outputs = compute(x, y)
+            term = regularizer(now)
+            total = loss if term is None else loss + term
+            total.backward(inputs=trained)
+            if not before:
+                before.append((loss.detach(), outputs.detach()))
+            return total
+
+        optimizer.step(evaluate)
+        optimizer.zero_grad()
+        return before[0]
+
+    return step
 
 
-def training_passes(session: Session, steps: int, products: int) -> int:
-    """The cost of the last steps in forward passes: three per step, and four per product since `products`."""
-    return 3 * steps + 4 * (products_so_far(session) - products)
+def extra_so_far(session: Session) -> int:
+    """What the optimizer did beyond a forward and a backward pass each step: products with the Fisher matrix, or evaluations."""
+    optimizer = session.optimizer
+    if isinstance(optimizer, ScaleFreeLBFGS):
+        return optimizer.evaluations
+    return optimizer.products if isinstance(optimizer, NaturalGradient) else 0
+
+
+def pass_flops(session: Session) -> int:
+    """Of one sample, forward and backward, where the method may train a part of the net only."""
+    trained = session.method.trained(session.model)
+    if trained is None:
+        return 3 * session.flops
+    return step_flops_per_sample(session.model, session.data.spec.input_shape, trained)
+
+
+def extra_flops(session: Session, since: int) -> int:
+    """Of one sample, of what the optimizer has done beyond since `since`: a product with the Fisher matrix is four passes."""
+    each = pass_flops(session) if isinstance(session.optimizer, ScaleFreeLBFGS) else 4 * session.flops
+    return each * (extra_so_far(session) - since)
 
 
 def make_measuring_step(session: Session) -> Step:

@@ -11,7 +11,7 @@ from torch import nn
 
 from grow_cli.data.batches import Batches
 from grow_cli.surgery.flops import step_flops_per_sample
-from grow_cli.training.step import make_step, products_so_far, training_passes
+from grow_cli.training.step import extra_flops, extra_so_far, make_step
 from grow_cli.training.streams import fork
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ def warm_up_alone(session: Session, new: list[nn.Parameter], wanted: WarmUp) -> 
         augment=session.data.augment,
     )
     losses: list[Tensor] = []
-    flops, products = 0, products_so_far(session)
+    flops, extra = 0, extra_so_far(session)
     for group in session.optimizer.param_groups:
         group["lr"] = session.config.optimizer.lr * wanted.rate
     for trained, steps in _parts(session.model, new, wanted):
@@ -57,7 +57,7 @@ def warm_up_alone(session: Session, new: list[nn.Parameter], wanted: WarmUp) -> 
         flops += steps * step_flops_per_sample(session.model, session.data.spec.input_shape, trained)
     values = torch.stack(losses)
     first, last = torch.stack([values[:10].mean(), values[-10:].mean()]).tolist()
-    flops += training_passes(session, 0, products) * session.flops
+    flops += extra_flops(session, extra)
     return (first, last), flops * session.batches.batch_size
 
 

@@ -244,7 +244,6 @@ def _alone(tmp_path: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 PARALLEL = {
     "hydra_joblib_launcher": ("sweep=joblib", "hydra.launcher.n_jobs=2"),
-    "hydra_submitit_launcher": ("hydra/launcher=submitit_local", "hydra.launcher.timeout_min=5"),
 }
 
 

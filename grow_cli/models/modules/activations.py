@@ -18,6 +18,13 @@ class ReLURight(nn.Module):
         return torch.where(x < 0, 0, x)  # NaN stays NaN
 
 
+class Sine(nn.Module):
+    """sin x, which repeats itself as fast as its input's weights say."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.sin(x)
+
+
 class Rational(nn.Module):
     """σ(x) = αx + (β + γx)/(1 + x²), three parameters per unit; (1, 0, 0) is the identity (SENN, section 3.1).
 
@@ -41,12 +48,15 @@ class Rational(nn.Module):
         return alpha * x + (beta + gamma * x) / (1 + x * x)
 
 
+_OWN: dict[str, type[nn.Module]] = {"relu_right": ReLURight, "sine": Sine}
+
+
 def make_activation(name: str, units: int, *, spatial_dims: int = 0) -> nn.Module:
     """The module of an activation's name, for `units` units whose images have `spatial_dims` dimensions."""
     if name in ("rational", "rational_raw"):
         return Rational(units, spatial_dims=spatial_dims, normalize=name == "rational")
-    if name == "relu_right":
-        return ReLURight()
+    if name in _OWN:
+        return _OWN[name]()
     module: nn.Module = getattr(nn, TORCH_ACTIVATIONS[name])()
     return module
 

@@ -32,7 +32,7 @@ class GrowableModel(nn.Module, ABC):
         generator = torch.Generator().manual_seed(0)
         if self.task == "language":
             return torch.randint(256, (n, *self.input_shape), generator=generator)
-        return torch.randn(n, *self.input_shape, generator=generator)
+        return torch.randn(n, *self.input_shape, generator=generator).to(next(self.parameters()).dtype)
 
     @property
     def name(self) -> str:
