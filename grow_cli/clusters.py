@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass
 
@@ -31,8 +32,8 @@ KEPT = (
 
 
 @dataclass
-class OnSlurm:
-    """Of `sweep=slurm`: what sbatch is asked for, for each job."""
+class OnClusters:
+    """Of `sweep=slurm` and `sweep=ray`: what a cluster is asked for, for each job."""
 
     partition: str | None = key(None, null="for the cluster's default")
     """Of `slurm`: the partition that the jobs wait in."""
@@ -54,6 +55,10 @@ class OnSlurm:
     """Of `slurm`: further options of sbatch, each a text in quotes: ["--constraint=a100","--exclusive"]."""
     wait: bool = True
     """Of `slurm`: stay until all jobs have ended; false: submit them and leave."""
+    address: str | None = key(None, null="for a Ray of its own on this machine")
+    """Of `ray`: the running cluster: auto (of this machine), or HOST:PORT of its head."""
+    resources: dict[str, float] = key(make=dict)
+    """Of `ray`: what else a job takes of a node, by the cluster's own names: {big_memory: 1}."""
 
     def __post_init__(self) -> None:
         super().__post_init__()  # type: ignore[misc]  # a section's: ranges
@@ -69,6 +74,11 @@ class OnSlurm:
         )
         for option in self.options:
             _check_option(option)
+        for name, amount in self.resources.items():
+            check(
+                name not in ("CPU", "GPU") and 0 < amount < math.inf,
+                f"sweep.resources={{{name}: {amount:g}}}: must be above 0, and CPU and GPU are sweep.cpus and sweep.gpus",
+            )
 
 
 def _check_option(option: str) -> None:

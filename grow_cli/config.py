@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
@@ -12,7 +11,7 @@ from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from grow_cli import registry
-from grow_cli.clusters import OnSlurm
+from grow_cli.clusters import OnClusters
 from grow_cli.errors import UserError, check
 from grow_cli.files import cache_folder, expanded
 from grow_cli.keys import check_ranges, key
@@ -180,7 +179,7 @@ class Checkpoint(Section):
 
 
 @dataclass
-class Sweep(OnSlurm, Section):
+class Sweep(OnClusters, Section):
     """How the jobs of a sweep (-m) are run; a single run ignores it."""
 
     prefix: ClassVar[str] = "sweep."
@@ -194,18 +193,6 @@ class Sweep(OnSlurm, Section):
     """Of `local` and `ray`: how many share a GPU."""
     retries: int = key(2, at_least=0, at_most=100)
     """How often a job that crashed, or whose process, worker or node was lost, is continued."""
-    address: str | None = key(None, null="for a Ray of its own on this machine")
-    """Of `ray`: the running cluster: auto (of this machine), or HOST:PORT of its head."""
-    resources: dict[str, float] = key(make=dict)
-    """Of `ray`: what else a job takes of a node, by the cluster's own names: {big_memory: 1}."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        for name, amount in self.resources.items():
-            check(
-                name not in ("CPU", "GPU") and 0 < amount < math.inf,
-                f"sweep.resources={{{name}: {amount:g}}}: must be above 0, and CPU and GPU are sweep.cpus and sweep.gpus",
-            )
 
 
 @dataclass

@@ -98,7 +98,7 @@ def _left(now: Moment) -> tuple[Tensor, Tensor]:
     from grow_cli.surgery.measure import evaluation_mode
 
     train, size = now.data.train, now.config.evaluate.batch_size
-    x = now.data.prepare(train.x)
+    x = torch.cat([now.data.prepare(part) for part in train.x.split(size)])
     with evaluation_mode(now.model):
         outputs = torch.cat([now.model(part) for part in x.split(size)])
     return x.flatten(1), train.y - outputs
