@@ -94,7 +94,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _run(arguments: list[str]) -> int:
-    from grow_cli import console, signals
+    from grow_cli import console, launched, signals
     from grow_cli.commands import children
 
     for stream in (sys.stdout, sys.stderr):
@@ -102,6 +102,7 @@ def _run(arguments: list[str]) -> int:
             stream.reconfigure(errors="replace")  # a terminal without Δ shows ?
     children.end_with_parent()
     try:
+        console.out.quiet = launched.rank() > 0  # rank 0 speaks for all
         os.getcwd()
     except OSError:
         console.error("the working directory is gone: cd to one that exists")

@@ -40,6 +40,8 @@ def whatever_happens_to_the_terminal() -> Iterator[None]:
 
 def warn(sentence: str) -> None:
     """A warning: the run goes on."""
+    if out.quiet:  # another process of the run says it
+        return
     err.print(f"[yellow]warning:[/yellow] {escape(sentence)}")
 
 
