@@ -96,8 +96,8 @@ class SharedLoop(Loop):
 def make_shared_step(session: Session, ranks: Ranks) -> Step:
     """`make_step`'s on this rank's part of a global batch: (inputs, targets) → the global (loss, outputs), the same on each rank.
 
-    Each rank's loss is its share of the global mean: sums over ranks are right for unequal parts, too. Loss, gradients and outputs
-    are added up in one vector, each rank's outputs among zeros; where a task is scored by its loss they are left out.
+    Each rank's loss is its share of the global mean: sums over ranks are right for unequal parts, too. Loss, gradients and
+    outputs are added up in one vector, each rank's outputs among zeros; where a task is scored by its loss they are left out.
     """
     compute, optimizer = make_forward(session), session.optimizer
     clip, regularizer, now = session.config.clip_norm, session.method.regularizer, session.moment()
