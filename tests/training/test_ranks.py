@@ -135,8 +135,8 @@ def test_loss_gradients_and_outputs_of_unequal_parts_add_up_to_the_whole_batchs(
     parameters = list(session.model.parameters())
     gradients = torch.autograd.grad(loss, parameters)
     whole = torch.cat([t.detach().reshape(-1) for t in (loss, outputs, *gradients)])
-    session.optimizer.param_groups[0]["lr"] = 0.0  # both parts are of the same net
-    session.optimizer.param_groups[0]["weight_decay"] = 0.0
+    for group in session.optimizer.param_groups:
+        group["lr"] = 0.0  # both parts are of the same net
     total = torch.zeros_like(whole)
     for rank in (0, 1):
         one = OneOfTwo(rank, 2)
@@ -146,7 +146,16 @@ def test_loss_gradients_and_outputs_of_unequal_parts_add_up_to_the_whole_batchs(
 
 
 @pytest.mark.parametrize(
-    "name", ["method=replay", "optimizer=natural", "compile=true", "stop.seconds=9", "precision=bf16"]
+    "name",
+    [
+        "method=replay",
+        "method=senn",
+        "model=cnn",
+        "optimizer=natural",
+        "compile=true",
+        "stop.seconds=9",
+        "precision=bf16",
+    ],
 )
 def test_what_was_not_shown_on_several_processes_is_refused_there_and_there_only(name: str) -> None:
     config = compose([name] if name.startswith("method=") else ["method=copy", name])
