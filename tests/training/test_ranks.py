@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import os
-import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -90,32 +88,6 @@ def test_two_processes_grow_the_net_that_one_grows_though_their_parts_are_unequa
         assert furthest(one, two) <= 1e-6, name
     assert two["progress"]["events"] == 2
     assert {path.name for path in tmp_path.iterdir()} == {"1", "2"}
-
-
-@pytest.mark.slow
-def test_a_signal_to_one_process_ends_both_and_one_or_two_go_on_to_the_same_net(tmp_path: Path) -> None:
-    keys = [*SHORT, *METHODS["width"]]
-    keys[keys.index("stop.epochs=7")] = "stop.epochs=300"
-    run(tmp_path, 1, "train", *keys, "run_dir=whole")
-    children = begin(tmp_path, 2, "train", *keys, "run_dir=r")
-    metrics = tmp_path / "r" / "metrics.csv"
-    while not metrics.exists() or len(metrics.read_text().splitlines()) < 6:
-        assert children[0].poll() is None, children[0].communicate()[0]
-        time.sleep(0.05)
-    children[1].send_signal(signal.SIGTERM)
-    said = [child.communicate(timeout=120)[0] for child in children]
-    assert [child.returncode for child in children] == [128 + signal.SIGTERM] * 2, said
-    left = state(tmp_path / "r" / "checkpoints" / "last.pt")["progress"]["step"]
-    children = begin(tmp_path, 1, "resume", "r")
-    while len(metrics.read_text().splitlines()) < left // 10 + 10:
-        assert children[0].poll() is None, children[0].communicate()[0]
-        time.sleep(0.05)
-    children[0].send_signal(signal.SIGTERM)
-    assert children[0].wait(120) == 128 + signal.SIGTERM
-    run(tmp_path, 2, "resume", "r")
-    whole, resumed = (state(tmp_path / name / "checkpoints" / "last.pt") for name in ("whole", "r"))
-    assert whole["progress"]["step"] == resumed["progress"]["step"]
-    assert whole["architecture"] == resumed["architecture"]
 
 
 class OneOfTwo(Ranks):
