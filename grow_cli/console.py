@@ -115,6 +115,8 @@ def say(text: str, style: str = "") -> None:
 
 def warn(sentence: str) -> None:
     """A warning: the run goes on."""
+    if out.quiet:  # another process of the run says it
+        return
     _tell("warning:", "yellow", sentence)
 
 

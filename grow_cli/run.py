@@ -17,6 +17,7 @@ from grow_cli.data.batches import Batches
 from grow_cli.data.identity import Trained
 from grow_cli.data.tensors import Data, load_data
 from grow_cli.errors import Crashed, Interrupted, Paused, TrainingFailed, UserError
+from grow_cli.loggers.base import Logger
 from grow_cli.models.base import on_paper, rebuild
 from grow_cli.models.modules.network import GrowableModel
 from grow_cli.moment import Progress
@@ -38,13 +39,15 @@ from grow_cli.training.device import (
     reset_threads,
     set_precision,
 )
-from grow_cli.training.display import make_display
+from grow_cli.training.display import Display, make_display
 from grow_cli.training.evaluation import SPLITS, measure_splits
 from grow_cli.training.event import growth_closed
 from grow_cli.training.loop import Loop
 from grow_cli.training.memory import enough_memory, refuse_too_large
+from grow_cli.training.ranks import ALONE, Ranks, refuse_built
 from grow_cli.training.session import Session
 from grow_cli.training.streams import Streams
+from grow_cli.training.together import SharedLoop
 
 
 def train(
@@ -55,11 +58,13 @@ def train(
     trained: Trained | None = None,
     splits: Sequence[str] = SPLITS,
     pause_at: float = math.inf,
+    ranks: Ranks = ALONE,
 ) -> dict[str, Any]:
     """Train into a claimed folder (from its checkpoint if `resume`) and return the summary, which is written there too.
 
     `trained`, of another run: the data must be the same as its. `splits`: those that the trained net is measured on.
     `pause_at`: Paused comes out after the first evaluation by which so many FLOPs were spent; resumed, it goes on the same.
+    `ranks`: of this process among those that train the run together; the others than the first return nothing.
     Interrupted, crashed and failed runs raise; their summary has that status, and the last good checkpoint stays.
     """
     state = checkpoint.load(folder.checkpoints / "last.pt") if resume else None
@@ -76,11 +81,11 @@ def train(
         provenance.reset_peak_memory(device)
         with _writing(folder):
             with enough_memory("the net was built", "lower the model's size"):
-                loop = assemble(config, folder, data, device, state, begun_with)
+                loop = assemble(config, folder, data, device, state, begun_with, ranks)
             loop.pause_at = pause_at
             try:
                 with _end_noted(config, folder, device):
-                    summary = _trained(loop, data, splits)
+                    summary = _trained(loop, data, splits) if ranks.first else _followed(loop)
                 loop.logger.summary(summary)
             finally:
                 loop.close()
@@ -108,6 +113,13 @@ def _trained(loop: Loop, data: Data, splits: Sequence[str]) -> dict[str, Any]:
     return summary
 
 
+def _followed(loop: Loop) -> dict[str, Any]:
+    """Train along; what is measured in the end, and written, is rank 0's."""
+    with loop.session.interrupted.watching(), enough_memory("it trained", "lower batch_size or the model's size"):
+        loop.train()
+    return {}
+
+
 def assemble(
     config: Config,
     folder: RunFolder,
@@ -115,16 +127,26 @@ def assemble(
     device: torch.device,
     state: dict[str, Any] | None = None,
     begun_with: dict[str, Any] | None = None,
+    ranks: Ranks = ALONE,
 ) -> Loop:
-    """Every part of a run, from its config; from a checkpoint's state if there is one.
+    """Every part of a run, from its config; from a checkpoint's state if there is one, or from what rank 0 tells.
 
     :param begun_with: another run's checkpoint, whose net a new run begins with
     """
+    if not ranks.first:
+        state = ranks.told()
     session = _session(config, folder, data, device, state or begun_with, state is None)
     names = [part.name for part in (config.dataset, config.model, config.method, config.trigger)]
-    display = make_display(config.progress, " · ".join(names), folder.path, config.trigger.falling)
-    logger = config.logger.build(folder.path)
+    display, logger = Display(), Logger()
+    if ranks.first:
+        display = make_display(config.progress, " · ".join(names), folder.path, config.trigger.falling)
+        logger = config.logger.build(folder.path)
     loop = Loop(session, folder, display, logger)
+    if ranks.world > 1:
+        refuse_built(session, ranks.world)
+        loop = SharedLoop(
+            session, folder, display, logger, ranks, lambda told: _session(config, folder, data, device, told, False)
+        )
     progress = session.progress
     if state is None:
         _check_start(loop)
@@ -132,8 +154,11 @@ def assemble(
         loop.watch_frontier()
     else:
         loop.restore(state)
-        folder.trim(rows=progress.evaluations, lines=progress.firings)
-        logger.resume(rows=progress.evaluations, events=progress.firings)
+        if ranks.first:
+            folder.trim(rows=progress.evaluations, lines=progress.firings)
+            logger.resume(rows=progress.evaluations, events=progress.firings)
+    if isinstance(loop, SharedLoop) and ranks.first:
+        ranks.told(loop.state())
     torch.set_num_threads(progress.threads)
     return loop
 

@@ -19,7 +19,7 @@ CONF = PACKAGE.parent / "conf"
 # each room may import those below it and the ground floor; type-checking imports count
 FLOORS = (
     {"errors", "files", "keys", "tasks"},
-    {"registry", "console", "signals"},
+    {"registry", "console", "signals", "launched"},
     {"config"},
     {"schema"},
     {"records", "theory", "data"},

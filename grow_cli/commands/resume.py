@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from grow_cli import console
+from grow_cli import console, launched
 from grow_cli.commands import extending
 from grow_cli.commands.overrides import config_of, existing, only
 from grow_cli.commands.train import go_on, show
@@ -50,6 +50,8 @@ def to_go_on(folder: RunFolder, overrides: list[str]) -> tuple[Config, list[str]
 def main(arguments: list[str]) -> int:
     """Train to the end."""
     options = parser().parse(arguments)
+    if launched.world() > 1:
+        raise UserError("grow resume goes on in one process, whatever the run began with: leave torchrun out")
     folder = existing(options.run)
     config, moved = to_go_on(folder, options.overrides)
     try:

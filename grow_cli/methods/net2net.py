@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 class Net2Net(WidthMethod):
     """Copies of units drawn at random, each as often as any other as far as that is possible."""
 
+    on_several_ranks = True
+
     noise: float = key(0.1, at_least=0)
     """Size of the random vector by which the copies' shares differ, in units of a share."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Callable
 from typing import Any
 
 from grow_cli.errors import Interrupted, Paused, TrainingFailed
@@ -88,7 +89,7 @@ class Loop:
         snapshot_every = config.trajectory.every if history is not None else 0
         smoothing = history is not None and config.trajectory.smoothing > 0
         factor, until, base_lr = config.schedule.factor, config.growth.until, config.optimizer.lr
-        step_once, display, interrupted = self._step, self.display, session.interrupted
+        step_once, display, interrupted = self._step, self.display, self._asked_to_stop
         seconds_left = math.inf if config.stop.seconds is None else config.stop.seconds - progress.seconds
         flops_limit, flops = config.stop.flops, 0
         products = products_so_far(session)
@@ -129,6 +130,11 @@ class Loop:
         if signal_number is not None and step < end:
             self.save(best=False)
             raise Interrupted(signal_number)
+
+    @property
+    def _asked_to_stop(self) -> Callable[[], int | None]:
+        """Called between steps: the number of the signal that asks for a stop, or None."""
+        return self.session.interrupted
 
     @property
     def thresholds(self) -> dict[str, float]:

@@ -26,7 +26,7 @@ def autocast(device: torch.device, precision: str) -> AbstractContextManager[Any
     return nullcontext()
 
 
-def _make_forward(session: Session) -> Step:
+def make_forward(session: Session) -> Step:
     """The forward pass on the present model, compiled and in the precision that the config asks for."""
     config, model, loss_of = session.config, session.model, session.loss
     bf16 = config.precision == "bf16"
@@ -58,7 +58,7 @@ def make_step(session: Session) -> Step:
 
     Nothing in it reads a value back from the device: the loss is returned as a tensor, without the method's term.
     """
-    compute, optimizer = _make_forward(session), session.optimizer
+    compute, optimizer = make_forward(session), session.optimizer
     clip, regularizer, now = session.config.clip_norm, session.method.regularizer, session.moment()
     parameters = [p for p in session.model.parameters() if p.requires_grad]
     zero_grad, optimize, clip_gradient = optimizer.zero_grad, optimizer.step, nn.utils.clip_grad_norm_
@@ -92,7 +92,7 @@ def training_passes(session: Session, steps: int, products: int) -> int:
 
 def make_measuring_step(session: Session) -> Step:
     """The step of a run that is not trained by gradient: what `make_step`'s returns, and no parameter moves."""
-    compute = _make_forward(session)
+    compute = make_forward(session)
 
     def step(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         with torch.no_grad():
