@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import copy
 import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -41,11 +40,11 @@ from grow_cli.training.device import (
 )
 from grow_cli.training.display import Display, make_display
 from grow_cli.training.evaluation import SPLITS, measure_splits
-from grow_cli.training.event import growth_closed
 from grow_cli.training.loop import Loop
 from grow_cli.training.memory import enough_memory, refuse_too_large
 from grow_cli.training.ranks import ALONE, Ranks, refuse_built
 from grow_cli.training.session import Session
+from grow_cli.training.start import check_start
 from grow_cli.training.streams import Streams
 from grow_cli.training.together import SharedLoop
 
@@ -149,7 +148,7 @@ def assemble(
         )
     progress = session.progress
     if state is None:
-        _check_start(loop)
+        check_start(loop)
         progress.threads = choose_threads(config.threads, device, loop.flops * session.batches.batch_size)
         loop.watch_frontier()
     else:
@@ -202,43 +201,6 @@ def _session(
         storage = "cpu" if device.type == "mps" and t.storage == "device" else t.storage  # MPS has no float64
         session.history = History(t.window, t.dtype, storage, file, sampling=t.sampling, smoothing=t.smoothing)
     return session
-
-
-def _check_start(loop: Loop) -> None:
-    """UserError where the run could not take a step as it is asked for; warnings of what will not happen."""
-    session, config = loop.session, loop.session.config
-    for sentence in session.method.check_start(session.moment()):
-        warn(sentence)
-    closed = growth_closed(session, 0.0)
-    if closed and session.method.kind != "none":
-        warn(f"nothing will grow: {closed}")
-    elif session.method.kind != "none":
-        for sentence in session.trigger.check_start(session.moment()):
-            warn(sentence)
-    if session.data.val is session.data.train:
-        warn(
-            "dataset.validation=0: nothing is held out, so that whatever goes by validation (best.pt, growth.rollback, "
-            "trigger=plateau, stop.plateau, stop.val_score, sweep=optuna) goes by the samples that are trained on"
-        )
-    a_step = 3 * loop.flops * session.batches.batch_size
-    if config.stop.flops is not None and config.stop.flops < a_step:
-        raise UserError(f"stop.flops={config.stop.flops:.3g} is less than one step takes ({a_step:.3g}): give more")
-    if config.stop.parameters is not None and config.stop.parameters <= loop.parameters:
-        raise UserError(
-            f"stop.parameters={config.stop.parameters}: the net has {loop.parameters:,} before it is trained; give more"
-        )
-    if session.batches.batch_size == 1:
-        _check_single_samples(session)
-
-
-def _check_single_samples(session: Session) -> None:
-    try:
-        with torch.no_grad(), session.streams.peeking("growth"):  # dropout must not move the generators of training
-            copy.deepcopy(session.model)(session.data.probe(1).x)
-    except ValueError as error:  # one value per channel has no variance
-        raise UserError(
-            "batch_size=1: this model's batch normalisation needs two samples at least: raise batch_size, or set model.norm=none"
-        ) from error
 
 
 def evaluate(
