@@ -113,6 +113,11 @@ def say(text: str, style: str = "") -> None:
     out.print(broken(text, out), style=style, markup=False, soft_wrap=True)
 
 
+def line(text: str) -> None:
+    """To stdout as it is, however long: a command can be copied from it."""
+    out.print(text, markup=False, soft_wrap=True)
+
+
 def warn(sentence: str) -> None:
     """A warning: the run goes on."""
     if out.quiet:  # another process of the run says it

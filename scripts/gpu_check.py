@@ -293,7 +293,8 @@ def page(device: torch.device, rows: list[Row], steps: list[Steps], left_out: li
     lines += [f"- not tried, the time was over: {said}" for said in left_out]
     lines += ["", "## Every method: train, grow, end by SIGTERM, resume, eval, export", ""]
     lines += [
-        "`resumed` says how near the run that was ended is to one that was not; in fp32 both have `deterministic=true`.",
+        "`resumed` says how near the run that was ended is to one that was not; in fp32, and in every precision on a CPU, both "
+        "have `deterministic=true`.",
         "",
     ]
     lines += [

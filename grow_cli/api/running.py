@@ -8,16 +8,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hydra.errors import HydraException
-from omegaconf import DictConfig, OmegaConf, open_dict
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf import DictConfig, OmegaConf
 
 from grow_cli import console
 from grow_cli.api.guard import composing, interruptible, silent, undisturbed
 from grow_cli.api.overrides import typed
 from grow_cli.commands import resume as resuming
-from grow_cli.commands.composition import composed, refuse_two_folders
-from grow_cli.commands.hydra_errors import explain
+from grow_cli.commands.composition import composed, refuse_two_folders, take_hydra
+from grow_cli.commands.hydra_errors import explained
 from grow_cli.commands.overrides import existing
 from grow_cli.commands.train import begin, checked, go_on
 from grow_cli.config import Config
@@ -55,18 +53,13 @@ def prepared(words: list[str], *, dataset: str | None = None) -> tuple[DictConfi
     :param dataset: what the data are called, where it is not the option's name
     """
     refuse_two_folders(words)
-    try:
+    with explained(words):
         raw = composed(words, with_hydra=True)
         if dataset is not None:
             raw.dataset.name = dataset
         place = OmegaConf.to_container(raw.hydra.run, resolve=True)
-    except (HydraException, OmegaConfBaseException) as error:
-        raise UserError(explain(error, words)) from error
     assert isinstance(place, dict)
-    hydra_section = OmegaConf.create({"hydra": raw.hydra})
-    with open_dict(raw):
-        del raw["hydra"]
-    return raw, RunFolder(Path(place["dir"])), hydra_section
+    return raw, RunFolder(Path(place["dir"])), take_hydra(raw)
 
 
 def trained(

@@ -12,6 +12,7 @@ from grow_cli.errors import UserError
 from grow_cli.files import expanded
 from grow_cli.records.configs import as_data
 from grow_cli.records.folder import RunFolder
+from grow_cli.records.grammar import key_of
 from grow_cli.records.named import named
 
 
@@ -38,8 +39,8 @@ def take_model(raw: DictConfig) -> None:
 def net_of(given: Path) -> Path:
     """The checkpoint that a run, by its path or name, or a file of one stands for; UserError where there is none."""
     if given.suffix == ".pt":
-        return expanded(str(given))
-    path = named(expanded(str(given)) if given.as_posix().startswith("~") else given)
+        return expanded(given)
+    path = named(expanded(given) if given.as_posix().startswith("~") else given)
     if not RunFolder(path).claimed:
         raise UserError(f"init={given}: it is no run folder, nor a checkpoint: name a run, or a .pt file of one")
     return (path / "checkpoints" / "last.pt").absolute()
@@ -48,7 +49,7 @@ def net_of(given: Path) -> Path:
 def refuse_own_model(overrides: Collection[str], init: str | None) -> None:
     """UserError where a model was typed beside the net to begin with."""
     for override in overrides if init else ():
-        if override.lstrip("+~").split("=")[0].split(".")[0] == "model":
+        if key_of(override).split(".")[0] == "model":
             raise UserError(
                 f"{override} and init={init}: the run begins with the net that is there: leave one of them out"
             )

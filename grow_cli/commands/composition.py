@@ -13,11 +13,12 @@ from hydra._internal.utils import get_args_parser
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf, open_dict
 
 from grow_cli import config as configuration
 from grow_cli import registry
 from grow_cli.errors import UserError
+from grow_cli.records.grammar import key_of
 from grow_cli.schema import is_text
 
 
@@ -82,7 +83,7 @@ _FOLDERS = ("hydra.run.dir", "hydra.sweep.dir")
 
 def refuse_two_folders(arguments: list[str]) -> None:
     """UserError where run_dir is given beside Hydra's own key of the same folder: one of them would be ignored."""
-    keys = {word.lstrip("+~").partition("=")[0]: word for word in arguments if "=" in word}
+    keys = {key_of(word): word for word in arguments if "=" in word}
     given = next((keys[name] for name in _FOLDERS if name in keys), None)
     if given is not None and "run_dir" in keys:
         raise UserError(
@@ -99,6 +100,14 @@ def composed(overrides: list[str], *, with_hydra: bool = False, beside: Sequence
     GlobalHydra.instance().clear()
     with hydra.initialize_config_dir(version_base="1.3", config_dir=str(registry.config_folders()[0])):
         return hydra.compose("train", overrides=[*plugins(beside), *words(overrides)], return_hydra_config=with_hydra)
+
+
+def take_hydra(raw: DictConfig) -> DictConfig:
+    """Hydra's own section of a config that was composed with it, taken out of it, as `.hydra/hydra.yaml` holds it."""
+    section = OmegaConf.create({"hydra": raw.hydra})
+    with open_dict(raw):
+        del raw["hydra"]
+    return section
 
 
 def prepare_hydra() -> None:

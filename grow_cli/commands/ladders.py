@@ -56,7 +56,7 @@ def train_one(runs: list[RunFolder], name: str, until: float, overrides: list[st
 
     for folder in runs:
         with_overrides(folder, overrides)  # refuses what cannot be read
-        _say(f"{tried_folder(folder, name).path} {train_rung(folder, name, until, settings_of(overrides))}")
+        console.line(f"{tried_folder(folder, name).path} {train_rung(folder, name, until, settings_of(overrides))}")
     return 0
 
 
@@ -70,22 +70,22 @@ def train_best(runs: list[RunFolder], overrides: list[str], options: argparse.Na
             with_overrides(folder, overrides)
         if all(control_folder(folder, KIND).read_summary() for folder in group) and not options.rung:
             for folder in group:
-                _say(f"{control_folder(folder, KIND).path} was there already")
+                console.line(f"{control_folder(folder, KIND).path} was there already")
             continue
         try:
             searched = search_ladder(group, options.ladder, trainer(overrides, options.jobs), halving=options.halving)
             done = [adopt(searched, folder, settings_of(overrides)) for folder in group]
         except NotPossible as reason:
-            _say(f"{group[0].path}: no {KIND}: {reason}")
+            console.line(f"{group[0].path}: no {KIND}: {reason}")
             continue
         for folder, words in zip(group, done, strict=True):
-            _say(f"{control_folder(folder, KIND).path} {words}")
+            console.line(f"{control_folder(folder, KIND).path} {words}")
         if len(searched.rungs) < options.ladder:
-            _say(
+            console.line(
                 f"the ladder has {counted(len(searched.rungs), 'size')} of the {options.ladder} asked for: the others are the "
                 f"same nets, or a step of them costs more than {EXACT:.0%} of the run's FLOPs"
             )
-        _say(
+        console.line(
             f"the ladder cost {searched.cost()['flops']:.3g} FLOPs; it is in {control_folder(group[0], KIND).path}/ladder.json"
         )
 
@@ -148,7 +148,3 @@ class progress:
 
     def __exit__(self, *error: object) -> None:
         self.bar.stop()
-
-
-def _say(words: str) -> None:
-    console.out.print(words, markup=False, highlight=False, soft_wrap=True)

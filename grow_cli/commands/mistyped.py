@@ -120,8 +120,10 @@ def _spaces(word: str, rest: list[str], words: list[str]) -> Iterator[tuple[list
         if not value and len(rest) > 1 and _bare(rest[1]):
             value, taken = rest[1], [*taken, rest[1]]
         yield taken, why, _whole(word, value, words) or [f"{word}={value}"]
-    elif re.fullmatch(r"[\w.-]+", word) and following and _bare(following) and _whole(word, following, words):
-        yield [word, following], "a key and its value are joined by =", _whole(word, following, words)
+    elif (
+        re.fullmatch(r"[\w.-]+", word) and following and _bare(following) and (meant := _whole(word, following, words))
+    ):
+        yield [word, following], "a key and its value are joined by =", meant
     elif re.fullmatch(r"\w+", word) and (groups := [group for group in GROUPS if word in describe(group)]):
         yield [word], "an option stands after its group and =", [f"{groups[0]}={word}"]
 
@@ -129,8 +131,8 @@ def _spaces(word: str, rest: list[str], words: list[str]) -> Iterator[tuple[list
 def _colon(word: str) -> Iterator[tuple[list[str], str, list[str]]]:
     """`seed:3`."""
     name, colon, value = word.partition(":")
-    if colon and value and "=" not in name and _whole(name, value, []):
-        yield [word], "a key and its value are joined by =", _whole(name, value, [])
+    if colon and value and "=" not in name and (meant := _whole(name, value, [])):
+        yield [word], "a key and its value are joined by =", meant
 
 
 def _braces(word: str, rest: list[str]) -> Iterator[tuple[list[str], str, list[str]]]:

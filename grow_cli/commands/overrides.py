@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -17,6 +17,7 @@ from grow_cli.errors import UserError
 from grow_cli.records import reading
 from grow_cli.records.configs import typed as typed_config
 from grow_cli.records.folder import RunFolder, runs_below
+from grow_cli.records.grammar import key_of
 from grow_cli.records.named import named
 
 
@@ -31,6 +32,20 @@ def existing(path: Path) -> RunFolder:
             hint = f"it holds {len(runs)} runs: name one of them, like {runs[0]}"
         raise UserError(f"{path} is not a run folder (it has no .hydra/config.yaml): {hint}")
     return folder
+
+
+def several(word: str, command: str, own: Mapping[str, str]) -> bool:
+    """Whether a KEY=VALUE word has several values; UserError where it cannot be read, or where the command sets the key itself.
+
+    :param own: such keys, and the options by which they are given
+    """
+    key = key_of(word)
+    if key in own:
+        raise UserError(f"{word}: {command} sets {key} itself: use {own[key]}")
+    try:
+        return bool(OverridesParser.create().parse_override(word).is_sweep_override())
+    except HydraException as error:
+        raise UserError(f"{word} cannot be read: options are given as KEY=VALUE") from error
 
 
 def only(overrides: Collection[str], allowed: list[str], why: str) -> None:

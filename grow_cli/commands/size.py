@@ -15,6 +15,7 @@ from grow_cli.commands import ladders
 from grow_cli.errors import UserError
 from grow_cli.files import is_there, make_folder, write_text
 from grow_cli.records.folder import RunFolder
+from grow_cli.records.grammar import key_of
 from grow_cli.records.words import counted
 
 if TYPE_CHECKING:
@@ -69,12 +70,12 @@ def parser() -> console.Parser:
 def main(arguments: list[str]) -> int:
     """Train what is not trained yet, and say the size."""
     options = parser().parse(arguments)
-    check(options)
     from grow_cli.commands.mistyped import refuse_mistyped
     from grow_cli.commands.train import main as train
     from grow_cli.commands.train import slug
 
     refuse_mistyped(options.overrides)
+    check(options)
     overrides = sorted(options.overrides)
     overrides += [
         f"{key}={getattr(options, name)}" for name, key in LIMITS.items() if getattr(options, name) is not None
@@ -90,34 +91,26 @@ def main(arguments: list[str]) -> int:
     from grow_cli.sizes.picture import draw
 
     say(found, options)
-    _print(f"{out / 'size.json'}, {draw(found, out / 'size.png')}")
+    console.line(f"{out / 'size.json'}, {draw(found, out / 'size.png')}")
     return 0
 
 
 def check(options: argparse.Namespace) -> None:
     """UserError for what cannot be asked, before anything is trained."""
-    from hydra.core.override_parser.overrides_parser import OverridesParser
-    from hydra.errors import HydraException
+    from grow_cli.commands.overrides import several
 
     options.until = 1.0
     ladders.check(options)
-    for name, least in (("seeds", 1), ("jobs", 1), *((name, 1) for name in LIMITS)):
+    for name in ("seeds", "jobs", *LIMITS):
         value = getattr(options, name)
-        if value is not None and value < least:
-            raise UserError(f"{_typed(name)} {value}: must be {least} or more")
+        if value is not None and value < 1:
+            raise UserError(f"{_typed(name)} {value}: must be 1 or more")
     if options.within is not None and not (options.within > 0 and math.isfinite(options.within)):
         raise UserError(f"--within {options.within:g}: must be a number above 0")
     own = {"seed": "--seeds", "run_dir": "--out"} | {key: _typed(name) for name, key in LIMITS.items()}
     for word in options.overrides:
-        key = word.partition("=")[0].lstrip("+~")
-        if key in own:
-            raise UserError(f"{word}: grow size sets {key} itself: use {own[key]}")
-        try:
-            several = OverridesParser.create().parse_override(word).is_sweep_override()
-        except HydraException as error:
-            raise UserError(f"{word} cannot be read: options are given as KEY=VALUE") from error
-        if several:
-            raise UserError(f"{word}: grow size asks about one way at a time: give {key} one value")
+        if several(word, "grow size", own):
+            raise UserError(f"{word}: grow size asks about one way at a time: give {key_of(word)} one value")
 
 
 def begin(out: Path, asked: dict[str, object], option: str = "--out") -> None:
@@ -180,7 +173,7 @@ def _answered(runs: list[RunFolder], options: argparse.Namespace) -> Answer:
 
 def say(found: Answer, options: argparse.Namespace) -> None:
     """The size in words; then the table, and the verdict."""
-    _print(f"size: {found.size.words}")
+    console.line(f"size: {found.size.words}")
     for name, each in (
         ("max_parameters", found.size.each),
         ("max_flops_per_sample", found.to_json()["flops_per_sample"]),
@@ -188,7 +181,7 @@ def say(found: Answer, options: argparse.Namespace) -> None:
         most = getattr(options, name)
         over = sum(most is not None and n > most for n in each)
         if over:
-            _print(
+            console.line(
                 f"{over} of the nets ended above {_typed(name)} {most:,}: the last growth was not smaller than the room"
             )
     if found.searched is None or found.held is None:
@@ -210,16 +203,12 @@ def say(found: Answer, options: argparse.Namespace) -> None:
         table.add_row(name, f"{rung['parameters']:,}", score, f"{sum(rung['training_flops']):.3g}")
     console.uncut(table)
     held, unit = found.held, " points" if task.percent else ""
-    _print(
+    console.line(
         f"against the best of {counted(len(ladder['rungs']), 'size')} ({found.searched.chosen.parameters:,} parameters): "
         f"{held.difference:+.3g}{unit} (95 % interval {held.low:+.3g} to {held.high:+.3g}; TOST within {found.within:g}{unit}: "
         f"p = {held.equal:.3g}): {held.verdict}"
     )
     if found.searched.found.best == len(ladder["rungs"]) - 1:
-        _print("the largest size of the ladder won: the best may be larger still")
+        console.line("the largest size of the ladder won: the best may be larger still")
     cost = f"{found.flops / told['ladder_flops']:.3g} of what was trained of the ladder"
-    _print(f"cost of growing: {cost}, {told['cost_of_halving']:.3g} of successive halving (FLOPs)")
-
-
-def _print(words: str) -> None:
-    console.out.print(words, markup=False, highlight=False, soft_wrap=True)
+    console.line(f"cost of growing: {cost}, {told['cost_of_halving']:.3g} of successive halving (FLOPs)")

@@ -40,6 +40,7 @@ from grow_cli.keys import OF_THE_RUN
 from grow_cli.records.configs import typed
 from grow_cli.records.flat import flatten
 from grow_cli.records.folder import RunFolder
+from grow_cli.records.grammar import key_of
 from grow_cli.records.words import counted, were
 from grow_cli.schema import make_absolute, role_of
 from grow_cli.tasks import task_in
@@ -141,7 +142,7 @@ class Tally(Callback):
 
     def words(self, overrides: Iterable[str]) -> list[str]:
         """Of a job's overrides those that make it another job than the others."""
-        return [_unquoted(override) for override in overrides if override.split("=")[0].lstrip("+~") in self.swept]
+        return [_unquoted(override) for override in overrides if key_of(override) in self.swept]
 
     def wait(self, folder: RunFolder, config: Config, begun: bool) -> None:
         """Leave a job to `local`, which trains all of them side by side when Hydra has composed the last."""
@@ -267,7 +268,7 @@ def identifying(overrides: Iterable[str], swept: Collection[str] = ()) -> list[s
     """The overrides that make a job what it is, in order."""
 
     def counts(override: str) -> bool:
-        name = override.split("=")[0].lstrip("+~").split("@")[0]
+        name = key_of(override).split("@")[0]
         return name != "sweep" and (name in swept or role_of(name) in _IDENTIFYING)
 
     return sorted(_unquoted(override) for override in overrides if counts(override))

@@ -210,10 +210,10 @@ def begin(config: configuration.Config, folder: RunFolder, files: dict[str, Any]
         folder.close()
 
 
-def go_on(config: configuration.Config, folder: RunFolder, moved: Sequence[str] = ()) -> dict[str, Any]:
+def go_on(config: configuration.Config, folder: RunFolder, moved: Sequence[str] = (), **options: Any) -> dict[str, Any]:
     """An interrupted run of this config, to its end; returns the summary.
 
-    :param moved: overrides of its limits, which the folder's config has from then on
+    :param moved: overrides of its limits, which the folder's config has from then on; `options` are those of `run.train`
     """
     from grow_cli import run
 
@@ -221,7 +221,7 @@ def go_on(config: configuration.Config, folder: RunFolder, moved: Sequence[str] 
     try:
         if moved:
             extending.extend(folder, moved)
-        return run.train(config, folder, resume=folder.holds_a_run)
+        return run.train(config, folder, resume=folder.holds_a_run, **options)
     finally:
         folder.close()
 
@@ -284,19 +284,29 @@ def _sweep_job(raw: DictConfig, own: RunFolder) -> float | None:
 
 
 def checked(raw: DictConfig, **parts: Any) -> configuration.Config:
-    """The composed config, its paths absolute and its parts checked against each other; UserError, and warnings.
+    """`built`, its parts checked against each other; UserError, and warnings."""
+    config = built(raw, **parts)
+    for sentence in configuration.check_run(config):
+        console.warn(sentence)
+    return config
+
+
+def built(raw: DictConfig, **parts: Any) -> configuration.Config:
+    """The config of a run that is about to begin; `raw` becomes what its folder is to hold. UserError where it cannot be.
 
     :param parts: options that take the place of the composed ones, which only a Python program can give (its own net)
     """
     try:
-        beginning.take_model(raw)
-        make_absolute(raw)
-        config = replace(configuration.build(raw), **parts)
+        located(raw)
+        return replace(configuration.build(raw), **parts)
     except OmegaConfBaseException as error:  # of an interpolation
         raise UserError(str(error).splitlines()[0]) from error
-    for sentence in configuration.check_run(config):
-        console.warn(sentence)
-    return config
+
+
+def located(raw: DictConfig) -> None:
+    """The net to begin with, and every path, as they hold wherever the config is read."""
+    beginning.take_model(raw)
+    make_absolute(raw)
 
 
 def _hydra_files(raw: DictConfig) -> dict[str, Any]:

@@ -7,22 +7,22 @@ from pathlib import Path
 from typing import Any
 
 from hydra.errors import HydraException
-from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from grow_cli import config as configuration
 from grow_cli.analysis.runs import nothing_held_out
-from grow_cli.commands.composition import composed
-from grow_cli.commands.hydra_errors import explain
+from grow_cli.commands.composition import composed, take_hydra
+from grow_cli.commands.hydra_errors import explained
 from grow_cli.commands.overrides import config_of
-from grow_cli.commands.train import begin, checked
+from grow_cli.commands.train import begin, built, checked, go_on, located
 from grow_cli.errors import Crashed, TrainingFailed, UserError
 from grow_cli.files import write_text
 from grow_cli.keys import OF_THE_RUN
 from grow_cli.records.flat import flatten
 from grow_cli.records.folder import RunFolder
 from grow_cli.records.reading import first_line
-from grow_cli.schema import make_absolute, role_of
+from grow_cli.schema import role_of
 from grow_cli.tuning.space import Space, default_space, fitted, override, overrides_of, read_space
 from grow_cli.tuning.study import Result, Trial
 from grow_cli.tuning.trials import Tuned, experiment_file, result, run_folder
@@ -75,10 +75,8 @@ def _try(raw: DictConfig, words: list[str], key: str, value: Any) -> None:
 
 
 def _composed(words: list[str]) -> DictConfig:
-    try:
+    with explained(words):
         return composed(words)
-    except (HydraException, OmegaConfBaseException) as error:
-        raise UserError(explain(error, words)) from error
 
 
 def train(trial: Trial, words: list[str], seeds: list[int]) -> Result:
@@ -92,31 +90,21 @@ def train(trial: Trial, words: list[str], seeds: list[int]) -> Result:
 
 
 def _run(folder: RunFolder, words: list[str]) -> dict[str, Any]:
-    from grow_cli import run  # imports torch: not before the space is known to be good
-
     there = folder.read_summary()
     if there.get("status") in ("finished", "failed"):
         return there
     try:
         if folder.claimed:
-            config = config_of(folder)
-            folder.open()
-            return run.train(config, folder, resume=folder.holds_a_run, splits=_SPLITS)
+            return go_on(config_of(folder), folder, splits=_SPLITS)
         raw = composed(words, with_hydra=True)
-        hydra = OmegaConf.create({"hydra": raw.hydra})
-        with open_dict(raw):
-            del raw["hydra"]
-        make_absolute(raw)
-        files = {"config": raw, "hydra": hydra, "overrides": words}
-        return begin(configuration.build(raw), folder, files, splits=_SPLITS)
+        files = {"config": raw, "hydra": take_hydra(raw), "overrides": words}
+        return begin(built(raw), folder, files, splits=_SPLITS)
     except Crashed:
         raise
     except TrainingFailed:
         if folder.read_summary().get("status") != "failed":
             raise
         return folder.read_summary()
-    finally:
-        folder.close()
 
 
 def method_of(words: list[str]) -> str:
@@ -140,6 +128,8 @@ def write_experiment(tuned: Tuned, folder: Path, comment: str) -> str | None:
     plain = _flat(composed([f"{group}={name}" for group, name in choices.items()]))
     missing = object()
     keys = {key: value for key, value in wanted.items() if plain.get(key, missing) != value}
+    if wanted["init"]:  # it brings the model
+        keys = {key: value for key, value in keys.items() if not key.startswith("model.")}
     if tuned.best is not None:  # though they may be today's defaults
         keys |= {key: value for key, value in tuned.best.values.items() if key not in choices}
     keys |= {f"tuned.{key}": value for key, value in tuned.cost().items()}
@@ -157,7 +147,7 @@ def write_experiment(tuned: Tuned, folder: Path, comment: str) -> str | None:
 
 def _flat(raw: DictConfig) -> dict[str, Any]:
     """What makes a run what it is, by key; the seed, and where things are, are whoever's that trains it."""
-    make_absolute(raw)
+    located(raw)
     found = OmegaConf.to_container(raw, resolve=True, enum_to_str=True)
     assert isinstance(found, dict)
     flat = flatten({str(key): value for key, value in found.items()})

@@ -88,22 +88,16 @@ def main(arguments: list[str]) -> int:
 
 def split(overrides: list[str]) -> tuple[list[str], list[str]]:
     """The methods, and the other overrides; UserError for what cannot be asked."""
-    from hydra.core.override_parser.overrides_parser import OverridesParser
-    from hydra.errors import HydraException
+    from grow_cli.commands.overrides import several
 
     methods: list[str] = []
     rest = []
     for word in overrides:
         key, _, value = word.partition("=")
-        if key.lstrip("+~") in _OWN:
-            raise UserError(f"{word}: grow tune sets {key} itself: use {_OWN[key.lstrip('+~')]}")
-        try:
-            several = OverridesParser.create().parse_override(word).is_sweep_override()
-        except HydraException as error:
-            raise UserError(f"{word} cannot be read: options are given as KEY=VALUE") from error
+        many = several(word, "grow tune", _OWN)
         if key == "method":
             methods += [name.strip() for name in value.split(",")]
-        elif several:
+        elif many:
             raise UserError(
                 f"{word}: only method may have several values: give {key} one, or name it in a --space FILE"
             )
@@ -124,7 +118,7 @@ def _search(study: Study, words: list[str], options: argparse.Namespace) -> None
         told = _tuned(study, words, options)
         came = f"{told.score_name} {told.shown(trial.score)}" if trial.score is not None else "failed"
         after = f" ({note})" if note else ""
-        _say(f"{study.name}, trial {trial.number}: {' '.join(overrides_of(trial.values))}: {came}{after}")
+        console.line(f"{study.name}, trial {trial.number}: {' '.join(overrides_of(trial.values))}: {came}{after}")
 
     own = seeds(options.seeds)
     search(study, lambda trial: trying.train(trial, words, own), options.trials, ended, 1 if options.one else None)
@@ -149,7 +143,7 @@ def _side_by_side(studies: dict[str, Study], rest: list[str], folder: Path, opti
 
     def done(ended: children.Ended) -> None:
         if ended.out.strip():
-            _say(ended.out.strip())
+            console.line(ended.out.strip())
         if ended.code:
             failed.append(ended.err.strip()[-300:].removeprefix("error: ") or f"its process ended with {ended.code}")
 
@@ -164,11 +158,11 @@ def _conclude(found: list[Tuned], folder: Path, rest: list[str], options: argpar
     told, lines = {}, []
     for one in found:
         console.out.print()
-        _say(f"{one.name}: {counted(len(one.trials), 'trial')} of {counted(len(one.seeds), 'run')}")
+        console.line(f"{one.name}: {counted(len(one.trials), 'trial')} of {counted(len(one.seeds), 'run')}")
         console.table(one.headers(), one.rows(), right=one.headers()[:-1])
         open_ones = sum(trial.state == "open" for trial in one.trials)
         if open_ones:
-            _say(
+            console.line(
                 f"{counted(open_ones, 'trial')} {are(open_ones)} at another process: type the same again for the winner"
             )
         name = None
@@ -190,9 +184,5 @@ def _conclude(found: list[Tuned], folder: Path, rest: list[str], options: argpar
     write_text(folder / "tune.json", json.dumps(plain(content), indent=1) + "\n")
     console.out.print()
     for line in lines:
-        _say(line)
-    _say(f"{folder / 'tune.json'}: {total:.3g} FLOPs in all")
-
-
-def _say(words: str) -> None:
-    console.out.print(words, markup=False, highlight=False, soft_wrap=True)
+        console.line(line)
+    console.line(f"{folder / 'tune.json'}: {total:.3g} FLOPs in all")

@@ -11,6 +11,7 @@ from grow_cli.commands.choices import GROUPS
 from grow_cli.commands.composition import composed
 from grow_cli.commands.places import alike, lines, near, option_in
 from grow_cli.config import Config
+from grow_cli.records.grammar import key_of
 from grow_cli.schema import declared_by, sections
 
 _SOME = 4
@@ -21,7 +22,7 @@ def unknown_key(key: str, arguments: list[str]) -> str:
     """The sentence for a key that no chosen part has."""
     parent, _, leaf = key.rpartition(".")
     chosen = chosen_by(arguments)
-    value = next((a.partition("=")[2] for a in arguments if a.partition("=")[0].lstrip("+~") == key), "")
+    value = next((a.partition("=")[2] for a in arguments if key_of(a) == key), "")
     if parent in registry.groups():
         return _in_group(parent, leaf, value, chosen)
     if parent in sections():
@@ -35,7 +36,7 @@ def unknown_key(key: str, arguments: list[str]) -> str:
 
 def chosen_by(arguments: list[str]) -> DictConfig | None:
     """The run that the choices among the arguments compose to, whatever else is wrong; None where they do not compose."""
-    choices = [a for a in arguments if a.partition("=")[0].lstrip("+~").partition("@")[0] in GROUPS]
+    choices = [a for a in arguments if key_of(a).partition("@")[0] in GROUPS]
     try:
         return composed(choices)
     except Exception:  # whatever is wrong with them

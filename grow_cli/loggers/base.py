@@ -15,6 +15,7 @@ from grow_cli.console import warn
 from grow_cli.errors import UserError
 from grow_cli.files import is_there, make_folder, write_text
 from grow_cli.records import reading
+from grow_cli.records.events import growth_events
 from grow_cli.records.flat import plain
 from grow_cli.records.folder import RunFolder
 from grow_cli.records.reading import damaged, json_data, whole
@@ -97,15 +98,13 @@ class Remote(Logger):
 
     def resume(self, rows: int, events: int) -> None:
         """Also tells what the checkpoint knows and the other program was never told: from metrics.csv and growth.jsonl."""
-        there = [self.sent["rows"], self.sent["events"]]
-        self._rows, self._events = min(rows, there[0]), min(events, there[1])
+        self._rows, self._events = min(rows, self.sent["rows"]), min(events, self.sent["events"])
         if self._rows < rows:
             for row in told_rows(self.folder)[self._rows : rows]:
                 self.metrics(row)
         if self._events < events:
-            for event in told_events(self.folder)[self._events : events]:
-                self.growth(event)
-        self._rows, self._events = rows, events
+            for event in growth_events(self.folder)[self._events : events]:
+                self.growth(event.to_json())
 
     def metrics(self, row: dict[str, Any]) -> None:
         self._rows += 1
@@ -164,11 +163,6 @@ def told_rows(folder: RunFolder) -> list[dict[str, Any]]:
 
     lines = reading.text(folder.metrics, folder.path).splitlines()
     return [{name: number(cell) for name, cell in row.items() if cell} for row in csv.DictReader(lines)]
-
-
-def told_events(folder: RunFolder) -> list[dict[str, Any]]:
-    """The lines of growth.jsonl."""
-    return [json.loads(line) for line in reading.text(folder.growth, folder.path).splitlines()]
 
 
 def sweep_of(folder: RunFolder) -> str | None:

@@ -28,7 +28,7 @@ class Patient(Remote):
         self._given, self._done, self._moved = 0, 0, time.monotonic()
 
     def _try(self, send: Callable[[], None], **known: int) -> None:
-        if not self._thread.is_alive() and not self._given:
+        if not self._given:
             self._thread.start()
         self._given += 1
         self._waiting.put((send, known))

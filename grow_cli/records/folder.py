@@ -18,6 +18,7 @@ from grow_cli.errors import UserError
 from grow_cli.files import append_text, is_plain, is_there, make_folder, open_lock, write_text
 from grow_cli.records import plain_yaml, reading
 from grow_cli.records.flat import plain
+from grow_cli.records.grammar import key_of
 from grow_cli.records.summary import read_summary
 from grow_cli.records.words import counted
 
@@ -231,7 +232,7 @@ class RunFolder:
         number = 1
         while is_there(self.hydra / f"config-{number}.yaml") or is_there(self.path / f"summary-{number}.json"):
             number += 1
-        typed = [*(o for o in self.overrides() if _key(o) not in map(_key, moved)), *moved]
+        typed = [*(o for o in self.overrides() if key_of(o) not in map(key_of, moved)), *moved]
         try:
             if is_there(self.path / "summary.json"):
                 os.rename(self.path / "summary.json", self.path / f"summary-{number}.json")
@@ -256,10 +257,6 @@ def runs_below(path: Path) -> list[Path]:
     """The run folders at and below a path, in order, those in `TRIED` left out; none where it is no folder."""
     found = [p.parent.parent for p in path.glob("**/.hydra/config.yaml")] if path.is_dir() else []
     return sorted(p for p in found if TRIED not in p.relative_to(path).parts)
-
-
-def _key(override: str) -> str:
-    return override.partition("=")[0]
 
 
 def _plain_data(name: str, content: Any) -> Any:

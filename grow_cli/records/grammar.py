@@ -1,4 +1,4 @@
-"""Values as Hydra's grammar has them."""
+"""Overrides and values as Hydra's grammar has them."""
 
 from __future__ import annotations
 
@@ -26,6 +26,11 @@ def word(value: Any) -> str:
     if isinstance(value, str):
         return value if _PLAIN.fullmatch(value) else _quoted(value)
     return repr(value.item() if hasattr(value, "item") else value)  # numpy's numbers, too
+
+
+def key_of(override: str) -> str:
+    """The key of an override, whatever sign of Hydra's stands before it: `stop.steps` of `++stop.steps=3`."""
+    return override.partition("=")[0].lstrip("+~")
 
 
 def _quoted(text: str) -> str:

@@ -7,7 +7,6 @@ optimizer.weight_decay: [0, 0.01, 0.1]
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
@@ -18,6 +17,7 @@ from grow_cli.errors import UserError
 from grow_cli.keys import OF_THE_RUN
 from grow_cli.records import plain_yaml
 from grow_cli.records.grammar import word
+from grow_cli.records.reading import number
 from grow_cli.schema import role_of
 
 _DIGITS = 3
@@ -102,17 +102,13 @@ def _read(key: str, given: Any) -> Span | Choice:
             f"{key}: {json.dumps(given)} is neither a span nor choices: write {{low: 1e-4, high: 0.1, log: true}}, or [a, b]"
         )
     low, high, log = given["low"], given["high"], given.get("log", False)
-    if not (_number(low) and _number(high) and isinstance(log, bool)):
+    if not (number(low) and number(high) and isinstance(log, bool)):
         raise UserError(f"{key}: low and high must be finite numbers, and log true or false")
     if low >= high:
         raise UserError(f"{key}: low ({low:g}) must be below high ({high:g})")
     if log and low <= 0:
         raise UserError(f"{key}: low ({low:g}) must be above 0 on a logarithmic scale: raise it, or write log: false")
     return Span(low, high, log)
-
-
-def _number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def refuse_key(key: str) -> None:

@@ -143,7 +143,7 @@ def test_the_cost_to_a_score_is_that_of_the_first_evaluation_that_reached_it(tmp
     assert n.loc["tiny", "to_flops_sd"] == pytest.approx(0.5e9 * 2**0.5)
     [later] = compare(records, to=0.9)
     shown = later.reaching.set_index("way")
-    assert shown.loc["tiny"].tolist() == ["2 of 2", "30 ± 0", "2G ± 1.41G", "3.0 ± 0.0", "1,000 ± 0"]
+    assert shown.loc["tiny"].tolist() == ["2 of 2", "30 ± 0", "2 G ± 1.41 G", "3.0 ± 0.0", "1,000 ± 0"]
     assert shown.loc["static"].tolist() == ["0 of 1", "–", "–", "–", "–"]
     assert not len(compare(records)[0].reaching)
     with pytest.raises(UserError, match="--to 97: a validation score"):

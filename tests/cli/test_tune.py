@@ -144,6 +144,20 @@ def test_the_winners_experiment_comes_to_what_was_trained(tmp_path: Path, words:
     assert (made.tuned.trials, made.tuned.seeds, made.tuned.flops) == (1, 1, 0.0)
 
 
+def test_trials_and_the_winner_begin_with_the_net_of_another_run(grow: Callable, tmp_path: Path) -> None:
+    assert grow("train", *RUN, "method=static", "run_dir=outputs/first").code == 0
+    words = [*(word for word in RUN if not word.startswith("model")), "method=static", "init=first"]
+    trial = Trial(0, {"optimizer.lr": 0.0123}, folder=tmp_path / "t")
+    assert trying.train(trial, words, [1000]).score is not None
+    file = str(tmp_path / "outputs/first/checkpoints/last.pt")
+    assert RunFolder(tmp_path / "t/seed-1000").config()["init"] == file
+    best = Trial(0, trial.values, "finished", 0.9, folder=trial.folder)
+    tuned = Tuned("static", {"optimizer.lr": Span(1e-4, 1, log=True)}, words, [1000], [best])
+    assert trying.write_experiment(tuned, tmp_path, "a line") == "static"
+    made = trying.composed(["experiment=static"], beside=[tmp_path])
+    assert made.init == file
+
+
 def way(label: str, tuned: object, control: str | None = None) -> Any:
     record = SimpleNamespace(config={"tuned": tuned}, control=control)
     return SimpleNamespace(label=label, records=[record])

@@ -370,7 +370,8 @@ def test_the_page_shows_every_neuron_and_needs_no_network(grow: Callable, tmp_pa
     assert outcome.code == 0
     page = (tmp_path / "page.html").read_text()
     assert page.count("<figure") == page.count("data:image/png;base64,") == 3
-    assert "http" not in page
+    assert "http" not in page.replace("http-equiv", "")
+    assert "default-src 'none'" in page
     for row in mistakes_of(tmp_path / "r"):
         assert f"{row['predicted']} → {row['true']}" in page
     corrected = json.loads((tmp_path / "r/summary.json").read_text())["mistakes_corrected"]

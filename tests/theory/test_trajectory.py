@@ -215,7 +215,7 @@ def test_gram_and_snapshots_may_live_on_any_leaf_with_gradients() -> None:
 @pytest.mark.parametrize(
     ("history", "sentence"),
     [
-        (torch.zeros(2, 5), "2 snapshots"),
+        (torch.zeros(2, 5), "2 of the 3 snapshots"),
         (torch.zeros(5), "shape"),
         (torch.zeros(5, 2, 2), "shape"),
         (torch.zeros(5, 2, dtype=torch.int64), "floating-point"),

@@ -21,8 +21,6 @@ class Arrays(OwnFile):
     """
 
     def load(self, data_dir: Path) -> RawData:
-        import torch
-
         from grow_cli.data import arrays
 
         if not self.path:
@@ -47,7 +45,6 @@ class Arrays(OwnFile):
                 )
         t, classes, table = arrays.learn_targets(y, task, f"{path}: y", "y")
         if not parted:
-            labels = t[0] if classes else torch.zeros(len(t[0]), dtype=torch.int64)
-            parts = self.cut_test(labels, str(path), "samples")
+            parts = self.cut_test(t[0], str(path), "samples")
             x, t = [x[0][part] for part in parts], [t[0][part] for part in parts]
         return RawData(x[0], t[0], x[1], t[1], task=task, classes=classes, table=table)

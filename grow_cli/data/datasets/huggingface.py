@@ -125,8 +125,6 @@ class HuggingFace(OwnColumns):
         return kept
 
     def _images(self, parts: dict[str, Any], column: str, target: str) -> RawData:
-        import torch
-
         from grow_cli.data import arrays, hub
         from grow_cli.data.images import Decoding, decode
 
@@ -148,8 +146,7 @@ class HuggingFace(OwnColumns):
         x = dict(zip(parts, pixels.split([len(part) for part in y]), strict=True))
         targets = dict(zip(parts, t, strict=True))
         if "test" not in parts:
-            labels = t[0] if classes else torch.zeros(len(t[0]), dtype=torch.int64)
-            train, test = self.cut_test(labels, str(self.path), "images")
+            train, test = self.cut_test(t[0], str(self.path), "images")
             x = {"train": pixels[train], "test": pixels[test]}
             targets = {"train": t[0][train], "test": t[0][test]}
         return RawData(

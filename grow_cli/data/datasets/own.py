@@ -35,14 +35,17 @@ class OwnFile(DatasetOption):
     def at_hand(self, data_dir: Path) -> bool:
         return self.path is not None and expanded(self.path).is_file()
 
-    def cut_test(self, labels: Tensor, where: str, samples: str) -> tuple[Tensor, Tensor]:
-        """Indices of the training and of the test part, by the classes (N,), all 0 in a regression."""
+    def cut_test(self, targets: Tensor, where: str, samples: str) -> tuple[Tensor, Tensor]:
+        """Indices of the training and of the test part, each class (N, of whole numbers) in the same proportion."""
+        import torch
+
         from grow_cli.data import splits
 
-        if len(labels) < _LEAST:
+        if len(targets) < _LEAST:
             raise UserError(
-                f"{where} has {len(labels)} {samples}: too few to train on and to test on; {_LEAST} are the least"
+                f"{where} has {len(targets)} {samples}: too few to train on and to test on; {_LEAST} are the least"
             )
+        labels = torch.zeros(len(targets), dtype=torch.int64) if targets.is_floating_point() else targets
         return splits.cut(labels, self.test, self.test_seed)
 
 
