@@ -67,6 +67,8 @@ def train(
     Interrupted, crashed and failed runs raise; their summary has that status, and the last good checkpoint stays.
     """
     state = checkpoint.load(folder.checkpoints / "last.pt") if resume else None
+    if ranks.world > 1:
+        state = ranks.told(state)
     if state is None:
         with enough_memory("the net was built", "lower the model's size"):
             net = on_paper(config.model)
@@ -140,12 +142,13 @@ def assemble(
     if ranks.first:
         display = make_display(config.progress, " · ".join(names), folder.path, config.trigger.falling)
         logger = config.logger.build(folder.path)
-    loop = Loop(session, folder, display, logger)
     if ranks.world > 1:
         refuse_built(session, ranks.world)
-        loop = SharedLoop(
+        loop: Loop = SharedLoop(
             session, folder, display, logger, ranks, lambda told: _session(config, folder, data, device, told, False)
         )
+    else:
+        loop = Loop(session, folder, display, logger)
     progress = session.progress
     if state is None:
         check_start(loop)

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
 from grow_cli import console, launched
 from grow_cli.commands import extending
 from grow_cli.commands.overrides import config_of, existing, only
@@ -10,6 +14,9 @@ from grow_cli.config import Config
 from grow_cli.errors import Interrupted, UserError
 from grow_cli.records.folder import RunFolder
 from grow_cli.schema import keys_with
+
+if TYPE_CHECKING:
+    from grow_cli.training.ranks import Ranks
 
 
 def parser() -> console.Parser:
@@ -50,14 +57,27 @@ def to_go_on(folder: RunFolder, overrides: list[str]) -> tuple[Config, list[str]
 def main(arguments: list[str]) -> int:
     """Train to the end."""
     options = parser().parse(arguments)
-    if launched.world() > 1:
-        raise UserError("grow resume goes on in one process, whatever the run began with: leave torchrun out")
     folder = existing(options.run)
     config, moved = to_go_on(folder, options.overrides)
+    from grow_cli.training.ranks import joined  # torch: not before the config is known to be good
+
     try:
-        summary = go_on(config, folder, moved)
+        with joined(config) as ranks:  # all have read the folder, before the first writes into it
+            if not ranks.first:
+                go_along(config, ranks)
+                return 0
+            summary = go_on(config, folder, moved, ranks=ranks)
     except (Interrupted, KeyboardInterrupt):
-        console.err.print(f"interrupted: go on with `grow resume {folder.path}`")
+        if not launched.rank():
+            console.err.print(f"interrupted: go on with `grow resume {folder.path}`")
         raise
     show(folder, summary)
     return 0
+
+
+def go_along(config: Config, ranks: Ranks) -> None:
+    """Train a run that rank 0 goes on with; what this process writes is thrown away."""
+    from grow_cli import run
+
+    with tempfile.TemporaryDirectory(prefix="grow-rank-") as scratch:
+        run.train(config, RunFolder(Path(scratch)), ranks=ranks)

@@ -170,10 +170,9 @@ def _job(raw: DictConfig) -> float | None:
         return _sweep_job(raw, own)
     try:
         config = checked(raw)
-        from grow_cli.training.ranks import joined, refuse_config  # torch: not before the config is known to be good
+        from grow_cli.training.ranks import joined  # torch: not before the config is known to be good
 
-        refuse_config(config, launched.world())
-        with joined() as ranks:
+        with joined(config) as ranks:
             summary = begin(config, own, _hydra_files(raw), ranks=ranks)
         if not ranks.first:
             return None
@@ -185,7 +184,8 @@ def _job(raw: DictConfig) -> float | None:
     except (Interrupted, KeyboardInterrupt):
         own.discard_unless_trained()
         where = f": go on with `grow resume {own.path}`" if own.begun else " before training began"
-        console.err.print(f"interrupted{where}", markup=False)
+        if not launched.rank():
+            console.err.print(f"interrupted{where}", markup=False)
         raise
     finally:
         own.close()

@@ -1,8 +1,13 @@
-"""Ctrl-C, SIGTERM and SIGHUP: noted, and acted on between steps; a second one acts at once."""
+"""Ctrl-C, SIGTERM and SIGHUP: noted, and acted on between steps; a second one acts at once.
+
+A launcher of several processes passes on what each of them may have got itself (Ctrl-C, a scheduler's signal to all that it
+began): `repeats_for` is how long a second one there is the first.
+"""
 
 from __future__ import annotations
 
 import signal
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -15,7 +20,10 @@ class Interrupts:
     """Callable: the number of the signal that has arrived, or None."""
 
     def __init__(self) -> None:
+        self.repeats_for = 0.0
+        """Seconds."""
         self._arrived: int | None = None
+        self._arrived_at = 0.0
         self._hurried = False
 
     def __call__(self) -> int | None:
@@ -28,10 +36,12 @@ class Interrupts:
             yield
 
     def _note(self, number: int, frame: FrameType | None) -> None:
+        if self._arrived is not None and time.monotonic() - self._arrived_at < self.repeats_for:
+            return
         if self._hurried:  # a third: whatever the second one has to put in order takes too long
             signal.signal(number, signal.SIG_DFL)
             signal.raise_signal(number)
         if self._arrived is not None:
             self._hurried = True
             raise Interrupted(number)
-        self._arrived = number
+        self._arrived, self._arrived_at = number, time.monotonic()

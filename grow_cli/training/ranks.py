@@ -36,6 +36,8 @@ class Ranks:
     world: int = 1
     ending: bool = False
     """Whether all of them know that the run ends here, and wait for each other: a launcher kills the rest after the first."""
+    heard: int | None = None
+    """The signal that one of them has got, once all know of it: after the same step, so that all stop there."""
 
     @property
     def first(self) -> bool:
@@ -54,11 +56,10 @@ class Ranks:
             dist.all_reduce(tensor)
         return tensor
 
-    def agreed(self, signal_number: int | None) -> int | None:
-        """The signal of whichever rank has got one, so that all stop at the same step."""
-        found = int(self._largest([signal_number or 0])[0])
-        self.ending = self.ending or found > 0
-        return found or None
+    def hear(self, signal_number: int | None) -> None:
+        """Tell the others of the signal that has arrived here, if one has; called by all of them after the same step."""
+        self.heard = self._largest([signal_number or 0])[0] or None
+        self.ending = self.ending or self.heard is not None
 
     def _largest(self, numbers: list[int]) -> list[int]:
         import torch.distributed as dist
@@ -87,7 +88,7 @@ class Ranks:
 
         written = io.BytesIO()
         if self.first:
-            torch.save(state, written)
+            torch.save(dict(state) if isinstance(state, dict) else state, written)
         size = torch.tensor([written.tell()])
         with _peers():
             dist.broadcast(size, 0)
@@ -127,14 +128,18 @@ ALONE = Ranks()
 
 
 @contextlib.contextmanager
-def joined() -> Iterator[Ranks]:
-    """The ranks that the environment tells of, connected inside the block; ALONE without a launcher."""
+def joined(config: Config) -> Iterator[Ranks]:
+    """The ranks that the environment tells of, connected inside the block; ALONE without a launcher.
+
+    None of them enters before all have come this far. UserError where several cannot train this run.
+    """
     if launched.world() == 1:
         yield ALONE
         return
     import torch.distributed as dist
 
     launched.refuse_no_address()
+    refuse_config(config, launched.world())
     ranks = Ranks(launched.rank(), launched.world())
     with _peers():
         dist.init_process_group("gloo", timeout=_PATIENCE)

@@ -17,6 +17,8 @@ from grow_cli.training.ranks import Ranks
 from grow_cli.training.session import Session
 from grow_cli.training.step import Step, make_forward
 
+_REPEATS_FOR = 5.0  # seconds in which a launcher passes on a signal that this process has got already
+
 
 class SharedLoop(Loop):
     """Trains a session along with the other ranks."""
@@ -32,11 +34,12 @@ class SharedLoop(Loop):
     ) -> None:
         """`session_from`: a new session on the net of a checkpoint's state, not yet restored."""
         self.ranks, self.session_from = ranks, session_from
+        session.interrupted.repeats_for = _REPEATS_FOR
         super().__init__(session, folder, display, logger)
 
     @property
     def _asked_to_stop(self) -> Callable[[], int | None]:
-        return lambda: self.ranks.agreed(self.session.interrupted())
+        return lambda: self.ranks.heard
 
     def _model_changed(self) -> None:
         super()._model_changed()
@@ -98,6 +101,7 @@ def make_shared_step(session: Session, ranks: Ranks) -> Step:
 
     Each rank's loss is its share of the global mean: sums over ranks are right for unequal parts, too. Loss, gradients and
     outputs are added up in one vector, each rank's outputs among zeros; where a task is scored by its loss they are left out.
+    In its last place is how many ranks a signal has reached: that all know it after the same step costs no message more.
     """
     compute, optimizer = make_forward(session), session.optimizer
     clip, regularizer, now = session.config.clip_norm, session.method.regularizer, session.moment()
@@ -116,15 +120,18 @@ def make_shared_step(session: Session, ranks: Ranks) -> Step:
             kept[ranks.rank :: ranks.world] = outputs.detach()
         trained = [p for p in parameters if p.grad is not None]
         gradients = [p.grad for p in trained if p.grad is not None]
-        parts = [share * loss.detach().reshape(1), kept, *gradients]
+        reached = loss.new_full((1,), 0.0 if session.interrupted() is None else 1.0)
+        parts = [share * loss.detach().reshape(1), kept, *gradients, reached]
         flat = ranks.sum_(torch.cat([part.reshape(-1) for part in parts]))
         summed = flat.split([part.numel() for part in parts])
-        for gradient, total in zip(gradients, summed[2:], strict=True):
+        for gradient, total in zip(gradients, summed[2:-1], strict=True):
             gradient.copy_(total.view_as(gradient))
         if clip is not None:
             nn.utils.clip_grad_norm_(parameters, clip)
         optimizer.step()
         optimizer.zero_grad()
+        if summed[-1].item():
+            ranks.hear(session.interrupted())
         return summed[0].reshape(()).clone(), summed[1].view_as(kept).clone()
 
     return step
