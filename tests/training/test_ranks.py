@@ -2,57 +2,129 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
+import json
 import os
+import signal
 import socket
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from grow_cli import launched
+from grow_cli import launched, registry
 from grow_cli.commands.train import compose
-from grow_cli.errors import UserError
+from grow_cli.data.tensors import Data
+from grow_cli.errors import Crashed, Interrupted, UserError
+from grow_cli.training.interrupts import Interrupts
 from grow_cli.training.ranks import Ranks, refuse_built, refuse_config
 from grow_cli.training.together import make_shared_step
 
 REPOSITORY = Path(__file__).resolve().parents[2]
+PATIENCE = 240.0
+"""Seconds after which a process that should have ended is killed, and its test fails."""
+
+# Commands of grow, of which a test sees more: in double precision, the net right after each event, a signal at a step.
+DRIVER = """
+import json, os, signal, sys
+import torch
+from grow_cli.cli import main
+from grow_cli.data.batches import Batches
+from grow_cli.data.tensors import Data
+from grow_cli.training.loop import Loop
+
+asked = json.loads(sys.argv[1])
+if asked["double"]:
+    torch.set_default_dtype(torch.float64)
+    Data.prepare = lambda data, x: x.double()
+grow, draw, drawn = Loop._grow, Batches.next, 0
+
+def and_keep(loop):
+    grow(loop)
+    path = loop.folder.path / f"after-{loop.session.progress.firings}.pt"
+    torch.save({"architecture": loop.session.model.architecture(), "model": loop.session.model.state_dict()}, path)
+
+def and_signal(batches):
+    global drawn
+    drawn += 1
+    if [drawn, os.environ.get("RANK")] == asked["signal"]:
+        signal.raise_signal(signal.SIGTERM)
+    return draw(batches)
+
+Loop._grow, Batches.next = and_keep, and_signal
+for number, words in enumerate(asked["commands"]):
+    if "MASTER_PORT" in os.environ and number:
+        os.environ["MASTER_PORT"] = str(asked["ports"][number])
+    try:
+        main(words)
+    except SystemExit as left:
+        code = left.code
+        if code:
+            sys.exit(code)
+"""
 
 
-def begin(folder: Path, world: int, *words: str) -> list[subprocess.Popen[str]]:
-    """A command of grow in so many processes, as torchrun begins them."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    shared = {
-        "MASTER_ADDR": "127.0.0.1",
-        "MASTER_PORT": str(port),
-        "OMP_NUM_THREADS": "1",
-        "PYTHONPATH": str(REPOSITORY),
-    }
-    ranks = [{"RANK": str(r), "WORLD_SIZE": str(world)} for r in range(world)] if world > 1 else [{}]
-    return [
-        subprocess.Popen(
-            [sys.executable, "-m", "grow_cli", *words],
-            cwd=folder,
-            env=os.environ | shared | rank,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        for rank in ranks
-    ]
+def free_ports(count: int) -> list[int]:
+    """That nobody listens on at the moment."""
+    with contextlib.ExitStack() as open_ones:
+        sockets = [open_ones.enter_context(socket.socket()) for _ in range(count)]
+        for one in sockets:
+            one.bind(("127.0.0.1", 0))
+        return [one.getsockname()[1] for one in sockets]
 
 
-def run(folder: Path, world: int, *words: str) -> None:
-    """The same, to its end; the others than rank 0 say nothing."""
-    children = begin(folder, world, *words)
-    said = [child.communicate(timeout=300)[0] for child in children]
-    assert [child.returncode for child in children] == [0] * world, said
-    assert said[1:] == [""] * (world - 1)
+def environment(rank: int, world: int, port: int) -> dict[str, str]:
+    """As torchrun sets it."""
+    meet = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    alone = {name: value for name, value in os.environ.items() if name not in ("RANK", "WORLD_SIZE", *meet)}
+    ranks = {"RANK": str(rank), "WORLD_SIZE": str(world), **meet} if world > 1 else {}
+    return alone | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(REPOSITORY)} | ranks
+
+
+def spawn(folder: Path, environ: dict[str, str], *words: str) -> subprocess.Popen[str]:
+    pipe = subprocess.PIPE
+    return subprocess.Popen([sys.executable, *words], cwd=folder, env=environ, stdout=pipe, stderr=pipe, text=True)
+
+
+def ended(child: subprocess.Popen[str]) -> tuple[int, str, str]:
+    """Exit code and what it said; killed, with a failure, where it does not end."""
+    try:
+        out, err = child.communicate(timeout=PATIENCE)
+    except subprocess.TimeoutExpired:
+        child.kill()
+        pytest.fail(f"it did not end: {child.communicate()}")
+    return child.returncode, out, err
+
+
+def driven(
+    folder: Path,
+    world: int,
+    commands: list[list[str]],
+    *,
+    signal_at: tuple[int, str] | None = None,
+    double: bool = False,
+) -> list[tuple[int, str, str]]:
+    """Commands, one after the other, in so many processes side by side, as torchrun begins them: what each process came to.
+
+    :param signal_at: the batch, and the rank, at which this rank gets a SIGTERM
+    """
+    ports = free_ports(len(commands))
+    asked = json.dumps(
+        {"commands": commands, "ports": ports, "signal": signal_at and list(signal_at), "double": double}
+    )
+    children = [spawn(folder, environment(rank, world, ports[0]), "-c", DRIVER, asked) for rank in range(world)]
+    try:
+        return [ended(child) for child in children]
+    finally:
+        for child in children:
+            child.kill()
 
 
 def state(path: Path) -> dict[str, Any]:
@@ -67,35 +139,123 @@ def furthest(one: dict[str, Any], other: dict[str, Any]) -> float:
     return max(float((tensor - other["model"][name]).abs().max()) for name, tensor in one["model"].items())
 
 
-SHORT = (
+# 9 steps an epoch; the two parts of a batch are unequal
+SHORT = [
     *("subset=300", "batch_size=33", "stop.epochs=7", "evaluate.every=10", "evaluate.unit=steps", "threads=1"),
     *("trigger=every", "trigger.every=10", "trigger.unit=steps", "growth.max_events=2", "growth.until=1"),
-)
+    *("optimizer.lr=1e-3", "trajectory.every=2", "trajectory.window=4"),
+]
+TINY = ["method=tiny", "model=mlp_tiny"]
 METHODS = {
-    "width": ("method=tiny", "model=mlp_tiny"),
-    "depth": ("method=copy", "method.warmup_steps=5"),
+    "tiny": TINY,
+    "random_width": ["model=mlp_tiny"],
+    "net2net": ["model=mlp_tiny"],
+    "gradmax": ["model=mlp_tiny"],
+    "copy": ["method.warmup_steps=5"],
+    "random": ["method.warmup_steps=5"],
+    **{name: [] for name in ("fold", "deepen", "midas", "stack", "zero_blocks")},
 }
+"""Those that grow and are not refused, with what makes a run of each short."""
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("grows", METHODS)
-def test_two_processes_grow_the_net_that_one_grows_though_their_parts_are_unequal(tmp_path: Path, grows: str) -> None:
+def test_each_method_grows_in_two_processes_what_it_grows_in_one(tmp_path: Path) -> None:
+    """Within 1e-6 of each parameter right after each of two events, though the parts of a batch are unequal."""
     for world in (1, 2):
-        keys = (*SHORT, *METHODS[grows], "checkpoint.events=true", f"run_dir={world}")
-        run(tmp_path, world, "train", *keys)
+        commands = [
+            ["train", *SHORT, f"method={name}", *keys, f"run_dir={name}-{world}"] for name, keys in METHODS.items()
+        ]
+        came_to = driven(tmp_path, world, commands)
+        assert [code for code, _, _ in came_to] == [0] * world, came_to
+        assert all((out, err) == ("", "") for _, out, err in came_to[1:])  # rank 0 speaks for all
+    for name in METHODS:
+        for number in (1, 2):
+            one, two = (state(tmp_path / f"{name}-{world}" / f"after-{number}.pt") for world in (1, 2))
+            assert furthest(one, two) <= 1e-6, (name, number)
+        progress = [state(tmp_path / f"{name}-{w}" / "checkpoints" / "last.pt")["progress"] for w in (1, 2)]
+        assert [(p["events"], p["step"]) for p in progress] == [(2, 63)] * 2, name
+    assert len(list(tmp_path.iterdir())) == 2 * len(METHODS)  # a folder for each run, none for a process
+
+
+def test_two_processes_grow_the_net_that_one_grows_into_one_folder(
+    grow: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """This process is rank 0, a child rank 1; the run ends right after the second event."""
+    keys = ["train", *SHORT, *TINY, "stop.parameters=450", "checkpoint.events=true", "progress=off"]
+    monkeypatch.setattr("grow_cli.training.ranks._PATIENCE", timedelta(seconds=PATIENCE))
+    monkeypatch.setattr(Data, "prepare", lambda data, x: x.double())
+    (port,) = free_ports(1)
+    asked = {"commands": [[*keys, "run_dir=two"]], "ports": [], "signal": None, "double": True}
+    other = spawn(tmp_path, environment(1, 2, port), "-c", DRIVER, json.dumps(asked))
+    torch.set_default_dtype(torch.float64)
+    try:
+        assert grow(*keys, "run_dir=one").code == 0
+        for name, value in environment(0, 2, port).items():
+            monkeypatch.setenv(name, value)
+        assert grow(*keys, "run_dir=two").code == 0
+        assert ended(other) == (0, "", "")
+    finally:
+        torch.set_default_dtype(torch.float32)
+        other.kill()
     for name in ("before-1.pt", "before-2.pt", "last.pt"):
-        one, two = (state(tmp_path / folder / "checkpoints" / name) for folder in ("1", "2"))
+        one, two = (state(tmp_path / folder / "checkpoints" / name) for folder in ("one", "two"))
         assert furthest(one, two) <= 1e-6, name
     assert two["progress"]["events"] == 2
-    assert {path.name for path in tmp_path.iterdir()} == {"1", "2"}
+    assert {path.name for path in tmp_path.iterdir()} == {"one", "two"}
+    files = [{str(p.relative_to(tmp_path / name)) for p in (tmp_path / name).rglob("*")} for name in ("one", "two")]
+    assert files[0] == files[1]
+
+
+@pytest.mark.slow
+def test_a_signal_to_one_process_ends_both_and_one_and_then_two_go_on_to_the_same_net(
+    grow: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keys = ["train", *SHORT, *TINY]
+    assert grow(*keys, "run_dir=whole").code == 0
+    first, second = driven(tmp_path, 2, [[*keys, "run_dir=r"]], signal_at=(25, "1"))
+    assert (first[0], second[0]) == (128 + signal.SIGTERM,) * 2, (first, second)
+    assert "grow resume" in first[2]
+    assert second[1:] == ("", "")
+    saved = tmp_path / "r" / "checkpoints" / "last.pt"
+    assert state(saved)["progress"]["step"] == 25
+    assert json.loads((tmp_path / "r" / "summary.json").read_text())["status"] == "interrupted"
+    asked = itertools.count(1)
+    with monkeypatch.context() as patched:  # one process goes on, and gets a signal too
+        patched.setattr(Interrupts, "__call__", lambda self: signal.SIGTERM if next(asked) > 15 else None)
+        assert grow("resume", "r").code == 128 + signal.SIGTERM
+    assert state(saved)["progress"]["step"] == 40
+    launcher = spawn(
+        tmp_path,
+        environment(0, 1, 0),
+        *("-m", "torch.distributed.run", "--nproc-per-node=2", f"--master-port={free_ports(1)[0]}"),
+        *("-m", "grow_cli", "resume", "r"),
+    )
+    code, _, err = ended(launcher)
+    assert code == 0, err
+    whole, resumed = (state(tmp_path / name / "checkpoints" / "last.pt") for name in ("whole", "r"))
+    assert whole["progress"]["step"] == resumed["progress"]["step"] == 63
+    assert whole["batches"]["cursor"] == resumed["batches"]["cursor"]
+    assert torch.equal(whole["batches"]["generator"], resumed["batches"]["generator"])
+    assert furthest(whole, resumed) <= 1e-4
+    steps = [
+        [row.split(",")[0] for row in (tmp_path / n / "metrics.csv").read_text().splitlines()] for n in ("whole", "r")
+    ]
+    assert steps[0] == steps[1]
+    assert {path.name for path in tmp_path.iterdir()} == {"whole", "r"}
 
 
 class OneOfTwo(Ranks):
     """Rank 0 or 1 of two in one process: what it would add up is noted, and comes back as it was."""
 
+    others: tuple[int, ...] = ()
+    """What the other one has, where the largest is asked for."""
+
     def sum_(self, tensor: torch.Tensor) -> torch.Tensor:
         self.noted = tensor.clone()
         return tensor
+
+    def _largest(self, numbers: list[int]) -> list[int]:
+        return [max(both) for both in zip(numbers, self.others or numbers, strict=True)]
 
 
 def test_loss_gradients_and_outputs_of_unequal_parts_add_up_to_the_whole_batchs(make: Callable) -> None:
@@ -118,24 +278,61 @@ def test_loss_gradients_and_outputs_of_unequal_parts_add_up_to_the_whole_batchs(
     torch.testing.assert_close(total, whole, rtol=1e-4, atol=1e-6)
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        "method=replay",
-        "method=senn",
-        "model=cnn",
-        "optimizer=natural",
-        "compile=true",
-        "stop.seconds=9",
-        "precision=bf16",
-    ],
-)
-def test_what_was_not_shown_on_several_processes_is_refused_there_and_there_only(name: str) -> None:
-    config = compose([name] if name.startswith("method=") else ["method=copy", name])
-    refuse_config(config, 1)
-    with pytest.raises(UserError, match=name.replace("stop.seconds=9", "stop.seconds")):
-        refuse_config(config, 2)
-    refuse_config(compose(["method=copy"]), 2)
+def test_all_stop_after_the_step_in_whose_sum_a_signal_came_along(make: Callable) -> None:
+    session = make("method=copy").session
+    ranks = OneOfTwo(0, 2)
+    step = make_shared_step(session, ranks)
+    step(*session.batches.next())
+    assert (ranks.heard, ranks.ending) == (None, False)
+    with session.interrupted.watching():
+        signal.raise_signal(signal.SIGTERM)
+    step(*session.batches.next())
+    assert (ranks.heard, ranks.ending) == (signal.SIGTERM, True)
+
+
+def test_a_signal_that_a_launcher_repeats_is_the_first_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [100.0]
+    monkeypatch.setattr("time.monotonic", lambda: now[0])
+    interrupted = Interrupts()
+    interrupted.repeats_for = 5.0
+    with interrupted.watching():
+        for now[0] in (100.0, 100.1, 104.9):
+            signal.raise_signal(signal.SIGTERM)
+        assert interrupted() == signal.SIGTERM
+        now[0] = 105.1
+        with pytest.raises(Interrupted):
+            signal.raise_signal(signal.SIGTERM)
+
+
+def test_processes_whose_parameters_differ_in_a_bit_do_not_go_on() -> None:
+    ranks, there = OneOfTwo(0, 2), torch.ones(3)
+    ranks.refuse_different([there])
+    other = OneOfTwo(1, 2)
+    other._largest = lambda numbers: setattr(ranks, "others", tuple(numbers)) or numbers  # type: ignore[method-assign,func-returns-value]
+    there[1] += 2**-23
+    other.refuse_different([there])
+    with pytest.raises(Crashed, match="no longer have the same parameters"):
+        ranks.refuse_different([torch.ones(3)])
+
+
+def test_what_was_not_shown_on_several_processes_is_refused_there_and_there_only() -> None:
+    shown = compose(["method=copy", "method.warmup_steps=5"])
+    refuse_config(shown, 2)
+    stop, growth, options = shown.stop, shown.growth, registry.groups()
+    not_shown = {
+        "method=replay": replace(shown, method=options["method"]["replay"]()),
+        "model=cnn": replace(shown, model=options["model"]["cnn"]()),
+        "optimizer=natural": replace(shown, optimizer=options["optimizer"]["natural"]()),
+        "compile=true": replace(shown, compile=True),
+        "init": replace(shown, init="outputs/other"),
+        "stop.seconds": replace(shown, stop=replace(stop, epochs=None, seconds=9)),
+        "growth.rollback=true": replace(shown, growth=replace(growth, rollback=True)),
+        "precision=bf16": replace(shown, precision="bf16"),
+    }
+    for key, config in not_shown.items():
+        refuse_config(config, 1)
+        with pytest.raises(UserError, match=key):
+            refuse_config(config, 2)
 
 
 def test_what_differs_between_processes_by_nature_is_refused(make: Callable) -> None:
