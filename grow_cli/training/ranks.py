@@ -191,9 +191,7 @@ def refuse_built(session: Session, world: int) -> None:
     """The same, as far as the net and its data tell."""
     what = ""
     modules = list(session.model.modules())
-    if any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in modules):
-        what = "batch normalisation, which would see a part of each batch (model.norm=none)"
-    elif any(isinstance(m, nn.modules.dropout._DropoutNd) and m.p > 0 for m in modules):
+    if any(isinstance(m, nn.modules.dropout._DropoutNd) and m.p > 0 for m in modules):
         what = "dropout, of which each would draw its own (model.dropout=0)"
     elif session.batches.augments:
         what = "augmentation"

@@ -16,6 +16,7 @@ from grow_cli.training.loop import Loop
 from grow_cli.training.ranks import Ranks
 from grow_cli.training.session import Session
 from grow_cli.training.step import Step, make_forward
+from grow_cli.training.whole_batch import normalised_together
 
 _REPEATS_FOR = 5.0  # seconds in which a launcher passes on a signal that this process has got already
 
@@ -111,7 +112,8 @@ def make_shared_step(session: Session, ranks: Ranks) -> Step:
     def step(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         mine = ranks.part(y)
         share = len(mine) / len(y)
-        loss, outputs = compute(ranks.part(x), mine)
+        with normalised_together(ranks):
+            loss, outputs = compute(ranks.part(x), mine)
         term = regularizer(now)
         (share * (loss if term is None else loss + term)).backward()
         kept = outputs.detach()[:0]

@@ -26,6 +26,7 @@ from grow_cli.errors import Crashed, Interrupted, UserError
 from grow_cli.training.interrupts import Interrupts
 from grow_cli.training.ranks import Ranks, refuse_built, refuse_config
 from grow_cli.training.together import make_shared_step
+from grow_cli.training.whole_batch import normalised_together
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 PATIENCE = 240.0
@@ -93,10 +94,10 @@ def spawn(folder: Path, environ: dict[str, str], *words: str) -> subprocess.Pope
     return subprocess.Popen([sys.executable, *words], cwd=folder, env=environ, stdout=pipe, stderr=pipe, text=True)
 
 
-def ended(child: subprocess.Popen[str]) -> tuple[int, str, str]:
+def ended(child: subprocess.Popen[str], patience: float = PATIENCE) -> tuple[int, str, str]:
     """Exit code and what it said; killed, with a failure, where it does not end."""
     try:
-        out, err = child.communicate(timeout=PATIENCE)
+        out, err = child.communicate(timeout=patience)
     except subprocess.TimeoutExpired:
         child.kill()
         pytest.fail(f"it did not end: {child.communicate()}")
@@ -121,7 +122,7 @@ def driven(
     )
     children = [spawn(folder, environment(rank, world, ports[0]), "-c", DRIVER, asked) for rank in range(world)]
     try:
-        return [ended(child) for child in children]
+        return [ended(child, PATIENCE * len(commands)) for child in children]
     finally:
         for child in children:
             child.kill()
@@ -146,35 +147,43 @@ SHORT = [
     *("optimizer.lr=1e-3", "trajectory.every=2", "trajectory.window=4"),
 ]
 TINY = ["method=tiny", "model=mlp_tiny"]
-METHODS = {
+GROWING = {
     "tiny": TINY,
-    "random_width": ["model=mlp_tiny"],
-    "net2net": ["model=mlp_tiny"],
-    "gradmax": ["model=mlp_tiny"],
-    "copy": ["method.warmup_steps=5"],
-    "random": ["method.warmup_steps=5"],
-    **{name: [] for name in ("fold", "deepen", "midas", "stack", "zero_blocks")},
+    **{name: [f"method={name}", "model=mlp_tiny"] for name in ("random_width", "net2net", "gradmax")},
+    **{name: [f"method={name}"] for name in ("fold", "deepen", "midas", "stack", "zero_blocks")},
+    **{name: [f"method={name}", "method.warmup_steps=5"] for name in ("copy", "random")},
+    "alether": ["method=alether", "method.warmup_steps=5", "method.rank=3"],
+    "senn": ["method=senn", "method.proposals=30", "method.layer_proposals=5", "method.steps=30"],
+    **{name: ["method=random_width", f"model={name}"] for name in ("cnn", "vit")},
+    "residual_cnn": ["method=copy", "method.warmup_steps=0", "model=residual_cnn", "model.norm=group"],
+    "batch_norm": ["method=tiny", "model=cnn", "model.norm=batch"],
+    "batch_norm_block": ["method=copy", "method.warmup_steps=5", "model=residual_cnn"],
+    "resnet18": ["method=random_width", "model=resnet18", "model.stream=[4,6]", "model.hidden=[[1],[1]]"],
+    "sgd": ["method=net2net", "model=mlp_tiny", "optimizer=sgd", "optimizer.lr=0.05"],
+    "adam": ["method=net2net", "model=mlp_tiny", "optimizer=adam"],
+    "clipped": ["method=net2net", "model=mlp_tiny", "clip_norm=1"],
 }
-"""Those that grow and are not refused, with what makes a run of each short."""
+"""Every method that grows and is not refused, and every model and optimizer, with what makes a run of each short."""
 
 
 @pytest.mark.slow
-def test_each_method_grows_in_two_processes_what_it_grows_in_one(tmp_path: Path) -> None:
-    """Within 1e-6 of each parameter right after each of two events, though the parts of a batch are unequal."""
+def test_two_processes_grow_what_one_grows_by_each_method_model_and_optimizer(tmp_path: Path) -> None:
+    """Within 1e-6 of each parameter right after each of two events, though the parts of a batch are unequal.
+
+    In double precision: in single, an event may amplify what the sums before it are rounded by (docs/ranks.md).
+    """
     for world in (1, 2):
-        commands = [
-            ["train", *SHORT, f"method={name}", *keys, f"run_dir={name}-{world}"] for name, keys in METHODS.items()
-        ]
-        came_to = driven(tmp_path, world, commands)
+        commands = [["train", *SHORT, *keys, f"run_dir={name}-{world}"] for name, keys in GROWING.items()]
+        came_to = driven(tmp_path, world, commands, double=True)
         assert [code for code, _, _ in came_to] == [0] * world, came_to
         assert all((out, err) == ("", "") for _, out, err in came_to[1:])  # rank 0 speaks for all
-    for name in METHODS:
+    for name in GROWING:
         for number in (1, 2):
             one, two = (state(tmp_path / f"{name}-{world}" / f"after-{number}.pt") for world in (1, 2))
             assert furthest(one, two) <= 1e-6, (name, number)
         progress = [state(tmp_path / f"{name}-{w}" / "checkpoints" / "last.pt")["progress"] for w in (1, 2)]
         assert [(p["events"], p["step"]) for p in progress] == [(2, 63)] * 2, name
-    assert len(list(tmp_path.iterdir())) == 2 * len(METHODS)  # a folder for each run, none for a process
+    assert len(list(tmp_path.iterdir())) == 2 * len(GROWING)  # a folder for each run, none for a process
 
 
 def test_two_processes_grow_the_net_that_one_grows_into_one_folder(
@@ -278,6 +287,33 @@ def test_loss_gradients_and_outputs_of_unequal_parts_add_up_to_the_whole_batchs(
     torch.testing.assert_close(total, whole, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.parametrize(("norm", "shape"), [(torch.nn.BatchNorm1d, (7, 3)), (torch.nn.BatchNorm2d, (5, 3, 4, 2))])
+def test_batch_normalisation_is_by_the_whole_batch(norm: type[torch.nn.Module], shape: tuple[int, ...]) -> None:
+    """Two ranks that have the same part are, in mean and variance, one: sums twice as large over twice as many."""
+
+    class Same(Ranks):
+        def sum_(self, tensor: torch.Tensor) -> torch.Tensor:
+            return tensor.mul_(2)
+
+    torch.manual_seed(0)
+    x, d = (torch.randn(shape, dtype=torch.float64) for _ in range(2))
+    found = []
+    for together in (False, True):
+        layer = norm(3).double()
+        inputs = (x if together else torch.cat([x, x])).clone().requires_grad_()
+        for _ in range(2):
+            with normalised_together(Same(0, 2)) if together else contextlib.nullcontext():
+                outputs = layer(inputs)
+            outputs.backward(d if together else torch.cat([d, d]))
+        outputs = outputs.detach()[: len(x)]
+        assert inputs.grad is not None
+        found.append([outputs, inputs.grad[: len(x)], layer.running_mean, layer.running_var, layer.num_batches_tracked])
+        with normalised_together(Same(0, 2)):
+            found[-1].append(layer.eval()(x))  # by the running statistics, as always
+    for alone, both in zip(*found, strict=True):
+        torch.testing.assert_close(both, alone)
+
+
 def test_all_stop_after_the_step_in_whose_sum_a_signal_came_along(make: Callable) -> None:
     session = make("method=copy").session
     ranks = OneOfTwo(0, 2)
@@ -321,7 +357,7 @@ def test_what_was_not_shown_on_several_processes_is_refused_there_and_there_only
     stop, growth, options = shown.stop, shown.growth, registry.groups()
     not_shown = {
         "method=replay": replace(shown, method=options["method"]["replay"]()),
-        "model=cnn": replace(shown, model=options["model"]["cnn"]()),
+        "model=gpt": replace(shown, model=options["model"]["gpt"]()),
         "optimizer=natural": replace(shown, optimizer=options["optimizer"]["natural"]()),
         "compile=true": replace(shown, compile=True),
         "init": replace(shown, init="outputs/other"),
@@ -342,9 +378,6 @@ def test_what_differs_between_processes_by_nature_is_refused(make: Callable) -> 
         refuse_built(session, 33)
     session.model.add_module("dropout", torch.nn.Dropout(0.1))
     with pytest.raises(UserError, match="dropout"):
-        refuse_built(session, 2)
-    session.model.add_module("norm", torch.nn.BatchNorm1d(3))
-    with pytest.raises(UserError, match="batch normalisation"):
         refuse_built(session, 2)
 
 
