@@ -39,9 +39,16 @@ GROWING = {
     **{name: [f"method={name}", "method.warmup_steps=5"] for name in ("copy", "random")},
     "alether": ["method=alether", "method.warmup_steps=5", "method.rank=3"],
     "senn": ["method=senn", "method.proposals=30", "method.layer_proposals=5", "method.steps=30"],
-    "cnn, batch norm": ["method=random_width", "model=cnn", "model.norm=batch"],
+    "cnn": ["method=random_width", "model=cnn"],
+    "cnn-batch-norm": ["method=tiny", "model=cnn", "model.norm=batch"],
+    "residual_cnn": ["method=copy", "method.warmup_steps=5", "model=residual_cnn"],
+    "resnet18": ["method=random_width", "model=resnet18", "model.stream=[4,6]", "model.hidden=[[1],[1]]"],
     "vit": ["method=random_width", "model=vit"],
+    "sgd": ["method=net2net", "model=mlp_tiny", "optimizer=sgd", "optimizer.lr=0.05"],
+    "adam": ["method=net2net", "model=mlp_tiny", "optimizer=adam"],
+    "clipped": ["method=net2net", "model=mlp_tiny", "clip_norm=1"],
 }
+"""Every method that grows, model and optimizer that several processes take, with what makes a run of each short."""
 WAYS = {"one process": 1, "two processes": 2, "permuted": 1, "permuted otherwise": 1}
 PLACES = ("before-1", "after-1", "before-2", "after-2", "end")
 WIDE = "[[64,64],[128,128],[256,256],[512,512]]"
