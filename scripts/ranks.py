@@ -1,6 +1,6 @@
 """Two ranks beside one: how far apart their nets are (`drift`), and what a step costs (`speed`). docs/ranks.md has the figures.
 
-    python scripts/ranks.py drift [--only tiny]
+    python scripts/ranks.py drift [--only tiny senn]
     python scripts/ranks.py speed [--only resnet18] [--rounds 40]
 
 Drift: the same run in one process, in two, and twice in one process that adds up each batch in another order (its samples
@@ -109,13 +109,13 @@ def train(name: str, way: str, into: Path) -> None:
     grow_main(["train", *SHORT, *GROWING[name], f"run_dir={into / 'run'}"])
 
 
-def drift(only: str | None) -> None:
+def drift(names: list[str]) -> None:
     """Prints the table."""
     import torch
 
     print("| run | | before event 1 | after event 1 | before event 2 | after event 2 | at the end |")
     print("|---|---|---|---|---|---|---|", flush=True)
-    for name in [only] if only else GROWING:
+    for name in names:
         with tempfile.TemporaryDirectory() as scratch:
             nets: dict[str, list[dict[str, Any]]] = {}
             for way, world in WAYS.items():
@@ -190,23 +190,23 @@ def measure(name: str, rounds: int) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=("drift", "speed"))
-    parser.add_argument("--only", choices=[*GROWING, *NETS])
+    parser.add_argument("--only", choices=[*GROWING, *NETS], nargs="+")
     parser.add_argument("--rounds", type=int, default=40)
     parser.add_argument("--way", choices=WAYS, help=argparse.SUPPRESS)
     parser.add_argument("--into", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.way:
-        train(options.only, options.way, options.into)
+        train(options.only[0], options.way, options.into)
     elif options.what == "drift":
-        drift(options.only)
+        drift(options.only or list(GROWING))
     elif "RANK" in os.environ:
-        measure(options.only, options.rounds)
+        measure(options.only[0], options.rounds)
     else:
         print(
             "| net | parameters | batch | plain ms | shared ms | ratio | plain CPU ms | shared CPU ms | ratio of CPU |"
         )
         print("|---|---|---|---|---|---|---|---|---|", flush=True)
-        for name in [options.only] if options.only else NETS:
+        for name in options.only or NETS:
             in_processes(2, ["speed", "--only", name, "--rounds", str(options.rounds)])
 
 
