@@ -98,13 +98,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _run(arguments: list[str]) -> int:
-    from grow_cli import console, signals
+    from grow_cli import console, launched, signals
     from grow_cli.commands import children
 
     for stream in (sys.stdout, sys.stderr):
         console.spell_out(stream)
     children.end_with_parent()
     try:
+        console.out.quiet = launched.rank() > 0  # rank 0 speaks for all
         os.getcwd()
     except OSError:
         console.error("the working directory no longer exists: cd to another one")

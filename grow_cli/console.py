@@ -120,6 +120,8 @@ def line(text: str) -> None:
 
 def warn(sentence: str) -> None:
     """Print a warning; the run continues."""
+    if out.quiet:  # another process of the run says it
+        return
     _tell("warning:", "yellow", sentence)
 
 

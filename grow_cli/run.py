@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import copy
 import math
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -17,6 +16,7 @@ from grow_cli.data.batches import Batches
 from grow_cli.data.identity import Trained
 from grow_cli.data.tensors import Data, load_data
 from grow_cli.errors import Crashed, Interrupted, Paused, TrainingFailed, UserError
+from grow_cli.loggers.base import Logger
 from grow_cli.models.base import on_paper, rebuild, restored
 from grow_cli.models.modules.network import GrowableModel
 from grow_cli.moment import Progress
@@ -40,13 +40,15 @@ from grow_cli.training.device import (
     reset_threads,
     set_precision,
 )
-from grow_cli.training.display import make_display
+from grow_cli.training.display import Display, make_display
 from grow_cli.training.evaluation import SPLITS, measure_splits
-from grow_cli.training.event import growth_closed
 from grow_cli.training.loop import Loop
 from grow_cli.training.memory import enough_memory, refuse_too_large
+from grow_cli.training.ranks import ALONE, Ranks, refuse_built
 from grow_cli.training.session import Session
+from grow_cli.training.start import check_start
 from grow_cli.training.streams import Streams
+from grow_cli.training.together import SharedLoop
 
 
 def train(
@@ -58,15 +60,19 @@ def train(
     splits: Sequence[str] = SPLITS,
     pause_at: float = math.inf,
     hopeless: Callable[[int, float], bool] | None = None,
+    ranks: Ranks = ALONE,
 ) -> dict[str, Any]:
     """Train into a claimed folder (from its checkpoint if `resume`) and return the summary, which is written there too.
 
     `trained`, of another run: the data must be the same as its. `splits`: those that the trained net is measured on.
     `pause_at`: Paused comes out after the first evaluation by which so many FLOPs were spent; resumed, it continues the same.
     `hopeless`: told after each evaluation how many there were and the best validation score (more is better); True ends the run.
+    `ranks`: of this process among those that train the run together; the others than the first return nothing.
     Interrupted, crashed and failed runs raise; their summary has that status, and the last good checkpoint stays.
     """
     state = checkpoint.load(folder.checkpoints / "last.pt") if resume else None
+    if ranks.world > 1:
+        state = ranks.told(state)
     if state is None:
         with enough_memory("the net was built", "lower the model's size"):
             net = on_paper(config.model)
@@ -80,11 +86,11 @@ def train(
         provenance.reset_peak_memory(device)
         with _writing(folder):
             with enough_memory("the net was built", "lower the model's size"):
-                loop = assemble(config, folder, data, device, state, begun_with)
+                loop = assemble(config, folder, data, device, state, begun_with, ranks)
             loop.pause_at, loop.hopeless = pause_at, hopeless or loop.hopeless
             try:
                 with _end_noted(config, folder, device):
-                    summary = _trained(loop, data, splits)
+                    summary = _trained(loop, data, splits) if ranks.first else _followed(loop)
                 loop.logger.summary(summary)
             finally:
                 loop.close()
@@ -112,6 +118,13 @@ def _trained(loop: Loop, data: Data, splits: Sequence[str]) -> dict[str, Any]:
     return summary
 
 
+def _followed(loop: Loop) -> dict[str, Any]:
+    """Train along; what is measured in the end, and written, is rank 0's."""
+    with loop.session.interrupted.watching(), enough_memory("it trained", "lower batch_size or the model's size"):
+        loop.train()
+    return {}
+
+
 def assemble(
     config: Config,
     folder: RunFolder,
@@ -119,25 +132,39 @@ def assemble(
     device: torch.device,
     state: dict[str, Any] | None = None,
     begun_with: dict[str, Any] | None = None,
+    ranks: Ranks = ALONE,
 ) -> Loop:
-    """Every part of a run, from its config; from a checkpoint's state if there is one.
+    """Every part of a run, from its config; from a checkpoint's state if there is one, or from what rank 0 tells.
 
     :param begun_with: another run's checkpoint, whose net a new run begins with
     """
+    if not ranks.first:
+        state = ranks.told()
     session = _session(config, folder, data, device, state or begun_with, state is None)
     names = [part.name for part in (config.dataset, config.model, config.method, config.trigger)]
-    display = make_display(config.progress, " · ".join(names), folder.path, config.trigger.falling)
-    logger = config.logger.build(folder.path)
-    loop = Loop(session, folder, display, logger)
+    display, logger = Display(), Logger()
+    if ranks.first:
+        display = make_display(config.progress, " · ".join(names), folder.path, config.trigger.falling)
+        logger = config.logger.build(folder.path)
+    if ranks.world > 1:
+        refuse_built(session, ranks.world)
+        loop: Loop = SharedLoop(
+            session, folder, display, logger, ranks, lambda told: _session(config, folder, data, device, told, False)
+        )
+    else:
+        loop = Loop(session, folder, display, logger)
     progress = session.progress
     if state is None:
-        _check_start(loop)
+        check_start(loop)
         progress.threads = choose_threads(config.threads, device, loop.flops * session.batches.batch_size)
         loop.watch_frontier()
     else:
         loop.restore(state)
-        folder.trim(rows=progress.evaluations, lines=progress.firings)
-        logger.resume(rows=progress.evaluations, events=progress.firings)
+        if ranks.first:
+            folder.trim(rows=progress.evaluations, lines=progress.firings)
+            logger.resume(rows=progress.evaluations, events=progress.firings)
+    if isinstance(loop, SharedLoop) and ranks.first:
+        ranks.told(loop.state())
     torch.set_num_threads(progress.threads)
     return loop
 
@@ -182,45 +209,6 @@ def _session(
         storage = "cpu" if device.type == "mps" and t.storage == "device" else t.storage  # MPS has no float64
         session.history = History(t.window, t.dtype, storage, file, sampling=t.sampling, smoothing=t.smoothing)
     return session
-
-
-def _check_start(loop: Loop) -> None:
-    """UserError if the run could not take a step as configured; warnings about growth that cannot happen."""
-    session, config = loop.session, loop.session.config
-    config.optimizer.check_start(session.moment())
-    for sentence in session.method.check_start(session.moment()):
-        warn(sentence)
-    closed = growth_closed(session, 0.0)
-    if closed and session.method.kind != "none":
-        warn(f"nothing will grow: {closed}")
-    elif session.method.kind != "none":
-        for sentence in session.trigger.check_start(session.moment()):
-            warn(sentence)
-    if session.data.val is session.data.train:
-        warn(
-            "dataset.validation=0: nothing is held out, so everything selected on validation (best.pt, growth.rollback, "
-            "trigger=plateau, stop.plateau, stop.val_score, grow tune) is selected on training data"
-        )
-    a_step = 3 * loop.flops * session.batches.batch_size
-    if config.stop.flops is not None and config.stop.flops < a_step:
-        raise UserError(f"stop.flops={config.stop.flops:.3g} is less than one step takes ({a_step:.3g}): raise it")
-    if config.stop.parameters is not None and config.stop.parameters <= loop.parameters:
-        raise UserError(
-            f"stop.parameters={config.stop.parameters}: the net has {loop.parameters:,} before it is trained: raise it"
-        )
-    if session.batches.batch_size == 1:
-        _check_single_samples(session)
-
-
-def _check_single_samples(session: Session) -> None:
-    try:
-        with torch.no_grad(), session.streams.peeking("growth"):  # dropout must not move the generators of training
-            copy.deepcopy(session.model)(session.data.probe(1).x)
-    except ValueError as error:  # one value per channel has no variance
-        raise UserError(
-            "batch_size=1: this model's batch normalisation needs at least two samples: raise batch_size, or set "
-            "model.norm=none"
-        ) from error
 
 
 def evaluate(

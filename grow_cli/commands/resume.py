@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from grow_cli import console
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from grow_cli import console, launched
 from grow_cli.commands import extending
 from grow_cli.commands.overrides import config_of, existing, only
 from grow_cli.commands.train import go_on, show
@@ -10,6 +14,9 @@ from grow_cli.config import Config
 from grow_cli.errors import Interrupted, UserError
 from grow_cli.records.folder import RunFolder
 from grow_cli.schema import keys_with
+
+if TYPE_CHECKING:
+    from grow_cli.training.ranks import Ranks
 
 
 def parser() -> console.Parser:
@@ -52,10 +59,25 @@ def main(arguments: list[str]) -> int:
     options = parser().parse(arguments)
     folder = existing(options.run)
     config, moved = to_go_on(folder, options.overrides)
+    from grow_cli.training.ranks import joined  # torch: not before the config is known to be good
+
     try:
-        summary = go_on(config, folder, moved)
+        with joined(config) as ranks:  # all have read the folder, before the first writes into it
+            if not ranks.first:
+                go_along(config, ranks)
+                return 0
+            summary = go_on(config, folder, moved, ranks=ranks)
     except (Interrupted, KeyboardInterrupt):
-        console.err.print(f"interrupted: continue with `grow resume {folder.path}`")
+        if not launched.rank():
+            console.err.print(f"interrupted: continue with `grow resume {folder.path}`")
         raise
     show(folder, summary)
     return 0
+
+
+def go_along(config: Config, ranks: Ranks) -> None:
+    """Train a run that rank 0 goes on with; what this process writes is thrown away."""
+    from grow_cli import run
+
+    with tempfile.TemporaryDirectory(prefix="grow-rank-") as scratch:
+        run.train(config, RunFolder(Path(scratch)), ranks=ranks)

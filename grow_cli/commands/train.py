@@ -6,6 +6,7 @@ import os
 import re
 import secrets
 import sys
+import tempfile
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from hashlib import sha256
@@ -20,7 +21,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from grow_cli import config as configuration
-from grow_cli import console, registry
+from grow_cli import console, launched, registry
 from grow_cli.commands import beginning, extending, local, ray, slurm
 from grow_cli.commands.composition import composed, flags_first, plugins, prepare_hydra, refuse_two_folders, words
 from grow_cli.commands.hydra_errors import explain
@@ -83,8 +84,16 @@ def main(arguments: list[str]) -> int:
             if RunFolder(folder).claimed:
                 raise UserError(f"{folder} is a run folder: choose another run_dir for the sweep")
     refuse_two_folders(arguments)
-    _refuse_ranks()
+    _refuse_ranks(arguments)
     arguments = words(flags_first(arguments))
+    if launched.rank():  # the run's folder is rank 0's: what this one writes is thrown away
+        with tempfile.TemporaryDirectory(prefix="grow-rank-") as scratch:
+            others = [a for a in arguments if not a.startswith(("run_dir=", "hydra.run.dir="))]
+            return _launch([*others, f"run_dir={Path(scratch) / 'run'}"])
+    return _launch(arguments)
+
+
+def _launch(arguments: list[str]) -> int:
     prepare_hydra()
     sys.argv = ["grow train", *plugins(), *arguments]
     decorate = hydra.main(version_base="1.3", config_path=str(registry.config_folders()[0]), config_name="train")
@@ -139,13 +148,14 @@ def _refuse_replaced(arguments: Sequence[str]) -> None:
             raise UserError(f"{word}: a search is `grow tune` now: name what is searched in its --space FILE")
 
 
-def _refuse_ranks() -> None:
-    """UserError below torchrun: each of its processes would train the whole run, into a folder of its own."""
-    if "RANK" in os.environ and os.environ.get("WORLD_SIZE", "1") not in ("", "1"):
+def _refuse_ranks(arguments: list[str]) -> None:
+    """UserError where each of torchrun's processes would run the whole sweep, or they cannot meet."""
+    if launched.world() > 1 and {"-m", "--multirun"} & set(arguments):
         raise UserError(
-            f"torchrun began {os.environ['WORLD_SIZE']} processes, and grow trains a run in one: leave torchrun out, or train "
+            f"torchrun began {launched.world()} processes, and a sweep is for one: leave torchrun out, and train "
             "several runs side by side with `grow train -m sweep=local`"
         )
+    launched.refuse_no_address()
 
 
 def _first(given: str | None, otherwise: str) -> str:
@@ -171,7 +181,12 @@ def _job(raw: DictConfig) -> float | None:
         return _sweep_job(raw, own)
     try:
         config = checked(raw)
-        summary = begin(config, own, _hydra_files(raw))
+        from grow_cli.training.ranks import joined  # torch: not before the config is known to be good
+
+        with joined(config) as ranks:
+            summary = begin(config, own, _hydra_files(raw), ranks=ranks)
+        if not ranks.first:
+            return None
         show(own, summary)
         return objective(summary)
     except (UserError, TrainingFailed) as error:
@@ -180,7 +195,8 @@ def _job(raw: DictConfig) -> float | None:
     except (Interrupted, KeyboardInterrupt):
         own.discard_unless_trained()
         where = f": continue with `grow resume {own.path}`" if own.begun else " before training began"
-        console.err.print(f"interrupted{where}", markup=False)
+        if not launched.rank():
+            console.err.print(f"interrupted{where}", markup=False)
         raise
     finally:
         own.close()

@@ -32,6 +32,8 @@ PERTURBATION = 0.1
 class Alether(DepthMethod):
     """w_new = w_{S-1} + β V̂_U + γ Â_U + η v_escape (Def. 18), tensor by tensor. The keys are those of Table 1."""
 
+    on_several_ranks = True
+
     beta0: float = key(0.1, at_least=0)
     """Step along the mean velocity (Def. 15)."""
     gamma0: float = key(0.15, at_least=0)

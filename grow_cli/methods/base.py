@@ -47,6 +47,8 @@ class Method(Part):
     """Base of every method. The shared code (`training.event`) measures, charges and logs what `add` adds."""
 
     group_name: ClassVar[str] = "method"
+    on_several_ranks: ClassVar[bool] = False
+    """Whether several processes were shown to train with it as one does (docs/ranks.md); refused under torchrun otherwise."""
 
     kind: ClassVar[str] = "none"
     """`depth`, `width` or `none`."""

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 class Copy(DepthMethod):
     """W_new = W_front, or the weights of the block that `pattern` says."""
 
+    on_several_ranks = True
+
     moments: str = key("zero", one_of=("zero", "copy"))
     """Optimizer state of a copied block: `zero`, as for any new layer; `copy`, that of the source block."""
 

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 class GradMax(SampledMethod):
     """max ‖N Ω‖² over fan-outs Ω of a given norm, N = Σ B_in V_goalᵀ/n (unprojected)."""
 
+    on_several_ranks = True
+
     scale: float = key(0.5, above=0)
     """Norm of a new neuron's outgoing weights, as a fraction of the existing ones' mean."""
 

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 class Net2Net(WidthMethod):
     """Copies of randomly drawn units, each copied equally often as far as possible."""
 
+    on_several_ranks = True
+
     noise: float = key(0.1, at_least=0)
     """Size of the random difference between the copies' shares, relative to a share."""
 

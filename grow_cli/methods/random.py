@@ -48,6 +48,8 @@ class RandomUnits(SearchedMethod):
 class Random(SearchedMethod, Blocks):
     """Becomes width or depth growth; the keys of the other are not read."""
 
+    on_several_ranks = True
+
     grow: str = key("auto", one_of=("auto", "depth", "width"))
     """`depth`, `width`, or `auto`: depth where the model's layers are blocks of a residual stream, else width."""
 

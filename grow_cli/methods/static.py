@@ -13,4 +13,6 @@ from grow_cli.registry import option
 class Static(Method):
     """No keys."""
 
+    on_several_ranks = True
+
     grows = False

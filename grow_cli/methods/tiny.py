@@ -35,6 +35,8 @@ _FAR_BELOW = 0.5
 class Tiny(SampledMethod, SearchedMethod):
     """Algorithm 3, or E.3 with `where=best`."""
 
+    on_several_ranks = True
+
     significance: bool = False
     """Add only neurons above the largest eigenvalue that chance explains (D.3); few samples then give few neurons."""
     best_update: bool = True

@@ -38,6 +38,8 @@ class ModelOption(Option):
     """Base of every model: its lists of sizes can express any net that it may grow into."""
 
     group_name: ClassVar[str] = "model"
+    on_several_ranks: ClassVar[bool] = False
+    """Whether several processes were shown to train with it as one does (docs/ranks.md); refused under torchrun otherwise."""
     language: ClassVar[bool] = False
     """Whether it reads bytes of text, and nothing else."""
 

@@ -24,6 +24,8 @@ class CNNOption(ModelOption):
     TINY's net on CIFAR-10 (E.2): two stages of two convolutions with max-pooling, two linear layers, SELU.
     """
 
+    on_several_ranks = True
+
     channels: list[list[int]] = size_keys([8, 8], [16, 16])
     """Channels of each convolution, a list per stage; a stage may be empty."""
     hidden: list[int] = size_keys(32)

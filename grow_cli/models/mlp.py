@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 class MLPOption(ModelOption):
     """Linear layers, each followed by norm, activation and dropout; images are flattened."""
 
+    on_several_ranks = True
+
     hidden: list[int] = size_keys(64)
     """Units of each hidden layer; `[]` is a linear model."""
     activation: str = activation_key("relu")

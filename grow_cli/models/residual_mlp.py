@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 class ResidualMLPOption(ModelOption):
     """Blocks x + W2 act(W1 norm(x)) on a residual stream; images are flattened."""
 
+    on_several_ranks = True
+
     width: int = size_key(64)
     """Width of the residual stream."""
     hidden: list[int] = size_keys(64, 64)

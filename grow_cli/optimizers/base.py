@@ -23,6 +23,8 @@ class OptimizerOption(Option):
     """Base of every optimizer: says in `make` which it is."""
 
     group_name: ClassVar[str] = "optimizer"
+    on_several_ranks: ClassVar[bool] = False
+    """Whether several processes were shown to train with it as one does (docs/ranks.md); refused under torchrun otherwise."""
 
     lr: float = key(1e-3, above=0, tune=(1e-4, 3e-2))
     """The base rate, which the schedule multiplies."""

@@ -95,7 +95,7 @@ class Loop:
         snapshot_every = config.trajectory.every if history is not None else 0
         smoothing = history is not None and config.trajectory.smoothing > 0
         factor, until, base_lr = config.schedule.factor, config.growth.until, config.optimizer.lr
-        step_once, display, interrupted = self._step, self.display, session.interrupted
+        step_once, display, interrupted = self._step, self.display, self._asked_to_stop
         seconds_left = math.inf if config.stop.seconds is None else config.stop.seconds - progress.seconds
         flops_limit, flops = config.stop.flops, 0
         extra = extra_so_far(session)
@@ -136,6 +136,11 @@ class Loop:
         if signal_number is not None and step < end:
             self.save(best=False)
             raise Interrupted(signal_number)
+
+    @property
+    def _asked_to_stop(self) -> Callable[[], int | None]:
+        """Called between steps: the number of the signal that asks for a stop, or None."""
+        return self.session.interrupted
 
     @property
     def thresholds(self) -> dict[str, float]:

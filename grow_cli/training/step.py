@@ -33,7 +33,7 @@ def not_coarser(outputs: Tensor) -> Tensor:
     return outputs if outputs.dtype == torch.float64 else outputs.float()
 
 
-def _make_forward(session: Session) -> Step:
+def make_forward(session: Session) -> Step:
     """The forward pass on the present model, compiled and in the precision that the config asks for."""
     config, model, loss_of = session.config, session.model, session.loss
     bf16 = config.precision == "bf16"
@@ -67,7 +67,7 @@ def make_step(session: Session) -> Step:
     """
     if isinstance(session.optimizer, ScaleFreeLBFGS):
         return _make_searching_step(session, session.optimizer)
-    compute, optimizer = _make_forward(session), session.optimizer
+    compute, optimizer = make_forward(session), session.optimizer
     clip, regularizer, now = session.config.clip_norm, session.method.regularizer, session.moment()
     trained = session.method.trained(session.model)
     parameters = [p for p in session.model.parameters() if p.requires_grad]
@@ -92,7 +92,7 @@ def make_step(session: Session) -> Step:
 
 def _make_searching_step(session: Session, optimizer: ScaleFreeLBFGS) -> Step:
     """The step of a line search, which reads the loss as often as it needs to."""
-    compute, regularizer, now = _make_forward(session), session.method.regularizer, session.moment()
+    compute, regularizer, now = make_forward(session), session.method.regularizer, session.moment()
     trained = session.method.trained(session.model)
 
     def step(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
@@ -139,7 +139,7 @@ def extra_flops(session: Session, since: int) -> int:
 
 def make_measuring_step(session: Session) -> Step:
     """The step of a run that is not trained by gradient: what `make_step`'s returns, and no parameter moves."""
-    compute = _make_forward(session)
+    compute = make_forward(session)
 
     def step(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         with torch.no_grad():

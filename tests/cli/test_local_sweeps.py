@@ -167,11 +167,12 @@ def test_twelve_jobs_survive_kills_of_a_job_and_of_the_sweep(
     assert all(torch.equal(tensor, nets[1][name]) for name, tensor in nets[0].items())
 
 
-def test_processes_of_torchrun_do_not_each_train_the_run(grow: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("RANK", "1")
+def test_processes_of_torchrun_do_not_each_train_the_sweep(grow: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RANK", "0")
     monkeypatch.setenv("WORLD_SIZE", "2")
-    left = grow("train", "run_dir=r")
+    left = grow("train", "-m", "seed=0,1", "run_dir=r")
     assert left.code == 2
     assert "torchrun began 2 processes" in left.err
+    assert "MASTER_ADDR" in grow("train", "run_dir=r").err
     monkeypatch.setenv("WORLD_SIZE", "1")
     assert "torchrun" not in grow("train", "run_dir=r", "method=nothing").err

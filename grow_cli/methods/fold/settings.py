@@ -12,6 +12,8 @@ from grow_cli.methods.base import Method
 class Settings(Method):
     """Algorithm 1, with its choices."""
 
+    on_several_ranks = True
+
     cluster: str = key("kmeans", one_of=("kmeans", "hdbscan"))
     """`kmeans`, with the number of clusters that maximises the silhouette, or `hdbscan`."""
     space: str = key("input", one_of=("input", "feature"))

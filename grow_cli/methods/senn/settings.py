@@ -13,6 +13,8 @@ from grow_cli.methods.base import Method
 class Settings(Method):
     """Those of appendix C; the numbers of proposals are a CPU's."""
 
+    on_several_ranks = True
+
     tau: float = key(1.03, above=1, why="additions might never end otherwise (Theorem 1)")
     """Expansion threshold: an addition must raise its layer's score by more than the fraction tau - 1."""
     alpha: float = key(0.0025, at_least=0)
