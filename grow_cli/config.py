@@ -155,8 +155,7 @@ class Trajectory(Section):
     sampling: str = key("uniform", one_of=("uniform", "adaptive"))
     """`uniform`, or `adaptive` (Remark 20: every Δ, 4Δ and 20Δ steps for recent, medium and old snapshots)."""
     smoothing: float = key(0.0, at_least=0, below=1)
-    """Decay per step of a moving average of the weights, from which snapshots are taken; 0: snapshots of the weights
-    themselves."""
+    """Decay per step of a moving average of the weights, of which snapshots are taken; 0: of the weights themselves."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -209,8 +208,7 @@ class Config(Section):
     seed: int = key(0, at_least=0, at_most=2**63 - 1)
     """Seed of data order, initialization and growth, each with its own random stream."""
     data_dir: str | None = key(None, role="place", path=True)
-    """Folder in which datasets are looked up, and to which they are downloaded; null: $GROW_DATA_DIR, else
-    ~/.cache/grow."""
+    """Folder in which datasets are looked up, and to which they are downloaded; null: $GROW_DATA_DIR, else ~/.cache/grow."""
     subset: int | float | None = None
     """Train on a class-balanced part: a count (1000) or a fraction (0.1) of the training samples."""
     label: str | None = key(None, role="name")
