@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -42,7 +43,14 @@ COMMANDS = {
         Command("show", {"RUN": "what one was, reached and grew, and how it ended"}),
         Command("diff", {"RUN RUN...": "only the keys and results that differ"}),
         Command("watch", {"RUN": "follow one that another terminal trains"}),
-        Command("retry", {"SWEEP": "go on with a sweep's unfinished jobs"}, "retrying"),
+        Command(
+            "sweep",
+            {
+                "status SWEEP": "what its jobs are at, and its expected end",
+                "retry SWEEP": "go on with its unfinished jobs",
+            },
+            "sweeping",
+        ),
         Command("eval", {"RUN": "measure a finished run's net again"}),
         Command("predict", {"RUN FILE|DIR|-": "what its net says of images, tables, arrays"}),
         Command(
@@ -70,6 +78,9 @@ COMMANDS = {
     )
 }
 """All of them; usage and completion read this."""
+
+# commands that have another name now
+_NOW = {"retry": "sweep retry"}
 
 _SIDE = 34  # where the usage says what a command does
 
@@ -163,6 +174,9 @@ def _dispatch(arguments: list[str]) -> int:
 
         print(f"grow {__version__}")
         return 0
+    if command in _NOW:
+        again = shlex.join([*_NOW[command].split(), *rest])
+        raise UserError(f"`grow {command}` is `grow {_NOW[command]}` now: type `grow {again}`")
     if command not in COMMANDS:
         from difflib import get_close_matches
 

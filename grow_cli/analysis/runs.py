@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -186,14 +186,23 @@ def differing(configs: list[dict[str, Any]]) -> list[str]:
 
 def told_apart(config: dict[str, Any], alike: list[dict[str, Any]]) -> list[str]:
     """`key=value` of the keys that differ; of another option of a group its name, and what differs among its own kind."""
+    return telling(alike)(config)
+
+
+def telling(alike: list[dict[str, Any]]) -> Callable[[dict[str, Any]], list[str]]:
+    """`told_apart` for each of many runs, which are looked through once."""
     keys = differing(alike)
-    told = []
-    for key in keys:
-        group = key.split(".")[0]
-        if f"{group}.name" in keys and key != f"{group}.name":
-            kind = [c for c in alike if c.get(f"{group}.name") == config.get(f"{group}.name")]
-            if key not in differing(kind):
-                continue
-        if key in config:
-            told.append(f"{key.removesuffix('.name')}={config[key]}")
-    return told
+    own: dict[tuple[str, Any], set[str]] = {}
+
+    def differs(key: str, config: dict[str, Any]) -> bool:
+        name = f"{key.split('.')[0]}.name"
+        if name not in keys or key == name:
+            return True
+        kind = (name, config.get(name))
+        if kind not in own:
+            own[kind] = set(differing([c for c in alike if c.get(name) == kind[1]]))
+        return key in own[kind]
+
+    return lambda config: [
+        f"{key.removesuffix('.name')}={config[key]}" for key in keys if key in config and differs(key, config)
+    ]

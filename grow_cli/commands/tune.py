@@ -57,8 +57,7 @@ def main(arguments: list[str]) -> int:
 
     require()
     from grow_cli.commands import size, trying
-    from grow_cli.commands.sweep import identifying
-    from grow_cli.commands.train import slug
+    from grow_cli.commands.jobs import identifying, slug
 
     methods, rest = split(options.overrides)
     methods = methods or [trying.method_of(rest)]

@@ -9,6 +9,7 @@ import io
 import json
 import math
 import os
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,8 @@ _OURS = (
     *(".hydra", ".lock", "checkpoints", "controls", "growth.jsonl", "metrics.csv", "mistakes", "summary.json"),
     *("trajectory.bin", "tensorboard", "wandb", "mlflow"),
 )
+# how often, and how far apart, a lock is tried: whoever looks whether it is taken holds it for a moment
+_TRIES, _LOOK_SECONDS = 3, 0.01
 # of the config, what commands read without its schema
 _GROUPS = ("dataset", "model", "method", "trigger")
 
@@ -134,11 +137,14 @@ class RunFolder:
 
     def _acquire(self) -> None:
         self._lock = open_lock(self.path / ".lock")
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            self.close()
-            raise InUse(f"another process is using {self.path}: wait for it, or stop it first") from None
+        for left in reversed(range(_TRIES)):
+            try:
+                return fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if left:  # it may be one who only looks whether somebody trains here
+                    time.sleep(_LOOK_SECONDS)
+        self.close()
+        raise InUse(f"another process is using {self.path}: wait for it, or stop it first")
 
     def close(self) -> None:
         """Release the lock."""

@@ -110,11 +110,11 @@ def test_retry_goes_on_with_what_did_not_finish(
 ) -> None:
     processes.dies = Counter({"1": 1})
     assert grow(*sweep, "seed=0,1", "sweep.retries=0").code == 1
-    retried = grow("retry", "s")
+    retried = grow("sweep", "retry", "s")
     assert (retried.code, "1 job: 1 trained" in retried.out) == (0, True), retried.err
     assert [s["status"] for s in _summaries(tmp_path / "s")] == ["finished"] * 2
-    assert grow("retry", "s").out == "all jobs are finished\n"
-    assert "holds no jobs of a sweep" in grow("retry", "nowhere").err
+    assert grow("sweep", "retry", "s").out == "all jobs are finished\n"
+    assert "holds no jobs of a sweep" in grow("sweep", "retry", "nowhere").err
 
 
 def test_jobs_are_spread_over_the_gpus(
