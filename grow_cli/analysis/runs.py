@@ -121,6 +121,7 @@ def _named(read: list[_Read]) -> list[Record]:
     for one in read:
         if not one.summary.get("control"):
             alike[dataset_name(one.config, one.summary), base_name(one.summary)].append(flat[one.folder.path])
+    told = {kind: telling(configs) for kind, configs in alike.items()}
     records: dict[Path, Record] = {}
     # a control lies below its run: runs come before their controls
     for one in sorted(read, key=lambda r: len(r.folder.path.resolve().parts)):
@@ -138,7 +139,7 @@ def _named(read: list[_Read]) -> list[Record]:
             label = f"{parent.label} · {control}"
         else:
             name = base_name(one.summary)
-            label = ", ".join([name, *told_apart(flat[one.folder.path], alike[dataset, name])])
+            label = ", ".join([name, *told[dataset, name](flat[one.folder.path])])
         records[place] = Record(
             one.folder, one.summary, one.config, dataset, label, control or None, parent, metrics=one.metrics
         )
@@ -184,13 +185,11 @@ def differing(configs: list[dict[str, Any]]) -> list[str]:
     return [key for key in keys if len({repr(config[key]) for config in configs if key in config}) > 1]
 
 
-def told_apart(config: dict[str, Any], alike: list[dict[str, Any]]) -> list[str]:
-    """`key=value` of the keys that differ; of another option of a group its name, and what differs among its own kind."""
-    return telling(alike)(config)
-
-
 def telling(alike: list[dict[str, Any]]) -> Callable[[dict[str, Any]], list[str]]:
-    """`told_apart` for each of many runs, which are looked through once."""
+    """Run → `key=value` of the keys that differ; of another option of a group its name, and what differs among its own kind.
+
+    The runs are looked through once, however many are asked for.
+    """
     keys = differing(alike)
     own: dict[tuple[str, Any], set[str]] = {}
 

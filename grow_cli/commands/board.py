@@ -13,6 +13,7 @@ from rich.console import Group
 from rich.live import Live
 from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from grow_cli import console
 from grow_cli.analysis.summary import in_a_line
@@ -37,6 +38,10 @@ class _Row:
     words: str = ""
     """What is known of it besides, of one that is not running."""
     changed: float = 0.0
+
+    @property
+    def name(self) -> str:
+        return self.job.told or self.job.folder.path.name
 
     @property
     def limits(self) -> dict[str, float | None]:
@@ -77,7 +82,8 @@ class Board:
         self._set(str(job.folder.path), _STATE.get(became, became), words)
         if console.out.is_terminal and well:
             return  # it is in the table
-        line = f"job {self._over} of {len(self.rows)}: {job.told or job.folder.path.name}: {told}"
+        row = self.rows[str(job.folder.path)]
+        line = f"job {self._over} of {len(self.rows)}: {row.name}: {told}"
         console.line(line + (f", {words}" if well else f" ({words})" if words else ""))
 
     def table(self) -> Group:
@@ -87,17 +93,18 @@ class Board:
         parts = sum(used(now.run.last, self.rows[path].limits) for path, now in running.items())
         end = expected_end(self._begun, time.time(), self._over + parts, len(self.rows) - self._over - parts)
         table = Table(box=None, pad_edge=False, show_header=False)
-        for column in ("state", "job", "reached"):
-            table.add_column(column, no_wrap=True, overflow="ellipsis", ratio=1 if column == "reached" else None)
-        room = max(1, console.out.height - 2)
+        longest = max(len(row.name) for row in self.rows.values())
+        for width in (max(map(len, STATES)), min(longest, console.out.width // 2), None):
+            table.add_column(no_wrap=True, overflow="ellipsis", min_width=width, ratio=None if width else 1)
+        room = max(1, console.out.height - 2)  # the counts stand above, the cursor below
         shown = self._chosen(room)
         for path in shown:
             row = self.rows[path]
             words = running[path].reached if path in running else row.words
-            table.add_row(row.state, escape(row.job.told or row.job.folder.path.name), escape(words.partition("\n")[0]))
+            table.add_row(row.state, escape(row.name), escape(words.partition("\n")[0]))
         hidden = len(self.rows) - len(shown)
         return Group(
-            head({state: found[state] for state in STATES}, end),
+            Text(head({state: found[state] for state in STATES}, end), no_wrap=True, overflow="ellipsis"),
             *([table] if shown else []),
             *([f"and {hidden:,} more"] if hidden else []),
         )

@@ -90,13 +90,15 @@ class Tally(Callback):
     """Its folder; set when a sweep begins, so that a single run has none."""
     plan: Plan | None
     """Its jobs; None where a search decides them as it goes."""
+    total: int | None
+    """How many they are."""
     swept: frozenset[str]
     """The keys that it has several values of."""
 
     def __init__(self) -> None:
         self.pid = os.getpid()
         self.begun = 0.0
-        self.plan = None
+        self.plan, self.total = None, None
         self.place: dict[tuple[str, ...], str] = {}
         self._new: list[str] = []
         self._id = secrets.token_hex(3)
@@ -117,7 +119,7 @@ class Tally(Callback):
         self.begin(Path(str(config.hydra.sweep.dir)).absolute())
         jobs = planned(config, typed)
         if jobs is not None:
-            self.plan = Plan(jobs, line_of(config), self.swept)
+            self.plan, self.total = Plan(jobs, line_of(config), self.swept), len(jobs)
         if self.plan and names_its_jobs(config):
             with contextlib.suppress(OSError, UserError), one_at_a_time(self.sweep):  # said when a job is claimed
                 self.place, self._new = register(self.sweep, self.plan)
@@ -135,11 +137,6 @@ class Tally(Callback):
         """That of the job that is composed now; called under the sweep's lock."""
         place = self.place or {entry.overrides: entry.folder for entry in read_jobs(self.sweep).entries}
         return find(own, self.swept, place)
-
-    @property
-    def total(self) -> int | None:
-        """How many jobs it has; None where a search decides that as it goes."""
-        return None if self.plan is None else len(self.plan.jobs)
 
     def forget(self) -> None:
         """The line is refused: its jobs are none."""
@@ -184,7 +181,8 @@ class Tally(Callback):
         spool = self._spool()
         try:
             spool.mkdir(parents=True, exist_ok=True)
-            write_text(spool / f"{number}.json", json.dumps(asdict(outcome)))
+            # the job's folder says the same, and lasts
+            write_text(spool / f"{number}.json", json.dumps(asdict(outcome)), lasting=False)
         except OSError as error:  # the job is what it is, though it cannot be counted
             console.warn(f"{job}: that it {became} cannot be noted ({error.strerror})")
             self._unwritten.append(outcome)

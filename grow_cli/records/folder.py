@@ -16,7 +16,7 @@ from typing import Any
 
 from grow_cli.console import warn
 from grow_cli.errors import UserError
-from grow_cli.files import append_text, is_plain, is_there, make_folder, open_lock, write_text
+from grow_cli.files import append_text, is_plain, is_there, make_folder, open_lock, write_text, write_texts
 from grow_cli.records import plain_yaml, reading
 from grow_cli.records.flat import plain
 from grow_cli.records.grammar import key_of
@@ -76,8 +76,8 @@ class RunFolder:
             self._acquire()
             self._refuse_a_run()
             self._remove_leftovers()
-            for name, content in hydra_files.items():
-                write_text(self.hydra / f"{name}.yaml", plain_yaml.dump(_plain_data(name, content)))
+            texts = {f"{name}.yaml": plain_yaml.dump(_plain_data(name, what)) for name, what in hydra_files.items()}
+            write_texts(self.hydra, texts)
         except OSError as error:
             raise UserError(
                 f"the run folder {self.path} cannot be written ({error.strerror}): choose another with run_dir=PATH"
