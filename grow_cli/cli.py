@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -42,7 +43,14 @@ COMMANDS = {
         Command("show", {"RUN": "one run: its keys, scores, growth and end"}),
         Command("diff", {"RUN RUN...": "the keys and results in which runs differ"}),
         Command("watch", {"RUN": "follow a run that another terminal trains"}),
-        Command("retry", {"SWEEP": "continue the unfinished jobs of a sweep"}, "retrying"),
+        Command(
+            "sweep",
+            {
+                "status SWEEP": "the state of its jobs, and its expected end",
+                "retry SWEEP": "continue its unfinished jobs",
+            },
+            "sweeping",
+        ),
         Command("eval", {"RUN": "measure a finished run's net again"}),
         Command("predict", {"RUN FILE|DIR|-": "predict images, rows of a table, arrays"}),
         Command(
@@ -68,6 +76,9 @@ COMMANDS = {
     )
 }
 """All of them; usage and completion read this."""
+
+# commands that have another name now
+_NOW = {"retry": "sweep retry"}
 
 _SIDE = 34  # where the usage says what a command does
 
@@ -162,6 +173,9 @@ def _dispatch(arguments: list[str]) -> int:
 
         print(f"grow {__version__}")
         return 0
+    if command in _NOW:
+        again = shlex.join([*_NOW[command].split(), *rest])
+        raise UserError(f"`grow {command}` is `grow {_NOW[command]}` now: type `grow {again}`")
     if command not in COMMANDS:
         from difflib import get_close_matches
 

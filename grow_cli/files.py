@@ -7,7 +7,7 @@ import os
 import re
 import stat
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import BinaryIO
 
@@ -21,21 +21,39 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
 
     A link at `path` is replaced, not followed.
     """
+    _replace(path, write, synced=True)
+    sync(path.parent)
+
+
+def write_text(path: Path, text: str, *, lasting: bool = True) -> None:
+    """A whole text file at once, or none.
+
+    :param lasting: it must outlive the machine, for which a disk takes some milliseconds; False where it must only be whole
+    """
+    if lasting:
+        write_texts(path.parent, {path.name: text})
+    else:
+        _replace(path, lambda temporary: temporary.write_text(text, encoding="utf-8"), synced=False)
+
+
+def write_texts(folder: Path, texts: Mapping[str, str]) -> None:
+    """Text files of one folder, each whole or not at all; the folder is synced once."""
+    for name, text in texts.items():
+        _replace(folder / name, lambda temporary, text=text: temporary.write_text(text, encoding="utf-8"), synced=True)
+    sync(folder)
+
+
+def _replace(path: Path, write: Callable[[Path], object], *, synced: bool) -> None:
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         make_anew(temporary)
         write(temporary)
-        sync(temporary)
+        if synced:
+            sync(temporary)
         os.replace(temporary, path)
     finally:
         if temporary.exists():
             temporary.unlink()
-    sync(path.parent)
-
-
-def write_text(path: Path, text: str) -> None:
-    """A whole text file at once, or none."""
-    write_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
 
 
 def expanded(path: str | Path) -> Path:

@@ -9,7 +9,7 @@ from statistics import fmean, stdev
 from typing import Any
 
 from grow_cli import console
-from grow_cli.analysis.runs import base_name, dataset_name, flatten, told_apart
+from grow_cli.analysis.runs import base_name, dataset_name, flatten, telling
 from grow_cli.errors import UserError
 from grow_cli.records.folder import RunFolder
 from grow_cli.tasks import Task, task_in
@@ -53,9 +53,9 @@ def ranking(folders: Iterable[RunFolder]) -> dict[str, list[Ranked]]:
     found: dict[str, list[Ranked]] = defaultdict(list)
     for (dataset, name), runs in named.items():
         ways: dict[str, list[dict[str, Any]]] = defaultdict(list)
-        configs = [flat for flat, _ in runs]
+        told = telling([flat for flat, _ in runs])
         for flat, own in runs:
-            ways[", ".join([name, *told_apart(flat, configs)])].append(own)
+            ways[", ".join([name, *told(flat)])].append(own)
         found[dataset] += [Ranked(label, task_in(alike[0]), alike) for label, alike in ways.items()]
     for ways_of_one in found.values():
         ways_of_one.sort(key=lambda way: -way.task.direction * fmean(way.scores))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -123,6 +123,7 @@ def _named(read: list[_Read]) -> list[Record]:
     for one in read:
         if not one.summary.get("control"):
             alike[dataset_name(one.config, one.summary), base_name(one.summary)].append(flat[one.folder.path])
+    told = {kind: telling(configs) for kind, configs in alike.items()}
     records: dict[Path, Record] = {}
     # a control lies below its run: runs come before their controls
     for one in sorted(read, key=lambda r: len(r.folder.path.resolve().parts)):
@@ -142,7 +143,7 @@ def _named(read: list[_Read]) -> list[Record]:
             label = f"{parent.label} · {control}"
         else:
             name = base_name(one.summary)
-            label = ", ".join([name, *told_apart(flat[one.folder.path], alike[dataset, name])])
+            label = ", ".join([name, *told[dataset, name](flat[one.folder.path])])
         records[place] = Record(
             one.folder, one.summary, one.config, dataset, label, control or None, parent, metrics=one.metrics
         )
@@ -188,16 +189,23 @@ def differing(configs: list[dict[str, Any]]) -> list[str]:
     return [key for key in keys if len({repr(config[key]) for config in configs if key in config}) > 1]
 
 
-def told_apart(config: dict[str, Any], alike: list[dict[str, Any]]) -> list[str]:
-    """`key=value` of the keys that differ; of another option of a group its name, and what differs among its own kind."""
+def telling(alike: list[dict[str, Any]]) -> Callable[[dict[str, Any]], list[str]]:
+    """Run → `key=value` of the keys that differ; of another option of a group its name, and what differs among its own kind.
+
+    The runs are looked through once, however many are asked for.
+    """
     keys = differing(alike)
-    told = []
-    for key in keys:
-        group = key.split(".")[0]
-        if f"{group}.name" in keys and key != f"{group}.name":
-            kind = [c for c in alike if c.get(f"{group}.name") == config.get(f"{group}.name")]
-            if key not in differing(kind):
-                continue
-        if key in config:
-            told.append(f"{key.removesuffix('.name')}={config[key]}")
-    return told
+    own: dict[tuple[str, Any], set[str]] = {}
+
+    def differs(key: str, config: dict[str, Any]) -> bool:
+        name = f"{key.split('.')[0]}.name"
+        if name not in keys or key == name:
+            return True
+        kind = (name, config.get(name))
+        if kind not in own:
+            own[kind] = set(differing([c for c in alike if c.get(name) == kind[1]]))
+        return key in own[kind]
+
+    return lambda config: [
+        f"{key.removesuffix('.name')}={config[key]}" for key in keys if key in config and differs(key, config)
+    ]

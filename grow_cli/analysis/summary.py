@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import groupby
 from typing import Any
 
@@ -20,11 +20,8 @@ from grow_cli.records.words import counted, fixed
 from grow_cli.tasks import task_in
 
 
-def show(folder: RunFolder, summary: dict[str, Any], *, alone: bool = True) -> None:
-    """Two tables, what can be typed next, and the folder, which is the last line.
-
-    :param alone: not a job of a sweep, which says at its end what can be typed next
-    """
+def show(folder: RunFolder, summary: dict[str, Any]) -> None:
+    """Two tables, what can be typed next, and the folder, which is the last line."""
     events = growth_events(folder)
     if events:
         console.out.print("What grew", style="italic")
@@ -51,14 +48,22 @@ def show(folder: RunFolder, summary: dict[str, Any], *, alone: bool = True) -> N
             f"corrected: {round(corrected * targeted)} of {counted(targeted, 'mistake')} that a neuron was grown for; see"
         )
         console.out.print(f"`grow explain {escape(str(folder.path))}`", soft_wrap=True)
-    if alone:
-        console.say(f"ended after {summary['ended_by']}; next:")
-        for command in next_commands(folder, events):
-            console.out.print(f"  {command}", markup=False, soft_wrap=True)
-        console.say("the run folder is")
-    else:
-        console.say(f"ended after {summary['ended_by']}; the run folder is")
+    console.say(f"ended after {summary['ended_by']}; next:")
+    for command in next_commands(folder, events):
+        console.out.print(f"  {command}", markup=False, soft_wrap=True)
+    console.say("the run folder is")
     console.out.print(f"[bold]{escape(str(folder.path))}[/bold]", soft_wrap=True)
+
+
+def in_a_line(folder: RunFolder, summary: Mapping[str, Any]) -> str:
+    """Of a sweep's job: `val_accuracy 0.9123, grew 2 times to 12,345 parameters (64-80), 3 s; outputs/...`."""
+    name = task_in(dict(summary)).column("val")
+    score = "" if summary.get(name) is None else f"{name} {summary[name]:.4g}"
+    events, undone = summary.get("events", 0), summary.get("undone", 0)
+    grew = f"grew {counted(events, 'time')}" + (f", {undone} taken back," if undone else "")
+    size = f"{counted(summary.get('parameters', 0), 'parameter')} ({summary.get('widths', '')})"
+    told = (score, f"{grew} to {size}" if events else size, f"{summary.get('seconds', 0):.0f} s")
+    return f"{', '.join(filter(None, told))}; {shortest(folder.path)}"
 
 
 def next_commands(folder: RunFolder, events: Sequence[GrowthEvent]) -> list[str]:

@@ -106,6 +106,9 @@ def _arguments(command: Command, before: str, last: str) -> list[str]:
     if last.startswith("-"):
         names = {name for action in actions for name in action.option_strings if name.startswith("--")} - {"--help"}
         return sorted(name for name in names if name.startswith(last))
+    first = next((a for a in actions if not a.option_strings), None)
+    if before == command.name and first is not None and first.choices:
+        return [str(word) for word in first.choices if str(word).startswith(last)]
     return _folders(last)
 
 

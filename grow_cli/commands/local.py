@@ -8,22 +8,18 @@ from __future__ import annotations
 
 import os
 import signal
-import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-
 from grow_cli import console
 from grow_cli.analysis.listed import locked
 from grow_cli.commands import children
+from grow_cli.commands.board import Board
 from grow_cli.errors import UserError
 from grow_cli.files import append_text
 from grow_cli.records.folder import RunFolder
-from grow_cli.records.words import counted
-from grow_cli.tasks import task_in
 
 if TYPE_CHECKING:
     from grow_cli.commands.sweep import Job
@@ -41,7 +37,7 @@ def train(jobs: Sequence[Job], note: Callable[[Job, str, str], None], how: Sweep
     config = how or jobs[0].config.sweep
     gpus = _gpus(jobs)
     at_once = min(len(jobs), config.jobs or len(gpus) * config.slots_per_gpu or _processors(jobs))
-    view = View(len(jobs), at_once)
+    board = Board(jobs, at_once)
     tries: Counter[str] = Counter()
 
     def done(ended: children.Ended) -> bool:
@@ -50,18 +46,18 @@ def train(jobs: Sequence[Job], note: Callable[[Job, str, str], None], how: Sweep
         keep(job.folder.path, ended)
         became, sentence = outcome(job.folder, ended, resumed=job.begun)
         again = became == "crashed" and tries[path] <= config.retries
-        view.ended(job, "again" if again else became, sentence)
+        board.ended(job, "again" if again else became, sentence)
         if not again:
             note(job, became, sentence)
         return again
 
-    with view.bar:
+    with board:
         children.run(
             [["resume", path] for path in of],
             at_once,
             done,
             environment=lambda slot: {"CUDA_VISIBLE_DEVICES": gpus[slot % len(gpus)]} if gpus else {},
-            begins=lambda arguments: view.begins(),
+            begins=lambda arguments: board.begins(arguments[1]),
         )
 
 
@@ -112,42 +108,3 @@ def _gpus(jobs: Sequence[Job]) -> list[str]:
 
     named = [name for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name]
     return named or [str(i) for i in range(torch.cuda.device_count())]
-
-
-class View:
-    """What is shown meanwhile: a bar on a terminal, and a line for every job that ends."""
-
-    def __init__(self, total: int, at_once: int) -> None:
-        self.total, self.left, self.running = total, total, 0
-        self.counts: Counter[str] = Counter()
-        columns = (BarColumn(), TextColumn("{task.description}"), TimeElapsedColumn(), TimeRemainingColumn())
-        self.bar = Progress(*columns, console=console.out, transient=True, disable=not console.out.is_terminal)
-        self._task = self.bar.add_task("", total=total)
-        self._begun = time.monotonic()
-        console.out.print(f"{counted(total, 'job')}, {at_once} at a time", markup=False, highlight=False)
-
-    def begins(self) -> None:
-        self.running += 1
-        self._update()
-
-    def ended(self, job: Job, became: str, sentence: str) -> None:
-        self.running -= 1
-        self.counts[became] += 1
-        self.left -= became != "again"
-        told = {"again": "goes on again"}.get(became, became) + (f" ({sentence})" if sentence else score(job.folder))
-        line = f"job {self.total - self.left} of {self.total}: {job.told or job.folder.path.name}: {told}"
-        console.out.print(line, markup=False, highlight=False, soft_wrap=True)
-        self._update()
-
-    def _update(self) -> None:
-        counts = [f"{self.running} running", f"{self.left - self.running} waiting"]
-        counts += [f"{n} {became}" for became, n in self.counts.items() if became != "again"]
-        self.bar.update(self._task, completed=self.total - self.left, description=", ".join(counts))
-
-
-def score(folder: RunFolder) -> str:
-    """What a finished run reached, in a few words; empty where there is nothing to say."""
-    summary = folder.read_summary()
-    task = task_in(summary)
-    value = summary.get(task.column("val"))
-    return "" if value is None else f", {task.column('val')} {value:.4g}, {summary.get('seconds', 0):.0f} s"

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 from grow_cli import console
 from grow_cli.analysis.listed import locked
 from grow_cli.commands import children, local
+from grow_cli.commands.board import Board
 from grow_cli.errors import UserError
 from grow_cli.records.folder import RunFolder
 from grow_cli.records.words import counted
@@ -76,8 +77,8 @@ def train(jobs: Sequence[Job], note: Callable[[Job, str, str], None], how: Sweep
         if not room:
             told = ", ".join(f"{amount:g} {name}" for name, amount in wants.items() if amount)
             console.warn(f"no node of the cluster has what a job asks for ({told}): all wait until one joins it")
-        view = local.View(len(jobs), min(len(jobs), config.jobs or room or 1))
-        _Following(ray, _task(ray, wants), wants, config, view, note).all(jobs)
+        board = Board(jobs, min(len(jobs), config.jobs or room or 1))
+        _Following(ray, _task(ray, wants), wants, config, board, note).all(jobs)
 
 
 def wanted(config: Sweep, nodes: Sequence[dict[str, float]], *, cuda: bool) -> dict[str, float]:
@@ -136,10 +137,10 @@ class _Following:
         task: Any,
         wants: dict[str, float],
         config: Sweep,
-        view: local.View,
+        board: Board,
         note: Callable[[Job, str, str], None],
     ) -> None:
-        self.ray, self.task, self.wants, self.config, self.view, self.note = ray, task, wants, config, view, note
+        self.ray, self.task, self.wants, self.config, self.board, self.note = ray, task, wants, config, board, note
         self.waiting: list[Job] = []
         self.flying: dict[Any, Job] = {}
         self.tries: Counter[str] = Counter()
@@ -148,7 +149,7 @@ class _Following:
         """To their end; interrupted, what they have begun is ended, too, and waited for."""
         self.waiting = list(jobs)
         try:
-            with self.view.bar:
+            with self.board:
                 while self.waiting or self.flying:
                     self._hand_out()
                     # not waited for in Ray, which would take a signal's exception for its own
@@ -168,7 +169,7 @@ class _Following:
         while self.waiting and len(self.flying) < most:
             job = self.waiting.pop(0)
             self.flying[self.task.remote(str(job.folder.path), self.wants["GPU"] > 0)] = job
-            self.view.begins()
+            self.board.begins(str(job.folder.path))
 
     def _ended(self, one: Any) -> None:
         job = self.flying.pop(one)
@@ -176,7 +177,7 @@ class _Following:
         self.tries[path] += 1
         became, sentence = _came(self.ray, one, job)
         again = became == "crashed" and self.tries[path] <= self.config.retries
-        self.view.ended(job, "again" if again else became, sentence)
+        self.board.ended(job, "again" if again else became, sentence)
         if again:
             self.waiting.append(job)
         else:

@@ -78,9 +78,9 @@ def parser() -> console.Parser:
 def main(arguments: list[str]) -> int:
     """Train what is not trained yet, and say the size."""
     options = parser().parse(arguments)
+    from grow_cli.commands.jobs import slug
     from grow_cli.commands.mistyped import refuse_mistyped
     from grow_cli.commands.train import main as train
-    from grow_cli.commands.train import slug
 
     refuse_mistyped(options.overrides)
     check(options)

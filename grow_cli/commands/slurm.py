@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 
 from grow_cli import console
 from grow_cli.analysis.listed import locked
+from grow_cli.analysis.summary import in_a_line
 from grow_cli.commands import children, local, slurm_queue
 from grow_cli.commands.slurm_queue import Key, Task
 from grow_cli.errors import Interrupted, UserError
@@ -140,7 +141,9 @@ def watch(left: dict[Key, Job], note: Callable[[Job, str, str], None]) -> None:
                 ):
                     continue
                 del left[key]
-                told = f" ({sentence})" if sentence else local.score(job.folder)
+                told = f" ({sentence})" if sentence else ""
+                if not sentence and became in ("trained", "resumed"):
+                    told = f", {in_a_line(job.folder, job.folder.read_summary())}"
                 console.line(f"job {total - len(left)} of {total}: {job.told or job.folder.path.name}: {became}{told}")
                 note(job, became, sentence)
             view.update()

@@ -1,45 +1,41 @@
-"""What a sweep needs beyond its runs: to find the jobs it has done, and to count them wherever they ran.
+"""What a sweep needs beyond its runs: to count its jobs wherever they ran, and to say what it came to.
 
-A sweep into a fixed folder (`run_dir=PATH`) can be repeated and extended. A job is identified by its overrides, less those
-whose role says that they do not make it another run (`keys.Role`), not by its number, which shifts when a sweep is extended.
-A key that is swept over counts in any case: whoever sweeps over devices wants a run on each.
+A sweep into a fixed folder (`run_dir=PATH`) can be repeated and extended: `commands.jobs` finds the jobs it has done.
 """
 
 from __future__ import annotations
 
 import contextlib
 import fcntl
-import glob
 import json
 import math
 import os
-import re
 import secrets
 import shlex
 import shutil
 import time
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
 from grow_cli import console
 from grow_cli.analysis.ranking import show_ranking
+from grow_cli.commands.jobs import IDENTIFYING, Plan, find, forget, names_its_jobs, planned, register
 from grow_cli.config import Config
 from grow_cli.errors import TrainingFailed, UserError
 from grow_cli.files import open_lock, open_plainly, shortest, write_text
-from grow_cli.keys import OF_THE_RUN
 from grow_cli.records.configs import typed
 from grow_cli.records.flat import flatten
 from grow_cli.records.folder import RunFolder
 from grow_cli.records.grammar import key_of
+from grow_cli.records.jobs import read_jobs, with_ends, write_jobs
 from grow_cli.records.words import counted, were
 from grow_cli.schema import make_absolute, role_of
 from grow_cli.tasks import task_in
@@ -55,8 +51,7 @@ COUNTED = {
     "crashed": "crashed, and are tried again when the same is typed again",
     "failed": "failed",
 }
-# of the keys that a job is identified by, and of those in which two runs of one job may not differ
-_IDENTIFYING = (*OF_THE_RUN, "name", "data")
+UNFINISHED = ("failed", "crashed", "interrupted")
 
 
 @dataclass(frozen=True)
@@ -93,31 +88,59 @@ class Tally(Callback):
 
     sweep: Path
     """Its folder; set when a sweep begins, so that a single run has none."""
+    plan: Plan | None
+    """Its jobs; None where a search decides them as it goes."""
+    total: int | None
+    """How many they are."""
     swept: frozenset[str]
     """The keys that it has several values of."""
-    total: int | None
-    """How many jobs it has; None where a search decides that as it goes."""
 
     def __init__(self) -> None:
         self.pid = os.getpid()
+        self.begun = 0.0
+        self.plan, self.total = None, None
+        self.place: dict[tuple[str, ...], str] = {}
+        self._new: list[str] = []
         self._id = secrets.token_hex(3)
         self._unwritten: list[Outcome] = []
         self.waiting: list[Job] = []
         self._held: int | None = None
 
+    def __getstate__(self) -> dict[str, Any]:
+        """What a launcher hands its workers, for every job: not the list of all jobs."""
+        return self.__dict__ | {"plan": None, "place": {}, "_new": []}
+
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
-        self.sweep = Path(str(config.hydra.sweep.dir)).absolute()
         typed = OverridesParser.create().parse_overrides(list(config.hydra.overrides.task))
         self.swept = frozenset(o.key_or_group for o in typed if o.is_sweep_override())
-        self.total = jobs_of(config, typed)
         Tally.current = self
-        remove_spools(self.sweep)
-        with contextlib.suppress(
-            OSError
-        ):  # a folder that cannot be written, or has no locks: then spools go by their age
+        self.begin(Path(str(config.hydra.sweep.dir)).absolute())
+        jobs = planned(config, typed)
+        if jobs is not None:
+            self.plan, self.total = Plan(jobs, line_of(config), self.swept), len(jobs)
+        if self.plan and names_its_jobs(config):
+            with contextlib.suppress(OSError, UserError), one_at_a_time(self.sweep):  # said when a job is claimed
+                self.place, self._new = register(self.sweep, self.plan)
+
+    def begin(self, sweep: Path) -> None:
+        """Outcomes are kept from now on, and `grow sweep status` sees that a process is at this sweep."""
+        self.sweep, self.begun = sweep, time.time()
+        remove_spools(sweep)
+        with contextlib.suppress(OSError):  # a folder that cannot be written, or has no locks: spools go by their age
             self._spool().mkdir(parents=True, exist_ok=True)
             self._held = open_lock(self._spool() / ".lock")
             fcntl.flock(self._held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+    def folder_of(self, own: Path) -> RunFolder:
+        """That of the job that is composed now; called under the sweep's lock."""
+        place = self.place or {entry.overrides: entry.folder for entry in read_jobs(self.sweep).entries}
+        return find(own, self.swept, place)
+
+    def forget(self) -> None:
+        """The line is refused: its jobs are none."""
+        if self.plan is not None and self._new:
+            with contextlib.suppress(OSError, UserError), one_at_a_time(self.sweep):
+                forget(self.sweep, self._new, self.plan.line)
 
     def on_job_start(self, config: DictConfig, **kwargs: Any) -> None:
         if hasattr(self, "sweep"):
@@ -138,7 +161,7 @@ class Tally(Callback):
 
     def words(self, overrides: Iterable[str]) -> list[str]:
         """Of a job's overrides those that make it another job than the others."""
-        return [_unquoted(override) for override in overrides if key_of(override) in self.swept]
+        return Plan([], (), self.swept).told(overrides)
 
     def wait(self, folder: RunFolder, config: Config, begun: bool) -> None:
         """Leave a job to `local` or `slurm`, which train all of them side by side when Hydra has composed the last."""
@@ -156,15 +179,18 @@ class Tally(Callback):
         spool = self._spool()
         try:
             spool.mkdir(parents=True, exist_ok=True)
-            write_text(spool / f"{number}.json", json.dumps(asdict(outcome)))
+            # the job's folder says the same, and lasts
+            write_text(spool / f"{number}.json", json.dumps(asdict(outcome)), lasting=False)
         except OSError as error:  # the job is what it is, though it cannot be counted
             console.warn(f"{job}: that it {became} cannot be noted ({error.strerror})")
             self._unwritten.append(outcome)
 
     def collect(self) -> list[Outcome]:
-        """All that was noted, in the jobs' order; the files are taken away."""
+        """All that was noted, in the jobs' order; the files are taken away, and what did not end well is kept in `jobs.json`."""
         files = sorted(self._spool().glob("*.json"), key=lambda path: int(path.stem))
         outcomes = [Outcome(**json.loads(path.read_text(encoding="utf-8"))) for path in files]
+        with contextlib.suppress(OSError, UserError):
+            keep(self.sweep, outcomes)
         shutil.rmtree(self._spool(), ignore_errors=True)
         if self._held is not None:
             os.close(self._held)
@@ -175,11 +201,21 @@ class Tally(Callback):
         return self.sweep / f".jobs-{self._id}"
 
 
-def jobs_of(config: DictConfig, overrides: Sequence[Override]) -> int | None:
-    """How many jobs a sweep has; None where its sweeper is no plain product of the values."""
-    if not str(OmegaConf.select(config, "hydra.sweeper._target_")).endswith(".BasicSweeper"):
-        return None
-    return math.prod(sum(1 for _ in o.sweep_iterator()) for o in overrides if o.is_sweep_override())
+def line_of(config: DictConfig) -> tuple[str, ...]:
+    """What was typed after `grow train -m`, the folder left out."""
+    given = [*config.hydra.overrides.hydra, *config.hydra.overrides.task]
+    ours = ("run_dir", "hydra.sweep.dir", "hydra.mode", "hydra.searchpath")
+    return tuple(str(override) for override in given if key_of(override) not in ours)
+
+
+def keep(sweep: Path, outcomes: Iterable[Outcome]) -> None:
+    """In `jobs.json`, how the jobs ended that did not end well: a job that never began has no other place to say it."""
+    bad = [(o.job, o.became, o.sentence) for o in outcomes if o.became in UNFINISHED]
+    if bad:
+        with one_at_a_time(sweep):
+            known = read_jobs(sweep)
+            if known.entries:
+                write_jobs(sweep, with_ends(known, bad))
 
 
 _SPOOL_AGE = 3600.0 * 24
@@ -217,10 +253,14 @@ def describe(outcomes: list[Outcome]) -> str:
     )
 
 
-def conclude(tally: Tally, outcomes: list[Outcome]) -> None:
-    """Print what a sweep came to; TrainingFailed if a job of it did not end well."""
+def conclude(tally: Tally, outcomes: list[Outcome], ranked: Iterable[str] | None = None) -> None:
+    """Print what a sweep came to; TrainingFailed if a job of it did not end well.
+
+    :param ranked: the folders of the jobs that are ranked; None: those of `outcomes`
+    """
     with console.whatever_happens_to_the_terminal():
-        show_ranking(RunFolder(tally.sweep / outcome.job) for outcome in outcomes)
+        names = [outcome.job for outcome in outcomes] if ranked is None else ranked
+        show_ranking(RunFolder(tally.sweep / name) for name in names)
         if any(outcome.became in ("trained", "resumed") for outcome in outcomes) and len(outcomes) > 1:
             path = shlex.quote(str(shortest(tally.sweep)))
             console.out.print(f"next: grow compare {path}", markup=False, soft_wrap=True)
@@ -232,7 +272,7 @@ def conclude(tally: Tally, outcomes: list[Outcome]) -> None:
 
 def refuse_unfinished(outcomes: list[Outcome]) -> None:
     """TrainingFailed that names the jobs that did not end well, if any; what they said elsewhere is printed."""
-    bad = [outcome for outcome in outcomes if outcome.became in ("failed", "crashed", "interrupted")]
+    bad = [outcome for outcome in outcomes if outcome.became in UNFINISHED]
     for outcome in bad:
         if not outcome.here:  # its words went to wherever the job ran
             console.err.print(f"{outcome.job}: {outcome.sentence}", markup=False)
@@ -256,35 +296,6 @@ def one_at_a_time(sweep: Path) -> Iterator[None]:
         yield
 
 
-def identifying(overrides: Iterable[str], swept: Collection[str] = ()) -> list[str]:
-    """The overrides that make a job what it is, in order."""
-
-    def counts(override: str) -> bool:
-        name = key_of(override).split("@")[0]
-        return name != "sweep" and (name in swept or role_of(name) in _IDENTIFYING)
-
-    return sorted(_unquoted(override) for override in overrides if counts(override))
-
-
-def _unquoted(override: str) -> str:
-    """`label='10'` is what `label=10` becomes where a key takes text."""
-    return re.sub(r"^([^=]+)='([^'\\]*)'$", r"\1=\2", override)
-
-
-def find(own: Path, swept: Collection[str]) -> RunFolder:
-    """The folder in which this job was begun before, whatever its number was then; else `own`, the one Hydra made."""
-    wanted = identifying(HydraConfig.get().overrides.task, swept)
-    name = own.name.partition("-")[2]
-    earlier = sorted(own.parent.glob(f"*-{glob.escape(name)}")) if name else []
-    for path in (own, *earlier):
-        of_ours = path == own or (path.name.partition("-")[0].isdigit() and path.name.partition("-")[2] == name)
-        folder = RunFolder(path)
-        known = of_ours and (path / ".hydra" / "overrides.yaml").is_file()
-        if known and identifying(folder.overrides(), swept) == wanted:
-            return folder
-    return RunFolder(own)
-
-
 def refuse_other_config(folder: RunFolder, raw: DictConfig) -> None:
     """UserError where what was typed is the same and what it means is not: a YAML file or a default has changed."""
     remedy = "choose another run_dir, or remove that folder to train the job anew"
@@ -298,7 +309,7 @@ def refuse_other_config(folder: RunFolder, raw: DictConfig) -> None:
         raise UserError(f"{folder.path} holds this job as another grow knew it ({error}): {remedy}") from error
     here = _flat(raw)
     for key in sorted(there.keys() | here.keys()):
-        if role_of(key) in _IDENTIFYING and there.get(key) != here.get(key):
+        if role_of(key) in IDENTIFYING and there.get(key) != here.get(key):
             raise UserError(
                 f"{folder.path} holds this job with another configuration "
                 f"({key} is {there.get(key)} there, {here.get(key)} here) and is not overwritten: {remedy}"

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import os
-import re
 import secrets
 import sys
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -22,16 +20,17 @@ from omegaconf.errors import OmegaConfBaseException
 
 from grow_cli import config as configuration
 from grow_cli import console, launched, registry
+from grow_cli.analysis.summary import in_a_line
+from grow_cli.analysis.summary import show as report
 from grow_cli.commands import beginning, extending, local, ray, slurm
 from grow_cli.commands.composition import composed, flags_first, plugins, prepare_hydra, refuse_two_folders, words
 from grow_cli.commands.hydra_errors import explain
+from grow_cli.commands.jobs import slug
 from grow_cli.commands.mistyped import refuse_mistyped
 from grow_cli.commands.sweep import (
     Outcome,
     Tally,
     conclude,
-    find,
-    identifying,
     objective,
     one_at_a_time,
     refuse_other_config,
@@ -102,6 +101,8 @@ def _launch(arguments: list[str]) -> int:
         if Tally.current and Tally.current.waiting:
             _ENGINES[Tally.current.waiting[0].config.sweep.engine](Tally.current.waiting, Tally.current.ended)
     except (HydraException, OmegaConfBaseException) as error:
+        if Tally.current:
+            Tally.current.forget()
         raise UserError(explain(error, arguments)) from error
     except ValueError as error:
         if "Only one of --run" in str(error):
@@ -160,12 +161,6 @@ def _refuse_ranks(arguments: list[str]) -> None:
 
 def _first(given: str | None, otherwise: str) -> str:
     return os.path.expanduser(given) if given else otherwise  # empty: an unset shell variable
-
-
-def slug(overrides: Iterable[str]) -> str:
-    """A sweep's job folder from its overrides: no separators, below 255 bytes, never empty."""
-    name = re.sub(r"[^\w.=+-]+", "_", ",".join(identifying(overrides))) or "defaults"
-    return name if len(name.encode()) <= 120 else f"{name[:100]}-{sha256(name.encode()).hexdigest()[:8]}"
 
 
 # at import: a launcher's worker process imports this module and no more
@@ -250,7 +245,7 @@ def _sweep_job(raw: DictConfig, own: RunFolder) -> float | None:
         if config.sweep.engine in _ENGINES:
             local.refuse_search(HydraConfig.get().sweeper._target_)
         with one_at_a_time(own.path.parent):
-            folder = find(own.path, tally.swept)
+            folder = tally.folder_of(own.path)
             begun = folder.begun
             if folder.path != own.path:
                 own.discard_unless_trained()
@@ -333,13 +328,12 @@ def _train(config: configuration.Config, folder: RunFolder, *, resume: bool = Fa
     from grow_cli import run  # imports torch: not before the config is known to be good
 
     summary = run.train(config, folder, resume=resume)
-    show(folder, summary, alone=False)
+    with console.whatever_happens_to_the_terminal():
+        console.line(in_a_line(folder, summary))
     return summary
 
 
-def show(folder: RunFolder, summary: dict[str, Any], **how: Any) -> None:
+def show(folder: RunFolder, summary: dict[str, Any]) -> None:
     """Print the result of a run, even if the terminal fails."""
-    from grow_cli.analysis import summary as told
-
     with console.whatever_happens_to_the_terminal():
-        told.show(folder, summary, **how)
+        report(folder, summary)

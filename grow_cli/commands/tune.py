@@ -67,8 +67,7 @@ def main(arguments: list[str]) -> int:
     methods, rest = split(options.overrides)
     require()
     from grow_cli.commands import size, trying
-    from grow_cli.commands.sweep import identifying
-    from grow_cli.commands.train import slug
+    from grow_cli.commands.jobs import identifying, slug
 
     methods = methods or [trying.method_of(rest)]
     searches = {method: trying.read(options.space, [f"method={method}", *rest], DEFAULT) for method in methods}

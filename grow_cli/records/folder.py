@@ -9,13 +9,14 @@ import io
 import json
 import math
 import os
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from grow_cli.console import warn
 from grow_cli.errors import UserError
-from grow_cli.files import append_text, is_plain, is_there, make_folder, open_lock, write_text
+from grow_cli.files import append_text, is_plain, is_there, make_folder, open_lock, write_text, write_texts
 from grow_cli.records import plain_yaml, reading
 from grow_cli.records.flat import plain
 from grow_cli.records.grammar import key_of
@@ -27,6 +28,8 @@ _OURS = (
     *(".hydra", ".lock", "checkpoints", "controls", "growth.jsonl", "metrics.csv", "mistakes", "summary.json"),
     *("trajectory.bin", "tensorboard", "wandb", "mlflow"),
 )
+# how often, and how far apart, a lock is tried: whoever looks whether it is taken holds it for a moment
+_TRIES, _LOOK_SECONDS = 3, 0.01
 # of the config, what commands read without its schema
 _GROUPS = ("dataset", "model", "method", "trigger")
 
@@ -73,8 +76,8 @@ class RunFolder:
             self._acquire()
             self._refuse_a_run()
             self._remove_leftovers()
-            for name, content in hydra_files.items():
-                write_text(self.hydra / f"{name}.yaml", plain_yaml.dump(_plain_data(name, content)))
+            texts = {f"{name}.yaml": plain_yaml.dump(_plain_data(name, what)) for name, what in hydra_files.items()}
+            write_texts(self.hydra, texts)
         except OSError as error:
             raise UserError(
                 f"the run folder {self.path} cannot be written ({error.strerror}): choose another with run_dir=PATH"
@@ -135,11 +138,14 @@ class RunFolder:
 
     def _acquire(self) -> None:
         self._lock = open_lock(self.path / ".lock")
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            self.close()
-            raise InUse(f"another process is using {self.path}: wait for it, or stop it first") from None
+        for left in reversed(range(_TRIES)):
+            try:
+                return fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if left:  # it may be one who only looks whether somebody trains here
+                    time.sleep(_LOOK_SECONDS)
+        self.close()
+        raise InUse(f"another process is using {self.path}: wait for it, or stop it first")
 
     def close(self) -> None:
         """Release the lock."""

@@ -14,6 +14,14 @@ def fixed(value: float, digits: int) -> str:
     return f"{value:.1e}" if 0 < abs(value) < 0.5 * 10**-digits else f"{value:.{digits}f}"
 
 
+def lasting(seconds: float) -> str:
+    """`40 s`, `12 min`, `3.5 h`, `2.1 days`."""
+    for most, unit, length in ((100, "s", 1), (6000, "min", 60), (172800, "h", 3600)):
+        if seconds < most:
+            return f"{seconds / length:.{int(length > 60)}f} {unit}"
+    return f"{seconds / 86400:.1f} days"
+
+
 def widths_text(widths: Sequence[int]) -> str:
     """The hidden widths in order, joined by `-`."""
     return "-".join(map(str, widths))

@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 from grow_cli.commands.completion import candidates
-from grow_cli.commands.train import slug
+from grow_cli.commands.jobs import slug
 
 COLUMNS = (
     "step epoch samples seconds growth_seconds flops parameters widths lr batch_size "

@@ -18,6 +18,7 @@ import torch
 from grow_cli import cli
 from grow_cli.commands import children, local
 from grow_cli.errors import UserError
+from grow_cli.records.jobs import Entry, Jobs, read_jobs, write_jobs
 
 
 class Processes:
@@ -103,6 +104,9 @@ def test_a_job_that_would_fail_again_is_not_tried_again(
     assert "2 jobs: 1 trained, 1 failed" in left.out
     assert "the words of its process" in left.out
     assert len(processes.begun) == 2
+    asked = grow("sweep", "status", "s").out
+    assert "2 jobs: 1 finished, 1 failed\n" in asked
+    assert "failed       subset=1000000: the words of its process\n" in asked
 
 
 def test_retry_goes_on_with_what_did_not_finish(
@@ -110,11 +114,28 @@ def test_retry_goes_on_with_what_did_not_finish(
 ) -> None:
     processes.dies = Counter({"1": 1})
     assert grow(*sweep, "seed=0,1", "sweep.retries=0").code == 1
-    retried = grow("retry", "s")
+    asked = grow("sweep", "status", "s").out
+    assert "crashed      seed=1: its process was ended by SIGKILL\n" in asked
+    assert "  grow sweep retry s\n" in asked
+    retried = grow("sweep", "retry", "s")
     assert (retried.code, "1 job: 1 trained" in retried.out) == (0, True), retried.err
     assert [s["status"] for s in _summaries(tmp_path / "s")] == ["finished"] * 2
-    assert grow("retry", "s").out == "all jobs are finished\n"
-    assert "holds no jobs of a sweep" in grow("retry", "nowhere").err
+    assert grow("sweep", "retry", "s").out == "all jobs are finished\n"
+    assert "holds no jobs of a sweep" in grow("sweep", "retry", "nowhere").err
+
+
+def test_retry_ends_with_the_ranking_of_all_jobs_and_names_the_line_of_those_that_never_began(
+    processes: Processes, sweep: tuple[str, ...], grow: Callable, tmp_path: Path
+) -> None:
+    processes.dies = Counter({"1": 1})
+    assert grow(*sweep, "optimizer.lr=1e-3,2e-3", "sweep.retries=0").code == 1
+    known = read_jobs(tmp_path / "s")
+    never = Entry("2-x", ("optimizer.lr=3e-3",), "optimizer.lr=3e-3")
+    write_jobs(tmp_path / "s", Jobs((*known.entries, never), known.lines))
+    retried = grow("sweep", "retry", "s")
+    assert "1 job: 1 trained" in retried.out
+    assert retried.out.count("optimizer.lr=") == 3, "a line of the job that was trained, and two ways"
+    assert "1 job of the sweep was never begun: type grow train -m " in retried.err
 
 
 def test_jobs_are_spread_over_the_gpus(

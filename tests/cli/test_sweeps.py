@@ -40,6 +40,10 @@ def _seeds(folder: Path) -> list[int]:
 def test_a_repeated_sweep_trains_nothing(grow: Callable, sweep: tuple[str, ...], tmp_path: Path) -> None:
     first = grow(*sweep, "seed=0,1")
     assert (first.code, "2 jobs: 2 trained" in first.out) == (0, True), first.err
+    assert "What it reached" not in first.out, "a job ends in one line"
+    lines = [line for line in first.out.splitlines() if line.startswith("val_accuracy ")]
+    assert [line.partition(" parameters ")[0].split(",")[1] for line in lines] == [" grew 1 time to 29"] * 2
+    assert [line.partition("; s/")[2][:2] for line in lines] == ["0-", "1-"]
     runs = [_files(p) for p in sorted((tmp_path / "s").glob("[0-9]*"))]
     again = grow(*sweep, "seed=0,1", "progress=off")
     assert (again.code, "2 of 2 jobs were finished already" in again.out) == (0, True), again.err

@@ -1,0 +1,143 @@
+"""A thousand jobs of a tenth of a second each: what a sweep does around them stays under a twentieth of the time.
+
+GROW_JOBS=100 sweeps over fewer. The figures that are printed (`pytest -s`) stand in docs/results/sweeps.md.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import os
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from grow_cli import cli, run
+from grow_cli.analysis.sweeps import status
+from grow_cli.commands import sweep, train
+from grow_cli.records.folder import RunFolder
+
+pytestmark = pytest.mark.slow
+
+JOBS = int(os.environ.get("GROW_JOBS", "1000"))
+STATUS_EVERY = max(1, JOBS // 20)  # jobs after which the status is asked for
+SMALL = (
+    *("method=static", "model=mlp", "model.hidden=[8]", "subset=100", "batch_size=10", "stop.epochs=null", "stop.steps=20"),
+    *("evaluate.every=20", "evaluate.unit=steps", "threads=1", "device=cpu", "progress=off"),
+)  # fmt: skip
+
+
+class Clock:
+    """Seconds spent in functions, by what they are for; what one of them calls inside another counts for itself only."""
+
+    def __init__(self) -> None:
+        self.seconds: Counter[str] = Counter()
+        self._inner = [0.0]
+
+    @contextlib.contextmanager
+    def timed(self, what: str) -> Iterator[None]:
+        begun = time.perf_counter()
+        self._inner.append(0.0)
+        try:
+            yield
+        finally:
+            took = time.perf_counter() - begun
+            self.seconds[what] += took - self._inner.pop()
+            self._inner[-1] += took
+
+    def wrap(self, patch: pytest.MonkeyPatch, owner: Any, name: str, what: str) -> None:
+        inner: Callable[..., Any] = getattr(owner, name)
+
+        def timed(*args: Any, **options: Any) -> Any:
+            with self.timed(what):
+                return inner(*args, **options)
+
+        patch.setattr(owner, name, timed)
+
+
+@contextlib.contextmanager
+def _locked(clock: Clock, inner: Callable[..., Any], folder: Path) -> Iterator[None]:
+    """A claim is everything that is done under the sweep's lock, waiting for it included."""
+    with clock.timed("claims"), inner(folder):
+        yield
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    from hydra._internal.config_loader_impl import ConfigLoaderImpl
+
+    found = Clock()
+    inner = sweep.one_at_a_time
+    for module in (sweep, train):
+        monkeypatch.setattr(module, "one_at_a_time", lambda folder: _locked(found, inner, folder))
+    found.wrap(monkeypatch, RunFolder, "create", "files of the run")  # as of a single run
+    found.wrap(monkeypatch, ConfigLoaderImpl, "load_configuration", "composing")
+    found.wrap(monkeypatch, ConfigLoaderImpl, "load_sweep_config", "composing")
+    found.wrap(monkeypatch, train, "checked", "checking")
+    found.wrap(monkeypatch, run, "train", "training")
+    found.wrap(monkeypatch, sweep.Tally, "note", "tally")
+    found.wrap(monkeypatch, sweep.Tally, "collect", "tally")
+    found.wrap(monkeypatch, sweep.Tally, "begin", "tally")
+    found.wrap(monkeypatch, sweep, "show_ranking", "ranking")
+    return found
+
+
+def test_claims_tally_and_status_of_a_thousand_jobs_are_a_twentieth_of_the_time(
+    clock: Clock, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    trained = run.train
+    jobs = 0
+
+    def and_look(*args: Any, **options: Any) -> Any:
+        nonlocal jobs
+        summary = trained(*args, **options)
+        jobs += 1
+        if jobs % STATUS_EVERY == 0:
+            with clock.timed("status"):
+                now = status(tmp_path / "s")
+            assert sum(now.counts.values()) == JOBS
+            assert now.counts["finished"] >= jobs - 1
+        return summary
+
+    monkeypatch.setattr(run, "train", and_look)
+    begun = time.perf_counter()
+    out = io.StringIO()
+    with contextlib.redirect_stdout(out):
+        assert cli._run(["train", "-m", *SMALL, f"seed=range({JOBS})", "run_dir=s"]) == 0
+    whole = time.perf_counter() - begun
+    assert f"{JOBS:,} jobs: {JOBS} trained" in out.getvalue()
+    seconds = clock.seconds
+    ours = seconds["claims"] + seconds["tally"] + seconds["status"]
+    share = ours / seconds["training"]
+    seconds["the rest"] = whole - sum(seconds.values())
+    told = {name: round(value, 2) for name, value in seconds.items()} | {"whole": round(whole, 1), "jobs": JOBS}
+    print(f"\n{json.dumps(told)}\nclaims, tally and status: {share:.2%} of training, {ours / whole:.2%} of the whole")
+    assert share < 0.05
+
+
+def test_two_submitters_at_once_train_every_job_once(spawn: Callable, tmp_path: Path) -> None:
+    typed = ("train", "-m", *SMALL, f"seed=range({JOBS})", "run_dir=s")
+    both = [spawn(*typed) for _ in range(2)]
+    lines = [process.communicate(timeout=7200) for process in both]
+    assert [process.returncode for process in both] == [0, 0], lines
+    counts = [int(number) for out, _ in lines for number in _counted(out, "trained")]
+    assert sum(counts) == JOBS, "each was trained by one of the two"
+    print(f"\ntrained by each: {counts}")
+    assert status(tmp_path / "s").counts["finished"] == JOBS
+    for path in (tmp_path / "s").glob("*/metrics.csv"):
+        steps = [line.split(",")[0] for line in path.read_text().splitlines()[1:]]
+        assert steps == sorted(set(steps), key=int), f"{path} holds a step twice"
+    assert len(list((tmp_path / "s").glob("*/summary.json"))) == JOBS
+    assert all(RunFolder(path.parent).begun for path in (tmp_path / "s").glob("*/summary.json"))
+
+
+def _counted(out: str, word: str) -> list[str]:
+    """The numbers before a word in the sweep's closing line."""
+    closing = next(line for line in out.splitlines() if line.endswith("; the sweep is in"))
+    return [part.split()[0] for part in closing.partition(":")[2].split(",") if part.split()[1:2] == [word]]
