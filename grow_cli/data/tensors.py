@@ -116,21 +116,18 @@ def load_data(
     spec = _spec(option.name, raw)
     file = _read_in_batches(option, raw, device)
     known = identity(spec, raw, None if file is None else file.sums)
-    measured = trained is not None and trained.other
     if trained is not None:
         trained.check(known)
     _check_dtype(option, raw, dtype)
     if raw.task == "language":
         return _text(option, raw, spec, known, subset, split_seed, device)
     _check_augmentation(option, raw.train_x)
-    train, val = _cut(option, raw, subset, split_seed, measured=measured)
-
+    train, val = _cut(option, raw, subset, split_seed, measured=trained is not None and trained.other)
     train_x = raw.train_x[train] if file is None else Rows(file, train, device)
-    if trained is None or trained.inputs is None:
-        white = raw.white if raw.train_x.dim() == 4 else 1
-        normalizer = _normalizer(train_x, option.normalize, option.scale, white, device, dtype)
-    else:
+    if trained is not None and trained.inputs is not None:
         normalizer = Normalizer(trained.inputs["mean"].to(device), trained.inputs["std"].to(device), dtype)
+    else:
+        normalizer = _normalizer(train_x, option, raw.white if raw.train_x.dim() == 4 else 1, device, dtype)
     as_floats = train_x.dtype != torch.uint8 or 4 * train_x.shape.numel() <= FLOAT32_LIMIT
 
     def placed(x: Tensor | Rows, y: Tensor) -> Split:
@@ -143,8 +140,7 @@ def load_data(
     if held_out is None and val is not None:
         held_out = raw.train_x[val] if file is None else Rows(file, val, device), raw.train_y[val]
     validated_on = trained_on if held_out is None else placed(*held_out)
-    n = len(raw.train_y)
-    test_x = raw.test_x if file is None else Rows(file, torch.arange(n, n + len(raw.test_y)), device)
+    test_x = raw.test_x if file is None else Rows(file, len(raw.train_y) + torch.arange(len(raw.test_y)), device)
     return Data(
         spec=spec,
         train=trained_on,
@@ -285,11 +281,11 @@ def _check_augmentation(option: DatasetOption, x: Tensor) -> None:
 
 
 def _normalizer(
-    x: Tensor | Rows, standardise: bool, scale: float, white: int, device: torch.device, dtype: torch.dtype
+    x: Tensor | Rows, option: DatasetOption, white: int, device: torch.device, dtype: torch.dtype
 ) -> Normalizer:
     """To `dtype`, by the statistics of the training inputs x, on the CPU, in float64 throughout."""
     shape = (1, x.shape[1], *[1] * (len(x.shape) - 2))
-    if not standardise:
+    if not option.normalize:
         mean, std = torch.zeros(shape), torch.full(shape, float(white) if x.dtype == torch.uint8 else 1.0)
     elif isinstance(x, Rows):
         mean, std = _byte_statistics(x.counts())
@@ -302,7 +298,7 @@ def _normalizer(
         mean, std = x.double().mean(over), x.double().std(over, correction=0)
     # a spread below float32's resolution of the mean is none: such a channel becomes 0 everywhere, not noise or NaN
     std = torch.where(std > 1e-7 * mean.abs(), std, 1.0)
-    return Normalizer(mean.float().view(shape).to(device), (std / scale).float().view(shape).to(device), dtype)
+    return Normalizer(mean.float().view(shape).to(device), (std / option.scale).float().view(shape).to(device), dtype)
 
 
 def _byte_statistics(counts: Tensor) -> tuple[Tensor, Tensor]:
