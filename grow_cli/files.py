@@ -8,6 +8,7 @@ import re
 import stat
 import tempfile
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
@@ -39,7 +40,7 @@ def write_text(path: Path, text: str, *, lasting: bool = True) -> None:
 def write_texts(folder: Path, texts: Mapping[str, str]) -> None:
     """Text files of one folder, each whole or not at all; the folder is synced once."""
     for name, text in texts.items():
-        _replace(folder / name, lambda temporary, text=text: temporary.write_text(text, encoding="utf-8"), synced=True)
+        _replace(folder / name, partial(Path.write_text, data=text, encoding="utf-8"), synced=True)
     sync(folder)
 
 

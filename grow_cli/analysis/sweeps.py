@@ -171,9 +171,13 @@ def _claimed(sweep: Path) -> list[str]:
     return [name for name in names if not name.startswith(".") and RunFolder(sweep / name).claimed]
 
 
-def _spools(sweep: Path) -> tuple[list[tuple[float, dict[str, tuple[str, str]]]], list[Any]]:
+_Ends = dict[str, tuple[str, str]]
+
+
+def _spools(sweep: Path) -> tuple[list[tuple[float, _Ends]], list[tuple[float, _Ends]]]:
     """Of each process that is at the sweep since when, and how jobs ended; the same of all, the dead ones' first."""
-    living, dead = [], []
+    living: list[tuple[float, _Ends]] = []
+    dead: list[tuple[float, _Ends]] = []
     for spool in sorted(sweep.glob(".jobs-*")):
         try:
             begun = (spool / ".lock").stat().st_mtime
@@ -183,7 +187,7 @@ def _spools(sweep: Path) -> tuple[list[tuple[float, dict[str, tuple[str, str]]]]
     return living, [*dead, *living]
 
 
-def _noted(spool: Path) -> dict[str, tuple[str, str]]:
+def _noted(spool: Path) -> _Ends:
     """A job's folder → what became of it, and why; a file that goes away meanwhile is left out."""
     ends = {}
     for path in spool.glob("*.json"):
@@ -210,6 +214,6 @@ def _order(entry: Entry) -> tuple[int, str]:
 
 def _number(text: str | None) -> bool:
     try:
-        return bool(text) and float(text) >= 0
+        return text is not None and float(text) >= 0
     except ValueError:
         return False
