@@ -1,8 +1,10 @@
 """Sets that a job has no memory for: batches come from the file, which all jobs of a machine share.
 
-What a process may take is held down by `ulimit -d` (RLIMIT_DATA), which needs no rights as a control group does: the system
-refuses it any more memory of its own. Mapped files do not count there, nor in what is measured beside it: RssAnon, the memory
-that belongs to a process alone, and Pss, its share of what it has in memory together with others.
+A memory control group needs rights that a test has not. What is asserted is RssAnon, sampled: the memory that belongs to a
+process alone, without the pages of mapped files, which the system takes back when it needs them. It stays below a quarter of the
+decoded set. Beside it `ulimit -d` (RLIMIT_DATA) at half of the set has the system refuse more: not at a quarter, for there the
+writable data of torch's libraries count with 0.76 GB, most of which is never touched. Pss is a process's share of what it has
+in memory together with others.
 """
 
 from __future__ import annotations
@@ -82,7 +84,7 @@ def test_four_jobs_train_on_20000_images_each_with_memory_for_a_quarter_of_them_
         *("evaluate.unit=steps", "trigger=every", "trigger.every=30", "trigger.unit=steps", "progress=off"),
     ]
     env = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2]), "XDG_CACHE_HOME": str(tmp_path / "cache")}
-    limited = ["bash", "-c", 'ulimit -d "$0" && exec "$@"', str(decoded // 4 // 1024)]
+    limited = ["bash", "-c", 'ulimit -d "$0" && exec "$@"', str(decoded // 2 // 1024)]
     children = [
         subprocess.Popen(
             [*limited, *command, f"seed={seed}", f"run_dir=run{seed}"], cwd=tmp_path, env=env,
