@@ -78,7 +78,7 @@ class Sweep:
         return begun
 
     def job(self, seed: int) -> Path:
-        (found,) = (self.folder / "s").glob(f"{seed}-*seed={seed}")
+        (found,) = (self.folder / "s").glob(f"{seed}-*")
         return found
 
     def log(self, seed: int) -> str:
