@@ -166,6 +166,8 @@ def outcome(folder: RunFolder, task: Task, *, resumed: bool) -> tuple[str, str]:
         return _BY_SLURM[task.state]
     if code == 0:
         return "crashed", "its task ended without a word"
+    if became == "failed" and not sentence:
+        sentence = f"it printed nothing; what Slurm said of it is in {folder.path.parent / slurm_queue.RECORDS}"
     return became, sentence
 
 
@@ -202,7 +204,7 @@ class _View:
         self._counts[task.state.lower()] += 1
         if "held" in task.reason.lower():
             name = f"{key[0]}_{key[1]}"
-            self._warn(f"Slurm holds job {name} ({task.reason}): `scontrol release {name}` lets it go")
+            self._warn(f"Slurm holds job {name} ({task.reason.strip('()')}): `scontrol release {name}` lets it go")
 
     def _warn(self, sentence: str) -> None:
         if sentence not in self._told:

@@ -134,8 +134,11 @@ def _read(record: Path, sweep: Path) -> tuple[str, list[str]]:
 
 
 def _remove(of_an_array: Path) -> None:
-    for suffix in (".json", ".sh", ".txt"):
-        of_an_array.with_suffix(suffix).unlink(missing_ok=True)
+    """All of an array that is over, but what Slurm has said of its tasks, if anything."""
+    said = of_an_array.with_suffix(".txt")
+    silent = said.is_file() and said.stat().st_size == 0
+    for path in (of_an_array.with_suffix(".json"), of_an_array.with_suffix(".sh"), *([said] if silent else [])):
+        path.unlink(missing_ok=True)
 
 
 def tasks_of(array: str) -> dict[int, Task] | None:

@@ -48,12 +48,12 @@ SlurmdParameters=config_overrides
 PreemptType=preempt/partition_prio
 PreemptMode=REQUEUE
 KillWait=20
-SlurmdTimeout=10
+SlurmdTimeout=30
 MaxArraySize=101
 NodeName=n1 NodeHostname=localhost NodeAddr=127.0.0.1 Port={n1} CPUs=1
 NodeName=n2 NodeHostname=localhost NodeAddr=127.0.0.1 Port={n2} CPUs=1
-PartitionName=low Nodes=ALL Default=YES MaxTime=INFINITE PriorityTier=1 GraceTime=5 PreemptMode=REQUEUE
-PartitionName=cut Nodes=ALL MaxTime=INFINITE PriorityTier=1 GraceTime=5 PreemptMode=CANCEL
+PartitionName=low Nodes=ALL Default=YES MaxTime=INFINITE PriorityTier=1 GraceTime=2 PreemptMode=REQUEUE
+PartitionName=cut Nodes=ALL MaxTime=INFINITE PriorityTier=1 GraceTime=2 PreemptMode=CANCEL
 PartitionName=high Nodes=ALL MaxTime=INFINITE PriorityTier=10 PreemptMode=OFF
 """
 
@@ -102,6 +102,12 @@ class Cluster:
         """The daemon of a node."""
         return psutil.Process(int((self.folder / f"{name}.pid").read_text()))
 
+    def kill(self, *processes: psutil.Process) -> None:
+        """Kill -9, and wait until they are gone, or wait in vain for whoever should bury them."""
+        for process in processes:
+            process.kill()
+        self.until(lambda: all(not p.is_running() or p.status() == psutil.STATUS_ZOMBIE for p in processes))
+
     def say(self, *line: str) -> str:
         """What a command of Slurm's prints."""
         done = subprocess.run(line, env=self.environment, capture_output=True, text=True, timeout=60)
@@ -117,16 +123,6 @@ class Cluster:
     def tail(self) -> str:
         """The end of the daemons' logs."""
         return "".join(path.read_text()[-2000:] for path in sorted(self.folder.glob("*.log")))
-
-    def tasks(self) -> list[psutil.Process]:
-        """The processes that run the batch scripts, with all below them."""
-        return [p for p in psutil.process_iter() if self._ours(p, "slurmstepd")]
-
-    def _ours(self, process: psutil.Process, name: str) -> bool:
-        try:
-            return process.name() == name and process.environ().get("SLURM_CONF") == self.environment["SLURM_CONF"]
-        except psutil.Error:
-            return False
 
     def close(self) -> None:
         self.say("scancel", "--user", getpass.getuser())
