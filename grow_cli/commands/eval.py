@@ -126,12 +126,10 @@ def _show_classes(found: dict[str, Any]) -> None:
             f"--json prints the confusion matrix of all {len(rows)} classes", markup=False, highlight=False
         )
         return
-    table = Table(
-        title="confusion matrix: a row per class, a column per prediction",
-        title_justify="left",
-        box=None,
-        pad_edge=False,
-    )
+    console.line(
+        "confusion matrix: a row per class, a column per prediction"
+    )  # a title would wrap at the table's width
+    table = Table(box=None, pad_edge=False)
     table.add_column("", overflow="fold")
     for number, row in enumerate(rows):
         table.add_column(row["class"] if len(rows) <= 6 else str(number + 1), justify="right")

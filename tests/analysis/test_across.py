@@ -89,7 +89,7 @@ def test_one_dataset_and_ways_without_common_names_are_refused(tmp_path: Path) -
     with pytest.raises(UserError, match="needs finished runs on two datasets"):
         over_datasets(compare(read_records([tmp_path])))
     write_run(tmp_path / "b" / "0", dataset="digits", label="y", seed=0, accuracy=0.5)
-    with pytest.raises(UserError, match=r"no way was trained on each of moons, digits .*same label=NAME"):
+    with pytest.raises(UserError, match=r"no way was trained on each of moons, digits .*one label=NAME"):
         over_datasets(compare(read_records([tmp_path])))
 
 

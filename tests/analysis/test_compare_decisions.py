@@ -81,7 +81,7 @@ def test_too_few_seeds_for_the_rank_test_are_said_in_its_cell_and_above_the_tabl
     comparison = _compare(tmp_path)
     assert comparison.tests.iloc[0]["rank: p (Holm)"] == "0.062 (0.062), never < 0.062"
     assert any(
-        "of 5 pairs it cannot be below 0.062" in c and "with 6 or more it can be below 0.05" in c
+        "with 5 pairs its p-value cannot be below 0.062" in c and "with 6 or more it can be below 0.05" in c
         for c in comparison.cautions
     )
     _pair(tmp_path / "six", 0.01, 6)

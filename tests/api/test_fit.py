@@ -195,7 +195,7 @@ def test_a_run_is_read_again_with_a_module_like_the_one_given(tmp_path: Path) ->
     assert np.array_equal(again.predict(x), run.predict(x))
     with pytest.raises(UserError, match=r"grow\.load\(RUN, module=\.\.\.\)"):
         grow.load(run.folder).predict(x)
-    with pytest.raises(UserError, match="another module"):
+    with pytest.raises(UserError, match="a module of another structure"):
         grow.load(run.folder, module=SHAPES["plain"][0]())
 
 
@@ -267,7 +267,7 @@ REFUSED: dict[str, tuple[Callable[[], object], tuple[int, ...], str]] = {
     "layer norm": (
         lambda: nn.Sequential(nn.Linear(6, 3), nn.LayerNorm(3), nn.ReLU(), nn.Linear(3, 3)),
         (6,),
-        "its units pass LayerNorm",
+        "its units pass through LayerNorm",
     ),
     "groups": (
         lambda: nn.Sequential(

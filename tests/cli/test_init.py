@@ -82,7 +82,7 @@ def test_what_cannot_be_begun_with_is_refused_in_a_sentence(
     (tmp_path / "empty").mkdir()
     (tmp_path / "text.pt").write_text("no checkpoint")
     for typed, says in {
-        ("init=grown", "model.norm=layer"): "leave one of them out",
+        ("init=grown", "model.norm=layer"): "leave one of the two out",
         ("init=grown", "dataset=moons"): "its data have inputs of the shape (2,)",
         ("init=empty",): "it is neither a run folder nor a checkpoint",
         ("init=text.pt",): "truncated or damaged",

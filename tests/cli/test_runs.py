@@ -57,7 +57,7 @@ def test_a_part_that_one_run_has_is_its_name(three: list[Path]) -> None:
 
 
 def test_an_ambiguous_part_lists_the_candidates(three: list[Path]) -> None:
-    with pytest.raises(UserError, match=r"2 runs' names.*monday-aaa.*tuesday-aab"):
+    with pytest.raises(UserError, match=r"names of 2 runs.*monday-aaa.*tuesday-aab"):
         named(Path("aa"))
 
 

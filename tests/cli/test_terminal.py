@@ -148,7 +148,7 @@ def test_a_suggested_interval_has_one_digit_and_is_no_longer(number: float, down
         (Missed("tau", 2.0, 1.7, False), "tau reached 1.7 but must be at least 2 (0.3 missing)"),
         (Missed("adf_pvalue", 0.05, 0.31, True), "adf pvalue reached 0.31 but must be at most 0.05 (0.26 too high)"),
         (Missed("kappa", 0.5, 0.6, False), "kappa reached 0.6, as required (at least 0.5)"),
-        (Missed("tau", 2.0, None, False), "tau was never read and must be at least 2"),
+        (Missed("tau", 2.0, None, False), "tau was never read, and must be at least 2"),
     ],
 )
 def test_a_missed_threshold_says_by_how_much(missed: Missed, words: str) -> None:

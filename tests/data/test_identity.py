@@ -105,11 +105,21 @@ X, Y = samples("images", 12, 0)
 # what is different → (data, words of the sentence, is it refused on purpose-measured data, known to older checkpoints)
 OTHERS: dict[str, tuple[dict[str, Any], list[str], bool, bool]] = {
     "shape": ({"train_x": X[..., 1:], "test_x": X[:6, ..., 1:]}, ["(3, 4, 4)", "(3, 4, 5)"], True, True),
-    "number of classes": ({"classes": ("a", "b", "c", "d")}, ["4 classes (a, b, c, d)", "had 3"], True, True),
-    "names": ({"classes": ("a", "b", "z")}, ["other classes (a, b, z)", "had a, b, c"], True, True),
-    "order": ({"classes": ("b", "a", "c")}, ["same classes in another order (b, a, c)"], True, True),
-    "training count": ({"train_x": X[:11], "train_y": Y[:11]}, ["11 train", "12 train"], False, False),
-    "test count": ({"test_x": X[:5], "test_y": Y[:5]}, ["5 test", "6 test"], False, False),
+    "number of classes": (
+        {"classes": ("a", "b", "c", "d")},
+        ["4 classes (a, b, c, d)", "instead of 3 (a, b, c)"],
+        True,
+        True,
+    ),
+    "names": ({"classes": ("a", "b", "z")}, ["other classes (a, b, z instead of a, b, c)"], True, True),
+    "order": ({"classes": ("b", "a", "c")}, ["same classes in another order (b, a, c instead of a, b, c)"], True, True),
+    "training count": (
+        {"train_x": X[:11], "train_y": Y[:11]},
+        ["11 training samples", "12 training samples"],
+        False,
+        False,
+    ),
+    "test count": ({"test_x": X[:5], "test_y": Y[:5]}, ["5 test samples", "6 test samples"], False, False),
     "a pixel": ({"train_x": X ^ (torch.arange(X.numel()) == 7).view_as(X)}, ["other training samples"], False, False),
     "a label": ({"train_y": Y.roll(1)}, ["other training samples"], False, False),
     "a test pixel": ({"test_x": X[:6].flip(0)}, ["other test samples"], False, False),

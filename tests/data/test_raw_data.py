@@ -24,7 +24,7 @@ def test_classes_that_have_no_names_are_counted() -> None:
     [
         ({"train_y": Y[:5]}, "6 samples and train_y 5"),
         ({"train_x": X[:0], "train_y": Y[:0]}, "no sample"),
-        ({"test_x": torch.zeros(6, 4)}, "test_x has samples of the shape"),
+        ({"test_x": torch.zeros(6, 4)}, "test_x has samples of shape"),
         ({"train_x": X.double()}, "torch.float32 is needed"),
         ({"train_x": torch.zeros(6, 1, 4, 4).double(), "test_x": X}, "torch.uint8 or torch.float32 is needed"),
         ({"train_x": torch.zeros(6), "test_x": torch.zeros(6)}, r"\(N, C, H, W\) or \(N, d\)"),
@@ -32,7 +32,7 @@ def test_classes_that_have_no_names_are_counted() -> None:
         ({"train_y": Y.int()}, "torch.int64 is needed"),
         ({"train_y": Y[:, None]}, r"\(N,\) is needed for classes"),
         ({"train_y": Y - 1}, "the label -1"),
-        ({"test_y": Y, "classes": ("a", "b")}, "the label 2 and there are 2 classes"),
+        ({"test_y": Y, "classes": ("a", "b")}, "the label 2, but there are only 2 classes"),
         ({"task": "regression"}, r"\(N, k\) is needed for a regression"),
         ({"task": "ranking"}, "must be one of classification, regression"),
     ],

@@ -303,7 +303,7 @@ def test_the_probe_is_a_fixed_batch_of_training_samples_without_augmentation() -
 
 
 def test_augmentation_of_what_is_no_image_is_a_sentence() -> None:
-    with pytest.raises(UserError, match=r"dataset.crop=2, dataset.flip=False: given holds no images"):
+    with pytest.raises(UserError, match=r"dataset.crop=2, dataset.flip=False: given has no images"):
         load(numbered([20, 20], crop=2))
 
 

@@ -265,7 +265,7 @@ ERRORS = {
     "model=mlp": "cannot grow model=mlp",
     "trigger.fractions=[1.5]": "trigger.fractions=[1.5]: must be",
     "trigger.fractions=[0.5,0.3]": "trigger.fractions=[0.5, 0.3]: must be in ascending order",
-    "trigger.steps=[5]": "trigger.steps=[5] and trigger.fractions=[0.5]: give one of them",
+    "trigger.steps=[5]": "trigger.steps=[5] and trigger.fractions=[0.5]: set only one of them",
 }
 
 

@@ -496,7 +496,7 @@ def test_a_lost_picture_does_not_stop_the_page(grow: Callable, tmp_path: Path) -
 
 
 MISTAKES = {
-    "model=mlp model.norm=batch": ["model=mlp", "without a norm"],
+    "model=mlp model.norm=batch": ["model=mlp", "no norm"],
     "model=mlp model.bias=false": ["biases"],
     "model=vit": ["vectors", "use model=mlp"],
     "model=mlp model.hidden=[]": ["no hidden layer"],

@@ -275,7 +275,7 @@ MISTAKES = {
     "model=mlp model.activation=rational model.norm=batch": ["model.norm=none", "method.depth=false"],
     "model=residual_mlp": ["residual_mlp", "model=mlp", "method.depth=false"],
     "method.alpha=0 growth.neurons=null": ["method.alpha=0", "growth.neurons=null", "Theorem 1"],
-    "growth.max_units=[4,5]": ["growth.max_units=[4, 5]", "one for all"],
+    "growth.max_units=[4,5]": ["growth.max_units=[4, 5]", "one limit for all layers"],
     "trigger=eta trigger.tau=0.5": ["trigger.tau=0.5", "above 1"],
     "trigger=eta trigger.samples=1": ["trigger.samples=1"],
     "optimizer=natural compile=true": ["compile=true", "natural"],

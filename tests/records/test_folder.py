@@ -47,10 +47,10 @@ def test_trimming_cuts_to_what_the_checkpoint_knows_and_appending_goes_on(folder
 
 
 def test_a_file_shorter_than_the_checkpoint_knows_is_refused(folder: RunFolder) -> None:
-    with pytest.raises(UserError, match="the checkpoint knows"):
+    with pytest.raises(UserError, match="the checkpoint expects"):
         folder.trim(rows=4, lines=1)
     folder.growth.write_text('{"event": 1}')  # a line without its end was not written whole
-    with pytest.raises(UserError, match="the checkpoint knows"):
+    with pytest.raises(UserError, match="the checkpoint expects"):
         folder.trim(rows=3, lines=1)
 
 
