@@ -218,7 +218,7 @@ class Config(Section):
     init: str | None = key(None, path=True)
     """A run from whose last net this one starts, or the file of another net (RUN/checkpoints/best.pt, before-3.pt). It
     gives architecture, weights and normalisation; everything else starts fresh. null: a new net."""
-    tuned: dict[str, Any] | None = key(None, role="name")
+    tuned: dict[str, Any] | None = key(make=dict, role="name")
     """Cost of the search for this run's values: trials, seeds, FLOPs, and the space; set by the files of `grow tune`."""
     run_dir: str | None = key(None, role="folder")
     """The run's folder (the sweep's, with -m); null: outputs/<dataset>/<method>/<time>-<id>."""

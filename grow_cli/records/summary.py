@@ -25,7 +25,7 @@ _KINDS = {
     **dict.fromkeys(_COUNTS, WHOLE),
     **dict.fromkeys(_NUMBERS, (lambda value: number(value) and value >= 0, "a number, 0 or more")),
     **dict.fromkeys((*_TEXTS, "error", "label", "control", "commit"), TEXT),
-    **dict.fromkeys(("architecture", "versions", "ended", "thresholds"), OBJECT),
+    **dict.fromkeys(("architecture", "versions", "ended", "thresholds", "data"), OBJECT),
     **{
         f"{prefix}{split}_{name}": NUMBER
         for prefix in ("", "best_", "whole_")
@@ -43,7 +43,7 @@ def read_summary(path: Path, root: Path) -> Fields:
     if not isinstance(found, dict):
         raise damaged(path, "it is no JSON object")
     check_fields(path, found, _KINDS)
-    for name, inner, kind in (("ended", "rule", str), ("architecture", "model", dict)):
+    for name, inner, kind in (("ended", "rule", str), ("architecture", "model", dict), ("data", "corpus", dict)):
         if found.get(name) is not None and not isinstance(found[name].get(inner, kind()), kind):
             raise damaged(path, f"{inner} of {name} is {found[name][inner]!r}")
     if not all(value is None or number(value) for value in (found.get("thresholds") or {}).values()):

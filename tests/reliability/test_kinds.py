@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import json
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -17,6 +18,7 @@ from grow_cli.commands.train import compose
 from grow_cli.data.identity import check_plain
 from grow_cli.errors import UserError
 from grow_cli.records.reading import Damaged
+from grow_cli.records.summary import read_summary
 from grow_cli.schema import make_absolute
 from grow_cli.training import checkpoint
 
@@ -142,6 +144,19 @@ def test_a_field_that_a_checkpoints_progress_lacks_is_named(grow: Callable, tmp_
     assert "last.pt is damaged (it has no threads)" in left.err
     with pytest.raises(Damaged, match="it has no threads"):  # whoever else looks for it
         checkpoint.load(file)["progress"]["threads"]
+
+
+@pytest.mark.parametrize("data", ["x", {"corpus": 3}], ids=["a text", "a corpus that is a number"])
+def test_a_summary_whose_data_are_of_another_kind_is_damaged(data: Any, tmp_path: Path) -> None:
+    (tmp_path / "summary.json").write_text(json.dumps({"status": "finished", "data": data}))
+    with pytest.raises(Damaged, match="data"):
+        read_summary(tmp_path / "summary.json", tmp_path)
+
+
+def test_a_mapping_that_is_set_as_a_whole_is_taken_or_answered(grow: Callable) -> None:
+    left = grow("train", "--cfg", "job", "tuned={a:1}")
+    assert left.code == 2
+    assert left.err.startswith("error: ")
 
 
 def test_a_step_that_torch_would_not_take_is_refused_before_training() -> None:
