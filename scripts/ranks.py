@@ -85,7 +85,7 @@ def train(name: str, way: str, into: Path) -> None:
     from grow_cli.training.loop import Loop
 
     grow, draw = Loop._grow, Batches.next
-    generator = torch.Generator().manual_seed(list(WAYS).index(way))
+    generator = torch.Generator().manual_seed(max(0, list(WAYS).index(way) - 1))
 
     def keep(loop: Loop, place: str) -> None:
         model = loop.session.model
