@@ -102,9 +102,9 @@ def train(name: str, way: str, into: Path) -> None:
         order = torch.randperm(len(y), generator=generator)
         return x[order], y[order]
 
-    Loop._grow = and_keep  # type: ignore[method-assign]
+    Loop._grow = and_keep  # type: ignore[assignment, method-assign]
     if way.startswith("permuted"):
-        Batches.next = permuted  # type: ignore[method-assign]
+        Batches.next = permuted  # type: ignore[assignment, method-assign]
     sys.stdout = open(os.devnull, "w")  # noqa: SIM115
     grow_main(["train", *SHORT, *GROWING[name], f"run_dir={into / 'run'}"])
 
