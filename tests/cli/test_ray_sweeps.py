@@ -143,7 +143,7 @@ def test_without_a_cluster_at_the_address_one_sentence_says_so(
 ) -> None:
     left = grow(*sweep, "seed=0,1", "sweep.address=nowhere:1")
     assert left.code == 2
-    assert left.err.startswith("error: sweep.address=nowhere:1: there is no Ray to be used (Could not connect): ")
+    assert left.err.startswith("error: sweep.address=nowhere:1: no cluster can be joined there (Could not connect): ")
 
 
 def test_a_job_asks_for_what_the_keys_say_and_the_cluster_has() -> None:
