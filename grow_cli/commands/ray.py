@@ -87,13 +87,12 @@ def wanted(config: Sweep, nodes: Sequence[dict[str, float]], *, cuda: bool) -> d
     :param cuda: the jobs may train on a GPU
     """
     gpus = config.gpus if config.gpus is not None else int(cuda and any(node.get("GPU") for node in nodes))
-    share = gpus / config.slots_per_gpu
-    if share > 1 and config.slots_per_gpu > 1:
+    if gpus > 1 and config.slots_per_gpu > 1:
         raise UserError(
             f"sweep.gpus={gpus} and sweep.slots_per_gpu={config.slots_per_gpu}: a job has several GPUs, or a share of one: leave "
             "either out"
         )
-    return {"CPU": float(config.cpus or 1), "GPU": share, **config.resources}
+    return {"CPU": float(config.cpus or 1), "GPU": gpus / config.slots_per_gpu, **config.resources}
 
 
 def room_for(wants: dict[str, float], nodes: Sequence[dict[str, float]]) -> int:
@@ -221,11 +220,14 @@ def _cluster(address: str | None) -> Iterator[ModuleType]:
     earlier = {number: signal.getsignal(number) for number in TERMINATING}
     try:
         ray.init(**how, log_to_driver=False, logging_level="ERROR")
-    except (ConnectionError, RuntimeError, ValueError) as error:
-        where = f"sweep.address={address}" if address else "sweep=ray"
-        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        remedy = "`ray status` there says whether it runs; leave sweep.address out to start a Ray of its own here"
-        raise UserError(f"{where}: there is no Ray to be used ({first}): {remedy}") from error
+    except Exception as error:  # Ray raises that, too, where a node of its own does not come up in time
+        first = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
+        if address is None:
+            raise UserError(f"sweep=ray: Ray does not start here ({first}): use sweep=local, or try again") from error
+        raise UserError(
+            f"sweep.address={address}: no cluster can be joined there ({first}): `ray status` says whether it runs; leave "
+            "sweep.address out to start a Ray of its own here"
+        ) from error
     finally:
         for number, handler in earlier.items():  # Ray brings its own
             signal.signal(number, handler)

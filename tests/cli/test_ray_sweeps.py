@@ -120,21 +120,15 @@ def test_a_job_whose_worker_is_lost_goes_on_again_so_often_as_asked(
     assert fake.closed == 2
 
 
-def test_a_job_that_would_fail_again_is_not_tried_again(fake: FakeRay, sweep: tuple[str, ...], grow: Callable) -> None:
-    left = grow(*sweep, "subset=300,1000000")
-    assert (left.code, "1 trained, 1 failed" in left.out) == (1, True), left.err
-    assert "the words of its process" in left.out
-    assert len(fake.begun) == 2
-
-
 def test_interrupted_it_cancels_the_jobs_that_are_under_way(
     fake: FakeRay, sweep: tuple[str, ...], grow: Callable
 ) -> None:
     fake.stops = KeyboardInterrupt()
-    left = grow(*sweep, "seed=0,1,2", "sweep.jobs=2")
+    left = grow(*sweep, "seed=0,1", "sweep.jobs=1")
     assert left.code == 130
     assert "type the same with run_dir=" in left.err
-    assert len(fake.cancelled) == 2
+    assert fake.cancelled == fake.begun
+    assert len(fake.begun) == 1
     assert fake.closed == 1
 
 
@@ -143,7 +137,7 @@ def test_without_a_cluster_at_the_address_one_sentence_says_so(
 ) -> None:
     left = grow(*sweep, "seed=0,1", "sweep.address=nowhere:1")
     assert left.code == 2
-    assert left.err.startswith("error: sweep.address=nowhere:1: there is no Ray to be used (Could not connect): ")
+    assert left.err.startswith("error: sweep.address=nowhere:1: no cluster can be joined there (Could not connect): ")
 
 
 def test_a_job_asks_for_what_the_keys_say_and_the_cluster_has() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 import signal
 import socket
 import subprocess
@@ -24,6 +25,8 @@ ROOT = Path(__file__).resolve().parents[2]
 ENVIRONMENT = os.environ | {
     "PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")])),
     "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_AUTH_MODE": "token",
+    "RAY_AUTH_TOKEN": secrets.token_hex(24),  # of this cluster alone, whatever the machine has
 }
 JOB = (
     *("dataset=digits", "model=mlp_tiny", "method=static", "subset=300", "device=cpu"),
@@ -39,9 +42,14 @@ class Node:
         self.log = folder / f"node-{'head' if '--head' in words else time.monotonic_ns()}.log"
         command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--block", "--node-ip-address=127.0.0.1"]
         size = ("--object-store-memory=100000000", "--disable-usage-stats")
-        with self.log.open("wb") as log:
-            self._process = subprocess.Popen([*command, *size, *words], env=ENVIRONMENT, stdout=log, stderr=log)
-        until(lambda: "Ray runtime started" in self.log.read_text(), self.log.read_text)
+        for _ in range(5):  # a node gives its agent 15 s to start in, which on a machine with other work may be too few
+            with self.log.open("wb") as log:
+                self._process = subprocess.Popen([*command, *size, *words], env=ENVIRONMENT, stdout=log, stderr=log)
+            until(lambda: "Ray runtime started" in self.log.read_text() or self._process.poll() is not None)
+            if self._process.poll() is None:
+                return
+            self.kill()
+        raise AssertionError(self.log.read_text())
 
     def processes(self) -> list[psutil.Process]:
         try:
@@ -72,6 +80,12 @@ def until(holds: Callable[[], Any], says: Callable[[], str] = lambda: "") -> Any
         assert time.monotonic() < end, says()
         time.sleep(0.1)
     return found
+
+
+@pytest.fixture(autouse=True)
+def _as_the_cluster_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN"):
+        monkeypatch.setenv(name, ENVIRONMENT[name])
 
 
 @pytest.fixture(scope="module")
