@@ -72,6 +72,7 @@ class Cluster:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self._asked: list[subprocess.Popen[bytes]] = []
         for name in ("munge", "state", *(f"spool-{node}" for node in NODES)):
             (folder / name).mkdir(parents=True)
         ports = dict(zip(("ctld", *NODES), _free_ports(3), strict=True))
@@ -113,6 +114,10 @@ class Cluster:
         done = subprocess.run(line, env=self.environment, capture_output=True, text=True, timeout=60)
         return done.stdout
 
+    def ask(self, *line: str) -> None:
+        """A command of Slurm's whose answer nobody waits for: scancel tries for a minute where a job is queued again meanwhile."""
+        self._asked.append(subprocess.Popen(line, env=self.environment))
+
     def until(self, there: Callable[[], object], seconds: float = 120) -> None:
         """Wait for something to be so."""
         end = time.monotonic() + seconds
@@ -126,6 +131,9 @@ class Cluster:
 
     def close(self) -> None:
         self.say("scancel", "--user", getpass.getuser())
+        for asked in self._asked:
+            asked.kill()
+            asked.wait()
         for pid in (*self.folder.glob("*.pid"), self.folder / "munge/pid"):
             try:
                 process = psutil.Process(int(pid.read_text()))

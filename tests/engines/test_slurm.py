@@ -49,8 +49,8 @@ def pace(tmp_path_factory: pytest.TempPathFactory) -> float:
 
 @pytest.fixture(scope="module")
 def run(pace: float) -> tuple[str, ...]:
-    """Overrides of a run of 15 seconds that is evaluated 30 times and grows twice."""
-    return _run(int(15 * pace), 30)
+    """Overrides of a run of 10 seconds that is evaluated 30 times and grows twice."""
+    return _run(int(10 * pace), 30)
 
 
 def _run(steps: int, evaluations: int) -> tuple[str, ...]:
@@ -165,9 +165,9 @@ def test_twelve_jobs_come_through_signals_preemption_kills_and_a_node_that_resta
     submitter = sweep.begin(*run, "seed=" + ",".join(map(str, range(12))))
     array = sweep.array()
     timed = sweep.one_at_work(set())
-    cluster.say("scancel", "--batch", "--signal=USR2", f"{array}_{timed}")  # as a time limit announces itself
+    cluster.ask("scancel", "--batch", "--signal=USR2", f"{array}_{timed}")  # as a time limit announces itself
     cancelled = sweep.one_at_work({timed})
-    cluster.say("scancel", f"{array}_{cancelled}")
+    cluster.ask("scancel", f"{array}_{cancelled}")
     cluster.kill(cluster.node("n1"))
     cluster.start_node("n1")
     killed = sweep.one_at_work({timed, cancelled})
