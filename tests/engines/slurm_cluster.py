@@ -115,7 +115,7 @@ class Cluster:
         return done.stdout
 
     def ask(self, *line: str) -> None:
-        """A command of Slurm's whose answer nobody waits for: scancel tries for a minute where a job is queued again meanwhile."""
+        """A command whose end nobody waits for: scancel tries on for a minute where a job is queued again meanwhile."""
         self._asked.append(subprocess.Popen(line, env=self.environment))
 
     def until(self, there: Callable[[], object], seconds: float = 120) -> None:
