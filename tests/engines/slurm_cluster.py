@@ -129,8 +129,11 @@ class Cluster:
         """The end of the daemons' logs."""
         return "".join(path.read_text()[-2000:] for path in sorted(self.folder.glob("*.log")))
 
-    def close(self) -> None:
+    def cancel_all(self) -> None:
         self.say("scancel", "--user", getpass.getuser())
+
+    def close(self) -> None:
+        self.cancel_all()
         for asked in self._asked:
             asked.kill()
             asked.wait()
