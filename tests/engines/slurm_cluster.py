@@ -72,6 +72,7 @@ class Cluster:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self._asked: list[subprocess.Popen[bytes]] = []
         for name in ("munge", "state", *(f"spool-{node}" for node in NODES)):
             (folder / name).mkdir(parents=True)
         ports = dict(zip(("ctld", *NODES), _free_ports(3), strict=True))
@@ -113,6 +114,10 @@ class Cluster:
         done = subprocess.run(line, env=self.environment, capture_output=True, text=True, timeout=60)
         return done.stdout
 
+    def ask(self, *line: str) -> None:
+        """A command whose end nobody waits for: scancel tries on for a minute where a job is queued again meanwhile."""
+        self._asked.append(subprocess.Popen(line, env=self.environment))
+
     def until(self, there: Callable[[], object], seconds: float = 120) -> None:
         """Wait for something to be so."""
         end = time.monotonic() + seconds
@@ -124,8 +129,14 @@ class Cluster:
         """The end of the daemons' logs."""
         return "".join(path.read_text()[-2000:] for path in sorted(self.folder.glob("*.log")))
 
-    def close(self) -> None:
+    def cancel_all(self) -> None:
         self.say("scancel", "--user", getpass.getuser())
+
+    def close(self) -> None:
+        self.cancel_all()
+        for asked in self._asked:
+            asked.kill()
+            asked.wait()
         for pid in (*self.folder.glob("*.pid"), self.folder / "munge/pid"):
             try:
                 process = psutil.Process(int(pid.read_text()))

@@ -1,22 +1,33 @@
 """A real Slurm on this machine: 12 jobs come through whatever happens to them, with the numbers of undisturbed runs.
 
-`slurm_cluster` starts slurmctld, slurmd and munged. In the cluster of these tests a task that is queued again waits five seconds.
+`slurm_cluster` starts slurmctld, slurmd and munged. Where only the queue is of interest, a job is a stand-in that counts its
+steps and saves as a run does: none may be missing, and none taken twice. That a run which goes on has the same numbers is
+tested in tests/cli/test_resume.py.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pandas as pd
 import psutil
 import pytest
 import torch
 from engines.slurm_cluster import Cluster, absent
+
+from grow_cli import config as config_of
+from grow_cli.commands import slurm
+from grow_cli.commands.sweep import Job
+from grow_cli.records.folder import RunFolder
 
 pytestmark = [
     pytest.mark.slow,
@@ -49,8 +60,8 @@ def pace(tmp_path_factory: pytest.TempPathFactory) -> float:
 
 @pytest.fixture(scope="module")
 def run(pace: float) -> tuple[str, ...]:
-    """Overrides of a run of 15 seconds that is evaluated 30 times and grows twice."""
-    return _run(int(15 * pace), 30)
+    """Overrides of a run of 10 seconds that is evaluated 30 times and grows twice."""
+    return _run(int(10 * pace), 30)
 
 
 def _run(steps: int, evaluations: int) -> tuple[str, ...]:
@@ -152,7 +163,7 @@ def _process(job: Path) -> psutil.Process:
     """The one that trains a job."""
     for process in psutil.process_iter():
         try:
-            if process.cmdline()[1:] == ["-m", "grow_cli", "resume", str(job)]:
+            if process.cmdline()[-4:] == ["-m", "grow_cli", "resume", str(job)]:
                 return process
         except psutil.Error:
             continue
@@ -165,9 +176,9 @@ def test_twelve_jobs_come_through_signals_preemption_kills_and_a_node_that_resta
     submitter = sweep.begin(*run, "seed=" + ",".join(map(str, range(12))))
     array = sweep.array()
     timed = sweep.one_at_work(set())
-    cluster.say("scancel", "--batch", "--signal=USR2", f"{array}_{timed}")  # as a time limit announces itself
+    cluster.ask("scancel", "--batch", "--signal=USR2", f"{array}_{timed}")  # as a time limit announces itself
     cancelled = sweep.one_at_work({timed})
-    cluster.say("scancel", f"{array}_{cancelled}")
+    cluster.ask("scancel", f"{array}_{cancelled}")
     cluster.kill(cluster.node("n1"))
     cluster.start_node("n1")
     killed = sweep.one_at_work({timed, cancelled})
@@ -194,56 +205,127 @@ def test_twelve_jobs_come_through_signals_preemption_kills_and_a_node_that_resta
         _same(sweep.job(seed), _alone(sweep.folder, f"alone-{seed}", *run, f"seed={seed}"))
 
 
-def test_a_job_longer_than_its_time_limit_and_than_its_evaluations_gets_through(sweep: Sweep, pace: float) -> None:
-    """The limit is a real one; Slurm gives its signal up to 30 seconds early, and torch takes some to start."""
-    long = _run(int(110 * pace), 1)
-    out = _ended(sweep.begin(*long, "seed=0", "sweep.minutes=2", "sweep.lead_seconds=10"), 0)
-    assert "1 job: 1 trained" in out
-    assert "is queued again" in sweep.log(0)
-    _same(sweep.job(0), _alone(sweep.folder, "alone", *long, "seed=0"))
+# $4: the folder of `python -m grow_cli resume FOLDER`
+_COUNTS = r"""#!/bin/bash
+cd "$4" || exit 2
+exec 8>>.lock; flock -n 8 || { echo "error: another process is using $4"; exit 2; }
+mkdir -p checkpoints
+[ -e checkpoints/last.pt ] || echo 0 >checkpoints/last.pt
+step=$(cat checkpoints/last.pt)
+saves() { echo $step >checkpoints/last.pt; printf '{\n "status": "%s"\n}\n' $1 >summary.json; exit $2; }
+trap 'asked=${asked:-140}' USR2; trap 'asked=${asked:-143}' TERM
+while [ $step -lt $(cat ../steps) ]; do
+  sleep 0.5 8>&-
+  step=$((step + 1)); echo $step >>taken
+  [ -z "$asked" ] || saves interrupted $asked
+done
+saves finished 0
+"""
 
 
-def test_a_job_that_is_preempted_by_cancelling_is_queued_again(
-    sweep: Sweep, cluster: Cluster, run: tuple[str, ...]
-) -> None:
-    submitter = sweep.begin(*run, "seed=0", "sweep.partition=cut")
-    sweep.one_at_work(set())
-    cluster.say("sbatch", "--parsable", "--partition=high", "--nodes=2", "--output=/dev/null", "--wrap=sleep 1")
-    assert "1 job: 1 trained" in _ended(submitter, 0)
-    assert "is queued again" in sweep.log(0)
-    _same(sweep.job(0), _alone(sweep.folder, "alone", *run, "seed=0"))
+class Counting:
+    """A sweep of stand-ins, submitted and waited for in this process."""
+
+    def __init__(self, cluster: Cluster, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.cluster, self.folder = cluster, folder
+        program = folder / "python"
+        program.write_text(_COUNTS)
+        program.chmod(0o755)
+        monkeypatch.setattr(sys, "executable", str(program))
+        for name, value in cluster.environment.items():
+            monkeypatch.setenv(name, value)
+
+    def jobs(self, count: int, steps: int, **how: Any) -> list[Job]:
+        (self.folder / "steps").write_text(str(steps))
+        config = SimpleNamespace(sweep=config_of.Sweep(engine="slurm", **how))
+        folders = [self.folder / f"{number}-job" for number in range(count)]
+        for path in folders:
+            path.mkdir()
+        return [Job(n, RunFolder(path), cast(Any, config), False) for n, path in enumerate(folders)]
+
+    def train(self, jobs: list[Job], meanwhile: Callable[[], None] = lambda: None) -> list[str]:
+        """What became of them; `meanwhile` is called beside it. What takes ten minutes is cancelled."""
+        became: list[str] = []
+        too_long = threading.Timer(600, self.cluster.cancel_all)
+        too_long.start()
+        beside = threading.Thread(target=meanwhile)
+        beside.start()
+        try:
+            slurm.train(jobs, lambda job, word, why: became.append(word))
+        finally:
+            too_long.cancel()
+            beside.join()
+        return became
+
+    def taken(self, job: Job) -> list[int]:
+        path = job.folder.path / "taken"
+        return [int(step) for step in path.read_text().split()] if path.exists() else []
+
+    def at_step(self, job: Job, step: int) -> None:
+        self.cluster.until(lambda: len(self.taken(job)) >= step)
+
+    def log(self, job: Job) -> str:
+        return (job.folder.path / "log.txt").read_text()
 
 
-def test_a_job_of_a_node_that_dies_goes_on_on_another(sweep: Sweep, cluster: Cluster, run: tuple[str, ...]) -> None:
-    submitter = sweep.begin(*run, "seed=0", 'sweep.options=["--nodelist=n2"]')
-    sweep.one_at_work(set())
-    cluster.say("scontrol", "update", f"JobId={sweep.array()}_0", "ReqNodeList=")
-    trained = _process(sweep.job(0))
-    cluster.kill(cluster.node("n2"), *_above(trained), trained)
-    assert "1 job: 1 trained" in _ended(submitter, 0)
-    cluster.start_node("n2")
-    _same(sweep.job(0), _alone(sweep.folder, "alone", *run, "seed=0"))
+@pytest.fixture
+def counting(cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Counting:
+    return Counting(cluster, tmp_path, monkeypatch)
 
 
-def _above(process: psutil.Process) -> list[psutil.Process]:
-    """The batch script and the daemon that began it."""
-    return [one for one in process.parents() if one.name() in ("slurmstepd", "bash", "slurm_script")]
+def test_a_job_longer_than_its_time_limit_gets_through(counting: Counting) -> None:
+    (job,) = counting.jobs(1, 160, minutes=1, lead_seconds=10)
+    assert counting.train([job]) == ["trained"]
+    assert "is queued again" in counting.log(job)
+    assert counting.taken(job) == list(range(1, 161))
+
+
+def test_a_job_that_is_preempted_by_cancelling_is_queued_again(counting: Counting, cluster: Cluster) -> None:
+    (job,) = counting.jobs(1, 80, partition="cut")
+
+    def preempts() -> None:
+        counting.at_step(job, 5)
+        cluster.say("sbatch", "--partition=high", "--nodes=2", "--output=/dev/null", "--wrap=sleep 1")
+
+    assert counting.train([job], preempts) == ["trained"]
+    assert "is queued again" in counting.log(job)
+    assert counting.taken(job) == list(range(1, 81))
+
+
+def test_a_job_of_a_node_that_dies_goes_on_on_another(counting: Counting, cluster: Cluster) -> None:
+    (job,) = counting.jobs(1, 60)
+    died: list[str] = []
+
+    def kills() -> None:
+        counting.at_step(job, 5)
+        array = json.loads(next(counting.folder.glob(".slurm/*.json")).read_text())["id"]
+        died.append(cluster.say("squeue", "--noheader", f"--jobs={array}", "--Format=NodeList").strip())
+        trained = _process(job.folder.path)
+        above = [one for one in trained.parents() if one.name() in ("slurmstepd", "slurm_script")]
+        cluster.kill(cluster.node(died[0]), *above, trained)
+
+    assert counting.train([job], kills) == ["trained"]
+    cluster.start_node(died[0])
+    assert counting.taken(job)[-60:] == list(range(1, 61)), "from its last checkpoint, which it had at its beginning"
+    assert len(counting.taken(job)) > 60
 
 
 def test_ctrl_c_leaves_the_jobs_to_slurm_and_the_same_line_waits_for_them(
-    sweep: Sweep, cluster: Cluster, run: tuple[str, ...]
+    counting: Counting, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    words = (*(o for o in run if not o.startswith("subset")), "seed=0,1,2", "subset=300,1000000")
-    first = sweep.begin(*words)
-    array = sweep.array()
-    cluster.until(lambda: list(sweep.folder.glob("s/*/checkpoints/last.pt")), 300)
-    first.send_signal(signal.SIGINT)
-    out = _ended(first, 130)
-    assert f"left to Slurm: `squeue -j {array}` shows what waits and runs, `scancel {array}` ends it" in out
-    out = _ended(sweep.begin(*words), 1)
-    assert f"in Slurm's queue already: `squeue -j {array}`" in out
-    assert "given to Slurm" not in out
-    assert "3 failed" in out
-    assert "subset=1000000" in out
-    left = [json.loads(path.read_text()) for path in sweep.folder.glob("s/*/summary.json")]
-    assert [summary["status"] for summary in left] == ["finished"] * 3
+    jobs = counting.jobs(3, 16)
+
+    def interrupts() -> None:
+        counting.at_step(jobs[0], 4)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    with pytest.raises(KeyboardInterrupt):
+        counting.train(jobs, interrupts)
+    signal.signal(signal.SIGINT, before)
+    assert "3 jobs left to Slurm: `squeue -j " in capsys.readouterr().out
+    assert counting.train(jobs) == ["trained"] * 3
+    told = capsys.readouterr().out
+    assert "3 jobs in Slurm's queue already" in told
+    assert "given to Slurm" not in told
+    assert all(counting.taken(job) == list(range(1, 17)) for job in jobs)
