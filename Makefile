@@ -106,6 +106,10 @@ study-deepen: install ## Depth growth where compute is scarce: a transformer of 
 study-python: install ## Depth growth of a language model where compute is scarce, on Python's sources, ten seeds (40 minutes of one core)
 	$(BIN)/python scripts/bench.py python --jobs 1
 
+.PHONY: study-stages
+study-stages: install ## Regression in stages: the maximum error on ten functions beside three static ways, ten seeds
+	$(BIN)/python scripts/study_stages.py --write
+
 .PHONY: paper-tiny
 paper-tiny: install ## TINY's Figures 5, 6 and 11 to 13 on MNIST (15 minutes)
 	$(BIN)/python scripts/tiny.py $(DATA_OPTION)
