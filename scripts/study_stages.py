@@ -38,8 +38,8 @@ SHARED = (
     ),
     *("optimizer.history=25", "dataset.test_samples=500"),
 )
-# By the number of variables: training points, and FLOPs, which pay for some 1,200 evaluations of the loss in stages.
-SAMPLES, FLOPS = {1: 400, 2: 900}, {1: 1.5e9, 2: 3.5e9}
+# By the number of variables: training points, and FLOPs, which pay for some 500 evaluations of the loss in stages.
+SAMPLES, FLOPS = {1: 400, 2: 900}, {1: 7e8, 2: 1.5e9}
 STATIC = ("method=static", "trigger=never")
 WAYS: dict[str, tuple[str, ...]] = {
     "stages": ("method=stages", "model=stages", "model.hidden=[[20,20]]", "trigger.fractions=[0.45]"),
