@@ -110,6 +110,10 @@ study-python: install ## Depth growth of a language model where compute is scarc
 study-envelope: install ## What a grown language model loses against the best static size, at three budgets, ten seeds (six hours of one core)
 	$(BIN)/python scripts/envelope.py
 
+.PHONY: study-stages
+study-stages: install ## Regression in stages: the maximum error on ten functions beside three static ways, ten seeds
+	$(BIN)/python scripts/study_stages.py --write
+
 .PHONY: paper-tiny
 paper-tiny: install ## TINY's Figures 5, 6 and 11 to 13 on MNIST (15 minutes)
 	$(BIN)/python scripts/tiny.py $(DATA_OPTION)

@@ -1,7 +1,7 @@
 """Stages: where a regression is limited by precision, the next net is fitted to what the ones before it left.
 
 Wang & Lai (2023, arXiv:2307.08934) claim that nets trained one after the other reach the machine's precision where a single one
-stalls. Each is fitted to the residual of the sum of those before it, divided by its root mean square, and its first layer is
+stalls. Each is fitted to the residual of the sum of those before it, divided by its root mean square, and its first layer starts
 multiplied by the residual's frequency, so that the new net meets a problem of the size 1 that turns about as fast as it does. The
 earlier nets stay as they are. They read the frequency from a spectrum; here it is a ratio of mean squares, for points that lie
 anyhow and for any number of variables (`theory.residual`).
@@ -83,10 +83,9 @@ class Stages(Method):
         # drawn like any new stage, from the growth stream, and then silent
         block = site.make_block()
         block.identity_()
-        state = block.state_dict() | {
-            "magnitude.factor": magnitudes,
-            "frequency.factor": magnitudes.new_tensor(max(1.0, frequency)),
-        }
+        state = block.state_dict() | {"magnitude.factor": magnitudes}
+        # bias and all: its units turn so much faster, where they turned before
+        state |= {name: max(1.0, frequency) * state[name] for name in ("maps.0.weight", "maps.0.bias")}
         details = {"site": site.name, "magnitude": magnitudes.tolist(), "frequency": frequency}
         return [DepthProposal(site, state, details)]
 

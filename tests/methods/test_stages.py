@@ -44,13 +44,12 @@ class _Ends:
     task, input_shape, outputs = "regression", (1,), 2
 
 
-def test_a_stage_turns_faster_and_is_louder_by_its_two_factors() -> None:
+def test_a_stage_is_an_mlp_times_its_magnitude() -> None:
     stage = Stage(1, [5, 4], 2, activation="tanh", first="sine").double()
-    stage.frequency.factor.fill_(7.0)
     stage.magnitude.factor.copy_(torch.tensor([0.5, 3.0]))
     x = torch.linspace(-1, 1, 9, dtype=torch.float64)[:, None]
     first, second = stage.maps
-    by_hand = torch.sin(7 * (x @ first.weight.T + first.bias))
+    by_hand = torch.sin(x @ first.weight.T + first.bias)
     by_hand = torch.tanh(by_hand @ second.weight.T + second.bias) @ stage.head.weight.T + stage.head.bias
     torch.testing.assert_close(
         stage(x), by_hand * torch.tensor([0.5, 3.0], dtype=torch.float64), rtol=1e-14, atol=1e-14
@@ -99,14 +98,22 @@ def _grown(tmp_path: Path, *overrides: str) -> Loop:
 
 
 def test_a_new_stage_changes_no_output_and_is_scaled_to_what_is_left(tmp_path: Path) -> None:
-    loop = _grown(tmp_path, "stop.epochs=3")  # the event is followed by one step or two
-    (event,) = [e for e in growth_events(loop.folder) if e.units_added]
+    loop = begun(tmp_path)
+    while not loop.session.progress.growth_pending:
+        loop.train_until_next_evaluation()
+    loop._grow()
+    (event,) = growth_events(loop.folder)
+    loop.close()
     assert event.function_change == 0.0
     (proposal,) = event.details["proposals"]
     assert proposal["magnitude"][0] == pytest.approx(event.loss_before**0.5, rel=1e-9)
     second = loop.session.model.last
     assert second.magnitude.factor.tolist() == proposal["magnitude"]
-    assert float(second.frequency.factor) == max(1.0, proposal["frequency"])
+    assert not bool(second.head.weight.any())
+    drawn = proposal["frequency"]  # one input: weights and biases are drawn from ±1, and multiplied
+    assert proposal["frequency"] > 1
+    largest = max(p.detach().abs().max().item() for p in second.maps[0].parameters())
+    assert 0.5 * drawn < largest <= drawn * (1 + 1e-6)
 
 
 def test_the_earlier_stages_stay_as_they_are_to_the_last_bit(tmp_path: Path) -> None:

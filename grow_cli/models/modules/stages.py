@@ -1,4 +1,4 @@
-"""A sum of nets that are trained one after the other: f(x) = Σ m_k · f_k(x), the first map of each f_k multiplied by ω_k."""
+"""A sum of nets that are trained one after the other: f(x) = Σ m_k · f_k(x)."""
 
 from __future__ import annotations
 
@@ -18,29 +18,24 @@ from grow_cli.models.modules.sites import DepthSite, WidthSite
 
 
 class Factor(nn.Module):
-    """x ↦ factor · x; the factor is no parameter: it is given with a stage, and stays."""
+    """(n, outputs) times a factor for each output; no parameter: it is given with a stage, and stays."""
 
     factor: Tensor
 
-    def __init__(self, outputs: int | None = None) -> None:
-        """:param outputs: a factor for each; None: one for all"""
+    def __init__(self, outputs: int) -> None:
         super().__init__()
-        self.register_buffer("factor", torch.ones(()) if outputs is None else torch.ones(outputs))
+        self.register_buffer("factor", torch.ones(outputs))
 
     def forward(self, x: Tensor) -> Tensor:
         return x * self.factor
 
 
 class Stage(Growable):
-    """(n, inputs) → (n, outputs): an MLP whose first pre-activations are ω times, and whose outputs m times those of a plain one.
-
-    Multiplying the first pre-activations, bias and all, makes the units turn ω times as fast without moving where they turn.
-    """
+    """(n, inputs) → (n, outputs): an MLP whose outputs are multiplied by a magnitude."""
 
     def __init__(self, inputs: int, hidden: list[int], outputs: int, *, activation: str, first: str) -> None:
         super().__init__()
         self.maps = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise([inputs, *hidden]))
-        self.frequency = Factor()
         self.turns = nn.ModuleList(make_activation(activation if i else first, n) for i, n in enumerate(hidden))
         self.head = nn.Linear(hidden[-1], outputs)
         self.magnitude = Factor(outputs)
@@ -57,8 +52,7 @@ class Stage(Growable):
 
     def between(self, layer: int) -> tuple[nn.Module, ...]:
         """What follows a hidden layer's linear map."""
-        turn = self.turns[layer]
-        return (self.frequency, turn) if layer == 0 else (turn,)
+        return (self.turns[layer],)
 
     def activations(self, x: Tensor) -> list[Tensor]:
         for layer, linear in enumerate(self.maps):
