@@ -1,11 +1,14 @@
 """A thousand jobs of a tenth of a second each: what a sweep does around them stays under a twentieth of the time.
 
-GROW_JOBS=100 sweeps over fewer. The figures that are printed (`pytest -s`) stand in docs/results/sweeps.md.
+GROW_JOBS=100 sweeps over fewer. Hydra composes each job twice, which takes longer than all else: GROW_COMPOSED=once has it
+compose the first job only, and gives the others a copy with their seed. The figures that are printed (`pytest -s`) stand in
+docs/results/sweeps.md.
 """
 
 from __future__ import annotations
 
 import contextlib
+import copy
 import io
 import json
 import os
@@ -16,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from omegaconf import DictConfig, flag_override
 
 from grow_cli import cli, run
 from grow_cli.analysis.sweeps import status
@@ -26,6 +30,7 @@ pytestmark = pytest.mark.slow
 
 JOBS = int(os.environ.get("GROW_JOBS", "1000"))
 STATUS_EVERY = max(1, JOBS // 20)  # jobs after which the status is asked for
+COMPOSED_ONCE = os.environ.get("GROW_COMPOSED") == "once"
 SMALL = (
     *("method=static", "model=mlp", "model.hidden=[8]", "subset=100", "batch_size=10", "stop.epochs=null", "stop.steps=20"),
     *("evaluate.every=20", "evaluate.unit=steps", "threads=1", "device=cpu", "progress=off"),
@@ -67,6 +72,21 @@ def _locked(clock: Clock, inner: Callable[..., Any], folder: Path) -> Iterator[N
         yield
 
 
+def _copies(compose: Callable[..., DictConfig]) -> Callable[..., DictConfig]:
+    first: list[DictConfig] = []
+
+    def copied(self: object, master_config: DictConfig, sweep_overrides: list[str]) -> DictConfig:
+        if not first:
+            first.append(compose(self, master_config, sweep_overrides))
+        config = copy.deepcopy(first[0])
+        with flag_override(config, ["readonly", "struct"], False):
+            config.hydra.overrides.task = list(sweep_overrides)
+            config.seed = next(int(o.partition("=")[2]) for o in sweep_overrides if o.startswith("seed="))
+        return config
+
+    return copied
+
+
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     from hydra._internal.config_loader_impl import ConfigLoaderImpl
@@ -76,6 +96,8 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     for module in (sweep, train):
         monkeypatch.setattr(module, "one_at_a_time", lambda folder: _locked(found, inner, folder))
     found.wrap(monkeypatch, RunFolder, "create", "files of the run")  # as of a single run
+    if COMPOSED_ONCE:
+        monkeypatch.setattr(ConfigLoaderImpl, "load_sweep_config", _copies(ConfigLoaderImpl.load_sweep_config))
     found.wrap(monkeypatch, ConfigLoaderImpl, "load_configuration", "composing")
     found.wrap(monkeypatch, ConfigLoaderImpl, "load_sweep_config", "composing")
     found.wrap(monkeypatch, train, "checked", "checking")
