@@ -8,7 +8,6 @@ import re
 import stat
 import tempfile
 from collections.abc import Callable, Mapping
-from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
@@ -34,14 +33,18 @@ def write_text(path: Path, text: str, *, lasting: bool = True) -> None:
     if lasting:
         write_texts(path.parent, {path.name: text})
     else:
-        _replace(path, lambda temporary: temporary.write_text(text, encoding="utf-8"), synced=False)
+        _replace(path, _writing(text), synced=False)
 
 
 def write_texts(folder: Path, texts: Mapping[str, str]) -> None:
     """Text files of one folder, each whole or not at all; the folder is synced once."""
     for name, text in texts.items():
-        _replace(folder / name, partial(Path.write_text, data=text, encoding="utf-8"), synced=True)
+        _replace(folder / name, _writing(text), synced=True)
     sync(folder)
+
+
+def _writing(text: str) -> Callable[[Path], object]:
+    return lambda temporary: temporary.write_text(text, encoding="utf-8")
 
 
 def _replace(path: Path, write: Callable[[Path], object], *, synced: bool) -> None:

@@ -22,6 +22,8 @@ from grow_cli.records.words import counted, lasting
 STATES = ("queued", "running", "finished", "interrupted", "crashed", "failed")
 """What a job can be, in the order in which they are counted."""
 
+# since when a process is at the sweep, and a job's folder → what became of it, and why
+_Spool = tuple[float, dict[str, tuple[str, str]]]
 # a limit of the budget → the column of metrics.csv that comes up to it
 _COLUMNS = {"epochs": "epoch", "steps": "step", "seconds": "seconds", "flops": "flops"}
 
@@ -171,13 +173,10 @@ def _claimed(sweep: Path) -> list[str]:
     return [name for name in names if not name.startswith(".") and RunFolder(sweep / name).claimed]
 
 
-_Ends = dict[str, tuple[str, str]]
-
-
-def _spools(sweep: Path) -> tuple[list[tuple[float, _Ends]], list[tuple[float, _Ends]]]:
+def _spools(sweep: Path) -> tuple[list[_Spool], list[_Spool]]:
     """Of each process that is at the sweep since when, and how jobs ended; the same of all, the dead ones' first."""
-    living: list[tuple[float, _Ends]] = []
-    dead: list[tuple[float, _Ends]] = []
+    living: list[_Spool] = []
+    dead: list[_Spool] = []
     for spool in sorted(sweep.glob(".jobs-*")):
         try:
             begun = (spool / ".lock").stat().st_mtime
@@ -187,7 +186,7 @@ def _spools(sweep: Path) -> tuple[list[tuple[float, _Ends]], list[tuple[float, _
     return living, [*dead, *living]
 
 
-def _noted(spool: Path) -> _Ends:
+def _noted(spool: Path) -> dict[str, tuple[str, str]]:
     """A job's folder → what became of it, and why; a file that goes away meanwhile is left out."""
     ends = {}
     for path in spool.glob("*.json"):
