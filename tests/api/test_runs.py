@@ -111,6 +111,8 @@ def test_samples_that_do_not_fit_are_refused_in_a_sentence(run: grow.Run, x: Any
         (["seed=1,2"], "seed"),
         (["batch_size=0"], "batch_size=0"),
         ([3], "not an override"),
+        (["seed = 3"], "type seed=3"),
+        (["lr", "0.1"], "type optimizer.lr=0.1"),
     ],
 )
 def test_mistakes_are_sentences_and_leave_no_folder(overrides: Any, told: str, tmp_path: Path) -> None:

@@ -10,9 +10,11 @@ from grow_cli import registry
 from grow_cli.cli import COMMANDS
 from grow_cli.commands.completion import candidates
 from grow_cli.commands.mistyped import _mistakes
+from grow_cli.commands.overrides import only
 from grow_cli.commands.places import alike, lines, places
 from grow_cli.commands.unknown_keys import chosen_by
 from grow_cli.config import GROUP_KEYS, Config
+from grow_cli.errors import UserError
 from grow_cli.schema import declared_by, sections
 
 
@@ -127,6 +129,13 @@ def test_what_was_meant_is_read_from_what_was_typed(typed: str, meant: str) -> N
 )
 def test_what_is_right_is_left_alone(typed: str) -> None:
     assert list(_mistakes(typed.split())) == []
+
+
+def test_what_was_mistyped_after_a_run_is_said_before_what_is_not_allowed() -> None:
+    with pytest.raises(UserError, match=r"^epochs 200: .*: type stop.epochs=200$"):
+        only(["epochs", "200"], ["stop"], "a resumed run keeps its configuration")
+    with pytest.raises(UserError, match=r"^seed=3: .*; only stop can be given$"):
+        only(["seed=3"], ["stop"], "a resumed run keeps its configuration")
 
 
 def test_tab_completes_what_can_be_explained() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -17,6 +18,7 @@ from PIL import Image
 
 from grow_cli import cli
 
+REPOSITORY = Path(__file__).resolve().parents[2]
 FAST = ("method=static", "model=mlp", "model.hidden=[8]", "stop.epochs=60", "progress=off", "threads=1")
 
 
@@ -98,6 +100,20 @@ def test_images_are_files_and_folders_fitted_as_in_training(runs: Path, grow: Ca
     measured = json.loads(grow("eval", runs / "images", "--on", runs / "img", "--json").out)
     assert measured["confusion"][1][1] + measured["confusion"][1][0] == 20
     assert measured["classes"][0]["recall"] == measured["confusion"][0][0] / 20
+
+
+def test_an_image_is_shown_on_a_terminal_without_hydra_and_pandas(
+    runs: Path, grow: Callable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heavy = "import sys, grow_cli.commands.predict; sys.exit(bool({'hydra', 'pandas', 'torch', 'sklearn'} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", heavy], cwd=REPOSITORY).returncode == 0
+
+    def refuse(*_: object, **__: object) -> None:
+        raise AssertionError("a table that a terminal does not need")
+
+    monkeypatch.setattr(pd, "DataFrame", refuse)
+    outcome = grow("predict", runs / "images", runs / "img/dark/0.png")
+    assert (outcome.code, "dark" in outcome.out) == (0, True), outcome
 
 
 def test_arrays_are_predicted_and_measured(runs: Path, grow: Callable, tmp_path: Path) -> None:

@@ -34,7 +34,9 @@ def hover(event: GrowthEvent) -> str:
     lines.append(f"{number(event.growth_seconds, '.3g')} s of growing")
     readings = event.readings
     if readings:
-        lines.append(", ".join(f"{words(name)} {number(value, '.3g')}" for name, value in readings.items()))
+        lines.append(
+            ", ".join(f"{words(name.replace('_', ' '))} {number(value, '.3g')}" for name, value in readings.items())
+        )
     return "<br>".join(lines)
 
 
