@@ -12,13 +12,25 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
+# words of a warning of matplotlib → ours
+_ANSWERS = {
+    "missing from": "the picture's font lacks some characters of the labels; they are drawn as boxes",
+    "constrained_layout not applied": "the picture's labels leave its axes no room; they may overlap",
+}
+
+
 def render(figure: Figure, place: Path | IO[bytes], kind: str, dpi: int) -> None:
-    """Write the figure as `png`, `pdf` or `svg`; one warning for characters that its font lacks."""
+    """Write the figure as `png`, `pdf` or `svg`; what matplotlib warns of is one sentence."""
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
         figure.savefig(place, format=kind, dpi=dpi)
-    others = [one for one in said if "missing from" not in str(one.message)]
-    for one in others:
-        warnings.warn_explicit(one.message, one.category, one.filename, one.lineno)
-    if len(others) < len(said):
-        warn("the picture's font lacks some characters of the labels; they are drawn as boxes")
+    answers = {answer: False for answer in _ANSWERS.values()}
+    for one in said:
+        answer = next((answer for words, answer in _ANSWERS.items() if words in str(one.message)), None)
+        if answer is None:
+            warnings.warn_explicit(one.message, one.category, one.filename, one.lineno)
+        else:
+            answers[answer] = True
+    for answer, due in answers.items():
+        if due:
+            warn(answer)

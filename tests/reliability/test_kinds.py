@@ -17,6 +17,7 @@ from grow_cli.commands.sweep import Tally, one_at_a_time, remove_spools
 from grow_cli.commands.train import compose
 from grow_cli.data.identity import check_plain
 from grow_cli.errors import UserError
+from grow_cli.records.pictures import render
 from grow_cli.records.reading import Damaged
 from grow_cli.records.summary import read_summary
 from grow_cli.schema import make_absolute
@@ -151,6 +152,18 @@ def test_a_summary_whose_data_are_of_another_kind_is_damaged(data: Any, tmp_path
     (tmp_path / "summary.json").write_text(json.dumps({"status": "finished", "data": data}))
     with pytest.raises(Damaged, match="data"):
         read_summary(tmp_path / "summary.json", tmp_path)
+
+
+def test_a_picture_whose_labels_leave_no_room_is_drawn_with_a_sentence(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(1, 1), layout="constrained")
+    figure.subplots().set_ylabel("wide", fontsize=300)
+    render(figure, tmp_path / "p.png", "png", 50)
+    assert "leave its axes no room" in capsys.readouterr().err
+    assert (tmp_path / "p.png").exists()
 
 
 def test_a_mapping_that_is_set_as_a_whole_is_taken_or_answered(grow: Callable) -> None:
