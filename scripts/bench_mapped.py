@@ -1,6 +1,6 @@
 """Images read from their file batch by batch beside images held in memory: time per step, per batch, and to begin.
 
-    python scripts/bench_mapped.py [--repetitions 7] [--write]
+    python scripts/bench_mapped.py [--repetitions 5] [--write]
 
 The folders are made for it: solid colours with a little noise. Both ways train the same net on the same batches in one process,
 in turn, and end with the same parameters, which is checked. `--write` makes docs/results/mapped_data.md.
@@ -29,7 +29,7 @@ from grow_cli.training.loop import Loop
 
 CPU = torch.device("cpu")
 WAYS = ("memory", "mapped")
-SETS = {"32 x 32": (6000, 32, 128), "224 x 224": (800, 224, 16)}
+SETS = {"32 x 32": (2000, 32, 64), "224 x 224": (160, 224, 16)}
 """Images, pixels a side, batch."""
 
 
@@ -135,7 +135,7 @@ def page(found: dict[str, dict[str, float]], repetitions: int) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--repetitions", type=int, default=7)
+    parser.add_argument("--repetitions", type=int, default=5)
     parser.add_argument("--write", action="store_true")
     options = parser.parse_args()
     torch.set_num_threads(1)
