@@ -1,8 +1,8 @@
-"""A real Slurm on this machine: 12 jobs come through whatever happens to them, with the numbers of undisturbed runs.
+"""A real Slurm on this machine: jobs come through whatever happens to them.
 
-`slurm_cluster` starts slurmctld, slurmd and munged. Where only the queue is of interest, a job is a stand-in that counts its
-steps and saves as a run does: none may be missing, and none taken twice. That a run which goes on has the same numbers is
-tested in tests/cli/test_resume.py.
+`slurm_cluster` starts slurmctld, slurmd and munged. Most jobs are stand-ins that count their steps and save as a run does: none
+may be missing, and none taken twice. That a run which goes on has the numbers of an undisturbed one, whenever it was asked to
+save, is tested in tests/cli/test_resume.py, and here for one.
 """
 
 from __future__ import annotations
@@ -170,39 +170,16 @@ def _process(job: Path) -> psutil.Process:
     raise AssertionError(f"nothing trains {job}")
 
 
-def test_twelve_jobs_come_through_signals_preemption_kills_and_a_node_that_restarts(
+def test_a_run_that_is_queued_again_ends_with_the_numbers_of_an_undisturbed_one(
     sweep: Sweep, cluster: Cluster, run: tuple[str, ...]
 ) -> None:
-    submitter = sweep.begin(*run, "seed=" + ",".join(map(str, range(12))))
+    submitter = sweep.begin(*run, "seed=0")
     array = sweep.array()
-    timed = sweep.one_at_work(set())
-    cluster.ask("scancel", "--batch", "--signal=USR2", f"{array}_{timed}")  # as a time limit announces itself
-    cancelled = sweep.one_at_work({timed})
-    cluster.ask("scancel", f"{array}_{cancelled}")
-    cluster.kill(cluster.node("n1"))
-    cluster.start_node("n1")
-    killed = sweep.one_at_work({timed, cancelled})
-    cluster.kill(_process(sweep.job(killed)))
-    sweep.one_at_work({timed, cancelled, killed})
-    urgent = cluster.say(
-        "sbatch", "--parsable", "--partition=high", "--nodes=2", "--output=/dev/null", "--wrap=sleep 1"
-    )
-    cluster.until(lambda: "JobState=COMPLETED" in cluster.say("scontrol", "show", "job", urgent.strip()), 200)
-    again = {seed for seed in range(12) if "Restarts=0" not in sweep.shown(seed)}
-    assert timed in again
-    preempted = (again - {timed, cancelled, killed}).pop()
-    out = _ended(submitter, 1)
-    assert f"12 jobs given to Slurm: `squeue -j {array}` shows what waits and runs" in out
-    assert f"seed={cancelled}: interrupted (it was cancelled)" in out
-    assert "12 jobs: 11 trained, 1 interrupted" in out
-    assert f"task {array}_{timed} is queued again" in sweep.log(timed)
-    assert "the process ended with 137, and the job goes on again (1 of 2)" in sweep.log(killed)
-    assert "queued again" not in sweep.log(cancelled)
-    once_more = _ended(sweep.begin(*run, "seed=" + ",".join(map(str, range(12)))), 0)
-    assert "1 job given to Slurm" in once_more
-    assert "12 jobs: 1 resumed and finished, 11 finished already" in once_more
-    for seed in {timed, cancelled, killed, preempted}:
-        _same(sweep.job(seed), _alone(sweep.folder, f"alone-{seed}", *run, f"seed={seed}"))
+    sweep.one_at_work(set())
+    cluster.ask("scancel", "--batch", "--signal=USR2", f"{array}_0")
+    assert "1 job: 1 trained" in _ended(submitter, 0)
+    assert f"task {array}_0 is queued again" in sweep.log(0)
+    _same(sweep.job(0), _alone(sweep.folder, "alone", *run, "seed=0"))
 
 
 # $4: the folder of `python -m grow_cli resume FOLDER`
@@ -273,6 +250,47 @@ def counting(cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     return Counting(cluster, tmp_path, monkeypatch)
 
 
+def test_twelve_jobs_come_through_a_signal_kills_scancel_and_a_node_that_restarts(
+    counting: Counting, cluster: Cluster
+) -> None:
+    jobs = counting.jobs(12, 40)
+    met: list[Job] = []
+
+    def at_work() -> Job:
+        """One in the first half of its steps, that has not been met."""
+        found: list[Job] = []
+
+        def look() -> list[Job]:
+            found.extend(j for j in jobs if j not in met and 3 < len(counting.taken(j)) < 20)
+            return found
+
+        cluster.until(look, 600)
+        met.append(found[0])
+        return found[0]
+
+    def disturbs() -> None:
+        array = json.loads(next(counting.folder.glob(".slurm/*.json")).read_text())["id"]
+        cluster.ask("scancel", "--batch", "--signal=USR2", f"{array}_{at_work().number}")
+        cluster.ask("scancel", f"{array}_{at_work().number}")
+        cluster.kill(cluster.node("n1"))
+        cluster.start_node("n1")
+        cluster.kill(_process(at_work().folder.path))
+
+    def begun_and_disturbed() -> None:
+        cluster.until(lambda: list(counting.folder.glob(".slurm/*.json")))
+        disturbs()
+
+    assert sorted(counting.train(jobs, begun_and_disturbed)) == ["interrupted"] + ["trained"] * 11
+    timed, cancelled, killed = met
+    assert "is queued again" in counting.log(timed)
+    assert "queued again" not in counting.log(cancelled)
+    assert "ended with 137, and the job goes on again (1 of 2)" in counting.log(killed)
+    assert counting.train([cancelled]) == ["trained"]
+    for job in jobs:
+        kept = counting.taken(job) if job is not killed else sorted(set(counting.taken(job)))
+        assert kept == list(range(1, 41)), counting.log(job)
+
+
 def test_a_job_longer_than_its_time_limit_gets_through(counting: Counting) -> None:
     (job,) = counting.jobs(1, 160, minutes=1, lead_seconds=10)
     assert counting.train([job]) == ["trained"]
@@ -280,16 +298,22 @@ def test_a_job_longer_than_its_time_limit_gets_through(counting: Counting) -> No
     assert counting.taken(job) == list(range(1, 161))
 
 
-def test_a_job_that_is_preempted_by_cancelling_is_queued_again(counting: Counting, cluster: Cluster) -> None:
-    (job,) = counting.jobs(1, 80, partition="cut")
+@pytest.mark.parametrize("partition", ["low", "cut"])
+def test_a_preempted_job_is_queued_again_where_slurm_requeues_and_where_it_cancels(
+    partition: str, counting: Counting, cluster: Cluster
+) -> None:
+    (job,) = counting.jobs(1, 120, partition=partition)
+    array: list[str] = []
 
     def preempts() -> None:
         counting.at_step(job, 5)
+        array.append(json.loads(next(counting.folder.glob(".slurm/*.json")).read_text())["id"])
         cluster.say("sbatch", "--partition=high", "--nodes=2", "--output=/dev/null", "--wrap=sleep 1")
 
     assert counting.train([job], preempts) == ["trained"]
-    assert "is queued again" in counting.log(job)
-    assert counting.taken(job) == list(range(1, 81))
+    assert "Restarts=1" in cluster.say("scontrol", "show", "job", f"{array[0]}_0")
+    assert ("is queued again" in counting.log(job)) == (partition == "cut"), "elsewhere Slurm has done it itself"
+    assert counting.taken(job) == list(range(1, 121))
 
 
 def test_a_job_of_a_node_that_dies_goes_on_on_another(counting: Counting, cluster: Cluster) -> None:
