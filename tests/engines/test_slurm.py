@@ -1,8 +1,8 @@
 """A real Slurm on this machine: jobs come through whatever happens to them.
 
-`slurm_cluster` starts slurmctld, slurmd and munged. Most jobs are stand-ins that count their steps and save as a run does: none
-may be missing, and none taken twice. That a run which goes on has the numbers of an undisturbed one, whenever it was asked to
-save, is tested in tests/cli/test_resume.py, and here for one.
+`slurm_cluster` starts slurmctld, slurmd and munged. Jobs are stand-ins that count their steps and save as a run does: none may be
+missing, and none taken twice. That a run which goes on has the numbers of an undisturbed one, whenever it was asked to save, is
+tested in tests/cli/test_resume.py.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -18,10 +17,8 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
-import pandas as pd
 import psutil
 import pytest
-import torch
 from engines.slurm_cluster import Cluster, absent
 
 from grow_cli import config as config_of
@@ -37,126 +34,12 @@ pytestmark = [
     ),
 ]
 
-_RUN = (
-    *("subset=300", "model=mlp", "model.hidden=[4]", "method=net2net", "trigger=every", "trigger.unit=steps"),
-    *("growth.neurons=2", "growth.max_events=2", "evaluate.unit=steps", "stop.epochs=null", "threads=1"),
-)
-CLOCKS = ["seconds", "growth_seconds"]
-
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     found = Cluster(tmp_path_factory.mktemp("slurm"))
     yield found
     found.close()
-
-
-@pytest.fixture(scope="module")
-def pace(tmp_path_factory: pytest.TempPathFactory) -> float:
-    """Steps a second, on this machine now."""
-    run = _alone(tmp_path_factory.mktemp("pace"), "pace", *_run(2000, 20), "seed=99")
-    return 2000 / float(json.loads((run / "summary.json").read_text())["seconds"])
-
-
-@pytest.fixture(scope="module")
-def run(pace: float) -> tuple[str, ...]:
-    """Overrides of a run of 10 seconds that is evaluated 30 times and grows twice."""
-    return _run(int(10 * pace), 30)
-
-
-def _run(steps: int, evaluations: int) -> tuple[str, ...]:
-    every = steps // evaluations
-    return *_RUN, f"stop.steps={steps}", f"evaluate.every={every}", f"trigger.every={max(every, steps // 4)}"
-
-
-class Sweep:
-    """`grow train -m sweep=slurm` in a folder, and what one can see of it."""
-
-    def __init__(self, cluster: Cluster, folder: Path) -> None:
-        self.cluster, self.folder = cluster, folder
-        self.submitters: list[subprocess.Popen[str]] = []
-
-    def begin(self, *words: str) -> subprocess.Popen[str]:
-        begun = subprocess.Popen(
-            [sys.executable, "-m", "grow_cli", "train", "-m", "sweep=slurm", "run_dir=s", *words],
-            cwd=self.folder,
-            env=self.cluster.environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        self.submitters.append(begun)
-        return begun
-
-    def job(self, seed: int) -> Path:
-        (found,) = (self.folder / "s").glob(f"{seed}-*")
-        return found
-
-    def log(self, seed: int) -> str:
-        path = self.job(seed) / "log.txt"
-        return path.read_text() if path.exists() else ""
-
-    def array(self) -> str:
-        """The id of the only one."""
-        self.cluster.until(lambda: list(self.folder.glob("s/.slurm/*.json")))
-        (record,) = self.folder.glob("s/.slurm/*.json")
-        return str(json.loads(record.read_text())["id"])
-
-    def shown(self, seed: int) -> str:
-        """What scontrol says of a task."""
-        return self.cluster.say("scontrol", "--oneliner", "show", "job", f"{self.array()}_{seed}")
-
-    def trains(self, seed: int) -> bool:
-        """Whether it has had its first evaluations, and has most of them before it."""
-        rows = self.job(seed) / "metrics.csv"
-        return rows.exists() and 1 < rows.read_text().count("\n") < 12
-
-    def running(self) -> list[int]:
-        """The seeds of the jobs that are at work, in the first half of their training."""
-        asked = ("--noheader", "--array", "--states=RUNNING", f"--jobs={self.array()}", "--Format=ArrayTaskID")
-        return [int(n) for n in self.cluster.say("squeue", *asked).split() if self.trains(int(n))]
-
-    def one_at_work(self, but: set[int]) -> int:
-        """The seed of a job that is in the middle of its training, and is none of these."""
-        found: list[int] = []
-        self.cluster.until(lambda: found.extend(set(self.running()) - but) or found, 600)
-        return found[0]
-
-    def close(self) -> None:
-        for one in self.submitters:
-            if one.poll() is None:
-                one.kill()
-            one.communicate()
-
-
-@pytest.fixture
-def sweep(cluster: Cluster, tmp_path: Path) -> Iterator[Sweep]:
-    found = Sweep(cluster, tmp_path)
-    yield found
-    found.close()
-
-
-def _ended(submitter: subprocess.Popen[str], code: int) -> str:
-    out, err = submitter.communicate(timeout=1500)
-    assert submitter.returncode == code, out + err
-    return out
-
-
-def _alone(folder: Path, name: str, *words: str) -> Path:
-    """A run that nothing disturbs."""
-    line = [sys.executable, "-m", "grow_cli", "train", *words, "progress=off", f"run_dir={name}"]
-    subprocess.run(line, cwd=folder, check=True, capture_output=True, timeout=900)
-    return folder / name
-
-
-def _same(one: Path, other: Path) -> None:
-    first, second = (pd.read_csv(path / "metrics.csv").drop(columns=CLOCKS) for path in (one, other))
-    pd.testing.assert_frame_equal(first, second, check_exact=True)
-    nets = [torch.load(path / "checkpoints/last.pt", weights_only=True)["model"] for path in (one, other)]
-    assert all(torch.equal(tensor, nets[1][name]) for name, tensor in nets[0].items())
-    summaries = [json.loads((path / "summary.json").read_text()) for path in (one, other)]
-    for key in ("test_loss", "val_loss", "steps", "events", "widths", "training_flops", "status"):
-        assert summaries[0][key] == summaries[1][key], key
 
 
 def _process(job: Path) -> psutil.Process:
@@ -168,18 +51,6 @@ def _process(job: Path) -> psutil.Process:
         except psutil.Error:
             continue
     raise AssertionError(f"nothing trains {job}")
-
-
-def test_a_run_that_is_queued_again_ends_with_the_numbers_of_an_undisturbed_one(
-    sweep: Sweep, cluster: Cluster, run: tuple[str, ...]
-) -> None:
-    submitter = sweep.begin(*run, "seed=0")
-    array = sweep.array()
-    sweep.one_at_work(set())
-    cluster.ask("scancel", "--batch", "--signal=USR2", f"{array}_0")
-    assert "1 job: 1 trained" in _ended(submitter, 0)
-    assert f"task {array}_0 is queued again" in sweep.log(0)
-    _same(sweep.job(0), _alone(sweep.folder, "alone", *run, "seed=0"))
 
 
 # $4: the folder of `python -m grow_cli resume FOLDER`
