@@ -5,6 +5,7 @@ apt-get install -y slurmctld slurmd munge
 
 from __future__ import annotations
 
+import contextlib
 import getpass
 import os
 import shutil
@@ -106,8 +107,9 @@ class Cluster:
     def kill(self, *processes: psutil.Process) -> None:
         """Kill -9, and wait until they are gone, or wait in vain for whoever should bury them."""
         for process in processes:
-            process.kill()
-        self.until(lambda: all(not p.is_running() or p.status() == psutil.STATUS_ZOMBIE for p in processes))
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
+        self.until(lambda: all(map(_gone, processes)))
 
     def say(self, *line: str) -> str:
         """What a command of Slurm's prints."""
@@ -147,6 +149,13 @@ class Cluster:
             _, alive = psutil.wait_procs([process, *children], timeout=20)
             for one in alive:
                 one.kill()
+
+
+def _gone(process: psutil.Process) -> bool:
+    try:
+        return process.status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
 
 
 def _free_ports(count: int) -> list[int]:
