@@ -249,6 +249,9 @@ def test_a_failed_job_does_not_end_the_sweep(grow: Callable, small: tuple[str, .
     assert outcome.code != 0
     assert "1000000" in outcome.err
     assert len(list((tmp_path / "s").glob("*/summary.json"))) == 1
+    asked = grow("sweep", "status", "s").out
+    assert "2 jobs: 1 finished, 1 failed\n" in asked
+    assert "failed       subset=1000000: subset=1000000: " in asked, "it has no folder, and yet its reason is known"
 
 
 @pytest.mark.parametrize("line", ["grow train experiment=tiny_mnist --", "grow compare r --", "grow resume r --"])

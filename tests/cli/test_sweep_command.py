@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import stat
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -213,6 +214,12 @@ def test_the_table_is_no_higher_than_the_terminal_and_begins_with_what_runs(show
         else:
             jobs[number].folder.metrics.write_text("step,epoch,val_accuracy\n10,2.0,0.25\n")
     table.ended(jobs[7], "crashed", "its process was ended by SIGKILL")
+    with table, shown.capture() as got:
+        table.ended(jobs[8], "again", "its process was ended by SIGTERM")
+        time.sleep(0.6)  # it is refreshed by itself
+    assert "job 2 of 12: seed=8: goes on again (its process was ended by SIGTERM)" in got.get(), (
+        "no table hides a reason"
+    )
     lines = _text(shown, table.table())
     assert len(lines) == shown.height - 1, "the cursor stands in the last"
     assert lines[-1] == "and 9 more"
