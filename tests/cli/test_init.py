@@ -83,7 +83,7 @@ def test_what_cannot_be_begun_with_is_refused_in_a_sentence(
     (tmp_path / "text.pt").write_text("no checkpoint")
     for typed, says in {
         ("init=grown", "model.norm=layer"): "leave one of the two out",
-        ("init=grown", "dataset=moons"): "its data have inputs of the shape (2,)",
+        ("init=grown", "dataset=moons"): "the data have inputs of shape (2,)",
         ("init=empty",): "it is neither a run folder nor a checkpoint",
         ("init=text.pt",): "truncated or damaged",
         ("init=none.pt",): "there is no checkpoint at",

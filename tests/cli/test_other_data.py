@@ -82,7 +82,7 @@ def _pixel(tree: Path) -> None:
 
 CHANGES: dict[str, tuple[Callable[[Path], None], str]] = {
     "renamed": (_swap, "other classes (dog, zebra instead of cat, dog)"),
-    "one image more": (_one_more, "25 train, 12 test samples"),
+    "one image more": (_one_more, "25 training samples, 12 test samples"),
     "another size": (_wider, "(3, 4, 6)"),
     "a third class": (_third, "3 classes (cat, dog, eel)"),
     "swapped labels": (_labels, "other training samples"),
