@@ -24,7 +24,7 @@ def render(figure: Figure, place: Path | IO[bytes], kind: str, dpi: int) -> None
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
         figure.savefig(place, format=kind, dpi=dpi)
-    answers = {answer: False for answer in _ANSWERS.values()}
+    answers = dict.fromkeys(_ANSWERS.values(), False)
     for one in said:
         answer = next((answer for words, answer in _ANSWERS.items() if words in str(one.message)), None)
         if answer is None:
