@@ -122,7 +122,9 @@ def resume(path: str, gpu: bool) -> children.Ended:
     found: list[children.Ended] = []
     package = str(Path(__file__).resolve().parents[2])  # where this worker found it
     paths = [package, *filter(None, [os.environ.get("PYTHONPATH")])]
-    variables = {"PYTHONPATH": os.pathsep.join(paths)} | ({} if gpu else {"CUDA_VISIBLE_DEVICES": ""})
+    # nor a grow_cli that happens to lie where the node was started
+    variables = {"PYTHONPATH": os.pathsep.join(paths), "PYTHONSAFEPATH": "1"}
+    variables |= {} if gpu else {"CUDA_VISIBLE_DEVICES": ""}
     children.run([["resume", path]], 1, found.append, lambda slot: variables)
     return found[0]
 
