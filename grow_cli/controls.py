@@ -268,7 +268,7 @@ def train_control(folder: RunFolder, kind: str, settings: dict[str, Any]) -> str
     target = control_folder(folder, kind)
     status = target.read_summary().get("status")
     if status == "finished":
-        return "was there already"
+        return "exists already"
     if status == "failed":
         raise UserError(
             f"{target.path} has failed before: see its summary.json, and remove the folder to train it again"

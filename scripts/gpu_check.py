@@ -56,7 +56,7 @@ METHODS = {
     "fold": f"model=mlp_fold {WIDTH}",
     "static": "model=mlp",
 }
-"""Each with a model that it grows; method=replay, random growth by another run's schedule, is left out."""
+"""Each with a model that it grows; left out are replay, random growth by another run's schedule, and stages, of a regression."""
 STEPS = {
     "mlp": ("dataset=digits model=mlp batch_size=128", "fp32"),
     "vit": ("dataset=digits model=vit batch_size=256", "bf16"),

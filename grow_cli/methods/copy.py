@@ -28,7 +28,7 @@ class Copy(DepthMethod):
     moments: str = key("zero", one_of=("zero", "copy"))
     """Optimizer state of a copied block: `zero`, as for any new layer; `copy`, that of the source block."""
 
-    no_score = "a copied block computes what its neighbour computes, so its score is 0"
+    no_score = "a copied block computes what its neighbour computes, which has the score 0"
 
     def check_run(self, config: Config) -> list[str]:
         if self.moments == "copy" and config.growth.optimizer_state == "reset":

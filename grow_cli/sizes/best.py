@@ -145,7 +145,7 @@ def adopt(searched: Searched, folder: RunFolder, settings: dict[str, Any]) -> st
     there = target.read_summary()
     if there:
         if there.get("parameters") == rung.parameters:
-            return "was there already"
+            return "exists already"
         raise UserError(
             f"{target.path} has {there.get('parameters'):,} parameters, but over these seeds {rung.parameters:,} are best: "
             "remove that folder to use the other size, and report that the choice was made twice"

@@ -116,7 +116,7 @@ def train_rung(folder: RunFolder, name: str, fraction: float, settings: dict[str
         raise UserError(f"{plan_file(folder)} has no rung {name}: plan the ladder with `grow controls --only {KIND}`")
     target = tried_folder(folder, rung)
     if over(target) or judged(folder, target, fraction) is not None:
-        return "was there already"
+        return "exists already"
     limit = float(folder.read_summary()["training_flops"])
     pause = math.inf if fraction >= 1 else fraction * limit * _NEARLY
     try:

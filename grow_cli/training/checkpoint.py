@@ -147,7 +147,9 @@ def load(path: Path) -> Fields:
     for name in ("progress", "measured"):
         if not isinstance(state[name], dict):
             raise damaged(path, f"{name} is no dict")
-        state[name] = Fields(path, state[name])
+    for name in ("step", "threads"):  # whoever goes on from it, or measures it, asks for these
+        if name not in state["progress"]:
+            raise damaged(path, f"its progress has no {name}")
     with reading(path):
         _check_kinds(Progress().state_dict(), state["progress"], "progress")
         if not all(isinstance(value, float | int) for value in state["measured"].values()):

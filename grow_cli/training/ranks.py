@@ -180,7 +180,7 @@ def refuse_config(config: Config, world: int) -> None:
         "init": config.init is not None,
         "stop.seconds": config.stop.seconds is not None,
         "growth.rollback=true": config.growth.rollback,
-        f"precision={config.precision}": config.precision == "bf16",
+        f"precision={config.precision}": config.precision in ("bf16", "fp64"),
     }
     for key, asked in one_only.items():
         if asked:

@@ -28,6 +28,7 @@ from grow_cli.records.folder import RunFolder
 __all__ = ["one_thread"]
 
 ABOUT: dict[str, Any] = {
+    "precision": "float32",
     "model": "made up",
     "method": "random",
     "dataset": 'a "strange" \\name"""',

@@ -141,7 +141,7 @@ def test_hover_text_has_widths_units_losses_and_readings(trained: Path) -> None:
         f"+{event.units_added} units (width), hidden 1",
         f"{event.parameters_before:,} → {event.parameters_after:,}",
         f"{event.loss_before:.4g} → {event.loss_after:.4g} → {event.loss_settled:.4g}",
-        "steps_since 50",
+        "steps since 50",
     ):
         assert part in text
 

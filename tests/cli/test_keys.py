@@ -141,4 +141,4 @@ def test_what_was_mistyped_after_a_run_is_said_before_what_is_not_allowed() -> N
 def test_tab_completes_what_can_be_explained() -> None:
     assert "method=tiny" in candidates("grow list method=ti")
     assert "stop.epochs" in candidates("grow list stop.")
-    assert "retry" in candidates("grow help re")
+    assert "report" in candidates("grow help re")

@@ -86,7 +86,7 @@ def test_standard_input_is_a_table(runs: Path, grow: Callable, monkeypatch: pyte
     monkeypatch.setattr(sys, "stdin", io.StringIO("town,a\nx,2\nz,-2\n"))
     left = grow("predict", runs / "classes", "-", "--csv")
     assert [line.split(",")[:2] for line in left.out.splitlines()] == [["sample", "class"], ["1", "up"], ["2", "down"]]
-    assert "town has values that the training part had not (z)" in left.err
+    assert "town has values that do not occur in the training data (z)" in left.err
 
 
 def test_images_are_files_and_folders_fitted_as_in_training(runs: Path, grow: Callable, tmp_path: Path) -> None:

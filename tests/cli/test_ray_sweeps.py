@@ -126,7 +126,7 @@ def test_interrupted_it_cancels_the_jobs_that_are_under_way(
     fake.stops = KeyboardInterrupt()
     left = grow(*sweep, "seed=0,1", "sweep.jobs=1")
     assert left.code == 130
-    assert "type the same with run_dir=" in left.err
+    assert "run the same command with run_dir=" in left.err
     assert fake.cancelled == fake.begun
     assert len(fake.begun) == 1
     assert fake.closed == 1

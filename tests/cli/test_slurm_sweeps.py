@@ -197,7 +197,7 @@ def test_all_that_is_asked_for_stands_on_sbatchs_line() -> None:
         ({"partition": "a b"}, "sweep.partition='a b': must be a name"),
         ({"account": "--wrap=x"}, "sweep.account"),
         ({"minutes": 2, "lead_seconds": 120}, "sweep.lead_seconds=120: must be below the time limit"),
-        ({"gpus": 0}, "sweep.gpus=0"),
+        ({"gpus": -1}, "sweep.gpus=-1"),
     ],
 )
 def test_what_sbatch_would_misread_is_refused(keys: dict, words: str) -> None:
@@ -314,7 +314,7 @@ def test_a_submitter_that_leaves_or_is_stopped_says_what_runs_on_and_the_same_li
         left = grow(*ONE)
     assert left.code == 130
     assert "1 job left to Slurm: `squeue -j 7` shows what waits and runs, `scancel 7` ends it" in left.out
-    assert "type the same with run_dir=" in left.err
+    assert "run the same command with run_dir=" in left.err
 
     def ends(seconds: float) -> None:
         engine.shown.write_text("")  # Slurm has forgotten it already

@@ -25,7 +25,7 @@ def test_classes_that_have_no_names_are_counted() -> None:
         ({"train_y": Y[:5]}, "6 samples and train_y 5"),
         ({"train_x": X[:0], "train_y": Y[:0]}, "no sample"),
         ({"test_x": torch.zeros(6, 4)}, "test_x has samples of shape"),
-        ({"train_x": X.double()}, "torch.float32 is needed"),
+        ({"train_x": X.half()}, "torch.float64 is needed"),
         ({"train_x": torch.zeros(6, 1, 4, 4).double(), "test_x": X}, "torch.uint8 or torch.float32 is needed"),
         ({"train_x": torch.zeros(6), "test_x": torch.zeros(6)}, r"\(N, C, H, W\) or \(N, d\)"),
         ({"train_x": X / 0}, "not finite"),

@@ -144,7 +144,7 @@ def test_ctrl_c_ends_the_jobs_which_save_and_the_same_line_goes_on(
     sweep.send_signal(signal.SIGINT)
     err = sweep.communicate(timeout=PATIENCE)[1]
     assert sweep.returncode == 130, err
-    assert "type the same with run_dir=" in err
+    assert "run the same command with run_dir=" in err
     assert not psutil.wait_procs(running, timeout=30)[1], "a job trains on without its sweep"
     ended = Counter(summary["status"] for summary in summaries(tmp_path / "s").values())
     assert ended["interrupted"] >= 1, ended

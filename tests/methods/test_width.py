@@ -338,7 +338,7 @@ def test_a_budget_that_is_used_up_from_the_start_is_said_at_the_start(
 def test_few_samples_are_a_warning_and_training_goes_on(make: Any, capsys: pytest.CaptureFixture[str]) -> None:
     loop = make("method=tiny", "model=mlp_tiny", "method.max_samples=20")
     event(loop)
-    assert "of 20 samples" in " ".join(capsys.readouterr().err.split())
+    assert "(20 samples)" in " ".join(capsys.readouterr().err.split())
 
 
 @pytest.mark.parametrize("model", ["mlp batch", "cnn batch gap"])

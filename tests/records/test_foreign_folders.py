@@ -73,7 +73,7 @@ def test_a_folder_is_not_claimed_where_a_file_of_the_runs_is_a_link(name: str, t
     (folder / name).symlink_to(victim)
     claimed = RunFolder(folder)
     for claim in (lambda: claimed.create({"config": {"seed": 1}}), lambda: _open(claimed)):
-        with pytest.raises(UserError, match=r"is a link|is not a run folder"):
+        with pytest.raises(UserError, match=r"is a symbolic link|is not a run folder"):
             claim()
     claimed.close()
     assert victim.read_text() == "keep me"

@@ -54,10 +54,10 @@ def test_a_page_without_a_gpu_says_so_and_names_what_is_broken_and_what_was_not_
     assert "No promise that could be tried was broken." in check.page(CPU, rows[1:], [], [], 1.0)
 
 
-def test_every_method_is_tried_but_replay(check: ModuleType) -> None:
+def test_every_method_is_tried_but_replay_and_stages(check: ModuleType) -> None:
     from grow_cli import registry
 
-    tried = {*check.METHODS, "replay"}
+    tried = {*check.METHODS, "replay", "stages"}
     assert set(registry.groups()["method"]) <= tried
 
 

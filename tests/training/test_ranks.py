@@ -22,7 +22,6 @@ from ranks import GROWING, SHORT
 
 from grow_cli import launched, registry
 from grow_cli.commands.train import compose
-from grow_cli.data.tensors import Data
 from grow_cli.errors import Crashed, Interrupted, UserError
 from grow_cli.training.interrupts import Interrupts
 from grow_cli.training.ranks import Ranks, refuse_built, refuse_config
@@ -37,15 +36,17 @@ PATIENCE = 240.0
 DRIVER = """
 import json, os, signal, sys
 import torch
+from grow_cli import run
 from grow_cli.cli import main
+from grow_cli.data import tensors
 from grow_cli.data.batches import Batches
-from grow_cli.data.tensors import Data
 from grow_cli.training.loop import Loop
 
 asked = json.loads(sys.argv[1])
 if asked["double"]:
     torch.set_default_dtype(torch.float64)
-    Data.prepare = lambda data, x: x.double()
+    run.dtype_of = lambda precision: torch.float64  # of a classification, which precision=fp64 is refused for
+    tensors._check_dtype = lambda *of: None
 grow, draw, drawn = Loop._grow, Batches.next, 0
 
 def and_keep(loop):
@@ -182,7 +183,8 @@ def test_two_processes_grow_the_net_that_one_grows_into_one_folder(
     """This process is rank 0, a child rank 1; the run ends right after the second event."""
     keys = ["train", *SHORT, *TINY, "stop.parameters=450", "checkpoint.events=true"]
     monkeypatch.setattr("grow_cli.training.ranks._PATIENCE", timedelta(seconds=PATIENCE))
-    monkeypatch.setattr(Data, "prepare", lambda data, x: x.double())
+    monkeypatch.setattr("grow_cli.run.dtype_of", lambda precision: torch.float64)
+    monkeypatch.setattr("grow_cli.data.tensors._check_dtype", lambda *of: None)
     (port,) = free_ports(1)
     asked = {"commands": [[*keys, "run_dir=two"]], "ports": [], "signal": None, "double": True}
     other = spawn(tmp_path, environment(1, 2, port), "-c", DRIVER, json.dumps(asked))
