@@ -135,9 +135,12 @@ def test_grey_images_and_a_test_part_alone_are_read_from_the_file_too(folder: Pa
 RUN = (
     *("train", "dataset=image_folder", "batch_size=8", "stop.steps=12", "progress=off", "evaluate.every=4"),
     *("evaluate.unit=steps", "evaluate.batch_size=16", "trigger=every", "trigger.every=4", "trigger.unit=steps"),
-    *("growth.max_events=2", "evaluate.probe=12", "method=tiny", "model=cnn", "model.channels=[[2],[3]]"),
-    *("model.hidden=[4]", "dataset.crop=1", "subset=30"),
+    *("growth.max_events=2", "evaluate.probe=12"),
 )
+NETS = {
+    "tiny": ("method=tiny", "model=cnn", "model.channels=[[2],[3]]", "model.hidden=[4]", "dataset.crop=1", "subset=30"),
+    "fold": ("method=fold", "model.hidden=[3]", "method.cluster=kmeans"),
+}
 CLOCKS = ("seconds", "time", "samples_per_second", "evaluation_seconds")
 
 
@@ -146,15 +149,35 @@ def rows_without_clocks(run: Path) -> list[dict[str, str]]:
         return [{k: v for k, v in row.items() if not any(c in k for c in CLOCKS)} for row in csv.DictReader(file)]
 
 
-def test_a_run_that_reads_from_the_file_grows_as_one_in_memory(folder: Path, grow: Callable, tmp_path: Path) -> None:
+@pytest.mark.parametrize("method", ["tiny", pytest.param("fold", marks=pytest.mark.slow)])
+def test_a_run_that_reads_from_the_file_grows_as_one_in_memory(
+    method: str, folder: Path, grow: Callable, tmp_path: Path
+) -> None:
     for storage in ("memory", "mapped"):
-        done = grow(*RUN, f"dataset.path={folder}", f"dataset.storage={storage}", f"run_dir={storage}")
+        done = grow(*RUN, *NETS[method], f"dataset.path={folder}", f"dataset.storage={storage}", f"run_dir={storage}")
         assert done.code == 0, done.err
     assert len(rows_without_clocks(tmp_path / "mapped")) >= 3
     assert rows_without_clocks(tmp_path / "mapped") == rows_without_clocks(tmp_path / "memory")
     events = [json.loads(line) for line in (tmp_path / "mapped/growth.jsonl").read_text().splitlines()]
     assert events
     assert all(event["units_added"] for event in events)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("first", ["memory", "mapped"])
+def test_a_run_goes_on_with_its_images_in_another_place(
+    first: str, folder: Path, grow: Callable, tmp_path: Path
+) -> None:
+    command = (*RUN, *NETS["tiny"], f"dataset.path={folder}", f"dataset.storage={first}")
+    assert grow(*command, "run_dir=whole").code == 0
+    assert grow(*command, "run_dir=parts", "stop.growth_events=1").code == 0
+    done = grow(
+        "resume", "parts", "stop.growth_events=9", f"dataset.storage={'mapped' if first == 'memory' else 'memory'}"
+    )
+    assert done.code == 0, done.err
+    rows = [row for row in rows_without_clocks(tmp_path / "parts") if row["train_loss"]]  # not that of the interruption
+    assert len(rows) >= 3
+    assert rows == rows_without_clocks(tmp_path / "whole")
 
 
 # ---- the file
