@@ -133,9 +133,7 @@ def test_gpus_are_dealt_out_to_the_jobs_so_many_to_each(address: str, spawn: Cal
     assert max(max(seen.values(), default=0) for seen in at_once) == 2, "two share a GPU, and never three"
 
 
-def test_ctrl_c_ends_the_jobs_and_the_same_line_goes_on(
-    address: str, spawn: Callable, tmp_path: Path
-) -> None:
+def test_ctrl_c_ends_the_jobs_and_the_same_line_goes_on(address: str, spawn: Callable, tmp_path: Path) -> None:
     line = ("train", "-m", *JOB, "sweep=ray", f"sweep.address={address}", "seed=0,1,2,3,4,5", "run_dir=s")
     sweep = spawn(*line)
     until(lambda: list(tmp_path.glob("s/*/checkpoints/last.pt")))  # one that has begun
