@@ -108,8 +108,10 @@ def test_four_jobs_train_on_20000_images_each_with_memory_for_a_quarter_of_them_
     assert file.stat().st_size < 1.02 * decoded
     assert max(own) < decoded / 4
     assert sum(own) < decoded
-    assert shared < decoded + sum(own) + jobs * 2**28  # the file's pages once; the rest is the libraries
+    assert (
+        shared < decoded + sum(own) + jobs * 400e6
+    )  # the file's pages once, not four times; the rest is the libraries
     for seed in range(jobs):
         events = [json.loads(line) for line in (tmp_path / f"run{seed}/growth.jsonl").read_text().splitlines()]
         assert any(event["units_added"] for event in events)
-        assert json.loads((tmp_path / f"run{seed}/summary.json").read_text())["test_accuracy"] > 0.3, "of ten classes"
+        assert json.loads((tmp_path / f"run{seed}/summary.json").read_text())["test_accuracy"] > 0.9
