@@ -16,7 +16,7 @@ from grow_cli.analysis.listed import Listed, locked
 from grow_cli.errors import UserError
 from grow_cli.files import open_to_read
 from grow_cli.records.folder import RunFolder
-from grow_cli.records.jobs import Entry, read_jobs
+from grow_cli.records.jobs import Entry, number_of, read_jobs
 from grow_cli.records.words import counted, lasting
 
 STATES = ("queued", "running", "finished", "interrupted", "crashed", "failed")
@@ -207,8 +207,7 @@ def _ended(folder: RunFolder) -> float:
 
 
 def _order(entry: Entry) -> tuple[int, str]:
-    first = entry.folder.partition("-")[0]
-    return (int(first) if first.isdigit() else -1), entry.folder
+    return number_of(entry.folder), entry.folder
 
 
 def _number(text: str | None) -> bool:

@@ -25,7 +25,7 @@ from omegaconf import DictConfig, OmegaConf
 from grow_cli.keys import OF_THE_RUN
 from grow_cli.records.folder import RunFolder
 from grow_cli.records.grammar import key_of
-from grow_cli.records.jobs import Entry, Jobs, read_jobs, with_ends, write_jobs
+from grow_cli.records.jobs import Entry, Jobs, number_of, read_jobs, with_ends, write_jobs
 from grow_cli.schema import role_of
 
 # of the keys that a job is identified by, and of those in which two runs of one job may not differ
@@ -169,4 +169,4 @@ def _numbered(sweep: Path) -> dict[str, list[str]]:
 
 def _after(names: Iterable[str]) -> int:
     """The number after the largest that folders have."""
-    return 1 + max((int(first) for name in names if (first := name.partition("-")[0]).isdigit()), default=-1)
+    return 1 + max(map(number_of, names), default=-1)

@@ -38,18 +38,12 @@ def train(jobs: Sequence[Job], note: Callable[[Job, str, str], None], how: Sweep
     gpus = _gpus(jobs)
     at_once = min(len(jobs), config.jobs or len(gpus) * config.slots_per_gpu or _processors(jobs))
     board = Board(jobs, at_once)
-    tries: Counter[str] = Counter()
+    closed = closing(board, note, config.retries)
 
     def done(ended: children.Ended) -> bool:
-        path = ended.arguments[1]
-        job, tries[path] = of[path], tries[path] + 1
+        job = of[ended.arguments[1]]
         keep(job.folder.path, ended)
-        became, sentence = outcome(job.folder, ended, resumed=job.begun)
-        again = became == "crashed" and tries[path] <= config.retries
-        board.ended(job, "again" if again else became, sentence)
-        if not again:
-            note(job, became, sentence)
-        return again
+        return closed(job, *outcome(job.folder, ended, resumed=job.begun))
 
     with board:
         children.run(
@@ -59,6 +53,21 @@ def train(jobs: Sequence[Job], note: Callable[[Job, str, str], None], how: Sweep
             environment=lambda slot: {"CUDA_VISIBLE_DEVICES": gpus[slot % len(gpus)]} if gpus else {},
             begins=lambda arguments: board.begins(arguments[1]),
         )
+
+
+def closing(board: Board, note: Callable[[Job, str, str], None], retries: int) -> Callable[[Job, str, str], bool]:
+    """What is called with what became of a job, and why: shows and notes it; True where the job is to go on again."""
+    tries: Counter[int] = Counter()
+
+    def closed(job: Job, became: str, sentence: str) -> bool:
+        tries[job.number] += 1
+        again = became == "crashed" and tries[job.number] <= retries
+        board.ended(job, "again" if again else became, sentence)
+        if not again:
+            note(job, became, sentence)
+        return again
+
+    return closed
 
 
 def refuse_search(sweeper: str) -> None:

@@ -1,8 +1,8 @@
 """`sweep=ray`: a sweep's jobs as tasks of Ray, on this machine or on the nodes of a running cluster.
 
 As of `sweep=local`, the jobs' folders are claimed when Hydra has composed them, and each is then trained by `grow resume`, in a
-process that a task begins, on whichever node has room. A process ends with its task, however that ends, and saves before; a
-task that is lost, with its worker or with its node, is begun again and goes on from there. The folders, the data and an
+process that a task begins, on whichever node has room. A process ends with its task, however that ends; a task that is
+lost, with its worker or with its node, is begun again and goes on from the last checkpoint. The folders, the data and an
 installed grow must be where every node can read them.
 """
 
@@ -13,7 +13,6 @@ import math
 import os
 import signal
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from importlib.util import find_spec
 from pathlib import Path
@@ -141,10 +140,10 @@ class _Following:
         board: Board,
         note: Callable[[Job, str, str], None],
     ) -> None:
-        self.ray, self.task, self.wants, self.config, self.board, self.note = ray, task, wants, config, board, note
+        self.ray, self.task, self.wants, self.config, self.board = ray, task, wants, config, board
+        self.closed = local.closing(board, note, config.retries)
         self.waiting: list[Job] = []
         self.flying: dict[Any, Job] = {}
-        self.tries: Counter[str] = Counter()
 
     def all(self, jobs: Sequence[Job]) -> None:
         """To their end; interrupted, what they have begun is ended, too, and waited for."""
@@ -174,15 +173,8 @@ class _Following:
 
     def _ended(self, one: Any) -> None:
         job = self.flying.pop(one)
-        path = str(job.folder.path)
-        self.tries[path] += 1
-        became, sentence = _came(self.ray, one, job)
-        again = became == "crashed" and self.tries[path] <= self.config.retries
-        self.board.ended(job, "again" if again else became, sentence)
-        if again:
+        if self.closed(job, *_came(self.ray, one, job)):
             self.waiting.append(job)
-        else:
-            self.note(job, became, sentence)
 
 
 def _came(ray: ModuleType, one: Any, job: Job) -> tuple[str, str]:

@@ -18,7 +18,7 @@ from grow_cli.config import Sweep
 from grow_cli.errors import Interrupted, UserError
 from grow_cli.files import shortest
 from grow_cli.records.folder import RunFolder
-from grow_cli.records.jobs import read_jobs
+from grow_cli.records.jobs import number_of, read_jobs
 from grow_cli.records.named import named
 from grow_cli.records.words import counted, were
 
@@ -154,15 +154,10 @@ def unfinished(sweep: Path) -> tuple[list[Job], list[RunFolder]]:
     UserError where it is no sweep.
     """
     folders = [RunFolder(path) for path in sweep.iterdir() if path.is_dir()] if sweep.is_dir() else []
-    claimed = sorted((f for f in folders if f.claimed), key=lambda f: (_number(f.path), f.path.name))
+    claimed = sorted((f for f in folders if f.claimed), key=lambda f: (number_of(f.path.name), f.path.name))
     if not claimed:
         raise UserError(f"{sweep} holds no jobs of a sweep: name the folder that `grow train -m` printed")
     told = {name: entry.told for name, entry in read_jobs(sweep).named.items()}
     left = [f for f in claimed if f.read_summary().get("status") != "finished"]
     jobs = [Job(i, f, config_of(f), f.begun, told.get(f.path.name, "")) for i, f in enumerate(left)]
     return jobs, claimed
-
-
-def _number(path: Path) -> int:
-    first = path.name.partition("-")[0]
-    return int(first) if first.isdigit() else -1

@@ -17,6 +17,12 @@ from grow_cli.records.reading import damaged, json_data
 JOBS = "jobs.json"
 
 
+def number_of(folder: str) -> int:
+    """A job's number, with which its folder's name begins (`3-method=tiny`); -1 where it does not."""
+    first = folder.partition("-")[0]
+    return int(first) if first.isdigit() else -1
+
+
 @dataclass(frozen=True)
 class Entry:
     """A job, whether or not it has begun."""

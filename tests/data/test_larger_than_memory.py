@@ -16,29 +16,15 @@ import sys
 import time
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
-from PIL import Image
+from bench_mapped import solid_images
 
 from grow_cli.data.datasets.image_folder import ImageFolder
 from grow_cli.data.mapped import Rows
 from grow_cli.data.tensors import load_data
 
 SIDE = 224
-
-
-def solid_images(root: Path, n: int) -> Path:
-    """A folder of n images of two classes, solid colours and a little noise; a tenth of them to test on."""
-    rng = np.random.default_rng(0)
-    for part, share in (("train", 0.9), ("test", 0.1)):
-        for label, name in enumerate(("dark", "light")):
-            (root / part / name).mkdir(parents=True)
-            for i in range(round(n * share / 2)):
-                colours = rng.integers(0, 100, (1, 1, 3)) + rng.integers(0, 30, (8, 8, 3)) + 110 * label
-                image = Image.fromarray(colours.astype(np.uint8)).resize((SIDE, SIDE), Image.Resampling.NEAREST)
-                image.save(root / part / name / f"{i:05}.jpg")
-    return root
 
 
 def bytes_in(file: str, field: str) -> int:
@@ -55,7 +41,7 @@ def test_a_pass_over_a_folder_takes_less_memory_than_a_quarter_of_it(
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     n = 300
-    option = ImageFolder(name="image_folder", path=str(solid_images(tmp_path / "images", n)), storage="mapped")
+    option = ImageFolder(name="image_folder", path=str(solid_images(tmp_path / "images", n, SIDE)), storage="mapped")
     status = f"/proc/{os.getpid()}/status"
     load_data(option, data_dir=tmp_path, subset=None, device=torch.device("cpu"))  # decodes
     before = bytes_in(status, "RssAnon")
@@ -75,7 +61,7 @@ def test_four_jobs_train_on_20000_images_each_with_memory_for_a_quarter_of_them_
     tmp_path: Path,
 ) -> None:
     n, jobs = 20_000, 4
-    images = solid_images(tmp_path / "images", n)
+    images = solid_images(tmp_path / "images", n, SIDE)
     decoded = n * 3 * SIDE**2
     command = [
         *(sys.executable, "-m", "grow_cli", "train", "dataset=image_folder", f"dataset.path={images}", "threads=1"),

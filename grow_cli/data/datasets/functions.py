@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from grow_cli.data.base import DatasetOption, RawData
+from grow_cli.data.base import RawData
+from grow_cli.data.datasets.synthetic import Points
 from grow_cli.data.formulas import FUNCTIONS
-from grow_cli.errors import check
 from grow_cli.keys import key
 from grow_cli.registry import option
 
@@ -21,7 +21,7 @@ _DENSE = {1: 10_001, 2: 201}
 
 @option("dataset", "functions")
 @dataclass
-class Functions(DatasetOption):
+class Functions(Points):
     """A known function on [-1, 1] or [-1, 1]²: training points on a grid, everything else drawn apart; float64."""
 
     function: str = key("waves", one_of=tuple(FUNCTIONS))
@@ -35,17 +35,6 @@ class Functions(DatasetOption):
     """Test points, drawn uniformly from another stream."""
     draw_seed: int = key(0, at_least=0, at_most=2**31 - 1)
     """Seed of both draws, independent of the run's seed."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check(
-            self.crop == 0 and not self.flip,
-            f"dataset.crop={self.crop} and dataset.flip={self.flip}: only images can be cropped and flipped; "
-            "leave them at 0 and false",
-        )
-
-    def at_hand(self, data_dir: Path) -> bool:
-        return True
 
     def load(self, data_dir: Path) -> RawData:
         import numpy as np

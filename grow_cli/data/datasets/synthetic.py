@@ -17,18 +17,8 @@ if TYPE_CHECKING:
 
 
 @dataclass
-class Synthetic(DatasetOption):
-    """Points from a formula and Gaussian noise; a subclass says which."""
-
-    validation: float = key(0.2, at_least=0, below=1, role="split")
-    samples: int = key(1000, at_least=10, at_most=10**7)
-    """Training samples, before validation is held out."""
-    test_samples: int = key(1000, at_least=2, at_most=10**7)
-    """Test samples, drawn separately."""
-    noise: float = key(0.1, at_least=0, at_most=10**6)
-    """Standard deviation of the Gaussian noise."""
-    draw_seed: int = key(0, at_least=0, at_most=2**31 - 1)
-    """Seed of the draw, independent of the run's seed; training and test samples are drawn separately."""
+class Points(DatasetOption):
+    """What is computed when it is asked for: no file, and nothing to crop or flip."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -40,6 +30,21 @@ class Synthetic(DatasetOption):
 
     def at_hand(self, data_dir: Path) -> bool:
         return True
+
+
+@dataclass
+class Synthetic(Points):
+    """Points from a formula and Gaussian noise; a subclass says which."""
+
+    validation: float = key(0.2, at_least=0, below=1, role="split")
+    samples: int = key(1000, at_least=10, at_most=10**7)
+    """Training samples, before validation is held out."""
+    test_samples: int = key(1000, at_least=2, at_most=10**7)
+    """Test samples, drawn separately."""
+    noise: float = key(0.1, at_least=0, at_most=10**6)
+    """Standard deviation of the Gaussian noise."""
+    draw_seed: int = key(0, at_least=0, at_most=2**31 - 1)
+    """Seed of the draw, independent of the run's seed; training and test samples are drawn separately."""
 
     def points(self, n: int, seed: int) -> tuple[ndarray, ndarray]:
         """Inputs (n, d) and class indices (n,) or targets (n, k)."""
