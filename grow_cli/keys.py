@@ -143,7 +143,7 @@ _SEVERAL = {int: "whole numbers", float: "numbers", str: "texts"}
 
 def takes(field: dataclasses.Field[Any], hint: Any) -> str:
     """`a whole number, 1 or more, or null for no limit`: the type of a key and its range."""
-    kinds = [kind for kind in _either(hint) if kind is not type(None)]
+    kinds = _kinds(hint)
     allowed: Range = field.metadata.get("range", _ANY)
     if int in kinds and float in kinds:
         kinds.remove(int)
@@ -167,6 +167,11 @@ def _either(hint: Any) -> tuple[Any, ...]:
     return get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (hint,)
 
 
+def _kinds(hint: Any) -> list[Any]:
+    """The types of a key, null left out."""
+    return [kind for kind in _either(hint) if kind is not type(None)]
+
+
 def _kind(kind: Any) -> str:
     if kind == dict[str, float]:
         return "numbers by name"
@@ -181,6 +186,9 @@ def check_ranges(part: Any, prefix: str) -> None:
     hints = get_type_hints(type(part))
     for field in dataclasses.fields(part):
         value, allowed = getattr(part, field.name), field.metadata.get("range", _ANY)
+        if isinstance(value, str) and all(get_origin(kind) in (list, dict) for kind in _kinds(hints[field.name])):
+            # OmegaConf lets text by where an interpolation leads to it
+            raise ValueError(f"{prefix}{field.name}={value!r}: must be {takes(field, hints[field.name])}")
         if isinstance(value, list) and not _nested(hints[field.name]) and any(isinstance(v, list) for v in value):
             raise ValueError(
                 f"{prefix}{field.name}={value}: must be a list without nested lists"

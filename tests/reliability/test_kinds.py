@@ -6,13 +6,16 @@ import errno
 import fcntl
 import json
 import os
+import re
 from collections.abc import Callable
+from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_origin, get_type_hints
 
 import pytest
 import torch
 
+from grow_cli import schema
 from grow_cli.commands.sweep import Tally, one_at_a_time, remove_spools
 from grow_cli.commands.train import compose
 from grow_cli.data.identity import check_plain
@@ -31,6 +34,20 @@ def test_an_interpolation_that_leads_nowhere_is_one_line_that_names_the_key(key:
     with pytest.raises(UserError) as refused:
         compose([*SHORT, "model=mlp_tiny", f"{key}=${{nothing}}"])
     assert str(refused.value) == f"{key}: Interpolation key 'nothing' not found"
+
+
+def test_text_that_an_interpolation_gives_to_a_list_or_to_numbers_by_name_is_refused() -> None:
+    several = [
+        f"{section}.{f.name}"
+        for section, cls in schema.sections().items()
+        for f in fields(cls)
+        if {get_origin(kind) for kind in (get_type_hints(cls)[f.name], *get_args(get_type_hints(cls)[f.name]))}
+        & {list, dict}
+    ]
+    assert {"growth.max_units", "sweep.resources", "sweep.options"} <= set(several)
+    for key in (*several, "tuned", "model.hidden"):
+        with pytest.raises(UserError, match=rf"^(\w+: .*)?{re.escape(key)}='text': must be "):
+            compose([*SHORT, "model=mlp_tiny", "label=text", f"{key}=${{label}}"])
 
 
 @pytest.mark.parametrize(
