@@ -102,6 +102,8 @@ def _config(folder: RunFolder) -> Config | None:
 def _remedy(config: Config, summary: dict[str, Any]) -> str:
     """Keys with values that let a run like this grow."""
     allowed = summary["epochs"] * (config.growth.until if config.method.heeds_until else 1.0)
+    if not allowed:  # a limit that was reached before the first step
+        return "Train longer: raise the limit at which it stopped."
     often, steps_per_epoch = rounded_down(allowed / _TIMES), summary["steps"] / summary["epochs"]
     if often * steps_per_epoch < 1:
         return "Train longer: raise stop.epochs."

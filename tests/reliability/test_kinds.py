@@ -201,3 +201,11 @@ def test_sgd_at_its_default_rate_lowers_the_loss_of_the_curve(grow: Callable) ->
     assert grow("train", *typed, "run_dir=run").code == 0
     losses = pd.read_csv("run/metrics.csv").val_loss
     assert losses.iloc[-1] < losses.iloc[0]
+
+
+def test_a_run_whose_time_was_over_before_its_first_step_says_what_to_raise(grow: Callable) -> None:
+    ended = grow(
+        "train", "method=tiny", "subset=60", "stop.epochs=1", "stop.seconds=1e-8", "run_dir=run", "progress=off"
+    )
+    assert ended.code == 0, ended.err
+    assert "Train longer: raise the limit at which it stopped." in " ".join(ended.out.split())
