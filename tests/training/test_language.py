@@ -18,6 +18,7 @@ from grow_cli.config import Stop
 from grow_cli.moment import Progress
 from grow_cli.surgery.undo import Undo
 from grow_cli.tasks import TASKS
+from grow_cli.training import loop
 from grow_cli.training.budget import Budget
 from grow_cli.training.metrics import Gathered
 
@@ -94,16 +95,25 @@ def test_a_sweep_looks_for_the_lowest() -> None:
 
 
 def test_the_best_checkpoint_is_the_one_with_the_fewest_bits(
-    grow: Callable[..., Any], corpus: Path, tmp_path: Path
+    grow: Callable[..., Any], corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    done = grow(
-        "train", *SMALL, "method=static", "run_dir=r", "optimizer.lr=0.3", "schedule=constant", "stop.steps=200"
-    )
+    measure, seen = loop.measure_split, []
+
+    def worse_and_worse(name: str, *of: Any) -> dict[str, float]:
+        """A net that overfits: its third evaluation is the best."""
+        found = measure(name, *of)
+        if name == "val":
+            seen.append(name)
+            found["val_bits_per_byte"] += abs(len(seen) - 3)
+        return found
+
+    monkeypatch.setattr(loop, "measure_split", worse_and_worse)
+    done = grow("train", *SMALL, "method=static", "run_dir=r", "stop.steps=100")
     assert done.code == 0, done.err
     found = [(float(row["val_bits_per_byte"]), int(row["step"])) for row in rows(tmp_path / "r")]
     summary = json.loads((tmp_path / "r" / "summary.json").read_text())
     assert (summary["best_val_bits_per_byte"], summary["best_step"]) == min(found)
-    assert min(found)[1] != max(step for _, step in found)  # the rate is far too high: the last is not the best
+    assert min(found)[1] == 60
     assert (
         torch.load(tmp_path / "r" / "checkpoints" / "best.pt", weights_only=True)["progress"]["step"] == min(found)[1]
     )
