@@ -20,7 +20,7 @@ from grow_cli.models.modules.layers import Block, LinearMap
 from grow_cli.models.modules.sites import DepthSite, WidthSite
 from grow_cli.records.words import counted
 from grow_cli.surgery.patches import SitePatches, patches_of, read
-from grow_cli.surgery.proposal import DepthProposal, Proposal, WidthProposal
+from grow_cli.surgery.proposal import DepthProposal, HeadProposal, Proposal, WidthProposal
 from grow_cli.surgery.signals import Tap, Trace
 from grow_cli.theory.expansion import LayerScore, Scored, double, explained
 
@@ -199,8 +199,9 @@ def _columns(tensor: Tensor) -> Tensor:
     return tensor.movedim(_unit_dim(tensor), 0).flatten(1)
 
 
-def score_proposals(now: Moment, proposals: Sequence[Proposal], samples: int) -> list[Scored]:
-    """Of any method's proposals, each as if it were the only one, on fresh training samples."""
+def score_proposals(now: Moment, candidates: Sequence[Proposal], samples: int) -> list[Scored]:
+    """Of any method's units and layers, each as if it were the only one, on fresh training samples; heads have no score."""
+    proposals = [proposal for proposal in candidates if not isinstance(proposal, HeadProposal)]
     places = [place_of(proposal.site) for proposal in proposals]
     if not places:
         return []
@@ -215,7 +216,7 @@ def score_proposals(now: Moment, proposals: Sequence[Proposal], samples: int) ->
 
 
 @torch.no_grad()
-def _gain(proposal: Proposal, reading: FullReading) -> float:
+def _gain(proposal: WidthProposal | DepthProposal, reading: FullReading) -> float:
     if isinstance(proposal, DepthProposal):
         return float(reading.bounds(_new_layer(proposal, reading.source)[None])[0])
     if not proposal.units:

@@ -64,7 +64,7 @@ def added(event: GrowthEvent) -> str:
     """What a growth event added, in words: `2 units`, `1 layer`, `1 layer and units`."""
     layers = len(widths_of(event.widths_after)) - len(widths_of(event.widths_before))
     if not layers:
-        return counted(event.units_added, "unit")
+        return event.units_text
     widened = any(p.get("kind") == "width" for p in event.details.get("proposals", []))
     return counted(layers, "layer") + (" and units" if widened else "")
 

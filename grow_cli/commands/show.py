@@ -96,11 +96,7 @@ def merged(events: list[GrowthEvent]) -> list[str]:
             return "taken back"
         if not event.changed:
             return f"nothing ({event.reason})"
-        units = (
-            f" ({'+' if event.units_added > 0 else '-'}{counted(abs(event.units_added), 'unit')})"
-            if event.units_added
-            else ""
-        )
+        units = f" ({'+' if event.units_added > 0 else '-'}{event.units_text})" if event.units_added else ""
         return (event.site or "best updates") + units
 
     found = [(name, sum(1 for _ in alike)) for name, alike in groupby(events, key=words)]

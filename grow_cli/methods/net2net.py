@@ -16,7 +16,7 @@ from grow_cli.methods.width.offer import NO_ROOM, Offer
 from grow_cli.registry import option
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
     from grow_cli.models.modules.sites import WidthSite
     from grow_cli.moment import Moment
@@ -41,8 +41,6 @@ class Net2Net(WidthMethod):
             yield self._offer(now, site)
 
     def _offer(self, now: Moment, site: WidthSite) -> Offer:
-        import torch
-
         from grow_cli.surgery.proposal import WidthProposal
 
         producer, consumer = site.producer, site.consumer.weight.detach()
@@ -50,17 +48,7 @@ class Net2Net(WidthMethod):
         k, units = room(now, site), site.units
         if k == 0:
             return Offer(site, reason=NO_ROOM)
-        turns = -(-k // units)
-        source = torch.cat([torch.randperm(units) for _ in range(turns)])[:k].to(weight.device)
-        copies = 1 + torch.bincount(source, minlength=units)
-        # (outputs, units, ...) → what every unit, old or new, hands on
-        columns = consumer.reshape(len(consumer), units, -1)
-        group = torch.cat([torch.arange(units, device=weight.device), source])
-        shares = (columns / copies.view(1, -1, 1).to(columns))[:, group]
-        drawn = torch.randn(shares.shape).to(shares) * self.noise * shares.norm(dim=(0, 2), keepdim=True)
-        drawn /= (len(consumer) * columns.shape[2]) ** 0.5
-        mean = torch.zeros_like(columns).index_add_(1, group, drawn) / copies.view(1, -1, 1).to(columns)
-        shares = shares + drawn - mean[:, group]  # within a group of copies the noise adds up to zero
+        source, shares = shared(consumer.reshape(len(consumer), units, -1), k, self.noise)
         followers = {
             name: tensor[source]
             for follower in site.followers
@@ -78,3 +66,23 @@ class Net2Net(WidthMethod):
             details=details,
         )
         return Offer(site, proposal, details=details)
+
+
+def shared(columns: Tensor, k: int, noise: float) -> tuple[Tensor, Tensor]:
+    """Which units are copied, and what each unit, old or new, hands on, so that all together hand on what they did.
+
+    :param columns: (outputs, units, columns per unit), what each hands on now
+    :return: (k,), and (outputs, units + k, columns per unit)
+    """
+    import torch
+
+    outputs, units, per_unit = columns.shape
+    turns = -(-k // units)
+    source = torch.cat([torch.randperm(units) for _ in range(turns)])[:k].to(columns.device)
+    copies = 1 + torch.bincount(source, minlength=units)
+    group = torch.cat([torch.arange(units, device=columns.device), source])
+    shares = (columns / copies.view(1, -1, 1).to(columns))[:, group]
+    drawn = torch.randn(shares.shape).to(shares) * noise * shares.norm(dim=(0, 2), keepdim=True)
+    drawn /= (outputs * per_unit) ** 0.5
+    mean = torch.zeros_like(columns).index_add_(1, group, drawn) / copies.view(1, -1, 1).to(columns)
+    return source, shares + drawn - mean[:, group]  # within a group of copies the noise adds up to zero

@@ -15,6 +15,7 @@ from grow_cli.errors import TrainingFailed, check
 from grow_cli.keys import key
 from grow_cli.methods.base import Settling
 from grow_cli.methods.depth import Protocol, like
+from grow_cli.methods.heads import fresh_heads
 from grow_cli.methods.width import SampledMethod, SearchedMethod, random_directions
 from grow_cli.registry import option
 
@@ -34,11 +35,13 @@ class Replay(SampledMethod, SearchedMethod, Protocol):
     """Adds what the next event of the schedule lists. Made by `grow controls`; use it with `trigger=at`."""
 
     events: list[list[dict[str, Any]]] = key(make=list)
-    """What each event adds, in order: kind (`width` or `depth`), site, units, and whether a best update comes first
+    """What each event adds, in order: kind (`width`, `depth` or `heads`), site, units, and whether a best update comes first
     (`update`, default false)."""
     rtol: float = key(1e-3, above=0, below=1)
     """As in method=tiny, for best updates."""
     warmup_steps: int = key(0, at_least=0, at_most=1_000_000)
+    start: str = "zero"
+    """Of heads: as in method=heads, of whose starts every one but `fresh` is zero here."""
 
     measures_gain = False
     heeds_until = False  # the other run heeded it
@@ -52,8 +55,8 @@ class Replay(SampledMethod, SearchedMethod, Protocol):
         super().__post_init__()
         entries = [entry for added in self.events for entry in added]
         check(
-            all(e.get("kind") in ("width", "depth") and {"site", "units"} <= set(e) for e in entries),
-            "method.events: each entry needs kind (width or depth), site and units",
+            all(e.get("kind") in ("width", "depth", "heads") and {"site", "units"} <= set(e) for e in entries),
+            "method.events: each entry needs kind (width, depth or heads), site and units",
         )
 
     @property
@@ -90,6 +93,8 @@ class Replay(SampledMethod, SearchedMethod, Protocol):
                 deeper = _of_width(now.model.depth_sites(), entry)
                 state = self.spoken(deeper, deeper.make_block().state_dict())
                 event.apply(DepthProposal(deeper, state, details={"site": deeper.name}))
+            elif entry["kind"] == "heads":
+                event.apply(fresh_heads(_named(now.model.head_sites(), entry), entry["units"], self.start))
             else:
                 proposal = self._units(
                     now, _named(now.model.width_sites(), entry), entry["units"], entry.get("update", False)

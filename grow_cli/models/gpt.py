@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from grow_cli.errors import check
 from grow_cli.keys import key
+from grow_cli.models.attention import check_head_counts, check_heads, head_counts_key, head_size_key, heads_key
 from grow_cli.models.base import ModelOption, activation_key, dropout_key, size_key
 from grow_cli.models.ends import Ends
 from grow_cli.registry import option
@@ -28,8 +29,12 @@ class GPTOption(ModelOption):
     """Initial number of blocks, 0 allowed; null: as many as model.mlp lists, 2 without it."""
     dim: int = size_key(64)
     """Width of the residual stream."""
-    heads: int = key(4, at_least=1)
-    """Attention heads per block; must divide dim."""
+    heads: int = heads_key()
+    """Attention heads per block; must divide dim where model.head_size is null."""
+    head_size: int | None = head_size_key()
+    """Numbers per head; null: dim / heads."""
+    head_counts: list[int] | None = head_counts_key()
+    """Heads of each block, where they differ; null: model.heads in each."""
     mlp: list[int] | None = key(None, at_least=1, role="size", null="for four times model.dim in each block")
     """Hidden units of each block's MLP; null: 4 · dim in each."""
     activation: str = activation_key("gelu")
@@ -43,17 +48,19 @@ class GPTOption(ModelOption):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check(self.dim % self.heads == 0, f"model.heads={self.heads}: must divide model.dim={self.dim}")
+        size = check_heads(self.dim, self.heads, self.head_size)
+        by = "model.head_size" if self.head_size is not None else f"model.dim={self.dim} divided by the heads"
         check(
-            self.positions == "learned" or (self.dim // self.heads) % 2 == 0,
-            f"model.heads={self.heads}: model.positions=rotary rotates pairs, and a head has {self.dim // self.heads} "
-            "numbers: "
-            f"model.dim={self.dim} divided by the heads must be even",
+            self.positions == "learned" or size % 2 == 0,
+            f"model.heads={self.heads}: model.positions=rotary rotates pairs, and a head has {size} numbers: {by} must be "
+            "even",
         )
         check(
             self.blocks is None or self.mlp is None or self.blocks == len(self.mlp),
             f"model.blocks={self.blocks}: model.mlp={self.mlp} has another length: leave one of them out",
         )
+
+        check_head_counts(self.head_counts, len(self.hidden))
 
     @property
     def hidden(self) -> list[int]:

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from math import gcd
 from typing import TYPE_CHECKING
 
-from grow_cli.errors import UserError, check
+from grow_cli.errors import UserError
 from grow_cli.keys import key
+from grow_cli.models.attention import check_head_counts, check_heads, head_counts_key, head_size_key, heads_key
 from grow_cli.models.base import ModelOption, activation_key, dropout_key, image_shape, size_key, size_keys
 from grow_cli.models.ends import Ends
 from grow_cli.registry import option
@@ -25,8 +26,12 @@ class ViTOption(ModelOption):
     """Pixels along a side of a patch; must divide the image's height and width."""
     dim: int = size_key(64)
     """Width of the residual stream."""
-    heads: int = key(4, at_least=1)
-    """Attention heads per block; must divide dim."""
+    heads: int = heads_key()
+    """Attention heads per block; must divide dim where model.head_size is null."""
+    head_size: int | None = head_size_key()
+    """Numbers per head; null: dim / heads."""
+    head_counts: list[int] | None = head_counts_key()
+    """Heads of each block, where they differ; null: model.heads in each."""
     mlp: list[int] = size_keys(128, 128)
     """Hidden units of each block's MLP."""
     activation: str = activation_key("gelu")
@@ -36,7 +41,8 @@ class ViTOption(ModelOption):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check(self.dim % self.heads == 0, f"model.heads={self.heads}: must divide model.dim={self.dim}")
+        check_heads(self.dim, self.heads, self.head_size)
+        check_head_counts(self.head_counts, len(self.mlp))
 
     def make(self, ends: Ends) -> GrowableModel:
         from grow_cli.models.modules.residual import ViT

@@ -11,6 +11,10 @@ from typing import Any
 from grow_cli.files import is_there
 from grow_cli.records import reading
 from grow_cli.records.folder import RunFolder
+from grow_cli.records.words import counted
+
+_ONE = {"heads": "head"}
+"""Kind → what one of the things added is called, where it is no unit."""
 
 
 @dataclass
@@ -28,7 +32,7 @@ class GrowthEvent:
     readings: Mapping[str, float | None] = field(default_factory=dict)
     """The trigger's, at the evaluation that fired."""
     kind: str = "none"
-    """`width`, `depth`, `rollback`, or `none`."""
+    """`width`, `depth`, `heads`, `rollback`, or `none`."""
     proposals: int = 0
     site: str = ""
     """Names of the sites that got units."""
@@ -65,6 +69,11 @@ class GrowthEvent:
     def taken_back(self) -> bool:
         """Whether it is the undoing of an earlier event."""
         return self.kind == "rollback"
+
+    @property
+    def units_text(self) -> str:
+        """`3 units`, `2 heads`: what was added or taken back, without its sign."""
+        return counted(abs(self.units_added), _ONE.get(self.kind, "unit"))
 
     @property
     def changed(self) -> bool:

@@ -40,8 +40,9 @@ def ladder(architecture: dict[str, Any], initial: dict[str, Any], count: int) ->
     """
     from grow_cli.surgery.measure import count_parameters
 
-    keys = list(on_meta(architecture).sizes())
-    first, last = ({key: model[key] for key in keys} for model in (initial, architecture["model"]))
+    grown, net = on_meta(architecture), on_meta(architecture | {"model": architecture["model"] | initial})
+    last = grown.sizes()
+    first = {key: net.size(key) for key in last}
 
     known: dict[str, int] = {}
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from grow_cli.surgery.optimizer import carry, forget, inherit, mark_new, regroup
-from grow_cli.surgery.proposal import DepthProposal, Proposal, WidthProposal
+from grow_cli.surgery.proposal import DepthProposal, HeadProposal, Proposal, WidthProposal
 
 
 def apply(
@@ -24,9 +24,9 @@ def apply(
     """Add what is proposed; ValueError, and nothing is changed, if it does not fit.
 
     Inserting a layer keeps every parameter object. Widening replaces those of producer, followers and consumer by
-    longer ones, without gradient. With `optimizer_state="reset"` the optimizer forgets everything, and so does one whose memory
-    is of the `whole_net`; with "age" it notes when entries were added, and whose rate has an `lr_factor` or an `lr_warmup`:
-    `follow_new_entries` heeds all three.
+    longer ones, without gradient, and so does adding heads. With `optimizer_state="reset"` the optimizer forgets
+    everything, and so does one whose memory is of the `whole_net`; with "age" it notes when entries were added, and whose
+    rate has an `lr_factor` or an `lr_warmup`: `follow_new_entries` heeds all three.
     """
     if optimizer_state not in ("carry", "age", "reset"):
         raise ValueError(f"optimizer_state={optimizer_state!r}: must be carry, age or reset")
@@ -46,7 +46,8 @@ def apply(
         _replace(proposal)
         with torch.no_grad():
             ages = optimizer_state == "age"
-            _widen(proposal, optimizer, ages=ages, lr_factor=lr_factor, lr_warmup=lr_warmup)
+            add: Any = _widen if isinstance(proposal, WidthProposal) else _add_heads
+            add(proposal, optimizer, ages=ages, lr_factor=lr_factor, lr_warmup=lr_warmup)
     if optimizer is not None:
         if optimizer_state == "reset" or getattr(optimizer, "whole_net", False):
             forget(optimizer, optimizer.state)
@@ -73,6 +74,16 @@ def _widen(proposal: WidthProposal, optimizer: Optimizer | None, **marks: Any) -
             follower.num_features += k
     _append(consumer, "weight", 1, proposal.outgoing, optimizer, **marks)
     for linear in (producer, consumer):
+        _set_sizes(linear)
+
+
+def _add_heads(proposal: HeadProposal, optimizer: Optimizer | None, **marks: Any) -> None:
+    site = proposal.site
+    for producer, weight, bias in zip(site.producers, proposal.incoming, proposal.incoming_bias, strict=True):
+        _append(producer, "weight", 0, weight, optimizer, **marks)
+        _append(producer, "bias", 0, bias, optimizer, **marks)
+    _append(site.consumer, "weight", 1, proposal.outgoing, optimizer, **marks)
+    for linear in (*site.producers, site.consumer):
         _set_sizes(linear)
 
 

@@ -11,7 +11,7 @@ from torch.func import functional_call
 from torch.nn import functional as F
 
 from grow_cli.models.modules.layers import Growable
-from grow_cli.models.modules.sites import DepthSite, WidthSite
+from grow_cli.models.modules.sites import DepthSite, HeadSite, WidthSite
 
 # A follower's new units, where the proposal is silent: batch norm as at its start, SENN's activation as the identity.
 _NEW_UNIT = {
@@ -142,7 +142,40 @@ class DepthProposal:
                 )
 
 
-Proposal = WidthProposal | DepthProposal
+@dataclass(frozen=True, eq=False)
+class HeadProposal:
+    """New attention heads at the end of a block's."""
+
+    kind: ClassVar[str] = "heads"
+
+    site: HeadSite
+    incoming: tuple[Tensor, Tensor, Tensor]
+    """Of queries, keys and values: (k · size, dim)."""
+    incoming_bias: tuple[Tensor, Tensor, Tensor]
+    """(k · size,) each."""
+    outgoing: Tensor
+    """(dim, k · size)."""
+    details: dict[str, Any] = field(default_factory=dict)
+    """The method's own, for the growth log."""
+    replace: Mapping[nn.Parameter, Tensor] = field(default_factory=dict)
+    """As of `WidthProposal`."""
+
+    @property
+    def units(self) -> int:
+        """k."""
+        return self.outgoing.shape[1] // self.site.size
+
+    def check(self, model: nn.Module) -> None:
+        """ValueError unless every tensor fits the site, and every replaced parameter is the net's."""
+        where, rows = f"the proposal at {self.site.name!r}", self.units * self.site.size
+        for producer, weight, bias in zip(self.site.producers, self.incoming, self.incoming_bias, strict=True):
+            _match(f"incoming of {where}", weight, (rows, producer.in_features))
+            _match(f"incoming bias of {where}", bias, (rows,))
+        _match(f"outgoing of {where}", self.outgoing, (self.site.consumer.out_features, rows))
+        _check_replacements(where, self.replace, model)
+
+
+Proposal = WidthProposal | DepthProposal | HeadProposal
 
 
 def _check_replacements(where: str, replace: Mapping[nn.Parameter, Tensor], model: nn.Module) -> None:

@@ -90,7 +90,9 @@ def turned(x: list[float], place: int, heads: int, d: int) -> list[float]:
 
 
 @pytest.mark.parametrize(
-    "keys", [{}, {"positions": "rotary", "tie": True}, {"mlp": []}], ids=["gpt", "rotary", "empty"]
+    "keys",
+    [{}, {"positions": "rotary", "tie": True}, {"mlp": []}, {"head_size": 6, "head_counts": [1, 4]}],
+    ids=["gpt", "rotary", "empty", "uneven heads"],
 )
 def test_it_computes_what_a_literal_decoder_computes_in_float64(keys: dict[str, Any]) -> None:
     model = net(**keys).double()

@@ -7,7 +7,7 @@ from grow_cli.analysis.report.charts import GREEN, GREY, RED, number, words
 from grow_cli.analysis.report.page import table
 from grow_cli.analysis.report.reading import RunData
 from grow_cli.records.events import GrowthEvent
-from grow_cli.records.words import counted, widths_of
+from grow_cli.records.words import widths_of
 
 
 def colour(event: GrowthEvent) -> str:
@@ -42,14 +42,12 @@ def hover(event: GrowthEvent) -> str:
 
 def what(event: GrowthEvent) -> str:
     """`+3 units (width), hidden 1`, `5 units taken back`, `nothing added`."""
-    units = event.units_added
-    units_text = counted(abs(units), "unit")
     if event.taken_back:
-        return f"{units_text} taken back"
-    if not units:
+        return f"{event.units_text} taken back"
+    if not event.units_added:
         updated = event.updated
         return "nothing added, updated " + "; ".join(updated) if updated else "nothing added"
-    return f"+{units_text} ({event.kind}), {event.site}"
+    return f"+{event.units_text} ({event.kind}), {event.site}"
 
 
 def losses(event: GrowthEvent) -> str:

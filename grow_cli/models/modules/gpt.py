@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from functools import partial
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from grow_cli.models.ends import Ends
-from grow_cli.models.modules.layers import Block, TransformerBlock
-from grow_cli.models.modules.residual import ResidualNet
+from grow_cli.models.modules.layers import TransformerBlock
+from grow_cli.models.modules.residual import TransformerNet
 
 
-class GPT(ResidualNet):
+class GPT(TransformerNet):
     """(n, tokens) bytes, of any type, → (n, tokens, 256) logits of the byte after each; tokens ≤ context.
 
     All weights begin with the standard deviation of torch's linear layers, 1/√(3 fan-in): at the width of GPT-2 (768) it is
@@ -27,24 +26,14 @@ class GPT(ResidualNet):
         ends: Ends,
         *,
         dim: int,
-        heads: int,
         mlp: list[int],
-        activation: str,
-        dropout: float,
         positions: str,
         tie: bool,
+        **block: Any,
     ) -> None:
-        self._block = partial(
-            TransformerBlock,
-            dim,
-            heads,
-            activation=activation,
-            dropout=dropout,
-            causal=True,
-            rotary=ends.input_shape[0] if positions == "rotary" else 0,
-        )
+        rotary = ends.input_shape[0] if positions == "rotary" else 0
         # the first block of an empty stack has 4 · dim hidden units
-        super().__init__(ends, width=4 * dim, key="mlp", make=self._scaled_block)
+        super().__init__(ends, dim=dim, width=4 * dim, causal=True, rotary=rotary, **block)
         self.context = self.input_shape[0]
         self.embedding = nn.Parameter((3 * dim) ** -0.5 * torch.randn(self.outputs, dim))
         places = (3 * dim) ** -0.5 * torch.randn(self.context, dim) if positions == "learned" else None
@@ -54,8 +43,8 @@ class GPT(ResidualNet):
         self.norm = nn.LayerNorm(dim)
         self.head = None if tie else nn.Linear(dim, self.outputs, bias=False)
 
-    def _scaled_block(self, hidden: int) -> Block:
-        block = self._block(hidden)
+    def _made(self, hidden: int, heads: int | None = None) -> TransformerBlock:
+        block = super()._made(hidden, heads)
         blocks = len(self.blocks) + 1 if "blocks" in self._modules else self._planned
         with torch.no_grad():
             for linear in block.outputs():

@@ -178,6 +178,7 @@ class ConvBlock(Block):
 class TransformerBlock(Block):
     """Pre-norm attention, then a pre-norm MLP, each added to the stream of (n, tokens, dim).
 
+    :param size: numbers per head; the heads together need not be as wide as the stream
     :param causal: a token attends to none after it
     :param rotary: queries and keys are turned by their positions, of which there are so many; 0: they are not
     """
@@ -188,26 +189,32 @@ class TransformerBlock(Block):
         heads: int,
         hidden: int,
         *,
+        size: int,
         activation: str,
         dropout: float,
         causal: bool = False,
         rotary: int = 0,
     ) -> None:
         super().__init__()
-        self.heads, self.causal, self.rotary = heads, causal, rotary
+        self.head_size, self.causal, self.rotary = size, causal, rotary
         if rotary:
-            cos, sin = angles(rotary, dim // heads)
+            cos, sin = angles(rotary, size)
             self.register_buffer("cos", cos, persistent=False)
             self.register_buffer("sin", sin, persistent=False)
         self.attention_norm = nn.LayerNorm(dim)
         # apart rather than as one stacked matrix: methods treat each as a tensor of its own
-        self.query, self.key = nn.Linear(dim, dim), nn.Linear(dim, dim)
-        self.value, self.out = nn.Linear(dim, dim), nn.Linear(dim, dim)
+        self.query, self.key = nn.Linear(dim, heads * size), nn.Linear(dim, heads * size)
+        self.value, self.out = nn.Linear(dim, heads * size), nn.Linear(heads * size, dim)
         self.mlp_norm = nn.LayerNorm(dim)
         self.producer = nn.Linear(dim, hidden)
         self.activation = make_activation(activation, hidden)
         self.consumer = nn.Linear(hidden, dim)
         self.dropout = nn.Dropout(dropout) if dropout else nn.Identity()
+
+    @property
+    def heads(self) -> int:
+        """How many there are now."""
+        return self.query.weight.shape[0] // self.head_size
 
     def between(self) -> tuple[nn.Module, ...]:
         return (self.activation,)
@@ -216,15 +223,16 @@ class TransformerBlock(Block):
         return [self.out, self.consumer]
 
     def _attend(self, x: Tensor) -> Tensor:
-        n, tokens, dim = x.shape
+        n, tokens, _ = x.shape
         x = self.attention_norm(x)
         query, key, value = (
-            linear(x).view(n, tokens, self.heads, -1).transpose(1, 2) for linear in (self.query, self.key, self.value)
+            linear(x).view(n, tokens, -1, self.head_size).transpose(1, 2)
+            for linear in (self.query, self.key, self.value)
         )
         if self.rotary:
             query, key = self._turned(query, tokens), self._turned(key, tokens)
         mixed = F.scaled_dot_product_attention(query, key, value, is_causal=self.causal)
-        return mixed.transpose(1, 2).reshape(n, tokens, dim)
+        return mixed.transpose(1, 2).reshape(n, tokens, -1)
 
     def _turned(self, x: Tensor, tokens: int) -> Tensor:
         """(n, heads, tokens, d): the pairs (x_i, x_{i + d/2}) turned by their token's angles."""

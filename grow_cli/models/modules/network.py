@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from grow_cli.models.ends import Ends
-from grow_cli.models.modules.sites import DepthSite, WidthSite
+from grow_cli.models.modules.sites import DepthSite, HeadSite, WidthSite
 
 
 class GrowableModel(nn.Module, ABC):
@@ -47,9 +47,17 @@ class GrowableModel(nn.Module, ABC):
     def depth_sites(self) -> list[DepthSite]:
         """The places where a layer can be inserted, in order."""
 
+    def head_sites(self) -> list[HeadSite]:
+        """The blocks whose attention can get more heads, in order."""
+        return []
+
     @abstractmethod
     def sizes(self) -> dict[str, Any]:
         """Those of the option's keys that growth changes, with their present values."""
+
+    def size(self, key: str) -> Any:
+        """The present value of one of them, or of one that a grown net of this kind has among them."""
+        return self.sizes()[key]
 
     @abstractmethod
     def widths(self) -> list[int]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from math import prod
 from typing import Any, cast
@@ -21,7 +21,7 @@ from grow_cli.models.modules.layers import (
     same_conv,
 )
 from grow_cli.models.modules.network import GrowableModel
-from grow_cli.models.modules.sites import DepthSite, WidthSite
+from grow_cli.models.modules.sites import DepthSite, HeadSite, WidthSite
 
 
 class ResidualNet(GrowableModel):
@@ -59,9 +59,65 @@ class ResidualNet(GrowableModel):
         sites = []
         for i in range(len(self.blocks) + 1):
             hidden = widths[min(i, len(widths) - 1)]
-            make = partial(self._make, hidden)
-            sites.append(DepthSite(f"block {i + 1}", self.blocks, i, make, True, hidden, identity=True))
+            sites.append(
+                DepthSite(f"block {i + 1}", self.blocks, i, self._maker(i, hidden), True, hidden, identity=True)
+            )
         return sites
+
+    def _maker(self, index: int, hidden: int) -> Callable[[], Block]:
+        """What makes a block to be inserted there."""
+        return partial(self._make, hidden)
+
+
+class TransformerNet(ResidualNet):
+    """A stack of transformer blocks that may have different numbers of attention heads."""
+
+    def __init__(
+        self,
+        ends: Ends,
+        *,
+        dim: int,
+        heads: int,
+        head_size: int | None,
+        head_counts: list[int] | None,
+        width: int,
+        **block: Any,
+    ) -> None:
+        self._heads, self._given = heads, head_counts
+        size = dim // heads if head_size is None else head_size
+        self._block: Callable[[int, int], TransformerBlock] = partial(TransformerBlock, dim, size=size, **block)
+        super().__init__(ends, width=width, key="mlp", make=self._made)
+
+    def _made(self, hidden: int, heads: int | None = None) -> TransformerBlock:
+        """A new block, with as many heads as the option says where nothing is said."""
+        return self._block(self._heads if heads is None else heads, hidden)
+
+    def _stack(self, widths: list[int]) -> nn.ModuleList:
+        counts: Sequence[int | None] = self._given or [None] * len(widths)
+        return nn.ModuleList(self._made(hidden, heads) for hidden, heads in zip(widths, counts, strict=True))
+
+    def _maker(self, index: int, hidden: int) -> Callable[[], Block]:
+        counts = self.head_counts() or [self._heads]
+        return partial(self._made, hidden, counts[min(index, len(counts) - 1)])
+
+    def head_counts(self) -> list[int]:
+        """The attention heads of each block."""
+        return [cast(TransformerBlock, block).heads for block in self.blocks]
+
+    def head_sites(self) -> list[HeadSite]:
+        return [
+            HeadSite(f"block {i + 1} heads", block, partial(self._made, block.units))
+            for i, block in enumerate(cast("Sequence[TransformerBlock]", self.blocks))
+        ]
+
+    def sizes(self) -> dict[str, Any]:
+        counts = self.head_counts()
+        # most nets have as many in each block, and their configuration says so in one number
+        alike = self._given is None and counts == [self._heads] * len(counts)
+        return super().sizes() | ({} if alike else {"head_counts": counts})
+
+    def size(self, key: str) -> Any:
+        return self.head_counts() if key == "head_counts" else super().size(key)
 
 
 class ResidualMLP(ResidualNet):
@@ -109,14 +165,11 @@ class ResidualCNN(ResidualNet):
         return cast(Tensor, self.head(self.activation(self.norm(x)).mean((2, 3))))
 
 
-class ViT(ResidualNet):
+class ViT(TransformerNet):
     """`model=vit`."""
 
-    def __init__(
-        self, ends: Ends, *, patch: int, dim: int, heads: int, mlp: list[int], activation: str, dropout: float
-    ) -> None:
-        make = partial(TransformerBlock, dim, heads, activation=activation, dropout=dropout)
-        super().__init__(ends, width=dim, key="mlp", make=make)
+    def __init__(self, ends: Ends, *, patch: int, dim: int, mlp: list[int], **block: Any) -> None:
+        super().__init__(ends, dim=dim, width=dim, **block)
         channels, height, width = self.input_shape
         tokens = (height // patch) * (width // patch)
         self.stem = nn.Conv2d(channels, dim, patch, stride=patch)

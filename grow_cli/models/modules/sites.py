@@ -11,7 +11,7 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
-from grow_cli.models.modules.layers import Growable, LinearMap
+from grow_cli.models.modules.layers import Growable, LinearMap, TransformerBlock
 
 
 @dataclass(frozen=True)
@@ -75,3 +75,39 @@ class DepthSite:
     """The linear map that reads the layer's output, perhaps pooled and flattened; None in a residual stream."""
     between: tuple[nn.Module, ...] = ()
     """What the layer's output passes on the way to the consumer: pooling, flatten."""
+
+
+@dataclass(frozen=True)
+class HeadSite:
+    """The attention heads of one block.
+
+    To add one is to append `size` rows to the maps that make queries, keys and values, and as many columns to the map that
+    reads what the heads bring together.
+    """
+
+    kind: ClassVar[str] = "heads"
+
+    name: str
+    block: TransformerBlock
+    make_block: Callable[[int], TransformerBlock]
+    """A block with so many heads, as the net's initialization makes it."""
+
+    @property
+    def units(self) -> int:
+        """The present number of heads."""
+        return self.block.heads
+
+    @property
+    def size(self) -> int:
+        """Numbers per head."""
+        return self.block.head_size
+
+    @property
+    def producers(self) -> tuple[nn.Linear, nn.Linear, nn.Linear]:
+        """Of queries, keys and values."""
+        return self.block.query, self.block.key, self.block.value
+
+    @property
+    def consumer(self) -> nn.Linear:
+        """Which reads the heads, one after another."""
+        return self.block.out
