@@ -42,6 +42,13 @@ AXES = {
 
 
 _COUNTS = ("step", "seconds", "flops", "parameters", "epoch")
+# What a column's name ends with → between which numbers its cells lie; a net that diverges may reach the worse one.
+_BOUNDS = {
+    "_loss": (0.0, math.inf),
+    "_bits_per_byte": (0.0, math.inf),
+    "_accuracy": (0.0, 1.0),
+    "_r2": (-math.inf, 1.0),
+}
 
 
 def read_metrics(folder: RunFolder, needed: Collection[str] = ()) -> pd.DataFrame:
@@ -97,8 +104,11 @@ def _check(path: Path, rows: list[list[str]]) -> None:
                 value = _value(cell)
                 fits = value is not None and 0 <= value < reading.LARGEST
             else:
-                value = _value(cell) if cell else 0.0
-                fits = value is not None and not (value < 0 and name.endswith("_loss"))
+                value = _value(cell) if cell else math.nan
+                low, high = next(
+                    (bounds for end, bounds in _BOUNDS.items() if name.endswith(end)), (-math.inf, math.inf)
+                )
+                fits = value is not None and not (value < low or value > high)
             if not fits:
                 raise reading.damaged(path, f"{name} is {cell[:40]!r}", line=number)
 

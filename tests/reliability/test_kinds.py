@@ -20,6 +20,8 @@ from grow_cli.commands.sweep import Tally, one_at_a_time, remove_spools
 from grow_cli.commands.train import compose
 from grow_cli.data.identity import check_plain
 from grow_cli.errors import UserError
+from grow_cli.records.folder import RunFolder
+from grow_cli.records.metrics import read_metrics
 from grow_cli.records.pictures import render
 from grow_cli.records.reading import Damaged
 from grow_cli.records.summary import read_summary
@@ -209,3 +211,25 @@ def test_a_run_whose_time_was_over_before_its_first_step_says_what_to_raise(grow
     )
     assert ended.code == 0, ended.err
     assert "Train longer: raise the limit at which it stopped." in " ".join(ended.out.split())
+
+
+@pytest.mark.parametrize(
+    ("name", "cell"),
+    [
+        ("val_accuracy", "inf"),
+        ("val_accuracy", "-0.1"),
+        ("test_r2", "1.5"),
+        ("val_bits_per_byte", "-inf"),
+        ("val_loss", "-1"),
+    ],
+)
+def test_a_score_that_no_net_can_have_is_a_damaged_file(name: str, cell: str, tmp_path: Path) -> None:
+    def written(cell: str) -> RunFolder:
+        row = {"step": 1, "epoch": 1, "seconds": 1, "flops": 1, "parameters": 1, "val_accuracy": 0.5, name: cell}
+        (tmp_path / "metrics.csv").write_text(",".join(row) + "\n" + ",".join(map(str, row.values())) + "\n")
+        return RunFolder(tmp_path)
+
+    with pytest.raises(Damaged, match=rf"metrics.csv.*line 2.*{name} is '{cell}'"):
+        read_metrics(written(cell))
+    for fine in ("0.25", "nan", ""):
+        assert len(read_metrics(written(fine))) == 1
