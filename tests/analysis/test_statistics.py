@@ -109,6 +109,7 @@ def test_holm_by_hand() -> None:
     assert math.isnan(corrected[1])
 
 
+@pytest.mark.slow
 def test_holm_keeps_the_chance_of_any_false_finding_below_the_level(no_bootstrap: None) -> None:
     rng = np.random.default_rng(3)
     wrong = 0

@@ -149,6 +149,7 @@ def test_every_site_of_a_module_is_found_and_grown(name: str, tmp_path: Path) ->
     assert accuracy == pytest.approx(run.summary["val_accuracy"], abs=1e-9)
 
 
+@pytest.mark.slow
 def test_the_command_on_the_same_net_gives_the_same_bits(tmp_path: Path) -> None:
     keys = SHORT | {"subset": 200, "batch_size": 32, "method.samples": 100, "run_dir": tmp_path / "theirs"}
     theirs = grow.train(method="tiny", dataset="digits", model="mlp", **{"model.hidden": [3, 2]}, **keys)
@@ -199,6 +200,7 @@ def test_a_run_is_read_again_with_a_module_like_the_one_given(tmp_path: Path) ->
         grow.load(run.folder, module=SHAPES["plain"][0]())
 
 
+@pytest.mark.slow
 def test_an_interrupted_fit_goes_on_to_the_same_bits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     make, shape, _ = SHAPES["plain"]
     torch.manual_seed(0)

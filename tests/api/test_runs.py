@@ -121,6 +121,7 @@ def test_mistakes_are_sentences_and_leave_no_folder(overrides: Any, told: str, t
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_the_process_is_left_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("HYDRA_FULL_ERROR", raising=False)
     torch.manual_seed(5)

@@ -185,6 +185,7 @@ def test_the_traceback_is_shown_when_asked_for(grow: Callable, monkeypatch: pyte
     assert "Traceback" in grow("train", "batch_size=0").err
 
 
+@pytest.mark.slow
 def test_rank_at_the_window_is_a_warning_and_training_goes_on(grow: Callable, small: tuple[str, ...]) -> None:
     outcome = grow("train", *small, "method.rank=9", "stop.epochs=1")
     assert outcome.code == 0
@@ -192,6 +193,7 @@ def test_rank_at_the_window_is_a_warning_and_training_goes_on(grow: Callable, sm
     assert "method.rank=9" in outcome.err
 
 
+@pytest.mark.slow
 def test_a_finished_run_is_not_overwritten(grow: Callable, small: tuple[str, ...], tmp_path: Path) -> None:
     assert grow("train", *small, "run_dir=r", "stop.epochs=1").code == 0
     before = {p: p.read_bytes() for p in (tmp_path / "r").rglob("*") if p.is_file()}
@@ -232,6 +234,7 @@ def run_folder(grow: Callable, small: tuple[str, ...], tmp_path: Path) -> Path:
     return tmp_path / "r"
 
 
+@pytest.mark.slow
 def test_damaged_run_folders_are_sentences(run_folder: Path, grow: Callable) -> None:
     checkpoint = run_folder / "checkpoints" / "last.pt"
     whole = checkpoint.read_bytes()

@@ -48,6 +48,7 @@ here = pathlib.Path({str(tmp_path)!r})
     assert {int(one.out) for one in ended} <= {1, 2}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "number", [pytest.param(signal.SIGTERM, marks=pytest.mark.slow), signal.SIGKILL], ids=["SIGTERM", "SIGKILL"]
 )

@@ -86,6 +86,7 @@ def test_table1_restores_the_papers_window(grow: Callable) -> None:
     assert "window: 20" in grow("train", "--cfg", "job", "method=alether").out
 
 
+@pytest.mark.slow
 def test_a_run_folder_holds_what_is_promised(grow: Callable, small: tuple[str, ...], tmp_path: Path) -> None:
     outcome = grow("train", *small, "trigger=tau_kappa", "~trigger.every", "~trigger.unit", "trigger.patience=1")
     assert outcome.code == 2, "keys of another trigger do not slip through"
@@ -140,6 +141,7 @@ def test_without_a_validation_split_the_training_split_is_measured_and_that_is_s
     assert "Nothing was held out" in (tmp_path / "r/report.html").read_text()
 
 
+@pytest.mark.slow
 def test_eval_measures_the_grown_net_as_the_run_did(grow: Callable, small: tuple[str, ...], tmp_path: Path) -> None:
     assert grow("train", *small, "run_dir=r").code == 0
     summary = json.loads((tmp_path / "r/summary.json").read_text())
@@ -179,6 +181,7 @@ def test_eval_normalises_other_data_as_the_net_was_trained_with(grow: Callable, 
     assert there["train_loss"] != here["train_loss"]
 
 
+@pytest.mark.slow
 def test_eval_on_other_images_than_the_net_can_take_is_a_sentence(grow: Callable, tmp_path: Path) -> None:
     ours = _images(tmp_path / "ours", 60)
     small = ("method=static", "model=mlp", "stop.epochs=1", "batch_size=4", "dataset=image_folder", "subset=14")
@@ -217,12 +220,14 @@ def test_eval_takes_nothing_that_would_be_ignored_or_change_what_is_measured(
         assert "dataset.path" in outcome.err
 
 
+@pytest.mark.slow
 def test_plot_draws_a_picture(grow: Callable, small: tuple[str, ...], tmp_path: Path) -> None:
     assert grow("train", *small, "run_dir=r").code == 0
     assert grow("plot", "r").code == 0
     assert (tmp_path / "r/growth.png").read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.slow
 def test_a_sweep_makes_folders_that_pandas_reads_without_special_cases(
     grow: Callable, small: tuple[str, ...], tmp_path: Path
 ) -> None:
@@ -244,6 +249,7 @@ def test_a_sweep_makes_folders_that_pandas_reads_without_special_cases(
     assert json.loads((tmp_path / "alone/summary.json").read_text())["test_loss"] == same["copy", 1]
 
 
+@pytest.mark.slow
 def test_a_failed_job_does_not_end_the_sweep(grow: Callable, small: tuple[str, ...], tmp_path: Path) -> None:
     outcome = grow("train", "-m", "subset=1000000,200", *small[1:], "stop.epochs=2", "run_dir=s")
     assert outcome.code != 0

@@ -80,6 +80,7 @@ def test_controls_match_their_run_in_size_and_cost(kind: str, grow: Callable, tm
         assert controls["random-replay"]["growth_steps"] == grown["growth_steps"] > 0
 
 
+@pytest.mark.slow
 def test_controls_that_are_there_are_left_alone_and_interrupted_ones_resumed(grow: Callable, tmp_path: Path) -> None:
     grow("train", *RUNS["tiny"].split(), "run_dir=run", "progress=off", "threads=1")
     grow("controls", "run", "--only", "static-steps,random-replay", "progress=off")
@@ -94,6 +95,7 @@ def test_controls_that_are_there_are_left_alone_and_interrupted_ones_resumed(gro
     assert _summary(replay)["test_accuracy"] == finished["test_accuracy"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("limit", ["stop.flops=4e8", "stop.steps=300"])
 def test_a_replay_has_every_event_whatever_the_budget_was(limit: str, grow: Callable, tmp_path: Path) -> None:
     words = "method=random_width growth.neurons=2 trigger.every=1 growth.until=0.9 stop.epochs=null progress=off run_dir=run"
@@ -107,6 +109,7 @@ def test_a_replay_has_every_event_whatever_the_budget_was(limit: str, grow: Call
     assert rates[1].iloc[-1] < 0.1 * rates[1].max()
 
 
+@pytest.mark.slow
 def test_a_replay_that_ends_too_early_fails_loudly(grow: Callable) -> None:
     event = "[{kind: width, site: hidden 1, units: 2}]"
     words = [
@@ -189,6 +192,7 @@ def test_a_linear_net_has_no_control_of_equal_parameters() -> None:
         equal_sizes(architecture, {"hidden": []})
 
 
+@pytest.mark.slow
 def test_a_static_control_of_an_annealed_run_has_its_schedule(grow: Callable, tmp_path: Path) -> None:
     grow("train", *RUNS["tiny"].split(), "run_dir=run", "progress=off", "threads=1")
     raw, source = (control_config(RunFolder(tmp_path / "run"), "static-flops"), RunFolder(tmp_path / "run").config())

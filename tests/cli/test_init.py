@@ -50,6 +50,7 @@ def test_it_begins_with_the_weights_and_the_architecture_of_the_last_net_or_of_t
     assert same[0] == pytest.approx(same[1], rel=1e-5), "inputs are normalised as they were"
 
 
+@pytest.mark.slow
 def test_it_is_resumed_to_the_last_bit_although_the_other_run_is_gone(
     grow: Callable, small: tuple[str, ...], grown: Path, tmp_path: Path
 ) -> None:
@@ -64,6 +65,7 @@ def test_it_is_resumed_to_the_last_bit_although_the_other_run_is_gone(
         assert list(whole[column])[-1] == list(half[column])[-1], column
 
 
+@pytest.mark.slow
 def test_its_controls_from_scratch_are_refused_for_they_would_lack_the_first_training(
     grow: Callable, small: tuple[str, ...], grown: Path
 ) -> None:
@@ -76,6 +78,7 @@ def test_its_controls_from_scratch_are_refused_for_they_would_lack_the_first_tra
     assert "on started from the net of another run" in " ".join(grow("compare", "grown", "on").out.split())
 
 
+@pytest.mark.slow
 def test_what_cannot_be_begun_with_is_refused_in_a_sentence(
     grow: Callable, small: tuple[str, ...], grown: Path, tmp_path: Path
 ) -> None:

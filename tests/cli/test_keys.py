@@ -18,6 +18,7 @@ from grow_cli.errors import UserError
 from grow_cli.schema import declared_by, sections
 
 
+@pytest.mark.slow
 def test_every_key_has_a_meaning_under_its_field() -> None:
     holders = [Config, *sections().values(), *(cls for of in registry.groups().values() for cls in of.values())]
     silent = [
@@ -44,6 +45,7 @@ def test_type_range_and_unit_are_words(section: str, key: str, takes: str) -> No
     assert declared_by(sections()[section])[key].takes.startswith(takes)
 
 
+@pytest.mark.slow
 def test_list_explains_an_option_a_section_and_a_key(grow: Callable) -> None:
     option = grow("list", "model=vgg").out
     assert "model.norm=batch" in option, "the preset's value, not the default of cnn"

@@ -83,6 +83,7 @@ def test_jobs_are_trained_once_and_as_a_run_alone(
     assert [s["test_loss"] for s in _summaries(tmp_path / "s") if s["seed"] == 1] == [alone["test_loss"]]
 
 
+@pytest.mark.slow
 def test_a_job_whose_process_dies_goes_on_again_so_often_as_asked(
     processes: Processes, sweep: tuple[str, ...], grow: Callable, tmp_path: Path
 ) -> None:
@@ -96,6 +97,7 @@ def test_a_job_whose_process_dies_goes_on_again_so_often_as_asked(
     assert "1 trained, 1 finished already" in grow(*sweep, "seed=0,1", "sweep.retries=2").out
 
 
+@pytest.mark.slow
 def test_a_job_that_would_fail_again_is_not_tried_again(
     processes: Processes, sweep: tuple[str, ...], grow: Callable
 ) -> None:
@@ -109,6 +111,7 @@ def test_a_job_that_would_fail_again_is_not_tried_again(
     assert "failed       subset=1000000: the words of its process\n" in asked
 
 
+@pytest.mark.slow
 def test_retry_goes_on_with_what_did_not_finish(
     processes: Processes, sweep: tuple[str, ...], grow: Callable, tmp_path: Path
 ) -> None:
@@ -124,6 +127,7 @@ def test_retry_goes_on_with_what_did_not_finish(
     assert "holds no jobs of a sweep" in grow("sweep", "retry", "nowhere").err
 
 
+@pytest.mark.slow
 def test_retry_ends_with_the_ranking_of_all_jobs_and_names_the_line_of_those_that_never_began(
     processes: Processes, sweep: tuple[str, ...], grow: Callable, tmp_path: Path
 ) -> None:
@@ -138,6 +142,7 @@ def test_retry_ends_with_the_ranking_of_all_jobs_and_names_the_line_of_those_tha
     assert "1 job of the sweep was never begun: type grow train -m " in retried.err
 
 
+@pytest.mark.slow
 def test_jobs_are_spread_over_the_gpus(
     processes: Processes, sweep: tuple[str, ...], grow: Callable, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -94,6 +94,7 @@ def _state(folder: Path) -> dict[str, bytes]:
     return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
 
 
+@pytest.mark.slow
 def test_a_run_is_not_continued_or_measured_on_other_data_and_nothing_is_written(
     tree: Path, grow: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -134,6 +135,7 @@ def test_controls_are_trained_on_the_data_of_their_run(tree: Path, grow: Callabl
     assert grow("controls", "r", "--only", "static-steps").code == 0
 
 
+@pytest.mark.slow
 def test_a_job_that_a_sweep_resumes_needs_the_data_that_it_was_begun_on(
     tree: Path, grow: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -100,6 +100,7 @@ def sweep(small: tuple[str, ...]) -> tuple[str, ...]:
     return ("train", "-m", *small, "sweep=ray", "stop.epochs=2", "run_dir=s")
 
 
+@pytest.mark.slow
 def test_a_job_whose_worker_is_lost_goes_on_again_so_often_as_asked(
     fake: FakeRay, sweep: tuple[str, ...], grow: Callable, tmp_path: Path
 ) -> None:
@@ -120,6 +121,7 @@ def test_a_job_whose_worker_is_lost_goes_on_again_so_often_as_asked(
     assert fake.closed == 2
 
 
+@pytest.mark.slow
 def test_interrupted_it_cancels_the_jobs_that_are_under_way(
     fake: FakeRay, sweep: tuple[str, ...], grow: Callable
 ) -> None:
@@ -132,6 +134,7 @@ def test_interrupted_it_cancels_the_jobs_that_are_under_way(
     assert fake.closed == 1
 
 
+@pytest.mark.slow
 def test_without_a_cluster_at_the_address_one_sentence_says_so(
     fake: FakeRay, sweep: tuple[str, ...], grow: Callable
 ) -> None:

@@ -129,6 +129,7 @@ def test_a_resumed_width_run_ends_as_the_whole_one(
         _same_end(tmp_path / "whole", tmp_path / cut)
 
 
+@pytest.mark.slow
 def test_a_run_that_takes_growth_back_resumes_exactly_too(
     grow: Callable, wide: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -149,6 +150,7 @@ def test_a_run_that_takes_growth_back_resumes_exactly_too(
         _same_end(tmp_path / "whole", tmp_path / cut)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "options",
     [
@@ -222,6 +224,7 @@ def _wait_for_rows(process: subprocess.Popen[str], metrics: Path, rows: int) -> 
     raise AssertionError("the run writes no metrics")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("number", "code"), [pytest.param(signal.SIGTERM, 143, marks=pytest.mark.slow), (signal.SIGINT, 130)]
 )
@@ -287,6 +290,7 @@ def test_two_processes_cannot_write_one_run(grow: Callable, small: tuple[str, ..
     assert grow("resume", "r").code == 0
 
 
+@pytest.mark.slow
 def test_a_half_written_row_is_cut_off(grow: Callable, small: tuple[str, ...], tmp_path: Path) -> None:
     for name in ("whole", "cut"):
         assert grow("train", *small, f"run_dir={name}").code == 0
@@ -342,6 +346,7 @@ def test_a_finished_run_goes_on_to_a_further_limit_as_if_it_had_had_it_from_the_
     assert (tmp_path / "short/summary.json").exists(), "what is refused moves nothing"
 
 
+@pytest.mark.slow
 def test_where_the_schedule_follows_the_budget_a_further_limit_is_warned_of_or_refused(
     grow: Callable, small: tuple[str, ...]
 ) -> None:

@@ -129,6 +129,7 @@ def test_events_that_are_alike_are_one_word() -> None:
     assert merged([*grew, *nothing]) == ["hidden 1 (+2 units) ×3", "nothing (too small) ×2"]
 
 
+@pytest.mark.slow
 def test_a_run_is_shown_told_from_another_and_followed(grow: Callable, wide: tuple[str, ...], tmp_path: Path) -> None:
     assert grow("train", "method=tiny", *wide, "stop.epochs=8", "growth.until=1", "run_dir=outputs/one").code == 0
     shown = grow("show", "latest").out

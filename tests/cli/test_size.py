@@ -87,6 +87,7 @@ def test_the_size_is_held_against_a_ladder_and_the_same_line_trains_nothing_twic
     assert (other.code, "another question" in other.err) == (2, True)
 
 
+@pytest.mark.slow
 def test_a_limit_holds_for_the_grown_net_and_for_the_ladder(grow: Callable) -> None:
     outcome = grow(
         *(
@@ -140,6 +141,7 @@ def test_what_cannot_be_asked_is_refused_in_one_sentence_before_anything_is_writ
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_runs_in_which_nothing_grew_have_no_size(grow: Callable) -> None:
     outcome = grow("size", "method=static", "stop.epochs=1", "subset=100", "progress=off", "--seeds", "1")
     assert outcome.code == 2

@@ -296,6 +296,7 @@ def test_a_sweep_is_one_array_and_says_its_id_its_ends_and_its_count(
     assert not (tmp_path / "s/.slurm").exists(), "nothing of what is over is left"
 
 
+@pytest.mark.slow
 def test_a_submitter_that_leaves_or_is_stopped_says_what_runs_on_and_the_same_line_waits_for_it(
     engine: Slurm, grow: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -328,6 +329,7 @@ def test_a_submitter_that_leaves_or_is_stopped_says_what_runs_on_and_the_same_li
     assert engine.submitted == 1
 
 
+@pytest.mark.slow
 def test_what_sbatch_refuses_and_a_machine_without_it_are_a_sentence_and_leave_no_folder(
     engine: Slurm, grow: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -121,6 +121,7 @@ def test_a_run_whose_net_became_no_larger_has_no_ladder() -> None:
         ladder(ENDS | {"model": model}, model, 4)
 
 
+@pytest.mark.slow
 def test_a_ladder_ends_as_a_control_of_equal_cost_whose_cost_is_all_that_was_trained(
     grow: Callable, tmp_path: Path
 ) -> None:

@@ -38,6 +38,7 @@ def _seeds(folder: Path) -> list[int]:
     return sorted(json.loads(p.read_text())["seed"] for p in folder.glob("*/summary.json"))
 
 
+@pytest.mark.slow
 def test_a_repeated_sweep_trains_nothing(grow: Callable, sweep: tuple[str, ...], tmp_path: Path) -> None:
     first = grow(*sweep, "seed=0,1")
     assert (first.code, "2 jobs: 2 trained" in first.out) == (0, True), first.err
@@ -75,6 +76,7 @@ def test_a_sweep_typed_again_with_what_does_not_make_another_run_trains_nothing(
     assert grow("compare", "s").code == 0
 
 
+@pytest.mark.slow
 def test_a_key_that_is_swept_over_makes_jobs_whatever_its_role(
     grow: Callable, small: tuple[str, ...], tmp_path: Path
 ) -> None:
@@ -82,6 +84,7 @@ def test_a_key_that_is_swept_over_makes_jobs_whatever_its_role(
     assert len(list((tmp_path / "s").glob("*/summary.json"))) == 2
 
 
+@pytest.mark.slow
 def test_an_extended_sweep_finds_its_jobs_whatever_their_number(
     grow: Callable, sweep: tuple[str, ...], tmp_path: Path
 ) -> None:
@@ -95,6 +98,7 @@ def test_an_extended_sweep_finds_its_jobs_whatever_their_number(
     assert len(list((tmp_path / "s").glob("[0-9]*"))) == 3, "no empty folder is left behind"
 
 
+@pytest.mark.slow
 def test_an_interrupted_job_ends_as_the_whole_one(
     grow: Callable, sweep: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -124,6 +128,7 @@ def test_an_interrupted_job_ends_as_the_whole_one(
         assert ends[0]["events"] == 1
 
 
+@pytest.mark.slow
 def test_a_job_that_was_killed_before_its_first_checkpoint_is_begun(
     grow: Callable, sweep: tuple[str, ...], tmp_path: Path
 ) -> None:
@@ -137,6 +142,7 @@ def test_a_job_that_was_killed_before_its_first_checkpoint_is_begun(
     assert (outcome.code, "1 job: 1 trained" in outcome.out) == (0, True), outcome.err
 
 
+@pytest.mark.slow
 def test_a_job_with_another_config_is_refused_and_kept(grow: Callable, sweep: tuple[str, ...], tmp_path: Path) -> None:
     assert grow(*sweep, "seed=0").code == 0
     (config,) = (tmp_path / "s").glob("0-*/.hydra/config.yaml")
@@ -149,11 +155,13 @@ def test_a_job_with_another_config_is_refused_and_kept(grow: Callable, sweep: tu
     assert _files(config.parent.parent) == before
 
 
+@pytest.mark.slow
 def test_names_that_look_alike_are_not_one_job(grow: Callable, sweep: tuple[str, ...], tmp_path: Path) -> None:
     assert grow(*sweep, "label='a b','a,b'").code == 0
     assert len(list((tmp_path / "s").glob("*/summary.json"))) == 2
 
 
+@pytest.mark.slow
 def test_a_failed_job_is_told_again_and_not_tried_again(grow: Callable, small: tuple[str, ...], tmp_path: Path) -> None:
     shared = [o for o in small if not o.startswith(("method.", "optimizer."))]
     typed = ("train", "-m", *shared, "method=static", "optimizer=sgd", "optimizer.lr=1e30,1e-3", "run_dir=s")
@@ -165,6 +173,7 @@ def test_a_failed_job_is_told_again_and_not_tried_again(grow: Callable, small: t
     assert "1 finished already, 1 failed" in outcome.out
 
 
+@pytest.mark.slow
 def test_a_job_that_another_process_is_at_is_left_to_it(grow: Callable, sweep: tuple[str, ...], tmp_path: Path) -> None:
     assert grow(*sweep, "seed=0").code == 0
     (path,) = (tmp_path / "s").glob("0-*")

@@ -238,6 +238,7 @@ def test_a_run_ends_with_two_commands_that_can_be_typed_and_its_folder(grow: Cal
     assert (first, second, folder) == ("  grow report r", "  grow eval r", str(tmp_path / "r"))
 
 
+@pytest.mark.slow
 def test_a_sweep_says_which_job_it_trains_and_what_to_type_next(grow: Callable) -> None:
     basis = ("train", "-m", "subset=60", "stop.steps=2", "device=cpu", "method=static", "model=mlp")
     out = grow(*basis, "optimizer.lr=1e-7,0.05", "run_dir=s").out

@@ -185,6 +185,7 @@ def test_the_winners_experiment_comes_to_what_was_trained(tmp_path: Path, words:
     assert (made.tuned.trials, made.tuned.seeds, made.tuned.flops) == (1, 1, 0.0)
 
 
+@pytest.mark.slow
 def test_trials_and_the_winner_begin_with_the_net_of_another_run(grow: Callable, tmp_path: Path) -> None:
     assert grow("train", *RUN, "method=static", "run_dir=outputs/first").code == 0
     words = [*(word for word in RUN if not word.startswith("model")), "method=static", "init=first"]

@@ -529,6 +529,7 @@ def test_an_image_that_claims_to_be_huge_is_a_sentence_and_no_warning(
     assert not recwarn.list
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=80, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.data())
 def test_a_damaged_image_is_read_or_refused_in_a_sentence_and_no_library_says_anything(

@@ -36,6 +36,7 @@ def bytes_in(file: str, field: str) -> int:
     return 1024 * next((int(line.split()[1]) for line in lines if line.startswith(f"{field}:")), 0)
 
 
+@pytest.mark.slow
 def test_a_pass_over_a_folder_takes_less_memory_than_a_quarter_of_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

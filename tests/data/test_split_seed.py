@@ -24,6 +24,7 @@ def _data(split_seed: object, seed: int | None, tmp_path: Path) -> Data:
     return load_data(config.dataset, data_dir=tmp_path, subset=500, device=torch.device("cpu"), seed=seed)
 
 
+@pytest.mark.slow
 def test_the_word_seed_draws_split_subset_and_probe_as_the_number_of_the_runs_seed_does(tmp_path: Path) -> None:
     word, number, other = _data("seed", 3, tmp_path), _data(3, 0, tmp_path), _data("seed", 4, tmp_path)
     for split in ("train", "val", "test"):
@@ -41,6 +42,7 @@ def test_any_other_word_is_refused_and_so_is_seed_where_there_is_no_run(tmp_path
         _data("seed", None, tmp_path)
 
 
+@pytest.mark.slow
 def test_runs_of_several_seeds_are_one_way_and_are_measured_again_on_their_own_splits(
     grow: Callable, tmp_path: Path
 ) -> None:

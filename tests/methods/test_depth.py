@@ -305,6 +305,7 @@ def test_fractions_are_of_whatever_the_budget_is_given_in(unit: str, make: Any) 
     assert fired == [False, True, False, True, False]
 
 
+@pytest.mark.slow
 def test_random_replay_of_a_stack_has_its_places_and_its_widths(grow: Callable) -> None:
     keys = ("subset=200", "stop.epochs=2", "evaluate.every=0.5", "run_dir=run", "progress=off")
     assert grow("train", "method=stack", *VIT, "method.factor=3", "method.output=zero", *keys).code == 0

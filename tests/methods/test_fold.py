@@ -136,6 +136,7 @@ def test_holding_a_fold_leaves_batch_norms_and_random_streams_alone(make: Any) -
     assert loop.session.model.training
 
 
+@pytest.mark.slow
 def test_with_squared_error_the_objective_is_algorithm_1s_and_the_ascent_gains(make: Any) -> None:
     loop = fold(make, "dataset=curve", "subset=null", "model=mlp", "model.hidden=[4]", "optimizer=adam")
     train(loop, 200)
@@ -205,6 +206,7 @@ def test_several_neurons_come_one_per_cluster_from_the_largest_down(make: Any) -
     assert not members[0] & members[1]
 
 
+@pytest.mark.slow
 def test_no_instance_gets_two_neurons(make: Any) -> None:
     loop = fold(make, "subset=600", "model.hidden=[2]")
     train(loop, 30)
@@ -311,6 +313,7 @@ RUN = (
 )
 
 
+@pytest.mark.slow
 def test_every_neuron_has_its_picture_and_the_share_corrected_is_that_of_the_final_net(
     grow: Callable, tmp_path: Path
 ) -> None:
@@ -340,6 +343,7 @@ def test_every_neuron_has_its_picture_and_the_share_corrected_is_that_of_the_fin
         assert is_right == (answers[sample] == data.train.y[sample])
 
 
+@pytest.mark.slow
 def test_an_images_picture_is_the_image(grow: Callable, tmp_path: Path) -> None:
     from PIL import Image
 
@@ -352,6 +356,7 @@ def test_an_images_picture_is_the_image(grow: Callable, tmp_path: Path) -> None:
     assert np.abs(load_digits().images - small).max((1, 2)).min() < 0.05
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dataset", ["sines", "curve"])
 def test_points_and_curves_have_pictures_and_a_page_too(dataset: str, grow: Callable, tmp_path: Path) -> None:
     typed = [o for o in RUN if not o.startswith("subset")]
@@ -378,6 +383,7 @@ def test_the_page_shows_every_neuron_and_needs_no_network(grow: Callable, tmp_pa
     assert f"({corrected:.0%})" in page
 
 
+@pytest.mark.slow
 def test_explain_says_what_is_missing(grow: Callable, wide: tuple[str, ...]) -> None:
     assert grow("train", "method=net2net", *wide, "run_dir=other").code == 0
     outcome = grow("explain", "other")
@@ -478,6 +484,7 @@ def test_the_page_draws_the_line_of_the_layer_that_grew(grow: Callable, tmp_path
     torch.testing.assert_close(_preactivation(net, "hidden 2", 2, x), inner[:, 2])
 
 
+@pytest.mark.slow
 def test_a_damaged_table_is_told(grow: Callable, tmp_path: Path) -> None:
     assert grow("train", *RUN, "run_dir=r", "dataset=digits").code == 0
     for content in ("garbage\n", "", "neuron,event\n1,1\n"):
@@ -487,6 +494,7 @@ def test_a_damaged_table_is_told(grow: Callable, tmp_path: Path) -> None:
         assert "is damaged" in outcome.err
 
 
+@pytest.mark.slow
 def test_a_lost_picture_does_not_stop_the_page(grow: Callable, tmp_path: Path) -> None:
     assert grow("train", *RUN, "run_dir=r", "dataset=digits").code == 0
     (tmp_path / "r/mistakes/neuron-002.png").unlink()
@@ -524,6 +532,7 @@ def test_a_trigger_that_cannot_fire_in_time_is_told_at_the_start(grow: Callable)
     assert "there are 6" in outcome.err
 
 
+@pytest.mark.slow
 def test_a_smooth_activation_is_allowed_with_what_theorem_3_then_says(grow: Callable) -> None:
     outcome = grow("train", *RUN, "model.activation=gelu", "run_dir=r")
     assert outcome.code == 0
@@ -531,6 +540,7 @@ def test_a_smooth_activation_is_allowed_with_what_theorem_3_then_says(grow: Call
     assert "Theorem 3" in outcome.err
 
 
+@pytest.mark.slow
 def test_a_limit_below_the_neurons_that_are_asked_for_is_told(grow: Callable) -> None:
     plenty = ("method.neurons_per_event=12", "method.max_clusters=12", "growth.neurons=12", "stop.epochs=1")
     for limit in ("method.max_clusters=5", "growth.neurons=5"):

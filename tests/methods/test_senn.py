@@ -99,6 +99,7 @@ def test_growth_neurons_and_max_units_bound_a_visit(make: Any) -> None:
     assert loop.session.model.widths() == [4, 5]
 
 
+@pytest.mark.slow
 def test_layers_keep_their_distance(make: Any) -> None:
     loop = senn(make, "model.hidden=[3]", *EAGER, "method.width=false", "method.layer_every=20")
     counts = []
@@ -110,6 +111,7 @@ def test_layers_keep_their_distance(make: Any) -> None:
     assert loop.method.state_dict()["last_layer"] == 20
 
 
+@pytest.mark.slow
 def test_inserted_layers_respect_the_limits_on_units_and_parameters(make: Any) -> None:
     limits = ("growth.max_units=[5]", "growth.max_total_units=10", "growth.max_parameters=700")
     for limit in limits:
@@ -135,6 +137,7 @@ def test_the_consumer_of_a_new_layer_loses_its_moments_which_are_of_another_basi
     assert before - set(state) == {consumer.weight}
 
 
+@pytest.mark.slow
 def test_what_was_found_above_a_new_layer_is_forgotten(make: Any) -> None:
     loop = senn(make, "model.hidden=[4,3]", *EAGER, "growth.neurons=1")
     visit = Visit(loop.session.moment(), loop.method, 0, layers_allowed=True)
@@ -218,6 +221,7 @@ def test_a_trigger_that_asked_already_is_not_asked_twice(make: Any, monkeypatch:
     assert loop.session.progress.growth_flops > spent
 
 
+@pytest.mark.slow
 def test_a_run_ends_and_its_grown_net_is_evaluated_and_drawn(grow: Callable, tmp_path: Path) -> None:
     run = (
         "dataset=moons",

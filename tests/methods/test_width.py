@@ -215,6 +215,7 @@ def test_the_batch_grows_with_the_root_of_the_complexity(make: Any) -> None:
     assert loop.session.batches.batch_size == expected > 32
 
 
+@pytest.mark.slow
 def test_training_by_growth_takes_no_gradient_step(grow: Callable, wide: tuple[str, ...], tmp_path: Path) -> None:
     arguments = ["method=tiny", *wide, "method.train_by_growth=true", "growth.max_events=6", "run_dir=r"]
     assert grow("train", *arguments, "trigger.every=25", "evaluate.every=25").code == 0
@@ -300,6 +301,7 @@ def test_dead_relus_are_refused_for_gradmax_and_a_warning_for_tiny(
     assert "1 to the right of 0 and 0 to the left" in " ".join(capsys.readouterr().err.split())
 
 
+@pytest.mark.slow
 def test_what_cannot_be_widened_is_a_sentence(make: Any, grow: Callable) -> None:
     from grow_cli.errors import UserError
 

@@ -164,6 +164,7 @@ TINY = (
 )
 
 
+@pytest.mark.slow
 def test_a_typed_interpolation_is_stored_as_what_it_was_and_read_as_text(
     grow: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

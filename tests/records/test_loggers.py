@@ -261,6 +261,7 @@ def test_a_row_that_was_told_and_not_noted_before_a_kill_is_not_told_twice_to_ml
     assert len(mlflow.of("text")) == 1
 
 
+@pytest.mark.slow
 def test_jobs_of_a_sweep_are_grouped_by_it(wandb: Calls, mlflow: Calls, tmp_path: Path) -> None:
     folder = RunFolder(tmp_path / "mine" / "0-seed=3")
     folder.create({"config": CONFIG, "hydra": {"hydra": {"mode": "MULTIRUN"}}})
@@ -352,6 +353,7 @@ def test_an_unknown_mode_is_refused() -> None:
         compose(["logger=wandb", "logger.mode='on'"])
 
 
+@pytest.mark.slow
 def test_a_run_tells_every_row_event_and_its_summary(
     wandb: Calls, grow: Any, small: tuple[str, ...], tmp_path: Path
 ) -> None:

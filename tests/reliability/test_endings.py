@@ -188,6 +188,7 @@ def test_a_run_goes_on_and_is_finished_whatever_becomes_of_the_terminal(
     assert _status(tmp_path / "run") == "finished"
 
 
+@pytest.mark.slow
 def test_a_sweep_whose_bookkeeping_cannot_be_written_still_trains_and_counts(
     grow: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

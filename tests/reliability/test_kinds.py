@@ -185,6 +185,7 @@ def test_a_picture_whose_labels_leave_no_room_is_drawn_with_a_sentence(
     assert (tmp_path / "p.png").exists()
 
 
+@pytest.mark.slow
 def test_a_mapping_that_is_set_as_a_whole_is_taken_or_answered(grow: Callable) -> None:
     left = grow("train", "--cfg", "job", "tuned={a:1}")
     assert left.code == 2

@@ -46,6 +46,7 @@ def test_null_words_quotes_and_interpolations_mean_what_they_mean_to_hydra() -> 
     assert compose(["label=${seed}", "seed=1_0", *SHORT]).label == "10"
 
 
+@pytest.mark.slow
 def test_each_text_of_a_sweep_is_a_job_of_its_own_under_the_name_that_was_typed(grow: Callable, tmp_path: Path) -> None:
     assert grow("train", "-m", *SHORT, "label=1_0,10", "run_dir=20_24").code == 0
     found = sorted(json.loads(p.read_text())["label"] for p in (tmp_path / "20_24").glob("*/summary.json"))
@@ -64,6 +65,7 @@ def test_every_key_of_text_is_known_as_one() -> None:
     assert not schema.is_text("nothing.of.the.kind")
 
 
+@pytest.mark.slow
 def test_paths_are_recorded_from_the_root_on(grow: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert grow("train", *SHORT, "data_dir=here", "run_dir=run").code == 0
     config = OmegaConf.load(tmp_path / "run/.hydra/config.yaml")

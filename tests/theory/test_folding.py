@@ -125,6 +125,7 @@ def first_crossing(case: Case, radii: Tensor, rays: int = 360) -> float:
     return float(radii[crossed[0]]) if len(crossed) else math.inf
 
 
+@pytest.mark.slow
 def test_two_classes_are_equally_likely_at_the_point_found() -> None:
     plane, many = reached(in_the_plane()), reached(in_many_dimensions())
     assert len(plane) >= 90

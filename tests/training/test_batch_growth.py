@@ -40,6 +40,7 @@ def _rows(loop: Any) -> pd.DataFrame:
     return pd.read_csv(loop.folder.metrics)
 
 
+@pytest.mark.slow
 def test_the_budgets_epochs_are_passes_whatever_the_batch_size(doubling: None, make: Any) -> None:
     loop = make(*WHOLE)
     rows = _rows(loop)

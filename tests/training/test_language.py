@@ -140,6 +140,7 @@ def test_a_text_net_grows_by_every_kind_of_method(
         assert event["function_change_relative"] < 1e-5
 
 
+@pytest.mark.slow
 def test_a_growth_that_raised_the_bits_is_taken_back(grow: Callable[..., Any], corpus: Path, tmp_path: Path) -> None:
     typed = ("growth.rollback=true", "growth.until=1", "optimizer.lr=0.5", "schedule=constant", "stop.steps=60")
     done = grow(
@@ -210,6 +211,7 @@ def test_an_interrupted_text_run_ends_with_the_same_bits(
     assert testing._numbers(whole) == testing._numbers(broken)
 
 
+@pytest.mark.slow
 def test_a_sample_follows_the_net_the_seed_and_the_temperature(grow: Callable[..., Any], corpus: Path) -> None:
     assert grow("train", *SMALL, "method=static", "run_dir=r", "optimizer.lr=0.01").code == 0
     ask = ("sample", "r", "--prompt", "def ", "--length", "40")
@@ -224,6 +226,7 @@ def test_a_sample_follows_the_net_the_seed_and_the_temperature(grow: Callable[..
     assert text.out.startswith("self self")
 
 
+@pytest.mark.slow
 def test_a_prompt_is_bytes_and_one_at_least(grow: Callable[..., Any], corpus: Path) -> None:
     from grow_cli.analysis.sampling import prompt_bytes
     from grow_cli.errors import UserError

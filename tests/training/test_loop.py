@@ -51,6 +51,7 @@ def test_no_step_synchronises_with_the_host(options: tuple[str, ...], make: Any)
     assert loop.session.progress.step == 40
 
 
+@pytest.mark.slow
 def test_growing_changes_neither_data_order_nor_initialization(make: Any) -> None:
     seen: dict[str, list[Tensor]] = {}
     initial: dict[str, dict[str, Tensor]] = {}
@@ -234,6 +235,7 @@ def test_a_methods_regularizer_is_part_of_every_steps_loss(make: Any) -> None:
     assert sizes[1] < 0.9 * sizes[0]
 
 
+@pytest.mark.slow
 def test_the_flops_are_three_forward_passes_a_sample_and_the_growths(make: Any) -> None:
     loop = make("stop.epochs=3")
     loop.train()
@@ -327,6 +329,7 @@ def test_growth_respects_its_limits(make: Any) -> None:
         assert loop.session.progress.events == events, options
 
 
+@pytest.mark.slow
 def test_growth_that_brings_no_better_validation_ends(make: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     limited = ("growth.plateau=2", "growth.max_events=null", "growth.until=1")
     in_vain = make(*limited)
@@ -340,6 +343,7 @@ def test_growth_that_brings_no_better_validation_ends(make: Any, monkeypatch: py
     assert gaining.session.progress.events > 2, "every evaluation was better"
 
 
+@pytest.mark.slow
 def test_regression_and_flat_data_train_too(make: Any) -> None:
     for options in (("dataset=curve", "subset=null"), ("dataset=moons", "subset=null")):
         loop = make(*options, "stop.epochs=30")

@@ -10,6 +10,7 @@ import torch
 NATURAL = ("optimizer=natural", "batch_size=64", "evaluate.every=20", "optimizer.iterations=10")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "overrides",
     [

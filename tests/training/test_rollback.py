@@ -103,6 +103,7 @@ def test_a_growth_that_helps_is_kept_and_one_that_does_not_is_undone(grow: Calla
     assert kinds[:2] == ["width", "width"]
 
 
+@pytest.mark.slow
 def test_a_mistake_whose_neuron_was_taken_back_is_not_tried_again_and_is_told(grow: Callable, tmp_path: Path) -> None:
     import pandas as pd
 

@@ -78,6 +78,7 @@ def test_alethers_keys_reach_the_extrapolation(make: Any) -> None:
     assert all(torch.equal(block[name], e.weights) for name, e in expected.items())
 
 
+@pytest.mark.slow
 def test_growth_restarts_trigger_schedule_and_history(make: Any) -> None:
     loop = make("schedule.warmup=20", "growth.max_events=1")
     resets = []
@@ -103,6 +104,7 @@ def test_growth_restarts_trigger_schedule_and_history(make: Any) -> None:
     assert len(history.session.history) == 1, "the new frontier's history begins with where it starts"
 
 
+@pytest.mark.slow
 def test_the_rate_warms_up_again_after_growth(make: Any) -> None:
     rows: list[dict[str, Any]] = []
     loop = make("schedule.warmup=40", "growth.max_events=1", "evaluate.every=10", "stop.epochs=30")
@@ -188,6 +190,7 @@ def test_test_every_fills_the_test_columns_when_due(make: Any) -> None:
     assert filled == [False, True, False, True]
 
 
+@pytest.mark.slow
 def test_checkpoints_are_as_rare_as_asked(make: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     from grow_cli.training import checkpoint
 

@@ -109,6 +109,7 @@ def test_every_fires_once_per_interval(unit: str) -> None:
     assert fired == [False, False, True] * 3
 
 
+@pytest.mark.slow
 def test_an_interval_that_evaluations_change_is_said() -> None:
     def said(*overrides: str) -> list[str]:
         config = compose(["trigger=every", "evaluate.every=0.5", *overrides])
