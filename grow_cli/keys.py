@@ -186,8 +186,9 @@ def check_ranges(part: Any, prefix: str) -> None:
     hints = get_type_hints(type(part))
     for field in dataclasses.fields(part):
         value, allowed = getattr(part, field.name), field.metadata.get("range", _ANY)
-        if isinstance(value, str) and all(get_origin(kind) in (list, dict) for kind in _kinds(hints[field.name])):
-            # OmegaConf lets text by where an interpolation leads to it
+        origins = [get_origin(kind) for kind in _kinds(hints[field.name])]
+        if value is not None and {*origins} <= {list, dict} and not isinstance(value, tuple(origins)):
+            # OmegaConf lets text and numbers by where an interpolation leads to them
             raise ValueError(f"{prefix}{field.name}={value!r}: must be {takes(field, hints[field.name])}")
         if isinstance(value, list) and not _nested(hints[field.name]) and any(isinstance(v, list) for v in value):
             raise ValueError(

@@ -38,7 +38,7 @@ def test_an_interpolation_that_leads_nowhere_is_one_line_that_names_the_key(key:
     assert str(refused.value) == f"{key}: Interpolation key 'nothing' not found"
 
 
-def test_text_that_an_interpolation_gives_to_a_list_or_to_numbers_by_name_is_refused() -> None:
+def test_text_and_numbers_that_an_interpolation_gives_to_a_list_or_to_numbers_by_name_are_refused() -> None:
     several = [
         f"{section}.{f.name}"
         for section, cls in schema.sections().items()
@@ -48,8 +48,9 @@ def test_text_that_an_interpolation_gives_to_a_list_or_to_numbers_by_name_is_ref
     ]
     assert {"growth.max_units", "sweep.resources", "sweep.options"} <= set(several)
     for key in (*several, "tuned", "model.hidden"):
-        with pytest.raises(UserError, match=rf"^(\w+: .*)?{re.escape(key)}='text': must be "):
-            compose([*SHORT, "model=mlp_tiny", "label=text", f"{key}=${{label}}"])
+        for held, value in (("label", "'text'"), ("seed", "7"), ("compile", "True")):
+            with pytest.raises(UserError, match=rf"^(\w+: .*)?{re.escape(key)}={value}: must be "):
+                compose([*SHORT, "model=mlp_tiny", "label=text", "seed=7", "compile=true", f"{key}=${{{held}}}"])
 
 
 @pytest.mark.parametrize(
