@@ -152,6 +152,8 @@ def replayed(folder: RunFolder) -> list[tuple[int, list[dict[str, Any]]]]:
     events = growth_events(folder)
     undone = {event.details.get("undone") for event in events if event.taken_back}
     grown = [event for event in events if event.changed and event.units_added >= 0 and event.event not in undone]
+    if any(event.removed for event in events):
+        raise NotPossible("it removed units, and a replay only adds")
     if any(event.added is None for event in grown):
         raise NotPossible(
             "its growth log was written by an older version of grow, which did not list what each event added"

@@ -20,7 +20,7 @@ from grow_cli.models.modules.layers import Block, LinearMap
 from grow_cli.models.modules.sites import DepthSite, WidthSite
 from grow_cli.records.words import counted
 from grow_cli.surgery.patches import SitePatches, patches_of, read
-from grow_cli.surgery.proposal import DepthProposal, HeadProposal, Proposal, WidthProposal
+from grow_cli.surgery.proposal import DepthProposal, Proposal, WidthProposal
 from grow_cli.surgery.signals import Tap, Trace
 from grow_cli.theory.expansion import LayerScore, Scored, double, explained
 
@@ -200,8 +200,11 @@ def _columns(tensor: Tensor) -> Tensor:
 
 
 def score_proposals(now: Moment, candidates: Sequence[Proposal], samples: int) -> list[Scored]:
-    """Of any method's units and layers, each as if it were the only one, on fresh training samples; heads have no score."""
-    proposals = [proposal for proposal in candidates if not isinstance(proposal, HeadProposal)]
+    """Of any method's new units and layers, each as if it were the only one, on fresh training samples.
+
+    Heads have no score, and neither has what is taken away.
+    """
+    proposals = [proposal for proposal in candidates if isinstance(proposal, WidthProposal | DepthProposal)]
     places = [place_of(proposal.site) for proposal in proposals]
     if not places:
         return []

@@ -51,13 +51,17 @@ class Method(Part):
     """Whether several processes were shown to train with it as one does (docs/ranks.md); refused under torchrun otherwise."""
 
     kind: ClassVar[str] = "none"
-    """`depth`, `width` or `none`."""
+    """`depth`, `width`, `heads`, `removal` or `none`."""
+    slack: ClassVar[float] = 0.0
+    """By how much validation may be worse before an event is taken back (`growth.rollback`)."""
     preserves_function: ClassVar[bool] = False
     """Then a relative change of the outputs above 1e-4 at an event is an error."""
     needs_trajectory: ClassVar[bool] = False
     """Whether the frontier's history must be recorded."""
     grows: ClassVar[bool] = True
     """False: whatever the trigger says, nothing does."""
+    adds: ClassVar[bool] = True
+    """Whether what it does makes the net larger, so that the limits of its size hold."""
     heeds_until: ClassVar[bool] = True
     """Whether `growth.until` holds for it."""
     no_score: ClassVar[str] = ""

@@ -32,14 +32,14 @@ class GrowthEvent:
     readings: Mapping[str, float | None] = field(default_factory=dict)
     """The trigger's, at the evaluation that fired."""
     kind: str = "none"
-    """`width`, `depth`, `heads`, `rollback`, or `none`."""
+    """`width`, `depth`, `heads`, `removal`, `rollback`, or `none`."""
     proposals: int = 0
     site: str = ""
     """Names of the sites that got units."""
     updated: list[str] = field(default_factory=list)
     """Names of the sites at which present weights were updated and no unit was added."""
     units_added: int = 0
-    """Negative where a growth was taken back."""
+    """Negative where units were removed, or a growth was taken back."""
     added: list[dict[str, Any]] | None = None
     """kind, site and units of each addition, in order; None in the log of an earlier grow."""
     details: dict[str, Any] = field(default_factory=dict)
@@ -69,6 +69,11 @@ class GrowthEvent:
     def taken_back(self) -> bool:
         """Whether it is the undoing of an earlier event."""
         return self.kind == "rollback"
+
+    @property
+    def removed(self) -> bool:
+        """Whether units were removed by the method itself."""
+        return self.units_added < 0 and not self.taken_back
 
     @property
     def units_text(self) -> str:

@@ -8,8 +8,16 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from grow_cli.surgery.optimizer import carry, forget, inherit, mark_new, regroup
-from grow_cli.surgery.proposal import DepthProposal, HeadProposal, Proposal, WidthProposal
+from grow_cli.surgery.optimizer import carry, forget, inherit, mark_new, regroup, select
+from grow_cli.surgery.proposal import (
+    Addition,
+    BlockRemoval,
+    DepthProposal,
+    HeadProposal,
+    Proposal,
+    UnitRemoval,
+    WidthProposal,
+)
 
 
 def apply(
@@ -21,17 +29,24 @@ def apply(
     lr_factor: float = 1.0,
     lr_warmup: int = 0,
 ) -> None:
-    """Add what is proposed; ValueError, and nothing is changed, if it does not fit.
+    """Add or remove what is proposed; ValueError, and nothing is changed, if it does not fit.
 
     Inserting a layer keeps every parameter object. Widening replaces those of producer, followers and consumer by
-    longer ones, without gradient, and so does adding heads. With `optimizer_state="reset"` the optimizer forgets
-    everything, and so does one whose memory is of the `whole_net`; with "age" it notes when entries were added, and whose
-    rate has an `lr_factor` or an `lr_warmup`: `follow_new_entries` heeds all three.
+    longer ones, without gradient, and so does adding heads; removing units replaces them by shorter ones. With
+    `optimizer_state="reset"` the optimizer forgets everything, and so does one whose memory is of the `whole_net`; with
+    "age" it notes when entries were added, and whose rate has an `lr_factor` or an `lr_warmup`: `follow_new_entries` heeds
+    all three.
     """
     if optimizer_state not in ("carry", "age", "reset"):
         raise ValueError(f"optimizer_state={optimizer_state!r}: must be carry, age or reset")
     proposal.check(model)
-    if isinstance(proposal, DepthProposal):
+    if isinstance(proposal, BlockRemoval):
+        del proposal.site.stack[proposal.site.index]
+    elif isinstance(proposal, UnitRemoval):
+        _replace(proposal)
+        with torch.no_grad():
+            _narrow(proposal, optimizer)
+    elif isinstance(proposal, DepthProposal):
         block = proposal.block(like=next(model.parameters()))  # refuses a state that does not fit
         _replace(proposal)
         if optimizer is not None:
@@ -54,7 +69,7 @@ def apply(
         regroup(model, optimizer)
 
 
-def _replace(proposal: Proposal) -> None:
+def _replace(proposal: Addition | UnitRemoval) -> None:
     with torch.no_grad():
         for parameter, values in proposal.replace.items():
             parameter.copy_(values)
@@ -85,6 +100,37 @@ def _add_heads(proposal: HeadProposal, optimizer: Optimizer | None, **marks: Any
     _append(site.consumer, "weight", 1, proposal.outgoing, optimizer, **marks)
     for linear in (*site.producers, site.consumer):
         _set_sizes(linear)
+
+
+def _narrow(proposal: UnitRemoval, optimizer: Optimizer | None) -> None:
+    site = proposal.site
+    stays = torch.ones(site.units, dtype=torch.bool, device=site.producer.weight.device)
+    stays[proposal.removed] = False
+    read = stays.repeat_interleave(site.columns_per_unit)
+    for name in ("weight", "bias"):
+        _shorten(site.producer, name, 0, stays, optimizer)
+    for follower in site.followers:
+        for name, tensor in follower.state_dict().items():
+            if tensor.ndim:
+                _shorten(follower, name, 0, stays, optimizer)
+        if isinstance(follower, nn.BatchNorm1d | nn.BatchNorm2d):
+            follower.num_features = int(stays.sum())
+    _shorten(site.consumer, "weight", 1, read, optimizer)
+    for linear in (site.producer, site.consumer):
+        _set_sizes(linear)
+
+
+def _shorten(owner: nn.Module, name: str, dim: int, stays: Tensor, optimizer: Optimizer | None) -> None:
+    old = getattr(owner, name)
+    if old is None:
+        return
+    kept = stays.nonzero().flatten()
+    shorter = old.index_select(dim, kept)
+    if isinstance(old, nn.Parameter):
+        shorter = nn.Parameter(shorter, requires_grad=old.requires_grad)
+        if optimizer is not None:
+            select(optimizer, old, shorter, dim, kept)
+    setattr(owner, name, shorter)
 
 
 def _append(owner: nn.Module, name: str, dim: int, values: Tensor, optimizer: Optimizer | None, **marks: Any) -> None:

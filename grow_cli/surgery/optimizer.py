@@ -89,6 +89,19 @@ def carry(
         optimizer.state[new] = state
 
 
+def select(optimizer: Optimizer, old: nn.Parameter, new: nn.Parameter, dim: int, kept: Tensor) -> None:
+    """Pass the state of `old` to `new`, which has only these of its entries along `dim`."""
+    known = optimizer.state.pop(old, {})
+    if any(isinstance(value, Tensor) and value.ndim and value.shape != old.shape for value in known.values()):
+        return  # a factored state, as in `carry`
+    state = {
+        name: value.index_select(dim, kept) if isinstance(value, Tensor) and value.ndim else value
+        for name, value in known.items()
+    }
+    if state:
+        optimizer.state[new] = state
+
+
 def inherit(optimizer: Optimizer, source: nn.Parameter, new: nn.Parameter) -> None:
     """Remember of `new` what is remembered of `source`, shaped like it, its age included; its rate is its own."""
     known = {

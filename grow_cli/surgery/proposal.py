@@ -175,7 +175,60 @@ class HeadProposal:
         _check_replacements(where, self.replace, model)
 
 
-Proposal = WidthProposal | DepthProposal | HeadProposal
+@dataclass(frozen=True, eq=False)
+class UnitRemoval:
+    """Hidden units to be taken away."""
+
+    kind: ClassVar[str] = "removal"
+
+    site: WidthSite
+    removed: Tensor
+    """(k,) their places, ascending."""
+    details: dict[str, Any] = field(default_factory=dict)
+    """As of `WidthProposal`."""
+    replace: Mapping[nn.Parameter, Tensor] = field(default_factory=dict)
+    """As of `WidthProposal`: the consumer's bias, which may stand in for what is removed."""
+
+    @property
+    def units(self) -> int:
+        """−k."""
+        return -len(self.removed)
+
+    def check(self, model: nn.Module) -> None:
+        """ValueError unless the units are there, and one at least stays."""
+        places = self.removed.tolist()
+        if sorted(set(places)) != places or not all(0 <= place < self.site.units for place in places):
+            raise ValueError(f"{self.site.name!r} has {self.site.units} units, of which {places} cannot be removed")
+        if len(places) == self.site.units:
+            raise ValueError(f"all units of {self.site.name!r} would be removed: one must stay")
+        _check_replacements(f"the removal at {self.site.name!r}", self.replace, model)
+
+
+@dataclass(frozen=True, eq=False)
+class BlockRemoval:
+    """A block of a residual stream to be taken away: what passed it goes on as it is."""
+
+    kind: ClassVar[str] = "removal"
+
+    site: DepthSite
+    """That of the block, which is `stack[index]`."""
+    details: dict[str, Any] = field(default_factory=dict)
+    """As of `WidthProposal`."""
+
+    @property
+    def units(self) -> int:
+        """The block's hidden units, negative."""
+        return -self.site.units
+
+    def check(self, model: nn.Module) -> None:
+        """ValueError unless there is such a block in a residual stream."""
+        if not self.site.residual or not 0 <= self.site.index < len(self.site.stack):
+            raise ValueError(f"there is no block of a residual stream at {self.site.name!r}")
+
+
+Addition = WidthProposal | DepthProposal | HeadProposal
+Removal = UnitRemoval | BlockRemoval
+Proposal = Addition | Removal
 
 
 def _check_replacements(where: str, replace: Mapping[nn.Parameter, Tensor], model: nn.Module) -> None:

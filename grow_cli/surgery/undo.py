@@ -65,10 +65,12 @@ class Undo:
     batch_size: int
     loss: float = -math.inf
     """On validation, before; absent in older checkpoints, where a tie was no help."""
+    slack: float = 0.0
+    """By how much the score may be worse, where something was removed."""
 
     def helped(self, score: float, loss: float) -> bool:
-        """Whether a later validation is better: by the score, a tie by the loss."""
-        return (score, -loss) > (self.score, -self.loss)
+        """Whether a later validation is better: by the score, a tie by the loss; or not worse by more than the slack."""
+        return (score, -loss) > (self.score - self.slack, -self.loss)
 
     def state_dict(self) -> dict[str, Any]:
         """Plain data and tensors, for a checkpoint."""

@@ -89,7 +89,7 @@ def growth_line(event: GrowthEvent) -> str:
             f"[green]updated[/green] {when}: no new units, best updates at {escape('; '.join(event.updated))}, {losses}"
         )
     return (
-        f"[bold green]grew[/bold green] {when}: {escape(event.places)}, "
+        f"[bold green]{'pruned' if event.removed else 'grew'}[/bold green] {when}: {escape(event.places)}, "
         f"{event.parameters_before:,} → {event.parameters_after:,} parameters, widths {event.widths_after}, "
         f"{losses} → {_loss(event.loss_settled)} settled"
     )

@@ -33,9 +33,9 @@ def growth_closed(session: Session, used: float) -> str:
         return f"the part of the budget in which the net may grow is over (growth.until={growth.until:g})"
     if growth.max_events is not None and session.progress.events >= growth.max_events:
         return f"growth.max_events={growth.max_events} is reached"
-    if growth.max_parameters is not None and session.parameters >= growth.max_parameters:
+    if growth.max_parameters is not None and method.adds and session.parameters >= growth.max_parameters:
         return f"growth.max_parameters={growth.max_parameters} is reached"
-    if growth.max_flops_per_sample is not None and session.flops >= growth.max_flops_per_sample:
+    if growth.max_flops_per_sample is not None and method.adds and session.flops >= growth.max_flops_per_sample:
         return f"growth.max_flops_per_sample={growth.max_flops_per_sample} is reached"
     in_vain = session.progress.events_without_gain
     if growth.plateau is not None and in_vain >= growth.plateau and not session.is_best:

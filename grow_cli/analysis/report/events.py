@@ -47,7 +47,7 @@ def what(event: GrowthEvent) -> str:
     if not event.units_added:
         updated = event.updated
         return "nothing added, updated " + "; ".join(updated) if updated else "nothing added"
-    return f"+{event.units_text} ({event.kind}), {event.site}"
+    return f"{'−' if event.removed else '+'}{event.units_text} ({event.kind}), {event.site}"
 
 
 def losses(event: GrowthEvent) -> str:
