@@ -103,8 +103,9 @@ def _label(axes: Axes, labels: list[tuple[float, float, str, str]]) -> None:
     places = [((x - low) / (high - low), (y - bottom) / (top - bottom)) for x, y, _, _ in labels]
     for index in with_room(places):
         x, y, text, colour = labels[index]
-        left = places[index][0] > 0.85
-        shift, side = (-4 if left else 4, -12), "right" if left else "left"
+        left, low = places[index][0] > 0.85, places[index][1] < 0.1
+        # above the line where there is no room between it and the axis
+        shift, side = (-4 if left else 4, 3 if low else -12), "right" if left else "left"
         axes.annotate(text, (x, y), fontsize=7, color=colour, xytext=shift, textcoords="offset points", ha=side)
 
 

@@ -13,6 +13,7 @@ from rich.table import Table
 
 from grow_cli import console, registry
 from grow_cli.analysis.missed import nothing_grew
+from grow_cli.analysis.numbers import short_number
 from grow_cli.files import shortest
 from grow_cli.records.events import GrowthEvent, growth_events
 from grow_cli.records.folder import RunFolder
@@ -36,7 +37,8 @@ def show(folder: RunFolder, summary: dict[str, Any]) -> None:
     console.uncut(_reached(summary))
     console.say(
         f"{counted(summary['parameters'], 'parameter')}; {counted(summary['steps'], 'step')} in {summary['seconds']:.1f} s, "
-        f"{summary['growth_seconds']:.1f} s of which growing; {summary['training_flops']:.2e} FLOPs; {summary['device']}"
+        f"{summary['growth_seconds']:.1f} s of which growing; {short_number(summary['training_flops'])} FLOPs; "
+        f"{summary['device']}"
     )
     if summary["growth_steps"]:
         console.say(

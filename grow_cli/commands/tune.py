@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from grow_cli import console
+from grow_cli.analysis.numbers import short_number
 from grow_cli.commands import children
 from grow_cli.errors import TrainingFailed, UserError
 from grow_cli.files import write_text
@@ -207,4 +208,4 @@ def _conclude(found: list[Tuned], folder: Path, rest: list[str], options: argpar
     console.out.print()
     for line in lines:
         console.line(line)
-    console.line(f"{folder / 'tune.json'}: {total:.3g} FLOPs in all")
+    console.line(f"{folder / 'tune.json'}: {short_number(total)} FLOPs in all")
