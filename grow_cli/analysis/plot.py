@@ -33,7 +33,7 @@ def event_costs(metrics: pd.DataFrame, events: list[GrowthEvent], against: str) 
 def plot_runs(folders: list[RunFolder], output: Path, against: str = "steps") -> Path:
     """Draw the runs into one picture, against one of `AXES`, and return its path.
 
-    Of several runs a damaged one is left out, which a warning says; Damaged where it is the only one.
+    A damaged run among several is left out with a warning; Damaged is raised if it is the only one.
     """
     runs = []
     for folder in folders:

@@ -58,7 +58,7 @@ def show(folder: RunFolder, summary: dict[str, Any]) -> None:
 
 
 def in_a_line(folder: RunFolder, summary: Mapping[str, Any]) -> str:
-    """Of a sweep's job: `val_accuracy 0.9123, grew 2 times to 12,345 parameters (64-80), 3 s; outputs/...`."""
+    """A sweep's job in a line: `val_accuracy 0.9123, grew 2 times to 12,345 parameters (64-80), 3 s; outputs/...`."""
     name = task_in(dict(summary)).column("val")
     score = "" if summary.get(name) is None else f"{name} {summary[name]:.4g}"
     events, undone = summary.get("events", 0), summary.get("undone", 0)
@@ -81,7 +81,7 @@ _MANY = 12
 
 
 def rows(events: Sequence[GrowthEvent]) -> list[tuple[str, ...] | str]:
-    """Of the table of what grew; what added nothing is a line of its own, with its reason, said once where it repeats."""
+    """The rows of the table of what grew; an event that added nothing is a line with its reason, given once if it repeats."""
     many = sum(event.changed or event.taken_back for event in events) > _MANY
 
     def alike(numbered: tuple[int, GrowthEvent]) -> object:
