@@ -26,7 +26,7 @@ _QUEUED = 10  # jobs that have not begun, of which more are only counted
 
 
 def parser() -> console.Parser:
-    """Of its arguments."""
+    """The command's arguments."""
     parser = console.Parser(
         prog="grow sweep",
         description="status: how many jobs of a sweep are queued, running, finished, interrupted, crashed and failed, when the "

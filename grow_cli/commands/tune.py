@@ -27,7 +27,7 @@ _OWN = {"seed": "--seeds", "run_dir": "--folder"}
 
 
 def parser() -> console.Parser:
-    """Of its arguments."""
+    """The command's arguments."""
     parser = console.Parser(
         prog="grow tune",
         description="Search for the values of some keys that train best, by the mean best validation score over some seeds; with "
@@ -151,7 +151,7 @@ def _tuned(study: Study, words: list[str], options: argparse.Namespace) -> Tuned
 
 
 def _side_by_side(studies: dict[str, Study], rest: list[str], folder: Path, options: argparse.Namespace) -> list[str]:
-    """The trials that are left, so many at a time, each in a process of its own; the words of those that did not end."""
+    """Train the remaining trials in processes of their own, -j at a time; return a sentence for each that did not finish."""
     shared = [f"--{name}={getattr(options, name)}" for name in ("space", "trials", "seeds", "pruner")]
     left = {m: options.trials - sum(t.state != "open" for t in study.trials()) for m, study in studies.items()}
     commands = [
