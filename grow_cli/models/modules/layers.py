@@ -179,7 +179,7 @@ class TransformerBlock(Block):
     """Pre-norm attention, then a pre-norm MLP, each added to the stream of (n, tokens, dim).
 
     :param causal: a token attends to none after it
-    :param rotary: queries and keys are turned by their positions, of which there are so many; 0: they are not
+    :param rotary: the number of positions by which queries and keys are rotated; 0: no rotation
     """
 
     def __init__(
