@@ -26,7 +26,7 @@ def apply(
     Inserting a layer keeps every parameter object. Widening replaces those of producer, followers and consumer by
     longer ones, without gradient. With `optimizer_state="reset"` the optimizer forgets everything, and so does one whose memory
     is of the `whole_net`; with "age" it notes when entries were added, and whose rate has an `lr_factor` or an `lr_warmup`:
-    `follow_new_entries` heeds all three.
+    `follow_new_entries` applies all three.
     """
     if optimizer_state not in ("carry", "age", "reset"):
         raise ValueError(f"optimizer_state={optimizer_state!r}: must be carry, age or reset")
