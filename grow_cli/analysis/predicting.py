@@ -148,10 +148,10 @@ class Predictor:
         if not files:
             raise UserError(f"{source} holds no image ({', '.join(IMAGES)})")
         done = self.inputs.get("image") or {}
+        x = read_images([str(file) for file in files], Decoding((width, height), done.get("background", 255)), channels)
         sizes = {_size(file) for file in files}
         if sizes != {(width, height)} and not done.get("size"):
             warn(f"images are scaled and cropped to the {width}×{height} pixels that the net reads")
-        x = read_images([str(file) for file in files], Decoding((width, height), done.get("background", 255)), channels)
         if (white := self.inputs["white"]) != 255:  # a file's white is 255, whatever that of the dataset is
             x = (x * (white / 255)).round().to(torch.uint8)
         names = [str(file.relative_to(source)) if source.is_dir() else str(file) for file in files]
