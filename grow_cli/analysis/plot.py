@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from textwrap import fill
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -21,6 +22,9 @@ from grow_cli.records.reading import Damaged, damaged
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+
+_LABEL = 60
+"""Characters of a line of the legend."""
 
 
 def event_costs(metrics: pd.DataFrame, events: list[GrowthEvent], against: str) -> list[float]:
@@ -60,7 +64,12 @@ def _draw(runs: list[RunData], output: Path, against: str) -> Path:
         metrics, task = run.metrics, run.task
         xs = metrics[AXES[against].column]
         colour = f"C{number}"
-        label = labels[number] if labels.count(labels[number]) == 1 else run.folder.path.name
+        # a sweep's folders have names as long as what was typed: wider than the picture
+        label = (
+            labels[number]
+            if labels.count(labels[number]) == 1
+            else fill(run.folder.path.name, _LABEL, break_on_hyphens=False)
+        )
         scores.add(task.words)
         measured = "the training split at each evaluation" if nothing_held_out(run.config) else "validation"
         above.plot(xs, metrics[task.column("val")], color=colour, label=f"{label}, {measured}")
