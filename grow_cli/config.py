@@ -127,7 +127,7 @@ class Evaluate(Section):
     probe: int = key(512, at_least=1)
     """Samples in the fixed batch on which every growth event is measured."""
     test_every: int | None = key(None, at_least=1, null="for once at the end")
-    """Also measure the test set every so many evaluations; never select anything on it."""
+    """Also measure the test set at every n-th evaluation; never select anything on it."""
 
     def distance(self, steps_per_epoch: float) -> float:
         """Steps between evaluations as configured; `steps` are whole steps."""

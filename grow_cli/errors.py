@@ -30,7 +30,7 @@ class Interrupted(BaseException):
 
 
 class Paused(Exception):
-    """A run was set aside where it was told to, saved, and can be resumed: no error."""
+    """A run stopped where `pause_at` asked it to; it is saved and can be resumed. No error."""
 
     def __init__(self, flops: float) -> None:
         super().__init__(f"set aside after {flops:.3g} FLOPs")

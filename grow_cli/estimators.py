@@ -60,7 +60,7 @@ class _Grown(BaseEstimator):
         return typed([*typed((), keys), *self.overrides], {})
 
     def _train(self, x: np.ndarray, y: np.ndarray, names: tuple[str, ...] = ()) -> None:
-        """Of checked samples (n, d), and class numbers (n,) or values (n, k)."""
+        """Train on checked samples (n, d) and class numbers (n,) or values (n, k)."""
         from grow_cli.api.fitting import run_on
         from grow_cli.api.given import raw_data
         from grow_cli.api.guard import silent

@@ -66,7 +66,7 @@ def expanded(path: str | Path) -> Path:
 
 
 def address_from_root(address: str) -> str:
-    """Of a server, a database or a folder: what lies on this machine from the root on, anything else as it is."""
+    """The address of a server, database or folder: a path on this machine becomes absolute, anything else stays as it is."""
     if address.startswith("sqlite:///") and not address.endswith(":memory:"):
         return f"sqlite:///{expanded(address.removeprefix('sqlite:///'))}"
     elsewhere = re.match(r"[A-Za-z][\w+.-]*:", address) or address in ("databricks", "databricks-uc", "uc")

@@ -18,7 +18,7 @@ def rank() -> int:
 
 
 def refuse_no_address() -> None:
-    """UserError where several processes were begun and none is told where to meet the others."""
+    """UserError if several processes were started without an address to meet at."""
     missing = [name for name in ("MASTER_ADDR", "MASTER_PORT") if not os.environ.get(name)]
     if world() > 1 and missing:
         raise UserError(

@@ -65,8 +65,8 @@ def train(
     """Train into a claimed folder (from its checkpoint if `resume`) and return the summary, which is written there too.
 
     `trained`, of another run: the data must be the same as its. `splits`: those that the trained net is measured on.
-    `pause_at`: Paused comes out after the first evaluation by which so many FLOPs were spent; resumed, it continues the same.
-    `hopeless`: told after each evaluation how many there were and the best validation score (more is better); True ends the run.
+    `pause_at`: raises Paused after the first evaluation at which this many FLOPs are spent; a resumed run continues unchanged.
+    `hopeless`: called after each evaluation with their number and the best validation score (more is better); True ends the run.
     `ranks`: of this process among those that train the run together; the others than the first return nothing.
     Interrupted, crashed and failed runs raise; their summary has that status, and the last good checkpoint stays.
     """

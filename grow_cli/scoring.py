@@ -133,7 +133,7 @@ def rows_within(now: Moment, places: Sequence[Place], samples: int) -> int:
 def take_readings(
     now: Moment, places: Sequence[Place], x: Tensor, y: Tensor, *, gradient: Tensor | None = None
 ) -> list[FullReading | Unreadable]:
-    """Of every place of the present net at once.
+    """Readings at all places of the present net at once.
 
     :param gradient: (n, outputs), taken for ∂L/∂outputs in the residual gradients, where something has been taken away
     """
@@ -190,7 +190,7 @@ def _directions(outputs: Tensor) -> list[Tensor]:
 
 
 def _unit_dim(tensor: Tensor) -> int:
-    """Of (n, m), (n, tokens, m) or (n, m, height, width), that of m."""
+    """The dimension of m in (n, m), (n, tokens, m) or (n, m, height, width)."""
     return 1 if tensor.ndim == 4 else -1
 
 
@@ -200,7 +200,7 @@ def _columns(tensor: Tensor) -> Tensor:
 
 
 def score_proposals(now: Moment, candidates: Sequence[Proposal], samples: int) -> list[Scored]:
-    """Of any method's new units and layers, each as if it were the only one, on fresh training samples.
+    """Score any method's new units and layers, each as if it were the only one, on fresh training samples.
 
     Heads have no score, and neither has what is taken away.
     """

@@ -60,7 +60,7 @@ class Task:
         raise NotImplementedError
 
     def values_beside(self, sums: list[float]) -> dict[str, float]:
-        """Of `beside`, from the same sums."""
+        """The values of `beside`, from the same sums."""
         return {}
 
     def of_loss(self, loss: float) -> float | None:

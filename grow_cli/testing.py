@@ -75,7 +75,7 @@ def check_trigger(name: str, folder: Path, *overrides: str) -> None:
 
 
 def check_model(name: str, folder: Path, *overrides: str, dataset: Sequence[str] = _DATA) -> None:
-    """Of `model=name`: it describes itself, is rebuilt as it is, and whatever sites it declares can grow."""
+    """Check `model=name`: it describes itself, is rebuilt unchanged, and can grow at every site that it declares."""
     typed = [
         "method=random",
         f"model={name}",
@@ -101,7 +101,7 @@ def check_model(name: str, folder: Path, *overrides: str, dataset: Sequence[str]
 
 
 def check_dataset(name: str, folder: Path, *overrides: str) -> None:
-    """Of `dataset=name`: a static and a growing net train on it. Its files must be there."""
+    """Check `dataset=name`: a static and a growing net train on it. Its files must be there."""
     model = () if any(o.startswith("model=") for o in overrides) else ("model=mlp", "model.hidden=[3]")
     typed = ["method=net2net", *model, f"dataset={name}", *_TRIGGER, *overrides]
     _check_option("dataset", name, typed)
@@ -109,7 +109,7 @@ def check_dataset(name: str, folder: Path, *overrides: str) -> None:
 
 
 def check_logger(name: str, folder: Path, *overrides: str) -> None:
-    """Of `logger=name`: a run with it has the numbers of one without; each row and event is passed on once."""
+    """Check `logger=name`: a run with it has the numbers of one without; each row and event is passed on once."""
     typed = ["method=net2net", "model.hidden=[2,2]", *_DATA, *_TRIGGER]
     _check_option("logger", name, [*typed, f"logger={name}", *overrides])
     plain = _trained(folder / "plain", typed)
@@ -118,7 +118,7 @@ def check_logger(name: str, folder: Path, *overrides: str) -> None:
 
 
 def check_optimizer(name: str, folder: Path, *overrides: str) -> None:
-    """Of `optimizer=name`: the loss falls, and its memory survives growth and a kill."""
+    """Check `optimizer=name`: the loss falls, and its memory survives growth and a kill."""
     typed = ["method=net2net", "model.hidden=[3,3]", *_data_for(overrides), *_TRIGGER, f"optimizer={name}", *overrides]
     _check_option("optimizer", name, typed)
     whole = _check_run(folder, [o for o in typed if not o.startswith("optimizer.lr")])
@@ -127,7 +127,7 @@ def check_optimizer(name: str, folder: Path, *overrides: str) -> None:
 
 
 def check_schedule(name: str, folder: Path, *overrides: str) -> None:
-    """Of `schedule=name`: a factor from 0 up over the whole budget, restarted or not, and a run with it."""
+    """Check `schedule=name`: a factor of at least 0 over the whole budget, restarted or not, and a run with it."""
     typed = ["method=net2net", "model.hidden=[2,2]", *_DATA, *_TRIGGER, f"schedule={name}", *overrides]
     _check_option("schedule", name, typed)
     schedule = compose(typed).schedule
@@ -221,7 +221,7 @@ def _files(config: Config, typed: list[str]) -> dict[str, Any]:
 
 
 def _broken_and_resumed(path: Path, typed: list[str], stop_at: int) -> RunFolder:
-    """Interrupted in the first step after so many evaluations, as by a signal, and resumed in other objects."""
+    """Interrupt in the first step after `stop_at` evaluations, as by a signal, and resume in new objects."""
     config, folder = _config(typed), RunFolder(path)
     folder.create(_files(config, typed))
     with _interrupted_after(stop_at):
@@ -259,7 +259,7 @@ def _interrupted_after(evaluations: int) -> Iterator[None]:
 
 
 def _check_rollback(path: Path, typed: list[str]) -> None:
-    """Every growth is taken back, to the net of before, where validation never says that it helped."""
+    """Every growth is undone, to the net from before it, if validation never improves."""
     helped = Session.undo_helped
     Session.undo_helped = property(lambda session: False)  # type: ignore[method-assign,assignment]
     try:

@@ -48,7 +48,7 @@ def profile(scores: NDArray[np.float64], thresholds: NDArray[np.float64]) -> NDA
 
 
 def resampled(scores: Scores, draws: Sequence[NDArray[np.int_]]) -> list[NDArray[np.float64]]:
-    """Of each dataset (resamples, seeds)."""
+    """The scores of each dataset's resamples (resamples, seeds)."""
     return [of[index] for of, index in zip(scores, draws, strict=True)]
 
 

@@ -257,7 +257,7 @@ def _decided(tests: list[Test], within: Within | None) -> list[Decision]:
 
 
 def _equally_often(read: dict[Path, pd.DataFrame]) -> dict[Path, pd.DataFrame]:
-    """Of every run, the evaluations at the distance of whichever run has the fewest: more looks find a better best."""
+    """Each run's evaluations, thinned to the interval of the run that has the fewest: more evaluations find a better best."""
     distance = max(float(m["epoch"].iloc[-1]) / len(m) for m in read.values())
     return {path: _thinned(m, distance) for path, m in read.items()}
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from grow_cli.analysis.comparison import Comparison
 
 _SHOWN = 6
-"""Pairs that are told; the others are in the table."""
+"""Pairs that the verdict names; the others are in the table."""
 _POINTS, _UNITS = 2.0, 0.02
 """The difference for which more seeds are counted, where nobody named another: in points, or in the score's own unit."""
 

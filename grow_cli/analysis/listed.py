@@ -50,7 +50,7 @@ class Listed:
         return last_row(self.folder)
 
     def value(self, key: str) -> Any:
-        """Of the summary, or of the config where the summary has none: `method` and `method.name` are the same."""
+        """The key's value in the summary, or else in the config; `method` and `method.name` are the same."""
         if key in self.summary:
             return self.summary[key]
         return self.config.get(f"{key}.name" if key in GROUP_KEYS else key)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pandas as pd
 
 from grow_cli.analysis import equivalence
+from grow_cli.analysis.numbers import short_number
 from grow_cli.analysis.runs import Record, differing, flatten
 from grow_cli.analysis.signed_rank import least_pvalue
 from grow_cli.analysis.verdicts import ALPHA
@@ -74,7 +75,9 @@ def tuned_note(ways: list[Way], *, alike: bool) -> list[str]:
     told = "; ".join(
         f"{_quoted(label)}: "
         + ", ".join(
-            f"{counted(mark[0], 'trial')} of {counted(mark[1], 'run')}, {mark[2]:.3g} FLOPs" if mark else "not tuned"
+            f"{counted(mark[0], 'trial')} of {counted(mark[1], 'run')}, {short_number(mark[2])} FLOPs"
+            if mark
+            else "not tuned"
             for mark in sorted(marks, key=repr)
         )
         for label, marks in found.items()

@@ -137,7 +137,7 @@ def _over(comparisons: list[Comparison]) -> OverDatasets:
 def _pairs(
     comparisons: list[Comparison], common: list[str], scores: dict[str, list[np.ndarray]]
 ) -> list[dict[str, object]]:
-    """Of the pairs that the datasets' own tables test."""
+    """A row for each pair of ways that the datasets' own tables test."""
     tested: dict[frozenset[str], tuple[str, str]] = {}
     for test in (test for c in comparisons for test in c.tests_made):
         a, b = test.first.label, test.second.label

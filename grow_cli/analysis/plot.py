@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from textwrap import fill
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -22,6 +23,9 @@ from grow_cli.records.reading import Damaged, damaged
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+_LABEL = 60
+"""Characters of a line of the legend."""
+
 
 def event_costs(metrics: pd.DataFrame, events: list[GrowthEvent], against: str) -> list[float]:
     """What each growth event's step had cost by then, before the event itself, in one of `AXES`."""
@@ -33,7 +37,7 @@ def event_costs(metrics: pd.DataFrame, events: list[GrowthEvent], against: str) 
 def plot_runs(folders: list[RunFolder], output: Path, against: str = "steps") -> Path:
     """Draw the runs into one picture, against one of `AXES`, and return its path.
 
-    Of several runs a damaged one is left out, which a warning says; Damaged where it is the only one.
+    A damaged run among several is left out with a warning; Damaged is raised if it is the only one.
     """
     runs = []
     for folder in folders:
@@ -60,7 +64,12 @@ def _draw(runs: list[RunData], output: Path, against: str) -> Path:
         metrics, task = run.metrics, run.task
         xs = metrics[AXES[against].column]
         colour = f"C{number}"
-        label = labels[number] if labels.count(labels[number]) == 1 else run.folder.path.name
+        # a sweep's folders have names as long as what was typed: wider than the picture
+        label = (
+            labels[number]
+            if labels.count(labels[number]) == 1
+            else fill(run.folder.path.name, _LABEL, break_on_hyphens=False)
+        )
         scores.add(task.words)
         measured = "the training split at each evaluation" if nothing_held_out(run.config) else "validation"
         above.plot(xs, metrics[task.column("val")], color=colour, label=f"{label}, {measured}")
@@ -103,8 +112,9 @@ def _label(axes: Axes, labels: list[tuple[float, float, str, str]]) -> None:
     places = [((x - low) / (high - low), (y - bottom) / (top - bottom)) for x, y, _, _ in labels]
     for index in with_room(places):
         x, y, text, colour = labels[index]
-        left = places[index][0] > 0.85
-        shift, side = (-4 if left else 4, -12), "right" if left else "left"
+        left, low = places[index][0] > 0.85, places[index][1] < 0.1
+        # above the line where there is no room between it and the axis
+        shift, side = (-4 if left else 4, 3 if low else -12), "right" if left else "left"
         axes.annotate(text, (x, y), fontsize=7, color=colour, xytext=shift, textcoords="offset points", ha=side)
 
 

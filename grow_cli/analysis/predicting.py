@@ -86,14 +86,14 @@ class Predictor:
         if self.table.get("columns"):
             return self._table(source, str(source), labelled)
         if source.suffix not in arrays.SUFFIXES:
-            raise UserError(f"{source}: the net reads {self.reads}")
+            raise UserError(f"{source} holds data of another kind: the net reads {self.reads}")
         return self._arrays(source, labelled)
 
     def _table(self, source: Path | TextIO, where: str, labelled: bool) -> Samples:
         from grow_cli.data import tables
 
         if not self.table.get("columns"):
-            raise UserError(f"{where}: the net reads {self.reads}")
+            raise UserError(f"{where} holds data of another kind: the net reads {self.reads}")
         frame = tables.read(source, where)
         if labelled and self.table["target"] in frame:
             frame = frame[frame[self.table["target"]].notna()]
@@ -142,16 +142,18 @@ class Predictor:
         from grow_cli.data.images import Decoding, read_images
 
         if len(self.model.input_shape) != 3:
-            raise UserError(f"{source}: the net reads {self.reads}")
+            raise UserError(f"{source} holds data of another kind: the net reads {self.reads}")
         channels, height, width = self.model.input_shape
         files, labels = self._labelled(source) if labelled else (_files(source), None)
         if not files:
             raise UserError(f"{source} holds no image ({', '.join(IMAGES)})")
         done = self.inputs.get("image") or {}
+        x = read_images([str(file) for file in files], Decoding((width, height), done.get("background", 255)), channels)
         sizes = {_size(file) for file in files}
         if sizes != {(width, height)} and not done.get("size"):
             warn(f"images are scaled and cropped to the {width}×{height} pixels that the net reads")
-        x = read_images([str(file) for file in files], Decoding((width, height), done.get("background", 255)), channels)
+        if (white := self.inputs["white"]) != 255:  # a file's white is 255, whatever that of the dataset is
+            x = (x * (white / 255)).round().to(torch.uint8)
         names = [str(file.relative_to(source)) if source.is_dir() else str(file) for file in files]
         return Samples(names, x, labels)
 

@@ -33,7 +33,7 @@ class Ranked:
 
     @property
     def cells(self) -> tuple[str, ...]:
-        """Of the table."""
+        """The cells of its row in the table."""
         scores = self.scores
         spread = f" ± {stdev(scores):.4f}" if len(scores) > 1 else ""
         parameters = fmean(summary["parameters"] for summary in self.summaries)

@@ -31,7 +31,7 @@ def rows_of_tests(comparison: Comparison) -> list[dict[str, object]]:
 
 
 def _further(comparison: Comparison, number: int) -> dict[str, object]:
-    """Of a test's row, what was asked for."""
+    """The columns of a test's row that an option asked for."""
     test = comparison.tests_made[number]
     row: dict[str, object] = {}
     level = ALPHA / len(comparison.tests_made)

@@ -13,6 +13,7 @@ from rich.table import Table
 
 from grow_cli import console, registry
 from grow_cli.analysis.missed import nothing_grew
+from grow_cli.analysis.numbers import short_number
 from grow_cli.files import shortest
 from grow_cli.records.events import GrowthEvent, growth_events
 from grow_cli.records.folder import RunFolder
@@ -36,7 +37,8 @@ def show(folder: RunFolder, summary: dict[str, Any]) -> None:
     console.uncut(_reached(summary))
     console.say(
         f"{counted(summary['parameters'], 'parameter')}; {counted(summary['steps'], 'step')} in {summary['seconds']:.1f} s, "
-        f"{summary['growth_seconds']:.1f} s of which growing; {summary['training_flops']:.2e} FLOPs; {summary['device']}"
+        f"{summary['growth_seconds']:.1f} s of which growing; {short_number(summary['training_flops'])} FLOPs; "
+        f"{summary['device']}"
     )
     if summary["growth_steps"]:
         console.say(
@@ -56,7 +58,7 @@ def show(folder: RunFolder, summary: dict[str, Any]) -> None:
 
 
 def in_a_line(folder: RunFolder, summary: Mapping[str, Any]) -> str:
-    """Of a sweep's job: `val_accuracy 0.9123, grew 2 times to 12,345 parameters (64-80), 3 s; outputs/...`."""
+    """A sweep's job in a line: `val_accuracy 0.9123, grew 2 times to 12,345 parameters (64-80), 3 s; outputs/...`."""
     name = task_in(dict(summary)).column("val")
     score = "" if summary.get(name) is None else f"{name} {summary[name]:.4g}"
     events, undone = summary.get("events", 0), summary.get("undone", 0)
@@ -79,7 +81,7 @@ _MANY = 12
 
 
 def rows(events: Sequence[GrowthEvent]) -> list[tuple[str, ...] | str]:
-    """Of the table of what grew; what added nothing is a line of its own, with its reason, said once where it repeats."""
+    """The rows of the table of what grew; an event that added nothing is a line with its reason, given once if it repeats."""
     many = sum(event.changed or event.taken_back for event in events) > _MANY
 
     def alike(numbered: tuple[int, GrowthEvent]) -> object:

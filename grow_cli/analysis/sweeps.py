@@ -78,7 +78,7 @@ class Status:
 
     @property
     def counts(self) -> dict[str, int]:
-        """Of every state."""
+        """How many jobs are in each state."""
         found = Counter(job.state for job in self.jobs)
         return {state: found[state] for state in STATES}
 
@@ -112,7 +112,7 @@ def head(counts: Mapping[str, int], end: float | None, now: float | None = None)
 
 
 def status(sweep: Path, now: float | None = None) -> Status:
-    """Of the sweep in this folder, of which nothing is written; UserError where it is none."""
+    """The status of the sweep in this folder, which is only read; UserError if it is no sweep."""
     jobs = read_jobs(sweep)
     entries = jobs.named
     for name in _claimed(sweep):

@@ -70,7 +70,7 @@ class Test:
 
     @property
     def name_of_second(self) -> str:
-        """Of a way's own control its kind."""
+        """The second way's name; for the first way's own control, its kind."""
         control = self.second.records[0].control
         return control if control is not None and self.second.source == self.first.label else self.second.label
 

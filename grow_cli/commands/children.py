@@ -32,9 +32,9 @@ def run(
     environment: Callable[[int], dict[str, str]] = lambda slot: {},
     begins: Callable[[list[str]], None] = lambda arguments: None,
 ) -> None:
-    """`grow ARGUMENTS` for each, so many at a time; `done` is called here, as each ends: True begins it again.
+    """Run `grow ARGUMENTS` for each, `at_once` at a time; `done` is called in this thread as each ends: True starts it again.
 
-    `environment` adds variables for the slot, 0 to at_once - 1, that a child runs in; `begins` is called as each begins.
+    `environment` gives the variables of the slot (0 to at_once - 1) that a child runs in; `begins` is called as each starts.
 
     A thread each waits for a child and reads what it prints, so that none blocks on a full pipe. Interrupted (by what
     Ctrl-C, SIGTERM and SIGHUP raise), the children are interrupted, too: they save, and all are waited for.

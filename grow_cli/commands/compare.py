@@ -18,7 +18,7 @@ NOT_DECIDED = 3
 
 
 def parser() -> Parser:
-    """Of its arguments."""
+    """The command's arguments."""
     parser = Parser(
         prog="grow compare",
         description="Tables to the terminal; compare.md, compare.csv, compare_tests.csv and pictures into a folder.",

@@ -40,7 +40,7 @@ _SHELLS = {"bash": _BASH, "zsh": _ZSH, "fish": _FISH}
 
 
 def parser() -> Parser:
-    """Of its arguments."""
+    """The command's arguments."""
     parser = Parser(
         prog="grow completion",
         description="Print a script with which the shell completes commands, groups, options, keys and run folders.",

@@ -20,7 +20,7 @@ from grow_cli.schema import keys_with
 
 
 def parser() -> console.Parser:
-    """Of its arguments."""
+    """The command's arguments."""
     from grow_cli.controls import KINDS, SEARCHED
 
     parser = console.Parser(
@@ -133,7 +133,7 @@ def once(told: Iterable[tuple[str, str]]) -> list[tuple[list[str], str]]:
 
 
 def _in_processes(wanted: list[tuple[RunFolder, str]], overrides: list[str], jobs: int) -> None:
-    """Each in a process of its own, so many at a time; those whose seconds count one at a time, after the others."""
+    """Train each in a process of its own, `jobs` at a time; those that are matched by seconds come last, one at a time."""
     from grow_cli.controls import TIMED, control_folder
 
     wanted = [w for w in wanted if control_folder(*w).read_summary().get("status") != "finished"]

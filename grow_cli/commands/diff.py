@@ -13,7 +13,7 @@ from grow_cli.tasks import TASKS
 
 
 def parser() -> console.Parser:
-    """Of its arguments."""
+    """The command's arguments."""
     parser = console.Parser(
         prog="grow diff",
         description="Show the keys, and then the results, that are not the same in all of these runs.",

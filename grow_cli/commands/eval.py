@@ -17,7 +17,7 @@ from grow_cli.tasks import task_in
 
 
 def parser() -> console.Parser:
-    """Of its arguments."""
+    """The command's arguments."""
     parser = console.Parser(
         prog="grow eval",
         description="Rebuild the net of a run from its checkpoint, grown architecture included, and measure it on every split. "
@@ -80,7 +80,7 @@ def main(arguments: list[str]) -> int:
 
 
 def _measure_on(folder: RunFolder, options: argparse.Namespace) -> int:
-    """Of labelled samples of any place; the run's own scores stay as they are."""
+    """Measure the net on labelled samples anywhere; the run's own scores stay as they are."""
     if options.overrides:
         raise UserError(f"{options.overrides[0]}: --on prepares the samples as in training and takes no keys")
     from grow_cli.analysis.predicting import Predictor, measure

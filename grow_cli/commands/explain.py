@@ -9,7 +9,7 @@ from grow_cli.console import Parser, page_name
 
 
 def parser() -> Parser:
-    """Of its arguments."""
+    """The command's arguments."""
     parser = Parser(
         prog="grow explain",
         description="Show why each neuron exists: the mistake that it was grown for, before and after, as one HTML page.",

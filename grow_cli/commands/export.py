@@ -17,7 +17,7 @@ _LOADING = {
 
 
 def parser() -> Parser:
-    """Of its arguments."""
+    """The command's arguments."""
     parser = Parser(
         prog="grow export",
         description="Write a run's net, as grown so far, in a format that loads without grow.",

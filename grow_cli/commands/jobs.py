@@ -44,7 +44,7 @@ class Plan:
     """The keys that have several values."""
 
     def told(self, overrides: Iterable[str]) -> list[str]:
-        """Of a job's overrides those that make it another job than the others."""
+        """The job's overrides that distinguish it from the other jobs."""
         return [unquoted(override) for override in overrides if key_of(override) in self.swept]
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeElapsedColumn
 
 from grow_cli import console
+from grow_cli.analysis.numbers import short_number
 from grow_cli.commands import children
 from grow_cli.commands.overrides import with_overrides
 from grow_cli.controls import NotPossible, control_folder
@@ -86,7 +87,8 @@ def train_best(runs: list[RunFolder], overrides: list[str], options: argparse.Na
                 f"are duplicates, or one step of them costs more than {EXACT:.0%} of the run's FLOPs"
             )
         console.line(
-            f"the ladder cost {searched.cost()['flops']:.3g} FLOPs; it is in {control_folder(group[0], KIND).path}/ladder.json"
+            f"the ladder cost {short_number(searched.cost()['flops'])} FLOPs; it is in "
+            f"{control_folder(group[0], KIND).path}/ladder.json"
         )
 
 

@@ -11,7 +11,7 @@ from grow_cli.commands.choices import GROUPS, describe
 
 
 def parser() -> console.Parser:
-    """Of its arguments."""
+    """The command's arguments."""
     parser = console.Parser(
         prog="grow list",
         description="List all options; or those of a group; or the keys of an option, of a section or of every run, "

@@ -29,7 +29,7 @@ LOG = "log.txt"
 
 
 def train(jobs: Sequence[Job], note: Callable[[Job, str, str], None], how: Sweep | None = None) -> None:
-    """All of them; `note` is told what became of each (a key of COUNTED), and why where that is not plain.
+    """Train all jobs; `note` gets the outcome of each (a key of COUNTED), and the reason if the outcome does not say it.
 
     :param how: None: as the first job's config says
     """

@@ -83,14 +83,14 @@ def _dashes(word: str, rest: list[str], words: list[str]) -> Iterator[tuple[list
 
 
 def _brackets(word: str, rest: list[str]) -> Iterator[tuple[list[str], str, list[str]]]:
-    """`model.hidden=[64,` `64]`."""
+    """`model.hidden=[64,` `64]`, and the same with its comma forgotten."""
     if "=" not in word or _depth(word) <= 0:
         return
     joined = word
     for number, more in enumerate(rest):
         if not _bare(more):
             return
-        joined += more
+        joined += more if joined[-1] in "[{(,:" or more[:1] in "]}),:" else f",{more}"
         if _depth(joined) == 0:
             yield [word, *rest[: number + 1]], "a list is one word, quoted if it contains spaces", [joined]
             return

@@ -13,7 +13,7 @@ from grow_cli.files import is_there
 
 
 def parser() -> console.Parser:
-    """Of its arguments."""
+    """The command's arguments."""
     parser = console.Parser(
         prog="grow plot",
         description="Draw runs against steps, epochs, seconds or FLOPs with growth events marked, or another picture of one run.",

@@ -19,7 +19,7 @@ _SHOWN = 50  # rows in a terminal
 
 
 def parser() -> console.Parser:
-    """Of its arguments."""
+    """The command's arguments."""
     parser = console.Parser(
         prog="grow predict",
         description="Predict the class (with its probability) or the value of each sample. Images, rows of a table and "

@@ -11,7 +11,7 @@ _DESCRIPTION = "Show everything about a run, or about the runs of a sweep, as on
 
 
 def parser() -> Parser:
-    """Of its arguments."""
+    """The command's arguments."""
     parser = Parser(prog="grow report", description=_DESCRIPTION)
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUN|SWEEP", help="run folders, or folders of them")
     parser.add_argument(

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def parser() -> console.Parser:
-    """Of its arguments."""
+    """The command's arguments."""
     parser = console.Parser(
         prog="grow resume",
         description="Continue an interrupted run, across growth events, as if it had not been interrupted. A higher "

@@ -12,7 +12,7 @@ from grow_cli.records.words import counted
 
 
 def parser() -> console.Parser:
-    """Of its arguments."""
+    """The command's arguments."""
     parser = console.Parser(
         prog="grow runs",
         description="Show a table of the runs below a folder, newest last, without their controls. Scores are on the "

@@ -11,7 +11,7 @@ from grow_cli.files import is_there
 
 
 def parser() -> Parser:
-    """Of its arguments."""
+    """The command's arguments."""
     parser = Parser(
         prog="grow sample",
         description="Print a prompt and the text with which a run's net (model=gpt) continues it, on the CPU. The same "

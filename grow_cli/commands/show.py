@@ -21,7 +21,7 @@ from grow_cli.tasks import task_in
 
 
 def parser() -> console.Parser:
-    """Of its arguments."""
+    """The command's arguments."""
     parser = console.Parser(
         prog="grow show",
         description="Show a run: the keys that differ from their defaults, its scores, what grew, how it ended, and "

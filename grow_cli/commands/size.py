@@ -37,7 +37,7 @@ def _typed(name: str) -> str:
 
 
 def parser() -> console.Parser:
-    """Of its arguments."""
+    """The command's arguments."""
     parser = console.Parser(
         prog="grow size",
         description="Find out how large a net should be: grow it with several seeds, and compare the resulting size "

@@ -132,7 +132,7 @@ class Tally(Callback):
             fcntl.flock(self._held, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
     def folder_of(self, own: Path) -> RunFolder:
-        """That of the job that is composed now; called under the sweep's lock."""
+        """The folder of the job that is being composed; called under the sweep's lock."""
         place = self.place or {entry.overrides: entry.folder for entry in read_jobs(self.sweep).entries}
         return find(own, self.swept, place)
 
@@ -160,7 +160,7 @@ class Tally(Callback):
         )
 
     def words(self, overrides: Iterable[str]) -> list[str]:
-        """Of a job's overrides those that make it another job than the others."""
+        """The job's overrides that distinguish it from the other jobs."""
         return Plan([], (), self.swept).told(overrides)
 
     def wait(self, folder: RunFolder, config: Config, begun: bool) -> None:

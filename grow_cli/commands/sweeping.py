@@ -26,7 +26,7 @@ _QUEUED = 10  # jobs that have not begun, of which more are only counted
 
 
 def parser() -> console.Parser:
-    """Of its arguments."""
+    """The command's arguments."""
     parser = console.Parser(
         prog="grow sweep",
         description="status: how many jobs of a sweep are queued, running, finished, interrupted, crashed and failed, when the "
@@ -38,7 +38,11 @@ def parser() -> console.Parser:
     parser.add_argument("sweep", type=Path, metavar="SWEEP", help="the folder of a sweep")
     parser.add_argument("--json", action="store_true", help="status: as JSON, all jobs")
     parser.add_argument(
-        "-j", "--jobs", type=console.positive("--jobs"), metavar="N", help="retry: train so many at a time (default: 1)"
+        "-j",
+        "--jobs",
+        type=console.positive("--jobs"),
+        metavar="N",
+        help="retry: how many jobs train at a time (default: 1)",
     )
     return parser
 

@@ -47,7 +47,7 @@ _failed: list[UserError | TrainingFailed] = []
 
 
 def parser() -> console.Parser:
-    """Of its arguments, for help alone: Hydra reads them."""
+    """The command's arguments, for the help text only: Hydra reads them."""
     parser = console.Parser(
         prog="grow train",
         usage="grow train [-m] [--cfg job] [KEY=VALUE ...]",

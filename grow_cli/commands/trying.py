@@ -81,7 +81,7 @@ def _composed(words: list[str]) -> DictConfig:
 
 
 Hopeless = Callable[[int, float], bool]
-"""Whether a run is given up, which has had so many evaluations and this best score."""
+"""Whether to stop a run after this many evaluations with this best score."""
 
 
 def train(trial: Trial, words: list[str], seeds: list[int], hopeless: Hopeless | None = None) -> Result:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from grow_cli import console
+from grow_cli.analysis.numbers import short_number
 from grow_cli.commands import children
 from grow_cli.errors import TrainingFailed, UserError
 from grow_cli.files import write_text
@@ -26,7 +27,7 @@ _OWN = {"seed": "--seeds", "run_dir": "--folder"}
 
 
 def parser() -> console.Parser:
-    """Of its arguments."""
+    """The command's arguments."""
     parser = console.Parser(
         prog="grow tune",
         description="Search for the values of some keys that train best, by the mean best validation score over some seeds; with "
@@ -48,10 +49,10 @@ def parser() -> console.Parser:
         "--pruner",
         default="none",
         choices=tuple(PRUNERS),
-        help="stop a trial whose validation scores are hopeless beside the others', as Optuna's pruner of this name does "
+        help="stop a trial whose validation scores fall too far behind the others', by Optuna's pruner of this name "
         "(default: %(default)s)",
     )
-    parser.add_argument("--folder", type=Path, metavar="FOLDER", help="where all lies (default: below outputs/tune)")
+    parser.add_argument("--folder", type=Path, metavar="FOLDER", help="the folder of the search (default: below outputs/tune)")
     parser.add_argument(
         *("-j", "--jobs"), default=1, type=console.positive("--jobs"), metavar="N", help="trials at a time (default: 1)"
     )
@@ -150,7 +151,7 @@ def _tuned(study: Study, words: list[str], options: argparse.Namespace) -> Tuned
 
 
 def _side_by_side(studies: dict[str, Study], rest: list[str], folder: Path, options: argparse.Namespace) -> list[str]:
-    """The trials that are left, so many at a time, each in a process of its own; the words of those that did not end."""
+    """Train the remaining trials in processes of their own, -j at a time; return a sentence for each that did not finish."""
     shared = [f"--{name}={getattr(options, name)}" for name in ("space", "trials", "seeds", "pruner")]
     left = {m: options.trials - sum(t.state != "open" for t in study.trials()) for m, study in studies.items()}
     commands = [
@@ -207,4 +208,4 @@ def _conclude(found: list[Tuned], folder: Path, rest: list[str], options: argpar
     console.out.print()
     for line in lines:
         console.line(line)
-    console.line(f"{folder / 'tune.json'}: {total:.3g} FLOPs in all")
+    console.line(f"{folder / 'tune.json'}: {short_number(total)} FLOPs in all")

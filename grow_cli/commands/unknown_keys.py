@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from difflib import SequenceMatcher
 
 from omegaconf import DictConfig, OmegaConf
@@ -16,6 +17,8 @@ from grow_cli.schema import declared_by, sections
 
 _SOME = 4
 """Lines that a sentence offers at most."""
+_SEVERAL = re.compile(r"^[^\[{]*,|^(choice|glob)\(")
+"""A choice that is a sweep of several."""
 
 
 def unknown_key(key: str, arguments: list[str]) -> str:
@@ -24,7 +27,7 @@ def unknown_key(key: str, arguments: list[str]) -> str:
     chosen = chosen_by(arguments)
     value = next((a.partition("=")[2] for a in arguments if key_of(a) == key), "")
     if parent in registry.groups():
-        return _in_group(parent, leaf, value, chosen)
+        return _in_group(parent, leaf, value, chosen) if chosen is not None else _in_a_sweep(parent, leaf, arguments)
     if parent in sections():
         return _in_section(parent, leaf, value, chosen)
     part = OmegaConf.select(chosen, parent) if parent and chosen is not None else None
@@ -43,12 +46,25 @@ def chosen_by(arguments: list[str]) -> DictConfig | None:
         return None
 
 
-def _in_group(group: str, leaf: str, value: str, chosen: DictConfig | None) -> str:
-    options = registry.groups()[group]
-    having = " or ".join(f"{group}={name}" for name, cls in sorted(options.items()) if leaf in declared_by(cls))
-    if chosen is None:
+def _having(group: str, leaf: str) -> str:
+    options = sorted(registry.groups()[group].items())
+    return " or ".join(f"{group}={name}" for name, cls in options if leaf in declared_by(cls))
+
+
+def _in_a_sweep(group: str, leaf: str, arguments: list[str]) -> str:
+    """The choices do not compose to one run: of a sweep Hydra reads all keys before it chooses what is swept over."""
+    having = _having(group, leaf)
+    swept = [key_of(a) for a in arguments if key_of(a) in GROUPS and _SEVERAL.search(a.partition("=")[2])]
+    if not having or not swept:
         allowed = f"it is one of {having}" if having else f"no option of {group} has it"
         return f"{group}.{leaf} is not a key of the chosen {group}: {allowed}"
+    if group in swept:
+        return f"{group}.{leaf} is a key of {having} alone, so a sweep over {group} cannot set it: make a sweep of {having}"
+    return f"{group}.{leaf} is read before the sweep over {swept[0]} chooses a {group}: type {having} as well"
+
+
+def _in_group(group: str, leaf: str, value: str, chosen: DictConfig) -> str:
+    having = _having(group, leaf)
     known = list(declared_by(option_in(chosen, group)))
     name = f"{group}={chosen[group].name}"
     if having:  # no other name was meant

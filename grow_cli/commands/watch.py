@@ -19,7 +19,7 @@ _EARLIER = 5  # evaluations that are shown of what came before
 
 
 def parser() -> console.Parser:
-    """Of its arguments."""
+    """The command's arguments."""
     parser = console.Parser(
         prog="grow watch",
         description="Follow a run until it ends, with a line for each evaluation and each growth event. Nothing is "
@@ -62,7 +62,7 @@ def follow(folder: RunFolder, wait: Callable[[float], None] = time.sleep) -> Ite
 
 
 def _rows(folder: RunFolder) -> list[dict[str, str]]:
-    """Of metrics.csv, those that are whole."""
+    """The complete rows of metrics.csv."""
     if not is_there(folder.metrics):
         return []
     whole, _ = whole_lines(folder.metrics, folder.path)

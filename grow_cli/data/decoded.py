@@ -63,7 +63,7 @@ class Decoded:
 
 
 def size_of(shape: Shape) -> int:
-    """Bytes of the file of so many images."""
+    """The size in bytes of the file that holds images of this shape."""
     return _layout(shape)[-1]
 
 
@@ -202,7 +202,7 @@ def _is(path: Path, descriptor: int) -> bool:
 
 
 def _kind(shape: tuple[int, ...]) -> np.dtype[Any]:
-    """Of a count: two bytes are enough for images below 256x256."""
+    """The type of a histogram's counts: two bytes are enough for images below 256x256."""
     return np.dtype(np.uint16 if shape[2] * shape[3] < 2**16 else np.uint32)
 
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Formula:
-    """A function of so many variables."""
+    """A function of one or several variables."""
 
     variables: int
     of: Callable[..., Any]

@@ -38,7 +38,7 @@ class Trained:
 
     @classmethod
     def of(cls, state: dict[str, Any], *, other: bool = False, begins: bool = False) -> Trained:
-        """Of a checkpoint's state, an older one's too."""
+        """What a checkpoint's state says of its data; older checkpoints are read too."""
         net, inputs = state["architecture"], state.get("inputs")
         known = {name: net[name] for name in ("task", "input_shape", "outputs")}
         if inputs is not None:

@@ -130,7 +130,7 @@ def shapes(paths: Sequence[str | Held], decoding: Decoding) -> Iterator[tuple[in
 
 @contextlib.contextmanager
 def _without_pillows_words() -> Iterator[None]:
-    """Its warnings and log are about side information; whether the pixels can be read is said by us. In all threads."""
+    """Silences Pillow's warnings and log in all threads; `grow` reports unreadable pixels itself."""
     log = logging.getLogger("PIL")
     level = log.level
     with warnings.catch_warnings():
@@ -217,7 +217,7 @@ def _upright(image: Image.Image) -> Image.Image:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Without what libtiff writes to the process's stderr by itself: what it leads to is said by us."""
+    """Silences what libtiff writes directly to the process's stderr: `grow` reports the consequence itself."""
     with _stderr:
         try:
             kept = os.dup(2)

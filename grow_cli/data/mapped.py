@@ -83,7 +83,7 @@ def _page_locked(shape: tuple[int, ...]) -> Tensor:
 
 
 def fits(on_host: int, on_device: int, device: torch.device) -> bool:
-    """Whether so many bytes of a set leave enough memory to the rest of a run.
+    """Whether a dataset of this many bytes leaves enough memory for the rest of a run.
 
     :param on_host: while the set is read; on the CPU with `on_device`
     """

@@ -19,7 +19,7 @@ from grow_cli.errors import UserError
 
 SUFFIXES = (".csv", ".tsv", ".parquet", ".npz")
 MOST_CLASSES = 20
-"""Whole numbers with more values than these are a quantity, unless the task is said."""
+"""Whole numbers with more distinct values than this are a quantity, unless `dataset.task` is given."""
 
 
 class Encoded(NamedTuple):

@@ -225,7 +225,7 @@ def _text(
 
 
 def _spread(split: Split, most: int) -> Split:
-    """Windows with so many bytes together, at equal distances; all, if they have no more."""
+    """Equally spaced windows of at most `most` bytes together; the whole split if it is no larger."""
     n, windows = len(split), max(1, most // split.x.shape[1])
     if n <= windows:
         return split

@@ -42,7 +42,7 @@ class Tree:
 
     @property
     def paths(self) -> list[str]:
-        """Of the images."""
+        """The paths of the images."""
         return [path for path, _ in self.images]
 
 

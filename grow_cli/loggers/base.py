@@ -26,10 +26,10 @@ if TYPE_CHECKING:
 
 
 class Logger:
-    """Is told every row of metrics.csv, every line of growth.jsonl, and summary.json."""
+    """Receives every row of metrics.csv, every line of growth.jsonl, and summary.json."""
 
     def resume(self, rows: int, events: int) -> None:
-        """The run continues from a checkpoint that knows so many rows and events: later ones are told again."""
+        """The run continues from a checkpoint with `rows` rows and `events` events: later ones are sent again."""
 
     def metrics(self, row: dict[str, Any]) -> None:
         """A row of metrics.csv."""
@@ -97,7 +97,7 @@ class Remote(Logger):
         write_text(self._file, json.dumps(self.sent) + "\n")
 
     def resume(self, rows: int, events: int) -> None:
-        """Also tells what the checkpoint knows and the other program was never told: from metrics.csv and growth.jsonl."""
+        """Also sends what the checkpoint has and the other program never received, from metrics.csv and growth.jsonl."""
         self._rows, self._events = min(rows, self.sent["rows"]), min(events, self.sent["events"])
         if self._rows < rows:
             for row in told_rows(self.folder)[self._rows : rows]:
@@ -155,7 +155,7 @@ def numbers(row: dict[str, Any]) -> dict[str, float]:
 
 
 def told_rows(folder: RunFolder) -> list[dict[str, Any]]:
-    """The rows of metrics.csv as they were told: numbers are numbers again, what was not measured is left out."""
+    """The rows of metrics.csv as loggers received them: numbers are numbers again, and what was not measured is left out."""
 
     def number(cell: str) -> float | str:
         try:

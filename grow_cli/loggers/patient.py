@@ -16,7 +16,7 @@ _LOOKS = 0.05  # seconds between two looks at whether the thread gets on
 
 
 class Patient(Remote):
-    """Tells in the order in which it was told; when the run ends, it waits for as long as the server gets on."""
+    """Sends in the order in which it received; at the end of the run it waits as long as the server makes progress."""
 
     patience: ClassVar[float] = 30.0
     """Seconds without progress after which the remaining messages are dropped."""

@@ -107,7 +107,7 @@ class Method(Part):
             event.apply(proposal)
 
     def scored(self, now: Moment, samples: int, notes: Notes) -> list[Scored]:
-        """`candidates` with the natural expansion score of each on so many samples."""
+        """`candidates`, each with its natural expansion score on `samples` samples."""
         from grow_cli.scoring import score_proposals
 
         return score_proposals(now, self.candidates(now, notes), samples)
@@ -117,7 +117,7 @@ class Method(Part):
         return Settling()
 
     def rolled_back(self, now: Moment, before: dict[str, Any]) -> None:
-        """Its last growth did not help and is undone next (`growth.rollback`): `before` is its own state of before."""
+        """The last growth did not help and is about to be undone (`growth.rollback`): `before` is the state before it."""
         self.load_state_dict(before)
 
     def keep(self, now: Moment, folder: Path) -> None:

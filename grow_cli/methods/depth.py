@@ -97,7 +97,7 @@ class Blocks(Protocol):
         )
 
     def new_blocks(self, present: int) -> int:
-        """How many the next event adds to a stack of so many."""
+        """How many blocks the next event adds to a stack of `present` blocks."""
         return self.blocks if self.factor is None else (self.factor - 1) * present
 
 
@@ -267,7 +267,7 @@ def _site_at(model: GrowableModel, index: int) -> DepthSite:
 
 
 def _moved_up(model: GrowableModel, proposal: Proposal, by: int) -> DepthProposal:
-    """The same proposal for the net into which so many blocks have been inserted below."""
+    """The same proposal for the net after `by` blocks have been inserted below its place."""
     from grow_cli.surgery.proposal import DepthProposal
 
     assert isinstance(proposal, DepthProposal)

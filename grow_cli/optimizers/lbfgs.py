@@ -58,7 +58,7 @@ class LBFGS(OptimizerOption):
         if schedule.name == "constant" and not schedule.warmup:
             return []
         return [
-            f"schedule={schedule.name} is not heeded: optimizer=lbfgs finds the length of each step itself "
+            f"schedule={schedule.name} is ignored: optimizer=lbfgs finds the length of each step itself "
             "(schedule=constant schedule.warmup=0 says so)"
         ]
 

@@ -59,7 +59,7 @@ class Jobs:
 
 
 def read_jobs(sweep: Path) -> Jobs:
-    """Of a sweep's folder; empty where it has no such file. Damaged where it is not what grow writes."""
+    """The jobs of a sweep's folder; empty if it has no such file. Damaged if the file is not one that grow writes."""
     path = sweep / JOBS
     if not is_there(path):
         return Jobs()

@@ -18,7 +18,7 @@ _PACKAGES = ("torch", "torchvision", "numpy", "hydra-core", "scikit-learn")
 
 
 def versions() -> dict[str, str]:
-    """Of grow, Python and the packages that results depend on."""
+    """The versions of grow, Python and the packages that results depend on."""
     found = {"grow": grow_cli.__version__, "python": platform.python_version()}
     for name in _PACKAGES:
         try:

@@ -54,7 +54,7 @@ def reading(path: Path) -> Iterator[None]:
 
 
 def first_line(error: BaseException) -> str:
-    """Of what it says."""
+    """The first line of the error's message."""
     return next(iter(str(error).splitlines()), type(error).__name__)
 
 

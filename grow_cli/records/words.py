@@ -10,7 +10,7 @@ __all__ = ["are", "counted", "were", "widths_of", "widths_text"]
 
 
 def fixed(value: float, digits: int) -> str:
-    """`0.0123`; `3.1e-09` where so many decimals would show nothing but zeros."""
+    """`0.0123`, or `3.1e-09` where `digits` decimals would show only zeros."""
     return f"{value:.1e}" if 0 < abs(value) < 0.5 * 10**-digits else f"{value:.{digits}f}"
 
 

@@ -126,7 +126,7 @@ class Answer:
 
 
 def answer(runs: list[RunFolder], within: float | None, searched: Searched | None, halving: float | None) -> Answer:
-    """Of finished runs that differ by their seeds, with the ladder that was trained for them."""
+    """The answer for finished runs that differ in their seeds, with the ladder that was trained for them."""
     summaries = [folder.read_summary() for folder in runs]
     task = task_in(summaries[0])
     margin = WITHIN.get(task.score, 0.02) if within is None else within

@@ -34,7 +34,7 @@ class Found:
 
 
 def fractions(rungs: int) -> list[float]:
-    """Of the budget, at which half of the rungs are dropped; 1 at last. 8 rungs: 1/8, 1/4, 1/2, 1."""
+    """The fractions of the budget at which half of the rungs are dropped, the last one 1. For 8 rungs: 1/8, 1/4, 1/2, 1."""
     return [2.0**-k for k in range(math.ceil(math.log2(rungs)), -1, -1)] if rungs > 1 else [1.0]
 
 

@@ -34,7 +34,7 @@ def apply(
     Inserting a layer keeps every parameter object. Widening replaces those of producer, followers and consumer by
     longer ones, without gradient, and so does adding heads; removing units replaces them by shorter ones. With
     `optimizer_state="reset"` the optimizer forgets everything, and so does one whose memory is of the `whole_net`; with
-    "age" it notes when entries were added, and whose rate has an `lr_factor` or an `lr_warmup`: `follow_new_entries` heeds
+    "age" it notes when entries were added, and whose rate has an `lr_factor` or an `lr_warmup`: `follow_new_entries` applies
     all three.
     """
     if optimizer_state not in ("carry", "age", "reset"):

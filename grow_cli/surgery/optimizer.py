@@ -186,7 +186,7 @@ def follow_new_entries(optimizer: Optimizer, lr_warmup: int = 0) -> None:
 
 
 def _adam_step(state: dict[str, Any], group: dict[str, Any], born: Tensor) -> Tensor:
-    """Adam's last step, decay left out, for entries that were born after so many of the tensor's steps."""
+    """Adam's last step without decay, for entries that were added after `born` of the tensor's steps."""
     (beta1, beta2), age = group["betas"], torch.as_tensor(state["step"], device=born.device) - born
     second = state.get("max_exp_avg_sq", state["exp_avg_sq"])
     length = second.sqrt() / (1 - beta2**age).sqrt() + group["eps"]

@@ -72,7 +72,7 @@ class SitePatches:
 
     @property
     def unit_dim(self) -> int:
-        """Of the producer's outputs."""
+        """The dimension of the units in the producer's outputs."""
         return 1 if isinstance(self.site.producer, nn.Conv2d) else -1
 
     @property

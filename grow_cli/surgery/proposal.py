@@ -56,7 +56,7 @@ class WidthProposal:
         return self.incoming.shape[0]
 
     def follower_values(self, follower: nn.Module) -> dict[str, Tensor]:
-        """Of the new units: name of each of the follower's tensors → (k,)."""
+        """The new units' entries: name of each of the follower's tensors → (k,)."""
         usual = {name: _NEW_UNIT.get(name, 0.0) for name, t in follower.state_dict().items() if t.ndim}
         full = self.incoming.new_full
         return {name: self.followers.get(name, full((self.units,), value)) for name, value in usual.items()}

@@ -19,7 +19,7 @@ from grow_cli.surgery.measure import evaluation_mode
 
 @dataclass(frozen=True)
 class Signals:
-    """Of one site on n samples."""
+    """The signals of one site on n samples."""
 
     inputs: Tensor
     """(n, ...) of the producer."""
@@ -29,7 +29,7 @@ class Signals:
     """−∂L/∂a, shaped like the consumer's outputs a; L is the *sum* of the samples' losses."""
 
     def first(self, n: int) -> Signals:
-        """Of the first n samples."""
+        """The signals of the first n samples."""
         return Signals(self.inputs[:n], self.middle[:n], self.goal[:n])
 
 
@@ -97,7 +97,7 @@ class Trace:
         return [self._tapped[tap] for tap in self._taps]
 
     def gradients(self, scalar: Tensor) -> tuple[Tensor, ...]:
-        """Of a scalar made of `outputs`, at each tap; the graph is given up."""
+        """The gradients, at each tap, of a scalar computed from `outputs`; the graph is freed."""
         return torch.autograd.grad(scalar, self.tapped)
 
     def pulled_back(self, cotangent: Tensor) -> tuple[Tensor, ...]:

@@ -49,7 +49,7 @@ def new_neurons(b_in: Tensor, v_projected: Tensor, max_neurons: int | None = Non
 
     :param b_in: (n, p) the producer's inputs
     :param v_projected: (n, m) V_goal less what `best_update` reaches
-    :param max_neurons: the best so many; None: as many as the rank of N
+    :param max_neurons: how many of the best at most; None: as many as the rank of N
     :param rtol: directions with an eigenvalue of S, and neurons with a λ², below `rtol` times the largest count as absent
     """
     n = len(b_in)

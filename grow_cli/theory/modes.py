@@ -21,7 +21,7 @@ class Basis:
     """(S-1, r)."""
 
     def length(self, b: Tensor) -> Tensor:
-        """Of the vector that the coordinates stand for (a number)."""
+        """The length of the vector that the coordinates stand for (a number)."""
         return (self.eigenvalues * b.square()).sum().sqrt()
 
 

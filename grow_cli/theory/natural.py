@@ -83,7 +83,7 @@ def softmax_metric(logits: Tensor) -> Callable[[Tensor], Tensor]:
 
 @dataclass(frozen=True)
 class Solution:
-    """Of a linear system."""
+    """The solution of a linear system."""
 
     x: Tensor
     products: int

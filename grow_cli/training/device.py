@@ -42,7 +42,7 @@ def choose_device(wanted: str) -> torch.device:
 
 
 def pick_gpu(free: Sequence[int | None], environment: Mapping[str, str]) -> tuple[int, str]:
-    """The index of the GPU to take, and why; nothing is said where there is one only.
+    """The index of the GPU to take, and the reason, which is empty if there is only one.
 
     A job of `sweep=local` sees the GPU of its slot alone, and so does a process whose launcher hides the others from it.
 
@@ -66,7 +66,7 @@ def pick_gpu(free: Sequence[int | None], environment: Mapping[str, str]) -> tupl
 
 
 def _free_memory() -> list[int | None]:
-    """Of each GPU that torch shows. Asking torch would leave some hundred MiB of this process on every one of them."""
+    """The free bytes of each GPU that torch shows. Asking torch would leave some hundred MiB of this process on each of them."""
     query = ["nvidia-smi", "--query-gpu=uuid,memory.free", "--format=csv,noheader,nounits"]
     try:
         told = subprocess.run(query, capture_output=True, text=True, timeout=20, check=True).stdout
@@ -109,7 +109,7 @@ def unused_gpu(files: Sequence[Path], environment: Mapping[str, str]) -> str:
 
 
 def dtype_of(precision: str) -> torch.dtype:
-    """Of weights and data."""
+    """The type of weights and data."""
     return torch.float64 if precision == "fp64" else torch.float32
 
 

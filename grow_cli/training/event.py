@@ -45,7 +45,7 @@ def growth_closed(session: Session, used: float) -> str:
 
 @dataclass(frozen=True)
 class Sizes:
-    """Of the net at a moment."""
+    """The sizes of the net at one moment."""
 
     parameters: int
     flops: int

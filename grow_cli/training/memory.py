@@ -50,7 +50,7 @@ def enough_memory(doing: str, remedy: str) -> Iterator[None]:
 def refuse_too_large(net: nn.Module, device: torch.device) -> None:
     """UserError where weights, gradients and two moments of each would not fit the whole device.
 
-    To be asked of a net on the meta device: allocating too much ends a process without a word where the system promises
+    To be asked of a net on the meta device: allocating too much kills a process without a message where the system promises
     more memory than it has.
     """
     there = _bytes_of(device)

@@ -138,7 +138,7 @@ class Session:
         return scored
 
     def charge(self, seconds: float, flops: int) -> None:
-        """To growth, and so to training."""
+        """Charge growth, and with it training."""
         self.progress.seconds += seconds
         self.progress.growth_seconds += seconds
         self.progress.flops += flops

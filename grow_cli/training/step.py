@@ -124,7 +124,7 @@ def extra_so_far(session: Session) -> int:
 
 
 def pass_flops(session: Session) -> int:
-    """Of one sample, forward and backward, where the method may train a part of the net only."""
+    """The FLOPs of one sample's forward and backward pass; the method may train only a part of the net."""
     trained = session.method.trained(session.model)
     if trained is None:
         return 3 * session.flops
@@ -132,7 +132,7 @@ def pass_flops(session: Session) -> int:
 
 
 def extra_flops(session: Session, since: int) -> int:
-    """Of one sample, of what the optimizer has done beyond since `since`: a product with the Fisher matrix is four passes."""
+    """The FLOPs of one sample that the optimizer added since `since`: a product with the Fisher matrix is four passes."""
     each = pass_flops(session) if isinstance(session.optimizer, ScaleFreeLBFGS) else 4 * session.flops
     return each * (extra_so_far(session) - since)
 

@@ -67,7 +67,7 @@ class Streams:
         self._set_device_state(state.get(f"step_{self.device.type}"))  # absent where it ran on another device
 
     def _device_state(self) -> Tensor | None:
-        """Of the device's own generator; None on the CPU."""
+        """The state of the device's own generator; None on the CPU."""
         if self.device.type == "cuda":
             return torch.cuda.get_rng_state(self.device)
         return torch.mps.get_rng_state() if self.device.type == "mps" else None

@@ -75,7 +75,7 @@ def growing_steps(now: Moment) -> float:
 
 
 def rounded_away(now: Moment, epochs: float) -> float:
-    """Epochs by which an evaluation that is meant to come after so many of them comes before that.
+    """How many epochs too early an evaluation can come that is meant for `epochs` epochs.
 
     Evaluations lie on whole steps: the distance between two may be up to half a step too short.
     """

@@ -1,4 +1,4 @@
-"""Grow at fixed intervals (TINY's schedule): every so many steps, epochs or seconds."""
+"""Grow at fixed intervals (TINY's schedule): `every` steps, epochs or seconds."""
 
 from __future__ import annotations
 

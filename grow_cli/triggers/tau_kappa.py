@@ -67,7 +67,7 @@ class TauKappa(Trigger):
         return counted if limits is None else counted | dict(zip(("tau", "kappa"), limits, strict=True))
 
     def _limits(self, now: Moment) -> tuple[float, float] | None:
-        """Of tau and kappa; None where they depend on a window that is not there yet."""
+        """The thresholds of tau and kappa; None where they depend on a window that is not there yet."""
         tau, kappa = self.crit
         if self.scale == "absolute":
             return tau, kappa

@@ -76,7 +76,7 @@ def require() -> None:
 
 
 class Study:
-    """Of one method: its trials, in a folder."""
+    """The study of one method: its trials, in a folder."""
 
     def __init__(
         self,
@@ -131,7 +131,7 @@ class Study:
             yield taken
 
     def hopeless(self, trial: Trial, evaluations: int, best: float) -> bool:
-        """Note the best score after so many evaluations of a trial's first run; whether the pruner gives the trial up.
+        """Note the best score after `evaluations` evaluations of a trial's first run; returns whether the pruner stops the trial.
 
         Never the first trial, which is the recipe: the winner is not to be worse than it.
         """
@@ -246,10 +246,10 @@ def search(
     ended: Callable[[Trial, str], None] = lambda trial, note: None,
     most: int | None = None,
 ) -> None:
-    """Train trials until there are `count`; what `train` raises ends the search, and its trial is gone on with another time.
+    """Train trials until there are `count`; what `train` raises ends the search, and a later one continues that trial.
 
-    :param ended: told of each trial, and what was noted of it
-    :param most: no more than so many here
+    :param ended: called with each trial and the note on it
+    :param most: the most that this call trains
     """
     done = 0
     while most is None or done < most:

@@ -25,12 +25,12 @@ def seeds(count: int) -> list[int]:
 
 
 def run_folder(trial: Trial, seed: int) -> RunFolder:
-    """Of one of its runs."""
+    """The folder of one of its runs."""
     return RunFolder(trial.folder / f"seed-{seed}")
 
 
 def summaries(trial: Trial) -> list[dict[str, Any]]:
-    """Of its runs that are over, in the order of their seeds."""
+    """The summaries of its finished runs, in the order of their seeds."""
     found = [RunFolder(path).read_summary() for path in sorted(trial.folder.glob("seed-*"))]
     return [summary for summary in found if summary.get("status") in ("finished", "failed")]
 
@@ -104,7 +104,7 @@ class Tuned:
         return f"validation {self.task.words}" + (", %" if self.task.percent else "")
 
     def rows(self) -> list[list[str]]:
-        """Of a table: number, values, score, FLOPs, and what else is to be said."""
+        """The rows of the trials' table: number, values, score, FLOPs, and a remark."""
         rows = []
         for trial in self.trials:
             said = "best" if trial == self.best else trial.state * (trial.state != "finished")
@@ -115,7 +115,7 @@ class Tuned:
         return rows
 
     def headers(self) -> list[str]:
-        """Of the same table."""
+        """The headers of the same table."""
         keys = sorted(sorted(self.space), key=lambda key: "." in key)
         return ["trial", *keys, self.score_name, "FLOPs", ""]
 

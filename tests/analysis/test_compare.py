@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from rich.console import Console
 
 from grow_cli.analysis.comparing import _fitting, _table
 from grow_cli.analysis.comparison import compare
+from grow_cli.analysis.report.sweep import _runs
 from grow_cli.analysis.runs import read_records
 from grow_cli.errors import UserError
 
@@ -461,3 +463,15 @@ def test_runs_of_two_corpora_are_never_pooled(tmp_path: Path) -> None:
         _as_text(write_run(tmp_path / corpus, seed=seed, dataset="python"), 2.0, corpus * 32)
     titles = [found.title for found in compare(read_records([tmp_path]))]
     assert titles == ["python, corpus aaaaaaaa", "python, corpus bbbbbbbb"]
+
+
+def test_every_table_gives_a_control_its_own_trigger(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", trigger="every")
+    write_run(run / "controls" / "static-steps", method="static", trigger="never", control="static-steps")
+    write_run(run / "controls" / "random-replay", method="random", trigger="at", control="random-replay")
+    records = read_records([tmp_path])
+    (comparison,) = compare(records)
+    ways = dict(zip(comparison.numbers["way"], comparison.numbers["trigger"], strict=True))
+    assert ways == {"tiny": "every", "tiny · static-steps": "never", "tiny · random-replay": "at"}
+    rows = re.findall(r"<tr><td[^>]*>([^<]*)</td><td[^>]*>([^<]*)</td>", _runs(records, tmp_path / "report.html"))
+    assert dict(rows) == ways

@@ -13,9 +13,10 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from matplotlib.figure import Figure
 
 from grow_cli import config as configuration
-from grow_cli.analysis import landscape
+from grow_cli.analysis import landscape, plot
 from grow_cli.analysis.boundaries import class_probabilities, grid, lead, mixed
 from grow_cli.analysis.figures import short
 from grow_cli.analysis.phases import evenly, load_phases
@@ -398,6 +399,25 @@ def test_labels_of_widths_touch_no_other_and_the_last_has_room() -> None:
     assert with_room([*corner, (0.9, 0.9)]) == [7, 8]
     assert with_room([(0.1, 0.1), (0.1, 0.5), (0.5, 0.1)]) == [0, 1, 2]
     assert with_room([]) == []
+
+
+def test_the_legend_of_runs_with_long_names_stays_inside_the_picture(
+    runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folders = [tmp_path / f"{number}-{'a_key=a_value_' * 8}" for number in range(2)]
+    for folder in folders:
+        shutil.copytree(runs / "moons", folder)
+    drawn: list[Figure] = []
+    monkeypatch.setattr(plot, "save", lambda figure, output: drawn.append(figure) or output)
+    plot.plot_runs([RunFolder(folder) for folder in folders], tmp_path / "both.png")
+    drawn[0].canvas.draw()
+    axes = drawn[0].axes[0]
+    legend = axes.get_legend()
+    assert legend is not None
+    inner, outer = legend.get_window_extent(), axes.get_window_extent()
+    assert outer.x0 <= inner.x0 < inner.x1 <= outer.x1
+    said = "".join(text.get_text().replace("\n", "") for text in legend.get_texts())
+    assert all(folder.name in said for folder in folders), "nothing is cut"
 
 
 def test_costs_on_an_axis_have_their_unit(grow: Callable, runs: Path, tmp_path: Path) -> None:

@@ -122,6 +122,8 @@ MISTAKES = {
     "train --lr 0.1": ["no dashes", "type optimizer.lr=0.1"],
     "train seed:3": ["joined by =", "type seed=3"],
     "train model.hidden=[64, 64]": ["one word", "type 'model.hidden=[64,64]'"],
+    "train model.hidden=[64 64]": ["one word", "type 'model.hidden=[64,64]'"],
+    "train model.hidden=[ 64 , 64 ]": ["one word", "type 'model.hidden=[64,64]'"],
     "train stop=epochs:3 stop=steps:9": ["braces", "type stop.epochs=3 stop.steps=9"],
     "train lr=0.1 epochs=3": ["lr is not a key", "did you mean optimizer.lr=0.1?"],
     "train trigger.every=10 trigger=adf": [

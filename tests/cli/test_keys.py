@@ -12,7 +12,7 @@ from grow_cli.commands.completion import candidates
 from grow_cli.commands.mistyped import _mistakes
 from grow_cli.commands.overrides import only
 from grow_cli.commands.places import alike, lines, places
-from grow_cli.commands.unknown_keys import chosen_by
+from grow_cli.commands.unknown_keys import chosen_by, unknown_key
 from grow_cli.config import GROUP_KEYS, Config
 from grow_cli.errors import UserError
 from grow_cli.schema import declared_by, sections
@@ -89,6 +89,27 @@ def test_a_name_is_found_at_every_level_where_the_chosen_options_have_it(
     found = lines(name, "2", chosen_by(choices))
     assert found[: len(typed)] == typed or set(typed) <= set(found)
     assert len(found) == len(typed) or choices == ["method=static"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "cause", "remedy"),
+    [
+        (["method=tiny,gradmax"], "trigger.every is read before the sweep over method", "trigger=eta or trigger=every"),
+        (
+            ["trigger=every,plateau"],
+            "a sweep over trigger cannot set it",
+            "make a sweep of trigger=eta or trigger=every",
+        ),
+        (["method=tinny"], "trigger.every is not a key of the chosen trigger", "trigger=eta or trigger=every"),
+        (["logger=[csv,none]"], "trigger.every is not a key of the chosen trigger", "trigger=eta or trigger=every"),
+    ],
+)
+def test_a_key_that_a_sweep_reads_too_early_is_answered_with_the_option_to_type(
+    arguments: list[str], cause: str, remedy: str
+) -> None:
+    told = unknown_key("trigger.every", [*arguments, "trigger.every=3"])
+    assert cause in told
+    assert remedy in told
 
 
 def test_a_part_of_a_name_or_another_spelling_leads_to_it() -> None:

@@ -15,6 +15,7 @@ import pandas as pd
 import pytest
 import torch
 from PIL import Image
+from sklearn.datasets import load_digits
 
 from grow_cli import cli
 
@@ -114,6 +115,18 @@ def test_an_image_is_shown_on_a_terminal_without_hydra_and_pandas(
     monkeypatch.setattr(pd, "DataFrame", refuse)
     outcome = grow("predict", runs / "images", runs / "img/dark/0.png")
     assert (outcome.code, "dark" in outcome.out) == (0, True), outcome
+
+
+def test_an_image_file_is_as_bright_as_the_datasets_own_images(grow: Callable, tmp_path: Path) -> None:
+    digits = ("dataset=digits", "subset=200", *FAST, "stop.epochs=1", f"run_dir={tmp_path}/run")
+    assert grow("train", *digits).code == 0
+    shown = load_digits().images[:12]  # bytes from 0 to 16
+    (tmp_path / "files").mkdir()
+    for i, image in enumerate(np.round(shown * 255 / 16).astype(np.uint8)):
+        Image.fromarray(image).save(tmp_path / "files" / f"{i:02}.png")
+    np.save(tmp_path / "own.npy", shown[:, None].astype(np.uint8))
+    own, files = (predicted(grow, tmp_path / "run", tmp_path / name) for name in ("own.npy", "files"))
+    assert [{**row, "sample": 0} for row in files] == [{**row, "sample": 0} for row in own]
 
 
 def test_arrays_are_predicted_and_measured(runs: Path, grow: Callable, tmp_path: Path) -> None:

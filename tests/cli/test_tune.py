@@ -210,8 +210,8 @@ def test_a_comparison_says_what_tuning_cost_and_first_of_all_that_ways_were_not_
     one, other = way("tiny", cost), way("static", cost | {"flops": 2e9})
     assert tuned_note([one, other], alike=False) == []
     (told,) = tuned_note([one, other, way("tiny · random-replay", None, "random-replay")], alike=True)
-    assert "tiny: 16 trials of 2 runs, 3e+09 FLOPs" in told
-    assert "static: 16 trials of 2 runs, 2e+09 FLOPs" in told
+    assert "tiny: 16 trials of 2 runs, 3 G FLOPs" in told
+    assert "static: 16 trials of 2 runs, 2 G FLOPs" in told
     for unlike in (
         None,
         cost | {"trials": 8},
@@ -224,7 +224,7 @@ def test_a_comparison_says_what_tuning_cost_and_first_of_all_that_ways_were_not_
         ways = [one, way("static", unlike)]
         assert tuned_note(ways, alike=True) == []
         (told,) = tuned_note(ways, alike=False)
-        assert told.startswith("not tuned alike (tiny: 16 trials of 2 runs, 3e+09 FLOPs; static: ")
+        assert told.startswith("not tuned alike (tiny: 16 trials of 2 runs, 3 G FLOPs; static: ")
     for alike in (True, False):
         assert tuned_note([way("tiny", None), way("static", None)], alike=alike) == [], "nothing was tuned"
 

@@ -189,7 +189,7 @@ def test_what_a_line_search_cannot_bear_is_refused(config: Config, changed: dict
 
 def test_a_schedule_is_not_heeded_and_that_is_said(config: Config) -> None:
     (warning,) = config.optimizer.check_run(config)
-    assert "schedule=anneal is not heeded" in warning
+    assert "schedule=anneal is ignored" in warning
     assert not config.optimizer.check_run(replace(config, schedule=Constant(warmup=0)))
 
 

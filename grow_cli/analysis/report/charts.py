@@ -119,7 +119,7 @@ def vertical(places: Sequence[float], colours: Sequence[str]) -> list[dict[str, 
 
 
 def scale(values: Sequence[float | None], *, decades: float = 1.0) -> dict[str, Any]:
-    """An axis of powers of ten where all values are positive and span so many of them."""
+    """A logarithmic axis where all values are positive and span at least `decades` powers of ten."""
     known = [v for v in values if v is not None]
     if not known or min(known) <= 0 or (span := math.log10(max(known) / min(known))) < decades:
         return {"type": "linear"}

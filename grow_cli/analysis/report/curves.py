@@ -111,7 +111,7 @@ def curves(run: RunData) -> Chart:
         hovermode="x unified",
     )
     note = (
-        "Marks above: ▲ grown, ▼ taken back, ● nothing was worth adding; each at the evaluation after which it happened."
+        "Marks above: ▲ grown, ▼ taken back, ● nothing added; each at the evaluation after which it happened."
         if run.events
         else ""
     )

@@ -40,12 +40,12 @@ class RunData:
 
     @property
     def thresholds(self) -> dict[str, float]:
-        """Of the trigger's readings, as far as they were written down."""
+        """The thresholds of the trigger's readings that the growth log holds."""
         found = self.summary.get("thresholds") or {}
         return {name: float(value) for name, value in found.items() if value is not None}
 
     def name(self, part: str) -> str:
-        """Of its dataset, model, method or trigger."""
+        """The name of its dataset, model, method or trigger."""
         return str(self.summary.get(part) or (self.config.get(part) or {}).get("name", "–"))
 
     def latest(self, key: str) -> Any:

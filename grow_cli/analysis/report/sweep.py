@@ -260,7 +260,7 @@ def _runs(records: list[Record], output: Path) -> str:
         rows.append(
             [
                 r.label,
-                str(((r.of or r).summary).get("trigger", "–")),  # a control's is that of its run, as in the comparison
+                str(summary.get("trigger", "–")),
                 number(summary.get("seed")),
                 score_text(r.task, summary.get(r.task.column("val"))),
                 score_text(r.task, summary.get(r.task.column("test"))),

@@ -50,7 +50,7 @@ def keep_explanations(grown: list[Explained], now: Moment, site: WidthSite, fold
 
 
 def picture_name(neuron: int) -> str:
-    """Of the neuron with this serial number."""
+    """The picture's file name for the neuron with this serial number."""
     return f"neuron-{neuron:03d}.png"
 
 

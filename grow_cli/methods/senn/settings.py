@@ -26,7 +26,7 @@ class Settings(Method):
     layer_every: int = key(0, at_least=0, unit="steps")
     """Fewest steps between new layers, in addition to the limit of one per visit."""
     layer_penalty: float = key(60, above=0)
-    """Divisor of a new layer's gain when it is compared with units: roughly the number of units that it is worth."""
+    """Divisor of a new layer's gain when it is compared with units: roughly the number of units that it stands for."""
     widest_layer: int = key(128, at_least=1)
     """No layer is inserted where it would have more units than this; a new layer is as wide as its input."""
     search: str = key("ascent", one_of=("ascent", "langevin"))

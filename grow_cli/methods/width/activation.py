@@ -35,7 +35,7 @@ class AtZero:
 
 
 def at_zero(model: GrowableModel) -> list[AtZero]:
-    """Of each kind of activation among the width sites; those with parameters left out, which start as the identity."""
+    """The slopes at zero of each kind of activation at the width sites, without those that start as the identity."""
     found: dict[str, AtZero] = {}
     for site in model.width_sites():
         kind = type(site.activation).__name__
@@ -45,7 +45,7 @@ def at_zero(model: GrowableModel) -> list[AtZero]:
 
 
 def slopes_at_zero(site: WidthSite) -> AtZero:
-    """Of the activation that new units at a site begin with: one with parameters starts as the identity."""
+    """The slopes at zero of the activation that new units at a site start with: one with parameters starts as the identity."""
     if any(True for _ in site.activation.parameters()):
         return AtZero(type(site.activation).__name__, site.name, 0.0, 1.0, 1.0, 1.0, 0.0)
     return _measured(type(site.activation).__name__, site)

@@ -143,7 +143,7 @@ class Search:
 
 
 def preactivations(site: WidthSite, x: Tensor, alpha: Tensor) -> Tensor:
-    """Of units with fan-in α (k, p), the bias last where the producer has one, on the producer's inputs."""
+    """The pre-activations of units with fan-in α (k, p), its bias last if there is one, on the producer's inputs."""
     return affine(site.producer, x, alpha)
 
 

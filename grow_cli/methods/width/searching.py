@@ -102,7 +102,7 @@ def search_batch(now: Moment, samples: int | None) -> tuple[Tensor, Tensor]:
 
 
 def samples_for(numbers: int) -> int:
-    """On how many samples to judge amplitudes where a consumer puts out so many numbers for each.
+    """How many samples amplitudes are judged on if a consumer has `numbers` outputs for each sample.
 
     Half of the usual 500 keeps 97 % of what these gain (docs/results/amplitudes.md), for half of the time and memory.
     """

@@ -61,7 +61,7 @@ class _Sums:
 
 @dataclass
 class Statistics:
-    """Of one site, on n samples: all means over samples."""
+    """The statistics of one site on n samples; all are means over samples."""
 
     site: WidthSite
     patches: SitePatches
@@ -99,7 +99,7 @@ class Collector:
     def collect(
         self, sites: Sequence[WidthSite], sample: Sample, counts: Sequence[int] | None = None
     ) -> list[Statistics]:
-        """Of every site of the present net at once; `counts`: on so many of the samples, the first ones."""
+        """The statistics of all sites of the present net at once; `counts`: how many samples, from the first, each site uses."""
         wanted = [len(sample)] * len(sites) if counts is None else counts
         parts = [_SiteSums(site, self, n) for site, n in zip(sites, wanted, strict=True)]
         if self.update:
@@ -237,7 +237,7 @@ class _SiteSums:
 
 
 def _numbers(producer: LinearMap, inputs: Tensor) -> int:
-    """Of the patches of one sample, about."""
+    """About how many numbers the patches of one sample hold."""
     positions = inputs[0].numel() // producer.weight.shape[1]
     if isinstance(producer, nn.Conv2d):
         positions //= producer.stride[0] * producer.stride[1]
@@ -302,7 +302,7 @@ class Observer:
 
 
 def _inputs_whitening(now: Moment, patches: SitePatches, shape: torch.Size, rtol: float, most: int) -> Tensor:
-    """Of the net's own inputs: they do not change, so once is enough.
+    """The whitening of the net's own inputs, which do not change: computed once.
 
     On at most `most` samples from all over the training split: the same when a run continues after an interruption.
     """

@@ -44,7 +44,7 @@ def make_units(
 
 
 def transparent_norms(site: WidthSite, z: Tensor) -> dict[str, Tensor]:
-    """Of each batch norm among the followers, the new units' entries: statistics of z, scale and shift that undo them.
+    """For each batch norm among the followers, the new units' entries: statistics of z, scale and shift that undo them.
 
     A unit that is constant passes whatever its scale: that is 1, as those of a new net are.
     """

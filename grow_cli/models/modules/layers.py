@@ -180,7 +180,7 @@ class TransformerBlock(Block):
 
     :param size: numbers per head; the heads together need not be as wide as the stream
     :param causal: a token attends to none after it
-    :param rotary: queries and keys are turned by their positions, of which there are so many; 0: they are not
+    :param rotary: the number of positions by which queries and keys are rotated; 0: no rotation
     """
 
     def __init__(

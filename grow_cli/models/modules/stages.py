@@ -42,7 +42,7 @@ class Stage(Growable):
 
     @property
     def widths(self) -> list[int]:
-        """Of its hidden layers."""
+        """The widths of its hidden layers."""
         return [cast(nn.Linear, linear).weight.shape[0] for linear in self.maps]
 
     @property

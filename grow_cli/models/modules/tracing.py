@@ -122,7 +122,7 @@ def _first(error: BaseException) -> str:
 
 
 def _shape(node: Any) -> tuple[int, ...] | None:
-    """Of the tensor that a node gives; None where it gives none."""
+    """The shape of the tensor that a node returns; None if it returns none."""
     meta = node.meta.get("tensor_meta") if isinstance(node, fx.Node) else None
     return tuple(meta.shape) if meta is not None and hasattr(meta, "shape") else None
 
