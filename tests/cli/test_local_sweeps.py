@@ -121,7 +121,7 @@ def test_retry_goes_on_with_what_did_not_finish(
     assert (retried.code, "1 job: 1 trained" in retried.out) == (0, True), retried.err
     assert [s["status"] for s in _summaries(tmp_path / "s")] == ["finished"] * 2
     assert grow("sweep", "retry", "s").out == "all jobs are finished\n"
-    assert "holds no jobs of a sweep" in grow("sweep", "retry", "nowhere").err
+    assert "nowhere does not exist" in grow("sweep", "retry", "nowhere").err
 
 
 def test_retry_ends_with_the_ranking_of_all_jobs_and_names_the_line_of_those_that_never_began(
