@@ -319,9 +319,8 @@ def located(raw: DictConfig) -> None:
 
 
 def _hydra_files(raw: DictConfig) -> dict[str, Any]:
-    hydra_config = HydraConfig.get()
-    hydra_file = OmegaConf.create({"hydra": hydra_config})
-    return {"config": raw, "hydra": hydra_file, "overrides": hydra_config.overrides.task}
+    of_hydra = HydraConfig.instance().cfg  # {"hydra": ...}; a copy would take longer than all else about a job's folder
+    return {"config": raw, "hydra": of_hydra, "overrides": HydraConfig.get().overrides.task}
 
 
 def _train(config: configuration.Config, folder: RunFolder, *, resume: bool = False) -> dict[str, Any]:
