@@ -32,32 +32,16 @@ if TYPE_CHECKING:
     from grow_cli.commands.sweep import Job
     from grow_cli.config import Sweep
 
-LAUNCHER = {
-    "address": "sweep.address",
-    "num_cpus": "sweep.cpus",
-    "num_gpus": "sweep.gpus",
-    "resources": "sweep.resources",
-    "max_retries": "sweep.retries",
-}
-"""Last word of a key of Hydra's launcher → the key that took its place."""
 _STORE = 100 * 2**20
 """Bytes of Ray's object store, where we start Ray: tasks are given a path, and return what a job printed."""
 _PAUSE = 0.2
 """Seconds between two looks at which tasks have ended."""
 _SAVING = 60.0
-"""Seconds that a process has to save in after its task is gone."""
+"""Seconds that a process has to save in."""
 
 
-def refuse(arguments: Sequence[str]) -> None:
-    """UserError where Ray is asked for and not installed, and for what was typed to Hydra's launcher, with what to type now."""
-    for word in arguments:
-        if word == "hydra/launcher=ray":
-            raise UserError(f"{word}: Hydra's launcher for Ray is not used any more: type sweep=ray instead")
-        name, _, value = word.lstrip("+~").partition("=")
-        if "sweep=ray" in arguments and name.startswith("hydra.launcher"):
-            now = LAUNCHER.get(name.rpartition(".")[2])
-            remedy = f"type {now}={value}" if now else f"leave it out, or use {', '.join(LAUNCHER.values())}"
-            raise UserError(f"{word}: sweep=ray has no launcher of Hydra's any more: {remedy}")
+def refuse_without_ray(arguments: Sequence[str]) -> None:
+    """UserError where Ray is asked for and not installed."""
     for word in arguments:
         if word in ("sweep=ray", "sweep.engine=ray") and find_spec("ray") is None:
             raise UserError(f"{word} needs a package that is not installed: pip install 'grow-cli[ray]'")
@@ -69,7 +53,7 @@ def train(jobs: Sequence[Job], note: Callable[[Job, str, str], None], how: Sweep
     :param how: None: as the first job's config says
     """
     config = how or jobs[0].config.sweep
-    refuse(["sweep.engine=ray"])
+    refuse_without_ray(["sweep.engine=ray"])
     with _cluster(config.address) as ray:
         wants = wanted(config, _nodes(ray), cuda=all(job.config.device in ("auto", "cuda") for job in jobs))
         room = room_for(wants, _nodes(ray))
