@@ -101,7 +101,8 @@ def resume(path: str, gpu: bool) -> children.Ended:
 
     :param gpu: it was given one, or a share of one: Ray has said which, in CUDA_VISIBLE_DEVICES
     """
-    _until_free([RunFolder(Path(path))])  # the process of an earlier task, which is lost, may still save
+    folder = RunFolder(Path(path))
+    _wait_for(lambda: not locked(folder))  # the process of an earlier task, which is lost, may still save
     found: list[children.Ended] = []
     package = str(Path(__file__).resolve().parents[2])  # where this worker found it
     paths = [package, *filter(None, [os.environ.get("PYTHONPATH")])]
@@ -136,16 +137,20 @@ class _Following:
             with self.board:
                 while self.waiting or self.flying:
                     self._hand_out()
-                    # not waited for in Ray, which would take a signal's exception for its own
-                    ready, _ = self.ray.wait(list(self.flying), num_returns=len(self.flying), timeout=0)
-                    for one in ready:
+                    over = self._over()
+                    for one in over:
                         self._ended(one)
-                    if not ready:
+                    if not over:
                         time.sleep(_PAUSE)
         finally:
             for one in self.flying:
-                self.ray.cancel(one, force=True)
-            _until_free([job.folder for job in self.flying.values()])
+                self.ray.cancel(one, force=False)  # interrupts its worker, which has its process save
+            _wait_for(lambda: len(self._over()) == len(self.flying))
+
+    def _over(self) -> list[Any]:
+        """The tasks that have ended; not waited for in Ray, which would take a signal's exception for its own."""
+        over, _ = self.ray.wait(list(self.flying), num_returns=len(self.flying), timeout=0)
+        return list(over)
 
     def _hand_out(self) -> None:
         # one at least, for which the cluster may grow
@@ -179,10 +184,10 @@ def _last_line(error: Exception) -> str:
     return str(error).strip().splitlines()[-1]
 
 
-def _until_free(folders: Sequence[RunFolder]) -> None:
-    """Wait until no process trains in any of them, but not for ever."""
+def _wait_for(holds: Callable[[], bool]) -> None:
+    """Wait for processes that save, but not for ever."""
     end = time.monotonic() + _SAVING
-    while any(locked(folder) for folder in folders) and time.monotonic() < end:
+    while not holds() and time.monotonic() < end:
         time.sleep(_PAUSE)
 
 
