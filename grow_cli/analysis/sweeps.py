@@ -111,6 +111,12 @@ def head(counts: Mapping[str, int], end: float | None, now: float | None = None)
     return f"{words}; expected end {time.strftime(day, time.localtime(end))} (in {lasting(left)})"
 
 
+def no_sweep(folder: Path) -> UserError:
+    """The sentence for a folder that holds no jobs, or that does not exist."""
+    holds = "holds no jobs of a sweep" if folder.exists() else "does not exist"
+    return UserError(f"{folder} {holds}: name the folder that `grow train -m` printed")
+
+
 def status(sweep: Path, now: float | None = None) -> Status:
     """The status of the sweep in this folder, which is only read; UserError if it is no sweep."""
     jobs = read_jobs(sweep)
@@ -118,7 +124,7 @@ def status(sweep: Path, now: float | None = None) -> Status:
     for name in _claimed(sweep):
         entries.setdefault(name, Entry(name, (), name))
     if not entries:
-        raise UserError(f"{sweep} holds no jobs of a sweep: name the folder that `grow train -m` printed")
+        raise no_sweep(sweep)
     living, noted = _spools(sweep)
     latest = {name: end for _, ends in noted for name, end in ends.items()}
     found = [_state(sweep, entry, latest.get(entry.folder)) for entry in sorted(entries.values(), key=_order)]

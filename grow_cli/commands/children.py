@@ -10,9 +10,11 @@ import sys
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 
 _WATCH = "GROW_ENDS_WITH_STDIN"
+_LOOKS = 0.5
+"""Seconds between two looks at whether this process was interrupted: Ray interrupts its worker without a signal that wakes it."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +66,7 @@ def run(
                 running[id(arguments)] = child, slot
                 threading.Thread(target=wait, args=(child, arguments), daemon=True).start()
                 begins(arguments)
-            one = ended.get()
+            one = _next(ended)
             child, slot = running.pop(id(one.arguments))
             _close(child)
             free.append(slot)
@@ -78,11 +80,20 @@ def run(
             _close(child)
 
 
+def _next(ended: SimpleQueue[Ended]) -> Ended:
+    while True:
+        with contextlib.suppress(Empty):
+            return ended.get(timeout=_LOOKS)
+
+
 def _begin(arguments: list[str], environment: dict[str, str]) -> subprocess.Popen[str]:
     pipe = subprocess.PIPE
     command = [sys.executable, "-m", "grow_cli", *arguments]
     variables = os.environ | environment | {_WATCH: "1"}
-    return subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True, env=variables)
+    # a session of its own: a terminal's Ctrl-C, which we pass on, would come twice, and the second one ends a run unsaved
+    return subprocess.Popen(
+        command, stdin=pipe, stdout=pipe, stderr=pipe, text=True, env=variables, start_new_session=True
+    )
 
 
 def _close(child: subprocess.Popen[str]) -> None:
@@ -93,9 +104,10 @@ def _close(child: subprocess.Popen[str]) -> None:
 
 
 def end_with_parent() -> None:
-    """In a child that `run` began: stop as on SIGTERM when the parent is gone, however it ended."""
+    """In a child that `run` began: stop as on SIGTERM when the parent is gone, however it ended; and hear its SIGINT."""
     if os.environ.pop(_WATCH, None) is None:
         return
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})  # which Ray blocks in all that it begins
 
     def watch() -> None:
         while os.read(0, 1024):

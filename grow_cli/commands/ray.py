@@ -32,32 +32,16 @@ if TYPE_CHECKING:
     from grow_cli.commands.sweep import Job
     from grow_cli.config import Sweep
 
-LAUNCHER = {
-    "address": "sweep.address",
-    "num_cpus": "sweep.cpus",
-    "num_gpus": "sweep.gpus",
-    "resources": "sweep.resources",
-    "max_retries": "sweep.retries",
-}
-"""Last word of a key of Hydra's launcher → the key that took its place."""
 _STORE = 100 * 2**20
 """Bytes of Ray's object store, where we start Ray: tasks are given a path, and return what a job printed."""
 _PAUSE = 0.2
 """Seconds between two looks at which tasks have ended."""
 _SAVING = 60.0
-"""Seconds that a process has to save in after its task is gone."""
+"""Seconds that a process has to save in."""
 
 
-def refuse(arguments: Sequence[str]) -> None:
-    """UserError where Ray is asked for and not installed, and for what was typed to Hydra's launcher, with what to type now."""
-    for word in arguments:
-        if word == "hydra/launcher=ray":
-            raise UserError(f"{word}: Hydra's launcher for Ray is not used any more: type sweep=ray instead")
-        name, _, value = word.lstrip("+~").partition("=")
-        if "sweep=ray" in arguments and name.startswith("hydra.launcher"):
-            now = LAUNCHER.get(name.rpartition(".")[2])
-            remedy = f"type {now}={value}" if now else f"leave it out, or use {', '.join(LAUNCHER.values())}"
-            raise UserError(f"{word}: sweep=ray has no launcher of Hydra's any more: {remedy}")
+def refuse_without_ray(arguments: Sequence[str]) -> None:
+    """UserError where Ray is asked for and not installed."""
     for word in arguments:
         if word in ("sweep=ray", "sweep.engine=ray") and find_spec("ray") is None:
             raise UserError(f"{word} needs a package that is not installed: pip install 'grow-cli[ray]'")
@@ -69,7 +53,7 @@ def train(jobs: Sequence[Job], note: Callable[[Job, str, str], None], how: Sweep
     :param how: None: as the first job's config says
     """
     config = how or jobs[0].config.sweep
-    refuse(["sweep.engine=ray"])
+    refuse_without_ray(["sweep.engine=ray"])
     with _cluster(config.address) as ray:
         wants = wanted(config, _nodes(ray), cuda=all(job.config.device in ("auto", "cuda") for job in jobs))
         room = room_for(wants, _nodes(ray))
@@ -117,7 +101,8 @@ def resume(path: str, gpu: bool) -> children.Ended:
 
     :param gpu: it was given one, or a share of one: Ray has said which, in CUDA_VISIBLE_DEVICES
     """
-    _until_free([RunFolder(Path(path))])  # the process of an earlier task, which is lost, may still save
+    folder = RunFolder(Path(path))
+    _wait_for(lambda: not locked(folder))  # the process of an earlier task, which is lost, may still save
     found: list[children.Ended] = []
     package = str(Path(__file__).resolve().parents[2])  # where this worker found it
     paths = [package, *filter(None, [os.environ.get("PYTHONPATH")])]
@@ -152,16 +137,20 @@ class _Following:
             with self.board:
                 while self.waiting or self.flying:
                     self._hand_out()
-                    # not waited for in Ray, which would take a signal's exception for its own
-                    ready, _ = self.ray.wait(list(self.flying), num_returns=len(self.flying), timeout=0)
-                    for one in ready:
+                    over = self._over()
+                    for one in over:
                         self._ended(one)
-                    if not ready:
+                    if not over:
                         time.sleep(_PAUSE)
         finally:
             for one in self.flying:
-                self.ray.cancel(one, force=True)
-            _until_free([job.folder for job in self.flying.values()])
+                self.ray.cancel(one, force=False)  # interrupts its worker, which has its process save
+            _wait_for(lambda: len(self._over()) == len(self.flying))
+
+    def _over(self) -> list[Any]:
+        """The tasks that have ended; not waited for in Ray, which would take a signal's exception for its own."""
+        over, _ = self.ray.wait(list(self.flying), num_returns=len(self.flying), timeout=0)
+        return list(over)
 
     def _hand_out(self) -> None:
         # one at least, for which the cluster may grow
@@ -195,10 +184,10 @@ def _last_line(error: Exception) -> str:
     return str(error).strip().splitlines()[-1]
 
 
-def _until_free(folders: Sequence[RunFolder]) -> None:
-    """Wait until no process trains in any of them, but not for ever."""
+def _wait_for(holds: Callable[[], bool]) -> None:
+    """Wait for processes that save, but not for ever."""
     end = time.monotonic() + _SAVING
-    while any(locked(folder) for folder in folders) and time.monotonic() < end:
+    while not holds() and time.monotonic() < end:
         time.sleep(_PAUSE)
 
 

@@ -31,12 +31,6 @@ if TYPE_CHECKING:
     from grow_cli.commands.sweep import Job
     from grow_cli.config import Sweep
 
-LAUNCHER = {
-    "timeout_min": "sweep.minutes", "signal_delay_s": "sweep.lead_seconds", "gpus_per_node": "sweep.gpus",
-    "cpus_per_task": "sweep.cpus", "mem_gb": "sweep.memory_gb", "array_parallelism": "sweep.jobs",
-    "partition": "sweep.partition", "account": "sweep.account", "qos": "sweep.qos",
-}  # fmt: skip
-"""Keys of Hydra's launcher for Slurm → ours."""
 # what Slurm ends, and not the job itself: what became of the job, and why
 _BY_SLURM = {
     "CANCELLED": ("interrupted", "it was cancelled"),
@@ -50,22 +44,6 @@ _BY_SLURM = {
 _ASKED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR2)
 _LATE = 60.0  # seconds by which at the latest a file that another machine has written is seen (NFS)
 _SLOWEST = 15.0  # seconds between two looks at the queue
-
-
-def refuse_launcher(arguments: Sequence[str]) -> None:
-    """UserError for a key of Hydra's launcher beside `sweep=slurm`, with the one that took its place."""
-    for word in arguments if "sweep=slurm" in arguments else ():
-        name, _, value = word.lstrip("+~").partition("=")
-        if not name.startswith(("hydra.launcher", "hydra/launcher")):
-            continue
-        key = name.rpartition(".")[2]
-        if key in LAUNCHER:
-            remedy = f"type {LAUNCHER[key]}={value}"
-        elif key == "max_num_timeout":
-            remedy = "leave it out, since a job is queued again as often as its time ends"
-        else:
-            remedy = "give options of sbatch by 'sweep.options=[\"--NAME=VALUE\"]'"
-        raise UserError(f"{word}: sweep=slurm has no launcher of Hydra's any more: {remedy}")
 
 
 def train(jobs: Sequence[Job], note: Callable[[Job, str, str], None], how: Sweep | None = None) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from grow_cli import console
 from grow_cli.analysis.ranking import show_ranking
-from grow_cli.analysis.sweeps import JobState, Status, head, status
+from grow_cli.analysis.sweeps import JobState, Status, head, no_sweep, status
 from grow_cli.commands import local
 from grow_cli.commands.overrides import config_of
 from grow_cli.commands.sweep import Job, Tally, conclude
@@ -160,7 +160,7 @@ def unfinished(sweep: Path) -> tuple[list[Job], list[RunFolder]]:
     folders = [RunFolder(path) for path in sweep.iterdir() if path.is_dir()] if sweep.is_dir() else []
     claimed = sorted((f for f in folders if f.claimed), key=lambda f: (number_of(f.path.name), f.path.name))
     if not claimed:
-        raise UserError(f"{sweep} holds no jobs of a sweep: name the folder that `grow train -m` printed")
+        raise no_sweep(sweep)
     told = {name: entry.told for name, entry in read_jobs(sweep).named.items()}
     left = [f for f in claimed if f.read_summary().get("status") != "finished"]
     jobs = [Job(i, f, config_of(f), f.begun, told.get(f.path.name, "")) for i, f in enumerate(left)]

@@ -22,7 +22,7 @@ from grow_cli import config as configuration
 from grow_cli import console, launched, registry
 from grow_cli.analysis.summary import in_a_line
 from grow_cli.analysis.summary import show as report
-from grow_cli.commands import beginning, extending, local, ray, slurm
+from grow_cli.commands import beginning, extending, local, ray, replaced, slurm
 from grow_cli.commands.composition import composed, flags_first, plugins, prepare_hydra, refuse_two_folders, words
 from grow_cli.commands.hydra_errors import explain
 from grow_cli.commands.jobs import slug
@@ -74,9 +74,8 @@ def main(arguments: list[str]) -> int:
         print(parser().format_help(), end="")
         return 0
     refuse_mistyped(arguments)
-    _refuse_replaced(arguments)
-    ray.refuse(arguments)
-    slurm.refuse_launcher(arguments)
+    replaced.refuse(arguments)
+    ray.refuse_without_ray(arguments)
     for argument in arguments:
         if {"-m", "--multirun"} & set(arguments) and argument.startswith("run_dir="):
             folder = expanded(argument.removeprefix("run_dir=").strip("'\""))
@@ -140,13 +139,6 @@ def _launch(arguments: list[str]) -> int:
 def compose(overrides: list[str]) -> configuration.Config:
     """The config of `grow train OVERRIDES...`, for use from Python."""
     return configuration.build(composed(overrides))
-
-
-def _refuse_replaced(arguments: Sequence[str]) -> None:
-    """UserError for a search by Hydra's sweeper, whose Optuna is older than the one of `grow tune`."""
-    for word in arguments:
-        if word == "sweep=optuna" or word.startswith(("hydra/sweeper=optuna", "hydra/sweeper/sampler=")):
-            raise UserError(f"{word}: a search is `grow tune` now: name what is searched in its --space FILE")
 
 
 def _refuse_ranks(arguments: list[str]) -> None:
@@ -319,9 +311,8 @@ def located(raw: DictConfig) -> None:
 
 
 def _hydra_files(raw: DictConfig) -> dict[str, Any]:
-    hydra_config = HydraConfig.get()
-    hydra_file = OmegaConf.create({"hydra": hydra_config})
-    return {"config": raw, "hydra": hydra_file, "overrides": hydra_config.overrides.task}
+    of_hydra = HydraConfig.instance().cfg  # {"hydra": ...}; a copy would take longer than all else about a job's folder
+    return {"config": raw, "hydra": of_hydra, "overrides": HydraConfig.get().overrides.task}
 
 
 def _train(config: configuration.Config, folder: RunFolder, *, resume: bool = False) -> dict[str, Any]:

@@ -17,33 +17,41 @@ class TensorBoard(Remote):
     name = "tensorboard"
 
     def __init__(self, folder: Path, config: dict[str, Any]) -> None:
-        from torch.utils.tensorboard import SummaryWriter
+        from torch.utils.tensorboard import FileWriter
 
         super().__init__(folder)
-        self._writer = SummaryWriter(str(folder))
+        self._folder = str(folder)
+        self._writer = FileWriter(self._folder)
         if "config" not in self.sent:
-            self._text("config", config, 0)
+            self._add({}, 0, config=config)
             self.note(config=True)
 
-    def _text(self, name: str, data: dict[str, Any], step: int) -> None:
-        self._writer.add_text(name, f"```json\n{json.dumps(data, indent=1)}\n```", step)
+    def _add(self, named: dict[str, float], step: int, **texts: dict[str, Any]) -> None:
+        """As one record, of which a kill leaves all or nothing; it is there when `sent.json` says that it was sent."""
+        from tensorboard.compat.proto.summary_pb2 import Summary
+        from torch.utils.tensorboard.summary import scalar, text
+
+        made = [scalar(name, value) for name, value in named.items()]
+        made += [text(name, f"```json\n{json.dumps(data, indent=1)}\n```") for name, data in texts.items()]
+        self._writer.add_summary(Summary(value=[value for one in made for value in one.value]), step)
         self._writer.flush()
 
-    def _scalars(self, named: dict[str, float], step: int) -> None:
-        for name, value in named.items():
-            self._writer.add_scalar(name, value, step)
-        self._writer.flush()  # a kill loses nothing that `sent.json` says was sent
+    def held(self, kind: str) -> int:
+        from tensorboard.backend.event_processing.event_accumulator import SCALARS, EventAccumulator
+
+        name = "step" if kind == "rows" else "growth/units_added"
+        # all of them, and not a sample; by default what a resumed run repeats would hide what it went on from
+        read = EventAccumulator(self._folder, size_guidance={SCALARS: 0}, purge_orphaned_data=False).Reload()
+        return len(read.Scalars(name)) if name in read.Tags()[SCALARS] else 0
 
     def send_row(self, numbers: dict[str, float], step: int) -> None:
-        self._scalars(numbers, step)
+        self._add(numbers, step)
 
     def send_event(self, event: dict[str, Any], step: int) -> None:
-        self._scalars({"growth/units_added": event["units_added"]}, step)
-        self._text("growth", event, step)
+        self._add({"growth/units_added": event["units_added"]}, step, growth=event)
 
     def send_summary(self, summary: dict[str, Any], step: int) -> None:
-        self._scalars({f"final/{name}": value for name, value in numbers(summary).items()}, step)
-        self._text("summary", summary, step)
+        self._add({f"final/{name}": value for name, value in numbers(summary).items()}, step, summary=summary)
 
     def finish(self) -> None:
         self._writer.close()

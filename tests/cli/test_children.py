@@ -71,3 +71,50 @@ def test_children_end_with_their_parent(
     parent.communicate(timeout=30)
     _, alive = psutil.wait_procs(found, timeout=30)
     assert not alive, "a child trains on"
+
+
+# a child that notes each SIGINT, and a parent that begins it
+COUNTS = """
+import pathlib, signal, time
+from grow_cli.commands.children import end_with_parent
+end_with_parent()
+heard = []
+signal.signal(signal.SIGINT, lambda *_: heard.append(1))
+pathlib.Path("ready").touch()
+while not heard:
+    time.sleep(0.05)
+time.sleep(1)
+pathlib.Path("heard").write_text(str(len(heard)))
+"""
+BEGINS = f"""
+import subprocess, sys
+from grow_cli.commands import children
+popen = subprocess.Popen
+children.subprocess.Popen = lambda command, **how: popen([sys.executable, "-c", {COUNTS!r}], **how)
+{{first}}
+children.run([["it"]], 1, lambda ended: None)
+"""
+AS_RAY_DOES = """
+import _thread, pathlib, signal, threading, time
+signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+def interrupts():
+    while not pathlib.Path("ready").exists():
+        time.sleep(0.05)
+    _thread.interrupt_main()
+threading.Thread(target=interrupts, daemon=True).start()
+"""
+
+
+@pytest.mark.parametrize("how", ["Ctrl-C in the terminal", "as Ray does"])
+def test_an_interrupted_parent_interrupts_its_children_once(how: str, tmp_path: Path) -> None:
+    first = AS_RAY_DOES if how == "as Ray does" else ""
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).resolve().parents[2])}
+    code = BEGINS.replace("{first}", first)
+    parent = subprocess.Popen([sys.executable, "-c", code], cwd=tmp_path, env=environment, start_new_session=True)
+    while not (tmp_path / "ready").exists():
+        assert parent.poll() is None
+        time.sleep(0.05)
+    if not first:
+        os.killpg(parent.pid, signal.SIGINT)
+    assert parent.wait(timeout=60) != 0
+    assert (tmp_path / "heard").read_text() == "1"

@@ -124,7 +124,7 @@ def test_retry_goes_on_with_what_did_not_finish(
     assert (retried.code, "1 job: 1 trained" in retried.out) == (0, True), retried.err
     assert [s["status"] for s in _summaries(tmp_path / "s")] == ["finished"] * 2
     assert grow("sweep", "retry", "s").out == "all jobs are finished\n"
-    assert "holds no jobs of a sweep" in grow("sweep", "retry", "nowhere").err
+    assert "nowhere does not exist" in grow("sweep", "retry", "nowhere").err
 
 
 @pytest.mark.slow

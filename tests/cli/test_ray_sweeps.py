@@ -68,9 +68,9 @@ class FakeRay:
     def wait(self, flying: list[str], num_returns: int, timeout: float) -> tuple[list[str], list[str]]:
         assert num_returns == len(flying)
         self.most = max(self.most, len(flying))
-        if self.stops is not None:
+        if self.stops is not None and not self.cancelled:
             raise self.stops
-        return flying[:1], flying[1:]
+        return (flying, []) if self.stops is not None else (flying[:1], flying[1:])
 
     def get(self, path: str) -> children.Ended:
         number = Path(path).name.partition("-")[0]
@@ -81,6 +81,7 @@ class FakeRay:
         return children.Ended(["resume", path], code, "printed\n", "error: the words of its process\n" if code else "")
 
     def cancel(self, path: str, force: bool) -> None:
+        assert not force, "a worker that is killed takes its process with it, unsaved"
         self.cancelled.append(path)
 
     def shutdown(self) -> None:

@@ -174,14 +174,16 @@ def test_a_file_of_jobs_leads_nowhere_else(tmp_path: Path) -> None:
             read_jobs(tmp_path)
 
 
-def test_the_old_name_is_answered_with_the_new_one(grow: Callable) -> None:
+def test_the_old_name_is_answered_with_the_new_one(grow: Callable, tmp_path: Path) -> None:
     left = grow("retry", "outputs/my sweep", "-j", 2)
     assert left.code == 2
     assert left.err == (
         "error: `grow retry` is `grow sweep retry` now: type `grow sweep retry 'outputs/my sweep' -j 2`\n"
     )
     assert candidates("grow sweep ") == ["status", "retry"]
-    assert "nowhere holds no jobs of a sweep" in grow("sweep", "status", "nowhere").err
+    assert "nowhere does not exist" in grow("sweep", "status", "nowhere").err
+    (tmp_path / "empty").mkdir()
+    assert "empty holds no jobs of a sweep" in grow("sweep", "status", "empty").err
     assert grow("sweep", "status", ".", "-j", 2).code == grow("sweep", "retry", ".", "--json").code == 2
 
 

@@ -17,6 +17,7 @@ from typing import Any
 
 import psutil
 import pytest
+from same_run import same_end
 
 pytest.importorskip("ray", reason="the extra ray")
 pytestmark = pytest.mark.slow
@@ -29,7 +30,8 @@ ENVIRONMENT = os.environ | {
     "RAY_AUTH_TOKEN": secrets.token_hex(24),  # of this cluster alone, whatever the machine has
 }
 JOB = (
-    *("dataset=digits", "model=mlp_tiny", "method=static", "subset=300", "device=cpu"),
+    *("dataset=digits", "model=mlp_tiny", "method=net2net", "growth.neurons=2", "subset=300", "device=cpu"),
+    *("trigger=every", "trigger.every=100", "trigger.unit=steps"),
     *("evaluate.every=25", "evaluate.unit=steps", "stop.epochs=60"),
 )
 PATIENCE = 300
@@ -122,8 +124,11 @@ def test_gpus_are_dealt_out_to_the_jobs_so_many_to_each(address: str, spawn: Cal
     )
     at_once: list[Counter[str]] = []
     while sweep.poll() is None:
-        seen = [(with_grace(p.environ) or {}).get("CUDA_VISIBLE_DEVICES") for p in trainings()]
-        at_once.append(Counter(name for name in seen if name is not None))
+        # by the job's folder: a process that begins another is there twice for a moment
+        seen = {
+            str(with_grace(p.cmdline)): (with_grace(p.environ) or {}).get("CUDA_VISIBLE_DEVICES") for p in trainings()
+        }
+        at_once.append(Counter(name for name in seen.values() if name is not None))
         time.sleep(0.1)
     out, err = sweep.communicate()
     assert sweep.returncode == 0, err
@@ -144,6 +149,9 @@ def test_ctrl_c_ends_the_jobs_and_the_same_line_goes_on(address: str, spawn: Cal
     assert sweep.returncode == 130, err
     assert "run the same command with run_dir=" in err
     assert not psutil.wait_procs(running, timeout=30)[1], "a job trains on without its sweep"
+    saved = [s for s in summaries(tmp_path / "s").values() if s["status"] == "interrupted"]
+    assert saved, "those under way say at which step they were"
+    assert any(s["steps"] % 25 for s in saved), "where they were, and not at their last evaluation"
     again = spawn(*line)
     _, err = again.communicate(timeout=PATIENCE)
     assert again.returncode == 0, err
@@ -171,9 +179,10 @@ def test_twelve_of_twelve_finish_though_a_worker_and_a_node_are_killed(
     assert "12 jobs, 3 at a time" in out
     assert "goes on again (its worker is lost: " in out, out
     assert "12 jobs: 12 trained" in out
-    found = summaries(tmp_path / "s")
-    assert {seed: s["status"] for seed, s in found.items()} == dict.fromkeys(range(12), "finished")
+    folders = {json.loads(path.read_text())["seed"]: path.parent for path in tmp_path.glob("s/*/summary.json")}
+    statuses = {seed: s["status"] for seed, s in summaries(tmp_path / "s").items()}
+    assert statuses == dict.fromkeys(range(12), "finished")
     again = [line.partition("seed=")[2].partition(":")[0] for line in out.splitlines() if "goes on again" in line]
-    assert grow("train", *JOB, f"seed={again[0]}", "threads=1", "progress=off", "run_dir=alone").code == 0
-    alone = json.loads((tmp_path / "alone/summary.json").read_text())
-    assert found[int(again[0])]["test_loss"] == alone["test_loss"], "as if nothing had happened"
+    for seed in dict.fromkeys(again):
+        assert grow("train", *JOB, f"seed={seed}", "threads=1", "progress=off", f"run_dir=alone-{seed}").code == 0
+        same_end(tmp_path / f"alone-{seed}", folders[int(seed)])

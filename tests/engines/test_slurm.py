@@ -1,8 +1,7 @@
 """A real Slurm on this machine: jobs come through whatever happens to them.
 
-`slurm_cluster` starts slurmctld, slurmd and munged. Jobs are stand-ins that count their steps and save as a run does: none may be
-missing, and none taken twice. That a run which goes on has the numbers of an undisturbed one, whenever it was asked to save, is
-tested in tests/cli/test_resume.py.
+`slurm_cluster` starts slurmctld, slurmd and munged. Most jobs are stand-ins that count their steps and save as a run does: none
+may be missing, and none taken twice. Twelve are trainings, and end with the numbers of runs that nothing interrupted.
 """
 
 from __future__ import annotations
@@ -12,6 +11,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -20,6 +20,7 @@ from typing import Any, cast
 import psutil
 import pytest
 from engines.slurm_cluster import Cluster, absent
+from same_run import same_end
 
 from grow_cli import config as config_of
 from grow_cli.commands import slurm
@@ -224,3 +225,90 @@ def test_ctrl_c_leaves_the_jobs_to_slurm_and_the_same_line_waits_for_them(
     assert "3 jobs in Slurm's queue already" in told
     assert "given to Slurm" not in told
     assert all(counting.taken(job) == list(range(1, 17)) for job in jobs)
+
+
+# seconds of training, growing: between a preemption and the end of its grace there is time enough on a quick machine, too
+TRAINING = (
+    *("dataset=digits", "subset=300", "model=mlp_tiny", "method=net2net", "growth.neurons=2", "trigger=every"),
+    *("trigger.every=500", "trigger.unit=steps", "evaluate.every=500", "evaluate.unit=steps", "stop.epochs=null"),
+    *("device=cpu", "threads=1"),
+)  # fmt: skip
+
+
+class Trainings:
+    """A sweep of real runs, typed as a user does."""
+
+    def __init__(self, cluster: Cluster, folder: Path, spawn: Callable, *line: str) -> None:
+        self.cluster, self.folder = cluster, folder
+        self.sweep = spawn("train", "-m", *TRAINING, *line, "sweep=slurm", f"run_dir={folder.name}")
+
+    def array(self) -> tuple[str, list[Path]]:
+        """Its id, and its jobs' folders in the order of its tasks; empty where nothing is submitted yet, or all is over."""
+        for record in self.folder.glob(".slurm/*.json"):
+            found = json.loads(record.read_text())
+            return found["id"], [self.folder / name for name in found["jobs"]]
+        return "", []
+
+    def preempt_each_once(self) -> list[Path]:
+        """When it has its first checkpoint, by a job that wants its node; those that were asked to make room."""
+        met: list[Path] = []
+        while self.sweep.poll() is None:
+            array, folders = self.array()
+            running = self.cluster.say("squeue", "-h", f"--jobs={array}", "--states=R", "--Format=ArrayTaskID,NodeList")
+            for number, node in (line.split() for line in running.splitlines() if array):
+                job = folders[int(number)]
+                if job not in met and (job / "checkpoints/last.pt").exists():
+                    met.append(job)
+                    urgent = ("--partition=high", f"--nodelist={node}", "--output=/dev/null", "--wrap=sleep 1")
+                    self.cluster.say("sbatch", *urgent)
+            time.sleep(0.2)
+        return met
+
+    def logs(self) -> list[str]:
+        return [path.read_text() for path in sorted(self.folder.glob("*/log.txt"))]
+
+
+def _as_alone(grow: Callable, trainings: Trainings, *line: str) -> None:
+    """Every job of a sweep has the numbers of the same line without Slurm."""
+    assert grow("train", "-m", *TRAINING, *line, "progress=off", "run_dir=alone").code == 0
+    jobs = [path.parent for path in sorted(trainings.folder.glob("*/summary.json"))]
+    alone = {json.loads(path.read_text())["seed"]: path.parent for path in Path("alone").glob("*/summary.json")}
+    for job in jobs:
+        same_end(alone.pop(json.loads((job / "summary.json").read_text())["seed"]), job)
+    assert not alone
+
+
+@pytest.fixture
+def in_cluster(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> Cluster:
+    for name, value in cluster.environment.items():
+        monkeypatch.setenv(name, value)
+    return cluster
+
+
+@pytest.mark.parametrize(("partition", "seeds"), [("low", "0,1,2,3,4,5"), ("cut", "6,7,8,9,10")])
+def test_trainings_that_are_preempted_are_queued_again_and_end_as_undisturbed_ones(
+    partition: str, seeds: str, in_cluster: Cluster, spawn: Callable, grow: Callable, tmp_path: Path
+) -> None:
+    line = (f"seed={seeds}", "stop.steps=10000")
+    trainings = Trainings(in_cluster, tmp_path / "s", spawn, *line, f"sweep.partition={partition}")
+    met = trainings.preempt_each_once()
+    out, err = trainings.sweep.communicate()
+    jobs = len(seeds.split(","))
+    assert f"{jobs} jobs: {jobs} trained" in out, out + err
+    assert len(met) == jobs
+    assert all("interrupted: continue with" in log for log in trainings.logs()), (
+        "each has saved when its node was wanted"
+    )
+    _as_alone(grow, trainings, *line)
+
+
+def test_a_training_longer_than_its_time_limit_ends_as_one_without_a_limit(
+    in_cluster: Cluster, spawn: Callable, grow: Callable, tmp_path: Path
+) -> None:
+    line = ("seed=11", "stop.steps=50000")
+    limit = ("sweep.minutes=1", "sweep.lead_seconds=10")
+    trainings = Trainings(in_cluster, tmp_path / "s", spawn, *line, *limit)
+    out, err = trainings.sweep.communicate(timeout=1800)
+    assert "1 job: 1 trained" in out, out + err
+    assert "is queued again" in trainings.logs()[0]
+    _as_alone(grow, trainings, *line)

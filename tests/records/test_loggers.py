@@ -402,11 +402,15 @@ def test_a_resumed_run_tells_what_an_unbroken_one_would(
 
 
 @pytest.mark.filterwarnings("ignore")  # the packages warn as they please
-def test_tensorboard_reads_back_what_it_was_told(run_folder: Path) -> None:
+@pytest.mark.parametrize("noted", [True, False], ids=["killed", "killed before it was noted what was told"])
+def test_tensorboard_reads_back_what_it_was_told(noted: bool, run_folder: Path) -> None:
     pytest.importorskip("tensorboard")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     tell(start(run_folder, "logger=tensorboard"), ROWS[:2], EVENT)  # killed: never closed
+    sent = run_folder / "tensorboard/sent.json"
+    if not noted:
+        sent.write_text(json.dumps(json.loads(sent.read_text()) | {"rows": 1, "events": 0}))
     again = start(run_folder, "logger=tensorboard")
     again.resume(rows=1, events=0)
     tell(again, ROWS[1:], EVENT)
