@@ -229,7 +229,7 @@ class Config(Section):
     threads: int | None = key(None, at_least=1, at_most=1024, null="for grow's own choice", role="speed")
     """CPU threads of torch; null: one for small nets (more slow them down on a shared machine), else torch's choice."""
     compile: bool = key(False, role="speed")
-    """Compile the training step with torch.compile."""
+    """Compile the training step with torch.compile, at the start and after each growth; `seconds` leaves that time out."""
     deterministic: bool = key(False, role="speed")
     """Bit-identical results on a GPU as well: slower, and an operation without a deterministic implementation ends the
     run."""

@@ -27,7 +27,9 @@ class Progress:
     samples: int = 0
     epoch: float = 0.0
     seconds: float = 0.0
-    """Wall time of training and growth; evaluation and checkpoints left out."""
+    """Wall time of training and growth; evaluation, checkpoints and compiling left out."""
+    compile_seconds: float = 0.0
+    """Wall time of compiling the step (`compile=true`)."""
     growth_seconds: float = 0.0
     flops: int = 0
     """Training and growth; forward + backward = 3 × forward (1 × in steps without gradient); a multiply-add is two."""

@@ -321,6 +321,7 @@ def _summary(
         "growth_flops": progress.growth_flops,
         "seconds": progress.seconds,
         "growth_seconds": progress.growth_seconds,
+        "compile_seconds": progress.compile_seconds,
         "peak_memory_bytes": provenance.peak_memory_bytes(device),
         "device": provenance.device_name(device),
         "versions": provenance.versions(),

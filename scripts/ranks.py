@@ -1,7 +1,7 @@
-"""Two ranks beside one: how far apart their nets are (`drift`), and what a step costs (`speed`). docs/ranks.md has the figures.
+"""Two ranks beside one: how far apart their nets are (`drift`, docs/ranks.md), and what a step costs (`speed`).
 
     python scripts/ranks.py drift [--only tiny senn]
-    python scripts/ranks.py speed [--only resnet18] [--rounds 40]
+    python scripts/ranks.py speed [--only resnet18] [--rounds 40] [--write]
 
 Drift: the same run in one process, in two, and twice in one process that adds up each batch in another order (its samples
 permuted). Printed is the largest difference of any parameter from the first, before and right after each event and at the end.
@@ -9,13 +9,15 @@ permuted). Printed is the largest difference of any parameter from the first, be
 Speed: two processes on this machine, by gloo, each with one thread. In each round both take a plain step on their part of a
 batch (one rank's step: the same samples, nothing is exchanged) and then the shared step on the whole batch, of which each
 computes its part. Two ratios of medians are printed: of seconds, which need a core for each process and nothing beside them,
-and of CPU seconds, which hold on a busy machine too, and in which waiting for the other one does not count.
+and of CPU seconds, which hold on a busy machine too, and in which waiting for the other one does not count. `--write` makes
+docs/results/ranks.md of it.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
+import platform
 import socket
 import statistics
 import subprocess
@@ -33,6 +35,10 @@ SHORT = [
     *("trigger=every", "trigger.every=10", "trigger.unit=steps", "growth.max_events=2", "growth.until=1"),
     *("optimizer.lr=1e-3", "trajectory.every=2", "trajectory.window=4", "progress=off"),
 ]
+VIT = ("model=vit", "model.dim=8", "model.heads=2", "model.mlp=[4,4]")
+GPT = ("model=gpt", "model.dim=8", "model.heads=2", "model.mlp=[4,4]", "dataset=python", "dataset.context=8")
+RESNET = ("model=resnet18", "model.stream=[4,8]", "model.hidden=[[1,1],[1,1]]", "model.classifier=[8]")
+REPLAYED = "[[{kind:width,site:hidden 1,units:2,update:true}],[{kind:width,site:hidden 2,units:3,update:true}]]"
 GROWING = {
     **{name: [f"method={name}", "model=mlp_tiny"] for name in ("random_width", "net2net", "gradmax", "tiny")},
     **{name: [f"method={name}"] for name in ("fold", "deepen", "midas", "stack", "zero_blocks")},
@@ -44,30 +50,48 @@ GROWING = {
     "sgd": ["method=net2net", "model=mlp_tiny", "optimizer=sgd", "optimizer.lr=0.05"],
     "adam": ["method=net2net", "model=mlp_tiny", "optimizer=adam"],
     "clipped": ["method=net2net", "model=mlp_tiny", "clip_norm=1"],
+    "residual-cnn": ["method=midas", "model=residual_cnn", "model.width=4", "model.hidden=[4,4]"],
+    "resnet18": ["method=tiny", *RESNET],
+    "resnet18-batch-norm": ["method=gradmax", *RESNET, "model.norm=batch"],
+    "vit": ["method=tiny", *VIT],
+    "vit-deeper": ["method=copy", *VIT, "method.warmup_steps=5"],
+    "gpt": ["method=random_width", *GPT],
+    "gpt-deeper": ["method=stack", *GPT, "model.positions=rotary"],
+    "stages": ["method=stages", "optimizer=adam"],  # in double precision
+    "dropout": ["method=net2net", "model=mlp", "model.hidden=[8,8]", "model.dropout=0.2"],
+    "vit-dropout": ["method=copy", *VIT, "model.dropout=0.2", "method.warmup_steps=5"],
+    "augmented": ["method=random_width", "model=cnn", "dataset.crop=1", "dataset.flip=true"],
+    "rolled-back": ["method=stack", *GPT, "optimizer.lr=1e-9", "growth.rollback=true"],
+    "replay": ["method=replay", "model=mlp_tiny", f"method.events={REPLAYED}"],
 }
 """Every method that grows, model and optimizer that several processes take, with what makes a run of each short."""
 WAYS = {"one process": 1, "two processes": 2, "permuted": 1, "permuted otherwise": 1}
 PLACES = ("before-1", "after-1", "before-2", "after-2", "end")
 WIDE = "[[64,64],[128,128],[256,256],[512,512]]"
+RESNET18 = ["model=resnet18", "model.stream=[64,128,256,512]", f"model.hidden={WIDE}"]
 NETS: dict[str, tuple[list[str], tuple[int, ...], int]] = {
     "residual_mlp": (["model=residual_mlp"], (1, 8, 8), 32),
     "mlp": (["model=mlp", "model.hidden=[1024,1024]"], (1, 28, 28), 512),
-    "resnet18": (["model=resnet18", "model.stream=[64,128,256,512]", f"model.hidden={WIDE}"], (3, 32, 32), 64),
+    "resnet18": (RESNET18, (3, 32, 32), 64),
+    "resnet18, batch norm": ([*RESNET18, "model.norm=batch"], (3, 32, 32), 64),
 }
 """Name → overrides, shape of a sample, samples in a batch of both."""
 
 
-def in_processes(world: int, command: list[str]) -> None:
-    """This script in so many processes; ends here where one fails."""
+def in_processes(world: int, command: list[str]) -> str:
+    """What the first of so many processes of this script prints; ends here where one fails."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     shared = os.environ | {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "OMP_NUM_THREADS": "1"}
     ranks = [{"RANK": str(rank), "WORLD_SIZE": str(world)} if world > 1 else {} for rank in range(world)]
-    children = [subprocess.Popen([sys.executable, __file__, *command], env=shared | rank) for rank in ranks]
+    line = [sys.executable, __file__, *command]
+    children = [subprocess.Popen(line, env=shared | rank, stdout=subprocess.PIPE, text=True) for rank in ranks]
     try:
-        if any(child.wait() for child in children):
+        printed, *_ = [child.communicate()[0] for child in children]
+        if any(child.returncode for child in children):
             sys.exit(1)
+        return printed
     finally:
         for child in children:
             child.kill()
@@ -168,20 +192,68 @@ def measure(name: str, rounds: int) -> None:
         plain, shared = make_step(session), make_shared_step(session, ranks)
         steps: dict[str, Callable[[], Any]] = {"plain": lambda: plain(*mine), "shared": lambda: shared(x, y)}
         taken: dict[str, list[tuple[float, float]]] = {"plain": [], "shared": []}
-        for number in range(rounds + 1):
+        messages = sent_by(ranks, steps["shared"])
+        for _ in range(rounds):
             for way, step in steps.items():
                 ranks.wait()
-                took = timed(step)
-                if number:  # the first warms up
-                    taken[way].append(took)
+                taken[way].append(timed(step))
         wall, cpu = (
             [statistics.median(pair[kind] for pair in taken[way]) for way in ("plain", "shared")] for kind in (0, 1)
         )
         if ranks.first:
             cells = [f"{1e3 * number:.2f}" for number in (*wall, *cpu)]
             cells.insert(2, f"{wall[1] / wall[0]:.2f}")
+            cells += [f"{cpu[1] / cpu[0]:.2f}", str(len(messages)), f"{sum(messages) / 1e6:.1f}"]
             count = sum(p.numel() for p in model.parameters())
-            print(f"| {name} | {count:,} | {samples} | {' | '.join(cells)} | {cpu[1] / cpu[0]:.2f} |", flush=True)
+            print(f"| {name} | {count:,} | {samples} | {' | '.join(cells)} |")
+
+
+def sent_by(ranks: Any, step: Callable[[], Any]) -> list[int]:
+    """The bytes of each sum over ranks in a step, which warms up as well."""
+    alone, sizes = ranks.sum_, []
+
+    def noted(tensor: Any) -> Any:
+        sizes.append(tensor.nbytes)
+        return alone(tensor)
+
+    ranks.sum_ = noted
+    step()
+    ranks.sum_ = alone
+    return sizes
+
+
+SPEED = """# What a step of two processes costs
+
+Made by `python scripts/ranks.py speed --rounds {rounds} --write` on {cores} cores ({machine}), load {load:.0f}, torch {torch}.
+
+A shared step on the whole batch, of which each process computes half, beside a plain step on that half, with nothing exchanged:
+medians, the two in turn. Under 1.15 was aimed at for resnet18. Where more wants to run than there are cores, as at a load above
+{cores}, seconds are mostly those of waiting for the other process to get a core, and CPU seconds say what the step itself costs.
+Messages are sums over the processes in a step: one for loss, gradients and signals, and two for each batch normalisation.
+
+| net | parameters | batch | plain ms | shared ms | ratio | plain CPU ms | shared CPU ms | ratio of CPU | messages | MB |
+|---|---|---|---|---|---|---|---|---|---|---|
+{rows}"""
+
+
+def speed(names: list[str], rounds: int, write: bool) -> None:
+    """Prints the page, and writes it where asked to."""
+    import torch
+    from common import write_page
+
+    load = os.getloadavg()[0]
+    rows = [in_processes(2, ["speed", "--only", name, "--rounds", str(rounds)]) for name in names]
+    page = SPEED.format(
+        rounds=rounds,
+        cores=os.cpu_count(),
+        machine=platform.machine(),
+        load=load,
+        torch=torch.__version__,
+        rows="".join(rows),
+    )
+    print(page)
+    if write:
+        write_page("ranks", page)
 
 
 def main() -> None:
@@ -189,6 +261,7 @@ def main() -> None:
     parser.add_argument("what", choices=("drift", "speed"))
     parser.add_argument("--only", choices=[*GROWING, *NETS], nargs="+")
     parser.add_argument("--rounds", type=int, default=40)
+    parser.add_argument("--write", action="store_true")
     parser.add_argument("--way", choices=WAYS, help=argparse.SUPPRESS)
     parser.add_argument("--into", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -199,12 +272,7 @@ def main() -> None:
     elif "RANK" in os.environ:
         measure(options.only[0], options.rounds)
     else:
-        print(
-            "| net | parameters | batch | plain ms | shared ms | ratio | plain CPU ms | shared CPU ms | ratio of CPU |"
-        )
-        print("|---|---|---|---|---|---|---|---|---|", flush=True)
-        for name in options.only or NETS:
-            in_processes(2, ["speed", "--only", name, "--rounds", str(options.rounds)])
+        speed(options.only or list(NETS), options.rounds, options.write)
 
 
 if __name__ == "__main__":

@@ -44,6 +44,8 @@ def show(folder: RunFolder, summary: dict[str, Any]) -> None:
         console.say(
             f"(plus {counted(summary['growth_steps'], 'step')} that train new blocks alone, included in seconds and FLOPs)"
         )
+    if summary.get("compile_seconds"):
+        console.say(f"(plus {summary['compile_seconds']:.1f} s of compiling the step, in none of these seconds)")
     if summary.get("mistakes_targeted"):
         targeted, corrected = summary["mistakes_targeted"], summary["mistakes_corrected"]
         console.say(

@@ -25,7 +25,7 @@ def parser() -> console.Parser:
 
 _RESULTS = (
     *("status", "ended_by", "widths", "parameters", "events", "undone", "best_step", "steps", "epochs", "samples"),
-    *("training_flops", "growth_flops", "seconds", "growth_seconds", "device", "commit", "error"),
+    *("training_flops", "growth_flops", "seconds", "growth_seconds", "compile_seconds", "device", "commit", "error"),
 )
 
 

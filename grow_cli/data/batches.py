@@ -72,11 +72,6 @@ class Batches:
         """Batches in an epoch."""
         return len(self._y) // self.batch_size
 
-    @property
-    def augments(self) -> bool:
-        """Whether inputs are changed at random."""
-        return self._augment is not None
-
     def next(self) -> tuple[Tensor, Tensor]:
         """The next batch, prepared and augmented; never waits for the device."""
         order = self._order

@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 class Replay(SampledMethod, SearchedMethod, Protocol):
     """Adds what the next event of the schedule lists. Made by `grow controls`; use it with `trigger=at`."""
 
+    on_several_ranks = True
+
     events: list[list[dict[str, Any]]] = key(make=list)
     """What each event adds, in order: kind (`width`, `depth` or `heads`), site, units, and whether a best update comes first
     (`update`, default false)."""

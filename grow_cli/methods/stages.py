@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 class Stages(Method):
     """A new net for what is left, scaled to its magnitude and frequency; it starts silent, and alone is trained from then on."""
 
+    on_several_ranks = True
+
     kind = "depth"
     preserves_function = True
     no_score = "a new stage starts silent, and has the score 0"

@@ -23,6 +23,8 @@ _BLOCKS = 2
 class GPTOption(ModelOption):
     """A decoder that predicts the next byte: pre-norm blocks of causal attention and MLP."""
 
+    on_several_ranks = True
+
     language: ClassVar[bool] = True
 
     blocks: int | None = key(None, at_least=0, at_most=1000, role="size", null="for as many as model.mlp lists")

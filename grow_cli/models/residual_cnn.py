@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 class ResidualCNNOption(ModelOption):
     """A convolution, average pooling, then blocks of two convolutions (norm-act-conv twice) on a residual stream."""
 
+    on_several_ranks = True
+
     width: int = size_key(32)
     """Channels of the residual stream."""
     hidden: list[int] = size_keys(32, 32)

@@ -25,6 +25,8 @@ class ResNet18Option(ModelOption):
     TINY's ResNet-18 on CIFAR-100 (E.3, Table 1): two blocks in each of four stages, whose middles grow from a channel.
     """
 
+    on_several_ranks = True
+
     stream: list[int] = size_keys(8, 16, 32, 64)
     """Channels of the residual stream in each stage."""
     hidden: list[list[int]] = size_keys([1, 1], [1, 1], [1, 1], [1, 1])

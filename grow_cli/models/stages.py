@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 class StagesOption(ModelOption):
     """A sum of small nets that all read the input, each multiplied by a magnitude; images are flattened."""
 
+    on_several_ranks = True
+
     hidden: list[list[int]] = size_keys([20, 20])
     """Units of each hidden layer, a list per stage."""
     activation: str = activation_key("tanh")

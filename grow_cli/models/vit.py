@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 class ViTOption(ModelOption):
     """A small patch transformer: pre-norm blocks of attention and MLP, learned positions, mean over the tokens."""
 
+    on_several_ranks = True
+
     patch: int = key(4, at_least=1)
     """Pixels along a side of a patch; must divide the image's height and width."""
     dim: int = size_key(64)

@@ -19,7 +19,15 @@ from grow_cli.records.reading import (
 from grow_cli.tasks import TASKS
 
 _COUNTS = ("seed", "steps", "growth_steps", "events", "undone", "best_step", "parameters", "flops_per_sample")
-_NUMBERS = ("epochs", "training_flops", "growth_flops", "seconds", "growth_seconds", "peak_memory_bytes")
+_NUMBERS = (
+    "epochs",
+    "training_flops",
+    "growth_flops",
+    "seconds",
+    "growth_seconds",
+    "compile_seconds",
+    "peak_memory_bytes",
+)
 _TEXTS = ("status", "dataset", "model", "method", "trigger", "device", "ended_by")
 _KINDS = {
     **dict.fromkeys(_COUNTS, WHOLE),

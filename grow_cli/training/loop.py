@@ -100,9 +100,9 @@ class Loop:
         flops_limit, flops = config.stop.flops, 0
         extra = extra_so_far(session)
         earlier, step, lr = progress.seconds, progress.step, -1.0
-        begun = time.perf_counter()
+        begun = self._clock
         while step < end:
-            elapsed = time.perf_counter() - begun
+            elapsed = self._clock - begun
             if elapsed >= seconds_left or interrupted() is not None:
                 break
             if flops_limit is not None:
@@ -130,12 +130,17 @@ class Loop:
         progress.step = step
         progress.samples += taken * batches.batch_size
         progress.epoch = budget.epoch(step)
-        progress.seconds += time.perf_counter() - begun
+        progress.seconds += self._clock - begun
         signal_number = interrupted()
         # at the end the evaluation comes first: resumed, it would be left out
         if signal_number is not None and step < end:
             self.save(best=False)
             raise Interrupted(signal_number)
+
+    @property
+    def _clock(self) -> float:
+        """Seconds, which stand still while torch compiles."""
+        return time.perf_counter() - self.session.progress.compile_seconds
 
     @property
     def _asked_to_stop(self) -> Callable[[], int | None]:
@@ -294,7 +299,8 @@ class Loop:
     def _model_changed(self) -> None:
         """What is derived from the model and costs too much to derive at every step."""
         session = self.session
-        self._step = (make_step if self.method.trains_by_gradient else make_measuring_step)(session)
+        make = make_step if self.method.trains_by_gradient else make_measuring_step
+        self._step = make(session, compiled=session.config.compile)
         self.flops = session.flops
         self.step_flops = pass_flops(session) if self.method.trains_by_gradient else self.flops
         self.parameters = session.parameters

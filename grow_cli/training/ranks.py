@@ -15,7 +15,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from grow_cli import launched
 from grow_cli.errors import Crashed, Interrupted, UserError
@@ -177,10 +177,8 @@ def refuse_config(config: Config, world: int) -> None:
             )
     one_only = {
         "compile=true": config.compile,
-        "init": config.init is not None,
         "stop.seconds": config.stop.seconds is not None,
-        "growth.rollback=true": config.growth.rollback,
-        f"precision={config.precision}": config.precision in ("bf16", "fp64"),
+        "precision=bf16": config.precision == "bf16",
     }
     for key, asked in one_only.items():
         if asked:
@@ -190,12 +188,7 @@ def refuse_config(config: Config, world: int) -> None:
 def refuse_built(session: Session, world: int) -> None:
     """The same, as far as the net and its data tell."""
     what = ""
-    modules = list(session.model.modules())
-    if any(isinstance(m, nn.modules.dropout._DropoutNd) and m.p > 0 for m in modules):
-        what = "dropout, of which each would draw its own (model.dropout=0)"
-    elif session.batches.augments:
-        what = "augmentation"
-    elif not session.method.trains_by_gradient:
+    if not session.method.trains_by_gradient:
         what = "a method without gradient steps"
     elif session.device.type != "cpu":
         what = f"device={session.device.type}"

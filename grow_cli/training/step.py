@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
@@ -33,8 +34,8 @@ def not_coarser(outputs: Tensor) -> Tensor:
     return outputs if outputs.dtype == torch.float64 else outputs.float()
 
 
-def make_forward(session: Session) -> Step:
-    """The forward pass on the present model, compiled and in the precision that the config asks for."""
+def make_forward(session: Session, *, compiled: bool = False) -> Step:
+    """The forward pass on the present model, in the precision that the config asks for."""
     config, model, loss_of = session.config, session.model, session.loss
     bf16 = config.precision == "bf16"
 
@@ -54,20 +55,36 @@ def make_forward(session: Session) -> Step:
     compute = autocast_forward if bf16 else forward
     if isinstance(session.optimizer, NaturalGradient):
         compute = twice_differentiable_forward
-    if config.compile:
+    if compiled:
         torch._dynamo.reset()
+        _time_compiling(session)
         compute = torch.compile(compute)
     return compute
 
 
-def make_step(session: Session) -> Step:
+def _time_compiling(session: Session) -> None:
+    """Note what torch spends on compiling from here on, whenever it does: backward passes follow with the first step."""
+    begun, progress = 0.0, session.progress
+
+    def start(*_: object) -> None:
+        nonlocal begun
+        begun = time.perf_counter()
+
+    def end(*_: object) -> None:
+        progress.compile_seconds += time.perf_counter() - begun
+
+    torch._dynamo.on_compile_start(start)  # until the next reset, which forgets them
+    torch._dynamo.on_compile_end(end)
+
+
+def make_step(session: Session, *, compiled: bool = False) -> Step:
     """The step on the current model and its trainable parameters; built again after growth.
 
     Nothing in it reads a value back from the device: the loss is returned as a tensor, without the method's term.
     """
     if isinstance(session.optimizer, ScaleFreeLBFGS):
         return _make_searching_step(session, session.optimizer)
-    compute, optimizer = make_forward(session), session.optimizer
+    compute, optimizer = make_forward(session, compiled=compiled), session.optimizer
     clip, regularizer, now = session.config.clip_norm, session.method.regularizer, session.moment()
     trained = session.method.trained(session.model)
     parameters = [p for p in session.model.parameters() if p.requires_grad]
@@ -137,9 +154,9 @@ def extra_flops(session: Session, since: int) -> int:
     return each * (extra_so_far(session) - since)
 
 
-def make_measuring_step(session: Session) -> Step:
+def make_measuring_step(session: Session, *, compiled: bool = False) -> Step:
     """The step of a run that is not trained by gradient: what `make_step`'s returns, and no parameter moves."""
-    compute = make_forward(session)
+    compute = make_forward(session, compiled=compiled)
 
     def step(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         with torch.no_grad():

@@ -16,7 +16,7 @@ from grow_cli.training.loop import Loop
 from grow_cli.training.ranks import Ranks
 from grow_cli.training.session import Session
 from grow_cli.training.step import Step, make_forward
-from grow_cli.training.whole_batch import normalised_together
+from grow_cli.training.whole_batch import whole_batch
 
 _REPEATS_FOR = 5.0  # seconds in which a launcher passes on a signal that this process has got already
 
@@ -107,15 +107,16 @@ def make_shared_step(session: Session, ranks: Ranks) -> Step:
     compute, optimizer = make_forward(session), session.optimizer
     clip, regularizer, now = session.config.clip_norm, session.method.regularizer, session.moment()
     parameters = [p for p in session.model.parameters() if p.requires_grad]
+    inputs = session.method.trained(session.model)
     by_loss = session.task.of_loss(0.0) is not None
 
     def step(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         mine = ranks.part(y)
         share = len(mine) / len(y)
-        with normalised_together(ranks):
+        with whole_batch(ranks, len(y)):
             loss, outputs = compute(ranks.part(x), mine)
         term = regularizer(now)
-        (share * (loss if term is None else loss + term)).backward()
+        (share * (loss if term is None else loss + term)).backward(inputs=inputs)
         kept = outputs.detach()[:0]
         if not by_loss:
             kept = outputs.new_zeros(len(y), *outputs.shape[1:])
@@ -126,8 +127,8 @@ def make_shared_step(session: Session, ranks: Ranks) -> Step:
         parts = [share * loss.detach().reshape(1), kept, *gradients, reached]
         flat = ranks.sum_(torch.cat([part.reshape(-1) for part in parts]))
         summed = flat.split([part.numel() for part in parts])
-        for gradient, total in zip(gradients, summed[2:-1], strict=True):
-            gradient.copy_(total.view_as(gradient))
+        for parameter, total in zip(trained, summed[2:-1], strict=True):
+            parameter.grad = total.view_as(parameter)
         if clip is not None:
             nn.utils.clip_grad_norm_(parameters, clip)
         optimizer.step()

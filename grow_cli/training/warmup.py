@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from grow_cli.training.session import Session
 
 _THAWS = 10
-"""Times at which more is unfrozen: a step is compiled, and its FLOPs are counted, anew at each."""
+"""Times at which more is unfrozen: the step is made, and its FLOPs are counted, anew at each."""
 
 
 def warm_up_alone(session: Session, new: list[nn.Parameter], wanted: WarmUp) -> tuple[tuple[float, float] | None, int]:
@@ -31,7 +31,8 @@ def warm_up_alone(session: Session, new: list[nn.Parameter], wanted: WarmUp) -> 
     of all of them: what is frozen gets no gradients, and what lies below the new parameters none at all.
 
     The minibatches come from the growth stream: the run's own data order does not move. The optimizer is the run's own, so the
-    moments of what is warmed up are carried on; it skips frozen parameters, whose gradient stays None.
+    moments of what is warmed up are carried on; it skips frozen parameters, whose gradient stays None. These few steps are never
+    compiled: each set of frozen parameters would be a program of its own, and cost more than it saves.
     """
     if wanted.steps + wanted.thaw == 0:
         return None, 0

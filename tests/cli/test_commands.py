@@ -29,7 +29,7 @@ EVENT = (
 SUMMARY = (
     "status dataset model method trigger seed train_accuracy val_accuracy test_accuracy train_loss val_loss test_loss "
     "best_val_accuracy best_step steps epochs events architecture widths parameters flops_per_sample training_flops "
-    "growth_flops seconds growth_seconds peak_memory_bytes device versions commit"
+    "growth_flops seconds growth_seconds compile_seconds peak_memory_bytes device versions commit"
 ).split()
 
 

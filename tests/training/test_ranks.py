@@ -26,7 +26,7 @@ from grow_cli.errors import Crashed, Interrupted, UserError
 from grow_cli.training.interrupts import Interrupts
 from grow_cli.training.ranks import Ranks, refuse_built, refuse_config
 from grow_cli.training.together import make_shared_step
-from grow_cli.training.whole_batch import normalised_together
+from grow_cli.training.whole_batch import whole_batch
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 PATIENCE = 240.0
@@ -157,7 +157,8 @@ def apart(folder: Path, tried: dict[str, list[str]], *, double: bool) -> dict[st
     for name in tried:
         one, two = (folder / f"{name}-{world}" for world in (1, 2))
         progress = [state(run / "checkpoints" / "last.pt")["progress"] for run in (one, two)]
-        assert [(p["events"], p["step"]) for p in progress] == [(2, 63)] * 2, name
+        undone = 2 if "growth.rollback=true" in tried[name] else 0
+        assert [(p["events"], p["undone"], p["step"]) for p in progress] == [(2, undone, 63)] * 2, name
         found[name] = [furthest(state(one / f"after-{n}.pt"), state(two / f"after-{n}.pt")) for n in (1, 2)]
     return found
 
@@ -168,7 +169,8 @@ def test_two_processes_grow_what_one_grows_by_each_method_model_and_optimizer(tm
 
     Though the parts of a batch are unequal. Alether's history is in single precision whatever the net is in.
     """
-    found = apart(tmp_path, {name: keys for name, keys in GROWING.items() if name != "alether"}, double=True)
+    tried = {name: keys for name, keys in GROWING.items() if name != "alether"}
+    found = apart(tmp_path, tried | {"begun-with": ["method=random_width", "init=net2net-1"]}, double=True)
     assert {name: numbers for name, numbers in found.items() if max(numbers) > 1e-6} == {}
 
 
@@ -281,11 +283,13 @@ def test_loss_gradients_and_outputs_of_unequal_parts_add_up_to_the_whole_batchs(
 
 @pytest.mark.parametrize(("norm", "shape"), [(torch.nn.BatchNorm1d, (7, 3)), (torch.nn.BatchNorm2d, (5, 3, 4, 2))])
 def test_batch_normalisation_is_by_the_whole_batch(norm: type[torch.nn.Module], shape: tuple[int, ...]) -> None:
-    """Two ranks that have the same part are, in mean and variance, one: sums twice as large over twice as many."""
+    """Of two ranks that have the same part: sums are twice as large, over twice as many."""
 
     class Same(Ranks):
         def sum_(self, tensor: torch.Tensor) -> torch.Tensor:
-            return tensor.mul_(2)
+            if tensor.dim() == 1:
+                return tensor.mul_(2)
+            return tensor.copy_(tensor[0].expand_as(tensor))  # statistics, a row for each
 
     torch.manual_seed(0)
     x, d = (torch.randn(shape, dtype=torch.float64) for _ in range(2))
@@ -294,16 +298,42 @@ def test_batch_normalisation_is_by_the_whole_batch(norm: type[torch.nn.Module], 
         layer = norm(3).double()
         inputs = (x if together else torch.cat([x, x])).clone().requires_grad_()
         for _ in range(2):
-            with normalised_together(Same(0, 2)) if together else contextlib.nullcontext():
+            with whole_batch(Same(0, 2), 2 * len(x)) if together else contextlib.nullcontext():
                 outputs = layer(inputs)
             outputs.backward(d if together else torch.cat([d, d]))
         outputs = outputs.detach()[: len(x)]
         assert inputs.grad is not None
         found.append([outputs, inputs.grad[: len(x)], layer.running_mean, layer.running_var, layer.num_batches_tracked])
-        with normalised_together(Same(0, 2)):
+        with whole_batch(Same(0, 2), 2 * len(x)):
             found[-1].append(layer.eval()(x))  # by the running statistics, as always
     for alone, both in zip(*found, strict=True):
         torch.testing.assert_close(both, alone)
+
+
+def test_dropouts_mask_is_the_one_that_a_process_alone_draws_for_the_whole_batch() -> None:
+    layer, x = torch.nn.Dropout(0.5), torch.randn(7, 3)
+    torch.manual_seed(0)
+    whole, next_number, parts = layer(x), torch.rand(()), torch.empty_like(x)
+    for rank in (0, 1):
+        ranks = Ranks(rank, 2)
+        torch.manual_seed(0)
+        with whole_batch(ranks, len(x)):
+            ranks.part(parts).copy_(layer(ranks.part(x)))
+        assert torch.rand(()) == next_number
+    assert torch.equal(parts, whole)
+    with whole_batch(ranks, len(x)):
+        assert torch.equal(layer.eval()(ranks.part(x)), ranks.part(x))
+
+
+@pytest.mark.parametrize(("norm", "sums"), [("none", 1), ("batch", 1 + 2 * 5)])
+def test_a_step_adds_up_once_and_twice_for_each_batch_normalisation(make: Callable, norm: str, sums: int) -> None:
+    session = make("method=static", "model=residual_cnn", f"model.norm={norm}").session
+    ranks, sizes = OneOfTwo(0, 2), []
+    add = ranks.sum_
+    ranks.sum_ = lambda tensor: sizes.append(tensor.numel()) or add(tensor)  # type: ignore[method-assign,func-returns-value]
+    make_shared_step(session, ranks)(*session.batches.next())
+    assert len(sizes) == sums
+    assert max(sizes) >= session.parameters
 
 
 def test_all_stop_after_the_step_in_whose_sum_a_signal_came_along(make: Callable) -> None:
@@ -343,18 +373,21 @@ def test_processes_whose_parameters_differ_in_a_bit_do_not_go_on() -> None:
         ranks.refuse_different([torch.ones(3)])
 
 
+PLUGINS = (("method", "copy"), ("model", "gpt"))
+"""Options that a plugin's would be derived from."""
+
+
 def test_what_was_not_shown_on_several_processes_is_refused_there_and_there_only() -> None:
     shown = compose(["method=copy", "method.warmup_steps=5"])
     refuse_config(shown, 2)
-    stop, growth, options = shown.stop, shown.growth, registry.groups()
+    stop, options = shown.stop, registry.groups()
+    plugins = {group: type("Plugin", (options[group][name],), {"on_several_ranks": False})() for group, name in PLUGINS}
     not_shown = {
-        "method=replay": replace(shown, method=options["method"]["replay"]()),
-        "model=gpt": replace(shown, model=options["model"]["gpt"]()),
+        "method=copy": replace(shown, method=plugins["method"]),
+        "model=gpt": replace(shown, model=plugins["model"]),
         "optimizer=natural": replace(shown, optimizer=options["optimizer"]["natural"]()),
         "compile=true": replace(shown, compile=True),
-        "init": replace(shown, init="outputs/other"),
         "stop.seconds": replace(shown, stop=replace(stop, epochs=None, seconds=9)),
-        "growth.rollback=true": replace(shown, growth=replace(growth, rollback=True)),
         "precision=bf16": replace(shown, precision="bf16"),
     }
     for key, config in not_shown.items():
@@ -368,9 +401,8 @@ def test_what_differs_between_processes_by_nature_is_refused(make: Callable) -> 
     refuse_built(session, 2)
     with pytest.raises(UserError, match="batch_size=32 has less than a sample for each of 33"):
         refuse_built(session, 33)
-    session.model.add_module("dropout", torch.nn.Dropout(0.1))
-    with pytest.raises(UserError, match="dropout"):
-        refuse_built(session, 2)
+    with pytest.raises(UserError, match="a method without gradient steps"):
+        refuse_built(make("method=tiny", "model=mlp_tiny", "method.train_by_growth=true").session, 2)
 
 
 def test_only_a_launcher_with_a_rank_makes_several(monkeypatch: pytest.MonkeyPatch) -> None:
