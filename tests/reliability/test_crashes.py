@@ -27,6 +27,7 @@ OF = {
     "gradmax": ("model.activation=relu_right",),
     "random": ("method.warmup_steps=2",),
     "senn": ("model.hidden=[2,2]",),
+    "stages": ("batch_size=128", "model.hidden=[[3,3]]", "optimizer.lr=1", "optimizer.iterations=3"),
 }
 METHODS = sorted(name for name in registry.groups()["method"] if name != "replay")
 # What changes a file for good, or makes sure that it is on the disk.
