@@ -52,7 +52,9 @@ def parser() -> console.Parser:
         help="stop a trial whose validation scores fall too far behind the others', by Optuna's pruner of this name "
         "(default: %(default)s)",
     )
-    parser.add_argument("--folder", type=Path, metavar="FOLDER", help="the folder of the search (default: below outputs/tune)")
+    parser.add_argument(
+        "--folder", type=Path, metavar="FOLDER", help="the folder of the search (default: below outputs/tune)"
+    )
     parser.add_argument(
         *("-j", "--jobs"), default=1, type=console.positive("--jobs"), metavar="N", help="trials at a time (default: 1)"
     )
