@@ -189,6 +189,11 @@ def _size(file: Path) -> tuple[int, int] | None:
 def outputs_of(net: GrowableModel, inputs: dict[str, Any], x: Any) -> np.ndarray:
     """What a net on the CPU puts out for raw samples (n, *input_shape), normalised by `Data.inputs`; in the net's precision."""
     samples = _samples(x, net.input_shape)
+    if samples.dtype == torch.uint8 and int(samples.max()) > inputs["white"]:
+        raise UserError(
+            f"the samples hold bytes up to {int(samples.max())}, and white is {inputs['white']} in the data that the net was "
+            f"trained on: multiply them by {inputs['white']} / 255"
+        )
     normalizer = Normalizer(inputs["mean"], inputs["std"], next(net.parameters()).dtype)
     with evaluation_mode(net):
         parts = [net(part if net.task == "language" else normalizer(part)) for part in samples.split(_BATCH)]

@@ -81,3 +81,25 @@ def test_a_regressor_has_one_target_or_several() -> None:
 def test_wrong_parameters_are_refused_in_a_sentence(keys: dict[str, Any], told: str) -> None:
     with pytest.raises(UserError, match=told):
         grow.GrowClassifier(**keys).fit(np.eye(4), [0, 1, 0, 1])
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+@pytest.mark.parametrize("kind", [grow.GrowClassifier, grow.GrowRegressor])
+def test_a_missing_number_is_refused_in_one_sentence(kind: type, bad: float) -> None:
+    x = np.eye(4)
+    x[2, 1] = bad
+    with pytest.raises(ValueError, match=r"^X holds NaN or infinity in 1 of 4 rows: fill these in [^\n]*$"):
+        kind().fit(x, [0, 1, 0, 1])
+
+
+def test_a_single_class_is_named_as_the_user_wrote_it() -> None:
+    with pytest.raises(ValueError, match=r"^y holds only one class, 3: a classifier needs 2 classes or more$"):
+        grow.GrowClassifier().fit(np.eye(4), [3, 3, 3, 3])
+
+
+def test_an_answer_does_not_depend_on_the_samples_beside_it() -> None:
+    x = np.random.default_rng(0).normal(size=(67, 10))
+    grown = grow.GrowClassifier(epochs=1, device="cpu").fit(x, np.arange(67) % 3)
+    together = grown.predict_proba(x)
+    alone = np.concatenate([grown.predict_proba(one[None]) for one in x])
+    np.testing.assert_allclose(together, alone, rtol=1e-12)

@@ -127,6 +127,11 @@ def test_an_image_file_is_as_bright_as_the_datasets_own_images(grow: Callable, t
     np.save(tmp_path / "own.npy", shown[:, None].astype(np.uint8))
     own, files = (predicted(grow, tmp_path / "run", tmp_path / name) for name in ("own.npy", "files"))
     assert [{**row, "sample": 0} for row in files] == [{**row, "sample": 0} for row in own]
+    np.save(tmp_path / "bright.npy", np.full((1, 1, 8, 8), 255, np.uint8))
+    refused = grow("predict", tmp_path / "run", tmp_path / "bright.npy")
+    assert (refused.code, refused.err.count("\n")) == (2, 1)
+    assert "white is 16" in refused.err
+    assert "multiply them by 16 / 255" in refused.err
 
 
 def test_arrays_are_predicted_and_measured(runs: Path, grow: Callable, tmp_path: Path) -> None:
