@@ -43,11 +43,12 @@ class Server:
         store = ("--backend-store-uri", f"sqlite:///{folder / 'm.db'}", "--artifacts-destination", str(folder / "a"))
         command = [sys.executable, "-m", "mlflow", "server", *store, "--host", "127.0.0.1", "--port", str(port)]
         self._log = (folder / "server.log").open("wb")
+        # one worker: of several it kills those that do not answer within 5 s, on a busy machine before they have begun
         self._server = subprocess.Popen(
-            [*command, "--workers", "2"], stdout=self._log, stderr=self._log, start_new_session=True
+            [*command, "--workers", "1"], stdout=self._log, stderr=self._log, start_new_session=True
         )
         self.client = mlflow.MlflowClient(tracking_uri=self.uri)
-        end = time.monotonic() + 120
+        end = time.monotonic() + 300
         while not self._answers():
             assert time.monotonic() < end, (folder / "server.log").read_text()
             assert self._server.poll() is None, (folder / "server.log").read_text()

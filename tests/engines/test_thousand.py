@@ -8,7 +8,6 @@ docs/results/sweeps.md.
 from __future__ import annotations
 
 import contextlib
-import copy
 import io
 import json
 import os
@@ -20,7 +19,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from omegaconf import DictConfig, flag_override
+from engines.composed_once import copies
 
 from grow_cli import cli, run
 from grow_cli.analysis.sweeps import status
@@ -75,21 +74,6 @@ def _locked(clock: Clock, inner: Callable[..., Any], folder: Path) -> Iterator[N
         yield
 
 
-def _copies(compose: Callable[..., DictConfig]) -> Callable[..., DictConfig]:
-    first: list[DictConfig] = []
-
-    def copied(self: object, master_config: DictConfig, sweep_overrides: list[str]) -> DictConfig:
-        if not first:
-            first.append(compose(self, master_config, sweep_overrides))
-        config = copy.deepcopy(first[0])
-        with flag_override(config, ["readonly", "struct"], False):
-            config.hydra.overrides.task = list(sweep_overrides)
-            config.seed = next(int(o.partition("=")[2]) for o in sweep_overrides if o.startswith("seed="))
-        return config
-
-    return copied
-
-
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     from hydra._internal.config_loader_impl import ConfigLoaderImpl
@@ -100,7 +84,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
         monkeypatch.setattr(module, "one_at_a_time", lambda folder: _locked(found, inner, folder))
     found.wrap(monkeypatch, RunFolder, "create", "files of the run")  # as of a single run
     if COMPOSED_ONCE:
-        monkeypatch.setattr(ConfigLoaderImpl, "load_sweep_config", _copies(ConfigLoaderImpl.load_sweep_config))
+        monkeypatch.setattr(ConfigLoaderImpl, "load_sweep_config", copies(ConfigLoaderImpl.load_sweep_config))
     found.wrap(monkeypatch, ConfigLoaderImpl, "load_configuration", "composing")
     found.wrap(monkeypatch, ConfigLoaderImpl, "load_sweep_config", "composing")
     found.wrap(monkeypatch, train, "checked", "checking")
@@ -186,7 +170,16 @@ def test_what_a_sweep_does_around_a_job_takes_no_longer_when_there_are_a_thousan
     assert sum(many.values()) < 2 * sum(few.values())
 
 
-def test_two_submitters_at_once_train_every_job_once(spawn: Callable, tmp_path: Path) -> None:
+def test_two_submitters_at_once_train_every_job_once(
+    spawn: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if COMPOSED_ONCE:
+        tests = Path(__file__).resolve().parents[1]
+        (tmp_path / "site").mkdir()
+        (tmp_path / "site/sitecustomize.py").write_text(
+            f"import sys\nsys.path.append({str(tests)!r})\nfrom engines.composed_once import in_this_process\nin_this_process()\n"
+        )
+        monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path / "site"), os.environ.get("PYTHONPATH", "")]))
     typed = ("train", "-m", *SMALL, f"seed=range({JOBS})", "run_dir=s")
     both = [spawn(*typed) for _ in range(2)]
     lines = [process.communicate(timeout=7200) for process in both]
