@@ -181,7 +181,8 @@ def equal_sizes(architecture: dict[str, Any], initial: dict[str, Any]) -> dict[s
 
     grown = on_meta(architecture)
     keys = list(grown.sizes())
-    first = on_meta(architecture | {"model": architecture["model"] | initial}).sizes()
+    net = on_meta(architecture | {"model": architecture["model"] | initial})
+    first = {key: net.size(key) for key in keys}
     target = count_parameters(grown)
     if not _count(first):
         raise NotPossible("its initial net has no hidden layer that could be wider")

@@ -55,7 +55,7 @@ def check_method(name: str, folder: Path, *overrides: str) -> list[GrowthEvent]:
     for event in events:
         assert event.changed or event.reason, f"event {event.event} changes nothing and says no reason"
         assert (event.added or []) if event.units_added else not event.added, (
-            f"event {event.event} does not say what it added"
+            f"event {event.event} does not say what it added or removed"
         )
     if method.heeds_until and any(event.units_added for event in events):  # a given schedule is not taken back
         _check_rollback(folder / "rollback", typed)

@@ -83,7 +83,7 @@ def _draw(runs: list[RunData], output: Path, against: str) -> Path:
         below.step([0, *at, xs.iloc[-1]], [*sizes, sizes[-1]], color=colour, where="post")
         for event, x in zip(events, at, strict=True):
             for axes in (above, middle, below):
-                axes.axvline(x, color=colour, lw=0.8, alpha=0.5, ls="-" if event.units_added > 0 else ":")
+                axes.axvline(x, color=colour, lw=0.8, alpha=0.5, ls=":" if event.taken_back else "-")
             labels_below.append((x, event.parameters_after, short(event.widths_after), colour))
     above.set_ylabel(" or ".join(sorted(scores)))
     middle.set_ylabel("loss")

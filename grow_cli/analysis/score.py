@@ -61,10 +61,10 @@ def _triggers(trigger: Any) -> Iterator[Any]:
 
 
 def added(event: GrowthEvent) -> str:
-    """What a growth event added, in words: `2 units`, `1 layer`, `1 layer and units`."""
-    layers = len(widths_of(event.widths_after)) - len(widths_of(event.widths_before))
-    if not layers:
-        return event.units_text
+    """What a growth event added or removed, in words: `2 units`, `1 layer`, `1 layer and units`, `−2 units`."""
+    layers, sign = len(widths_of(event.widths_after)) - len(widths_of(event.widths_before)), "−" * event.removed
+    if layers <= 0:
+        return sign + (counted(-layers, "layer") if layers else event.units_text)
     widened = any(p.get("kind") == "width" for p in event.details.get("proposals", []))
     return counted(layers, "layer") + (" and units" if widened else "")
 

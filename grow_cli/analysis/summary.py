@@ -25,7 +25,7 @@ def show(folder: RunFolder, summary: dict[str, Any]) -> None:
     """Two tables, what can be typed next, and the folder, which is the last line."""
     events = growth_events(folder)
     if events:
-        console.out.print("What grew", style="italic")
+        console.out.print("What changed" if any(e.removed for e in events) else "What grew", style="italic")
         console.table(("step", "parameters", "loss*", "Δf", "s", "widths", "where"), rows(events), right=_NUMBERS)
         console.say(
             "* on a fixed batch: before growth, right after it, and once settled; Δf: relative change of the outputs",
@@ -73,7 +73,7 @@ def in_a_line(folder: RunFolder, summary: Mapping[str, Any]) -> str:
 def next_commands(folder: RunFolder, events: Sequence[GrowthEvent]) -> list[str]:
     """The two that one most likely types of a finished run."""
     path = shlex.quote(str(shortest(folder.path)))
-    grown = sum(event.units_added > 0 for event in events) > sum(event.taken_back for event in events)
+    grown = sum(event.resized for event in events) > sum(event.taken_back for event in events)
     return [f"grow report {path}", f"grow controls {path}" if grown else f"grow eval {path}"]
 
 

@@ -57,7 +57,9 @@ def _lines(run: Listed, events: list[GrowthEvent]) -> Iterator[str]:
     yield ""
     yield from _reached(run)
     grown = merged(events)
-    yield "What grew: " + (", ".join(grown) if grown else "nothing")
+    yield f"What {'changed' if any(event.removed for event in events) else 'grew'}: " + (
+        ", ".join(grown) if grown else "nothing"
+    )
     yield ""
     yield "Next:"
     yield from (f"  {command}" for command in next_of(folder, run.state, events))

@@ -52,8 +52,6 @@ class Method(Part):
 
     kind: ClassVar[str] = "none"
     """`depth`, `width`, `heads`, `removal` or `none`."""
-    slack: ClassVar[float] = 0.0
-    """By how much validation may be worse before an event is taken back (`growth.rollback`)."""
     preserves_function: ClassVar[bool] = False
     """Then a relative change of the outputs above 1e-4 at an event is an error."""
     needs_trajectory: ClassVar[bool] = False
@@ -115,6 +113,11 @@ class Method(Part):
     def settle(self, now: Moment, flops_per_sample: int) -> Settling:
         """After surgery: what is wanted before training continues, the net's forward FLOPs being these now."""
         return Settling()
+
+    def slack(self, score: float) -> float | None:
+        """By how much validation may be worse than this, its score before an event, without that being taken back
+        (`growth.rollback`); None: it must be better."""
+        return None
 
     def rolled_back(self, now: Moment, before: dict[str, Any]) -> None:
         """The last growth did not help and is about to be undone (`growth.rollback`): `before` is the state before it."""

@@ -9,7 +9,7 @@ and the mask is about that mean. Blocks are few, so each is left out once and th
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from grow_cli.errors import UserError
 from grow_cli.keys import key
@@ -18,14 +18,18 @@ from grow_cli.methods.depth import stack_of
 from grow_cli.registry import option
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from torch import Tensor, nn
 
-    from grow_cli.data.sample import Sample
+    from grow_cli.config import Config
     from grow_cli.models.modules.network import GrowableModel
     from grow_cli.models.modules.sites import DepthSite, WidthSite
     from grow_cli.moment import Moment
     from grow_cli.surgery.event import Event, Notes
     from grow_cli.surgery.proposal import Proposal
+
+    Batches = Iterable[tuple[Tensor, Tensor]]
 
 _BATCH = 256
 
@@ -48,11 +52,28 @@ class Prune(Method):
     samples: int = key(1000, at_least=1)
     """Training samples on which removals are judged."""
     tolerance: float = key(0.0, at_least=0)
-    """With growth.rollback: how much of the validation score an event may cost, 0.002 for 0.2 points."""
+    """With growth.rollback: how far validation may fall below the best before any event, in the units of its score (0.002
+    is 0.2 points of accuracy); an event that costs more is taken back, and was the last."""
 
-    @property
-    def slack(self) -> float:  # type: ignore[override]
-        return self.tolerance
+    @dataclass
+    class State:
+        best: float | None = None
+        """The best validation score before an event; more is better."""
+        refused: bool = False
+        """An event cost more than the tolerance."""
+
+    def slack(self, score: float) -> float:
+        self.state.best = score if self.state.best is None else max(self.state.best, score)
+        return self.tolerance - (self.state.best - score)
+
+    def rolled_back(self, now: Moment, before: dict[str, Any]) -> None:
+        super().rolled_back(now, before)
+        self.state.refused = True  # the same units would be the cheapest again
+
+    def check_run(self, config: Config) -> list[str]:
+        if self.tolerance and not config.growth.rollback:
+            return [f"method.tolerance={self.tolerance:g} has no effect: set growth.rollback=true as well"]
+        return []
 
     def check(self, model: GrowableModel) -> list[str]:
         if self.what == "units" and not model.width_sites():
@@ -67,6 +88,8 @@ class Prune(Method):
         return []
 
     def closed(self, now: Moment) -> str:
+        if self.state.refused:
+            return f"the last removal cost more than method.tolerance={self.tolerance:g}"
         if self.what == "units":
             left = any(site.units > self.least for site in now.model.width_sites())
         else:
@@ -76,22 +99,26 @@ class Prune(Method):
     def candidates(self, now: Moment, notes: Notes) -> list[Proposal]:
         if self.what == "blocks":
             return self._blocks(now)
-        return [self._removal(now, now.model.width_sites()[i], *found) for i, found in self._chosen(now).items()]
+        sample = _sample(now, self.samples)
+        return [self._removal(now, sample, i, *found) for i, found in self._chosen(now, sample).items()]
 
     def add(self, now: Moment, event: Event) -> None:
         if self.what == "blocks":
             for proposal in self._blocks(now):
                 event.apply(proposal)
         else:
-            for i, found in self._chosen(now).items():  # of the net as it is by now: earlier layers have changed
-                event.apply(self._removal(now, now.model.width_sites()[i], *found))
+            sample = _sample(now, self.samples)
+            for i, found in self._chosen(
+                now, sample
+            ).items():  # of the net as it is by now: earlier layers have changed
+                event.apply(self._removal(now, sample, i, *found))
         if not event.applied:
             event.nothing(self.closed(now))
 
-    def _chosen(self, now: Moment) -> dict[int, tuple[list[int], float]]:
+    def _chosen(self, now: Moment, sample: Batches) -> dict[int, tuple[list[int], float]]:
         """Number of a site → the units of the whole net that cost least which are there, and what they cost together."""
         sites = now.model.width_sites()
-        costs = [cost.tolist() for cost in unit_costs(now, sites, self.samples)]
+        costs = [cost.tolist() for cost in unit_costs(now, sites, sample)]
         order = sorted((c, i, unit) for i, cost in enumerate(costs) for unit, c in enumerate(cost))
         most = max(1, round(self.fraction * len(order)))
         chosen: list[list[int]] = [[] for _ in sites]
@@ -100,12 +127,13 @@ class Prune(Method):
                 chosen[i].append(unit)
         return {i: (sorted(units), sum(costs[i][u] for u in units)) for i, units in enumerate(chosen) if units}
 
-    def _removal(self, now: Moment, site: WidthSite, units: list[int], cost: float) -> Proposal:
+    def _removal(self, now: Moment, sample: Batches, index: int, units: list[int], cost: float) -> Proposal:
         from grow_cli.surgery.proposal import UnitRemoval
 
+        site = now.model.width_sites()[index]
         removed = site.consumer.weight.new_tensor(units).long()
         details = {"site": site.name, "removed": units, "predicted": cost}
-        return UnitRemoval(site, removed, details, replace=stood_in_for(now, site, removed, self.samples))
+        return UnitRemoval(site, removed, details, replace=stood_in_for(now, site, removed, sample))
 
     def _blocks(self, now: Moment) -> list[Proposal]:
         """Those without which, one at a time, the loss is lowest; the last in the stack first."""
@@ -113,7 +141,7 @@ class Prune(Method):
 
         stack = stack_of(now.model)
         sites = [site for site in now.model.depth_sites() if site.stack is stack and site.index < len(stack)]
-        costs = block_costs(now, sites, self.samples)
+        costs = block_costs(now, sites, _sample(now, self.samples))
         most = min(len(stack) - self.least, max(1, round(self.fraction * len(stack))))
         chosen = sorted(sorted(range(len(sites)), key=costs.__getitem__)[: max(0, most)], reverse=True)
         return [
@@ -121,58 +149,75 @@ class Prune(Method):
         ]
 
 
-def unit_costs(now: Moment, sites: list[WidthSite], samples: int) -> list[Tensor]:
+def unit_costs(now: Moment, sites: list[WidthSite], sample: Batches) -> list[Tensor]:
     """E[−d + d²/2] of each unit of each site, (units,) in float64: what removing it alone is expected to add to the loss.
 
-    Where the consumer has a bias, a unit is not set to zero but to its mean, which the bias takes over.
+    Where the consumer has a bias, the mask is about the unit's mean, which the bias can take over; else about zero.
     """
     import torch
 
     from grow_cli.surgery.signals import Tap, Trace
 
     taps = [Tap(site.consumer, entering=True) for site in sites]
-    like = [site.consumer.weight.new_zeros((), dtype=torch.float64) for site in sites]
-    # per unit the sums of: a; A = Σ a·g over positions; G = Σ g; A²; A·G; G²
-    sums = [zero.new_zeros(6, site.units) for zero, site in zip(like, sites, strict=True)]
-    count, places = 0, [1] * len(sites)
-    for x, y in _sample(now, samples):
+    means = _means(now, sites, sample)
+    sums = [site.consumer.weight.new_zeros(site.units, dtype=torch.float64) for site in sites]
+    count = 0
+    for x, y in sample:
         now.stop_if_interrupted()
         trace = Trace(now.model, x, taps, seen=taps)
         with torch.enable_grad():
             gradients = trace.gradients(now.loss(trace.outputs, y) * len(y))  # each sample's own loss
-        for i, (site, tap, gradient) in enumerate(zip(sites, taps, gradients, strict=True)):
-            seen = trace.seen[tap]
-            a, moved, g = (_per_unit(t, site).double() for t in (seen, seen * gradient, gradient))
-            sums[i] += torch.stack([t.sum(0) for t in (a, moved, g, moved * moved, moved * g, g * g)])
-            places[i] = seen[0].numel() // site.units
+        for total, site, tap, gradient, mean in zip(sums, sites, taps, gradients, means, strict=True):
+            d = _per_unit(((trace.seen[tap] - mean) * gradient).double(), site)
+            total += (d.square() / 2 - d).sum(0)
         count += len(y)
-    costs = []
-    for (a, moved, g, moved2, both, g2), site, n in zip(sums, sites, places, strict=True):
-        mean = a / (count * n) if site.consumer.bias is not None else torch.zeros_like(a)
-        first, second = moved - mean * g, moved2 - 2 * mean * both + mean**2 * g2
-        costs.append((second / 2 - first) / count)
-    return costs
+    return [total / count for total in sums]
 
 
-def stood_in_for(now: Moment, site: WidthSite, removed: Tensor, samples: int) -> dict[nn.Parameter, Tensor]:
-    """The consumer's bias, with the mean of what it would have read of these units added; nothing where it has none."""
+def _means(now: Moment, sites: list[WidthSite], sample: Batches) -> list[Tensor]:
+    """Of what enters each consumer, over samples and positions: (columns,), or (units, 1, 1) of channels; 0 without a bias."""
+    from grow_cli.surgery.signals import Tap, Trace
+
+    taps = [Tap(site.consumer, entering=True) for site in sites]
+    sums: list[Any] = [0.0] * len(sites)
+    count = 0
+    for x, _ in sample:
+        now.stop_if_interrupted()
+        seen = Trace(now.model, x, [], seen=taps).seen
+        for i, tap in enumerate(taps):
+            t = seen[tap].double()
+            mean = t.mean((2, 3), keepdim=True) if t.ndim == 4 else t.flatten(1, -2).mean(1) if t.ndim > 2 else t
+            sums[i] = sums[i] + mean.sum(0)
+        count += len(x)
+    found = zip(sums, sites, strict=True)
+    return [(total * (site.consumer.bias is not None) / count).to(site.consumer.weight) for total, site in found]
+
+
+def stood_in_for(now: Moment, site: WidthSite, removed: Tensor, sample: Batches) -> dict[nn.Parameter, Tensor]:
+    """The consumer's bias, with the mean of what these units add to its outputs; nothing where it has none."""
     import torch
+    from torch import nn
+    from torch.nn import functional as F
 
     from grow_cli.surgery.signals import Tap, Trace
 
     consumer, tap = site.consumer, Tap(site.consumer, entering=True)
     if consumer.bias is None:
         return {}
-    total, count = consumer.weight.new_zeros(site.units, dtype=torch.float64), 0
-    for x, _ in _sample(now, samples):
-        now.stop_if_interrupted()
-        seen = Trace(now.model, x, [], seen=[tap]).seen[tap]
-        total += _per_unit(seen, site).double().sum(0)
-        count += seen.numel() // site.units
     weight = consumer.weight.detach()
-    each = weight.flatten(2).sum(2) if weight.ndim == 4 else weight.unflatten(1, (site.units, -1)).sum(2)
-    moved = each[:, removed] @ (total / count)[removed].to(weight)
-    return {cast("nn.Parameter", consumer.bias): consumer.bias.detach() + moved}
+    own = weight.new_zeros(site.units).index_fill(0, removed, 1.0)
+    own = own.view(-1, 1, 1) if weight.ndim == 4 else own.repeat_interleave(site.columns_per_unit)
+    total, count = weight.new_zeros(len(weight), dtype=torch.float64), 0
+    for x, _ in sample:
+        now.stop_if_interrupted()
+        seen = Trace(now.model, x, [], seen=[tap]).seen[tap] * own
+        if isinstance(consumer, nn.Conv2d):
+            added = F.conv2d(seen, weight, None, consumer.stride, consumer.padding).mean((2, 3))
+        else:
+            added = F.linear(seen.flatten(1, -2).mean(1) if seen.ndim > 2 else seen, weight)
+        total += added.double().sum(0)
+        count += len(x)
+    return {cast("nn.Parameter", consumer.bias): consumer.bias.detach() + (total / count).to(weight)}
 
 
 def _per_unit(tensor: Tensor, site: WidthSite) -> Tensor:
@@ -183,7 +228,7 @@ def _per_unit(tensor: Tensor, site: WidthSite) -> Tensor:
     return each.flatten(1, -2).sum(1) if each.ndim > 2 else each
 
 
-def block_costs(now: Moment, sites: list[DepthSite], samples: int) -> list[float]:
+def block_costs(now: Moment, sites: list[DepthSite], sample: Batches) -> list[float]:
     """What leaving out each block alone adds to the mean loss."""
     from torch import nn
 
@@ -191,7 +236,7 @@ def block_costs(now: Moment, sites: list[DepthSite], samples: int) -> list[float
 
     sums, count = [0.0] * (len(sites) + 1), 0
     with evaluation_mode(now.model):
-        for x, y in _sample(now, samples):
+        for x, y in sample:
             now.stop_if_interrupted()
             sums[-1] += float(now.loss(now.model(x), y)) * len(y)
             for i, site in enumerate(sites):
@@ -205,7 +250,8 @@ def block_costs(now: Moment, sites: list[DepthSite], samples: int) -> list[float
     return [(total - sums[-1]) / count for total in sums[:-1]]
 
 
-def _sample(now: Moment, samples: int) -> Sample:
+def _sample(now: Moment, samples: int) -> Batches:
+    """The minibatches on which an event is judged, each time the same ones."""
     import torch
 
     from grow_cli.data.sample import Sample

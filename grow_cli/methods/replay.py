@@ -42,8 +42,8 @@ class Replay(SampledMethod, SearchedMethod, Protocol):
     rtol: float = key(1e-3, above=0, below=1)
     """As in method=tiny, for best updates."""
     warmup_steps: int = key(0, at_least=0, at_most=1_000_000)
-    start: str = "zero"
-    """Of heads: as in method=heads, of whose starts every one but `fresh` is zero here."""
+    start: str = key("zero", one_of=("copy", "zero", "fresh", "random"))
+    """Of the run that is followed: new heads write nothing at first unless it is `fresh`."""
 
     measures_gain = False
     heeds_until = False  # the other run heeded it

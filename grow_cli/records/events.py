@@ -71,6 +71,11 @@ class GrowthEvent:
         return self.kind == "rollback"
 
     @property
+    def resized(self) -> bool:
+        """Whether the method made the net larger or smaller."""
+        return bool(self.units_added) and not self.taken_back
+
+    @property
     def removed(self) -> bool:
         """Whether units were removed by the method itself."""
         return self.units_added < 0 and not self.taken_back

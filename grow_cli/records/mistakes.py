@@ -54,7 +54,7 @@ def read_mistakes(folder: RunFolder) -> list[Neuron]:
     """The neurons in the order in which they were grown; UserError where there are none, Damaged where a file is not grow's."""
     table = _table(folder)
     if not has_mistakes(folder):
-        grown = any(event.units_added > 0 for event in growth_events(folder))
+        grown = any(event.resized for event in growth_events(folder))
         why = (
             "its neurons were not grown for mistakes, or the folder was not copied with the run"
             if grown

@@ -52,6 +52,8 @@ def ladder(architecture: dict[str, Any], initial: dict[str, Any], count: int) ->
             known[str(sizes)] = count_parameters(on_meta(architecture | {"model": architecture["model"] | sizes}))
         return known[str(sizes)]
 
+    if parameters(1.0) < parameters(0.0):
+        raise NotPossible("its net became smaller, and a ladder goes from the initial net upwards")
     begin, target = parameters(0.0), BEYOND * parameters(1.0)
     if begin >= target:
         raise NotPossible("its initial net already has twice the parameters of the grown net, so there is no ladder")

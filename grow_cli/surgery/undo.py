@@ -13,6 +13,8 @@ from grow_cli.models.base import rebuild
 from grow_cli.models.modules.network import GrowableModel
 from grow_cli.surgery.optimizer import regroup
 
+_ROUNDING = 1e-9  # of a difference of two scores
+
 
 @dataclass(frozen=True)
 class Snapshot:
@@ -65,12 +67,14 @@ class Undo:
     batch_size: int
     loss: float = -math.inf
     """On validation, before; absent in older checkpoints, where a tie was no help."""
-    slack: float = 0.0
-    """By how much the score may be worse, where something was removed."""
+    slack: float | None = None
+    """By how much the score may be worse, where something was removed; None: it must be better."""
 
     def helped(self, score: float, loss: float) -> bool:
         """Whether a later validation is better: by the score, a tie by the loss; or not worse by more than the slack."""
-        return (score, -loss) > (self.score - self.slack, -self.loss)
+        if self.slack is not None:
+            return score >= self.score - self.slack - _ROUNDING
+        return (score, -loss) > (self.score, -self.loss)
 
     def state_dict(self) -> dict[str, Any]:
         """Plain data and tensors, for a checkpoint."""

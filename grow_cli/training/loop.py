@@ -260,7 +260,7 @@ class Loop:
             self.grown_since_evaluation = True
             self._model_changed()
             self.watch_frontier()
-        if event.units_added > 0 or event.removed:
+        if event.resized:
             progress.events += 1
             progress.events_without_gain += 1
             progress.evaluations_without_gain = 0  # a grown net gets its evaluations

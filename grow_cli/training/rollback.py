@@ -27,7 +27,7 @@ def undo_of(session: Session) -> Undo:
         score=session.score,
         batch_size=session.batches.batch_size,
         loss=session.measured["val_loss"],
-        slack=session.method.slack,
+        slack=session.method.slack(session.score),
     )
 
 

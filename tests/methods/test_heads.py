@@ -139,9 +139,20 @@ def test_heads_are_refused_where_there_is_no_attention_or_nothing_to_trigger_on(
 
 def test_random_replay_adds_heads_where_and_when_the_run_did(grow: Callable, tmp_path: Path) -> None:
     assert grow("train", "method=heads", *VIT, "subset=200", "stop.epochs=4", "run_dir=run", "progress=off").code == 0
-    outcome = grow("controls", "run", "--only", "random-replay,static-flops", "progress=off")
+    outcome = grow("controls", "run", "--only", "random-replay,static-flops,static-parameters", "progress=off")
     assert outcome.code == 0, outcome.err
     summaries = [RunFolder(tmp_path / p).read_summary() for p in ("run", "run/controls/random-replay")]
     summaries.append(RunFolder(tmp_path / "run/controls/static-flops").read_summary())
     assert [s["architecture"]["model"]["head_counts"] for s in summaries] == [[4, 4]] * 3
     assert summaries[2]["training_flops"] == pytest.approx(summaries[0]["training_flops"], rel=0.05)
+    scaled = RunFolder(tmp_path / "run/controls/static-parameters").read_summary()
+    assert scaled["architecture"]["model"]["mlp"] != [6, 6]  # the initial net, all of it wider
+    assert scaled["parameters"] == pytest.approx(summaries[0]["parameters"], rel=0.02)
+
+
+def test_fresh_heads_begin_as_those_of_the_first_step_did() -> None:
+    torch.manual_seed(0)
+    net: Any = GPTOption(dim=64, heads=4, blocks=1).build(TEXT)
+    begun = float(net.blocks[0].out.weight.detach().std())
+    # U(±1/√fan-in) of eight heads instead of four
+    assert float(fresh_heads(net.head_sites()[0], 4, "fresh").outgoing.std()) == pytest.approx(begun / 2**0.5, rel=0.05)

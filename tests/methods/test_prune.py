@@ -12,8 +12,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from grow_cli.methods import prune
-from grow_cli.methods.prune import block_costs, stood_in_for, unit_costs
+from grow_cli.methods.prune import Prune, block_costs, stood_in_for, unit_costs
 from grow_cli.models.base import _Ends
 from grow_cli.models.cnn import CNNOption
 from grow_cli.models.gpt import GPTOption
@@ -39,7 +38,7 @@ NETS: dict[str, tuple[Any, _Ends]] = {
 
 
 @pytest.fixture
-def judged(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Any]:
+def judged() -> Callable[[str], Any]:
     """As much of a run as judging takes: a net in float64, its loss, and samples in two batches."""
 
     def build(name: str) -> Any:
@@ -51,8 +50,9 @@ def judged(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Any]:
         net.double().eval()
         y = torch.randint(256, x.shape) if ends.task == "language" else torch.randint(3, (9,))
         x = x if ends.task == "language" else x.double()
-        monkeypatch.setattr(prune, "_sample", lambda now, samples: [(x[:4], y[:4]), (x[4:], y[4:])])
-        return SimpleNamespace(model=net, loss=TASKS[ends.task].loss(), x=x, y=y, stop_if_interrupted=lambda: None)
+        found = SimpleNamespace(model=net, loss=TASKS[ends.task].loss(), x=x, y=y, stop_if_interrupted=lambda: None)
+        found.sample = [(x[:4], y[:4]), (x[4:], y[4:])]
+        return found
 
     return build
 
@@ -77,12 +77,13 @@ def entries(site: Any, unit: int, like: Tensor) -> Tensor:
 def test_a_units_cost_is_that_of_a_mask_about_its_mean(name: str, judged: Callable[[str], Any]) -> None:
     now = judged(name)
     sites = now.model.width_sites()
-    for site, found in zip(sites, unit_costs(now, sites, 9), strict=True):
+    for site, found in zip(sites, unit_costs(now, sites, now.sample), strict=True):
         seen: list[Tensor] = []
         entering(now, site, lambda t, seen=seen: seen.append(t.detach()) or t, now.x)  # type: ignore[misc,func-returns-value]
         for unit in range(site.units):
             own = entries(site, unit, seen[0])
-            mean = (seen[0] * own).sum() / own.expand_as(seen[0]).sum() if site.consumer.bias is not None else 0.0
+            over = [d for d in range(seen[0].ndim) if d != (1 if seen[0].ndim == 4 else seen[0].ndim - 1)]
+            mean = seen[0].mean(over, keepdim=True)[0] if site.consumer.bias is not None else 0.0
             expected = 0.0
             for n in range(len(now.x)):
                 m = torch.ones((), dtype=torch.float64, requires_grad=True)
@@ -106,9 +107,28 @@ def test_a_unit_that_is_removed_acts_as_its_mean(name: str, judged: Callable[[st
     mean = seen[0].flatten(0, -2).mean(0)
     own = torch.zeros(site.units, dtype=torch.float64).index_fill(0, removed, 1)
     expected = entering(now, site, lambda t: t + own * (mean - t), now.x)
-    apply(UnitRemoval(site, removed, replace=stood_in_for(now, site, removed, 9)), now.model, None)
+    apply(UnitRemoval(site, removed, replace=stood_in_for(now, site, removed, now.sample)), now.model, None)
     assert now.model.widths()[0] == site.units == len(own) - 2
     torch.testing.assert_close(now.model(now.x), expected, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", [name for name in NETS if name != "mlp, no bias"])
+def test_the_mean_of_what_reads_a_removed_unit_stays(name: str, judged: Callable[[str], Any]) -> None:
+    """At the border of an image too, where a kernel reads zeros."""
+    for index in range(len(judged(name).model.width_sites())):
+        now = judged(name)
+        site, removed = now.model.width_sites()[index], torch.tensor([0, 2])
+        means = []
+        for _ in range(2):
+            seen: list[Tensor] = []
+            handle = site.consumer.register_forward_hook(lambda _m, _i, out, seen=seen: seen.append(out.detach()))
+            now.model(now.x)
+            handle.remove()
+            out = seen[0].movedim(1, -1) if seen[0].ndim == 4 else seen[0]
+            means.append(out.flatten(0, -2).mean(0))
+            if len(means) == 1:
+                apply(UnitRemoval(site, removed, replace=stood_in_for(now, site, removed, now.sample)), now.model, None)
+        torch.testing.assert_close(means[1], means[0], rtol=1e-9, atol=1e-12)
 
 
 def test_units_behind_a_flatten_and_of_kernels_are_removed_with_all_that_is_theirs(
@@ -159,7 +179,7 @@ def test_a_block_costs_what_the_loss_rises_by_without_it(judged: Callable[[str],
     sites = now.model.depth_sites()[:3]
     now.model.requires_grad_(False)
     base = float(now.loss(now.model(now.x), now.y))
-    for i, cost in enumerate(block_costs(now, sites, 9)):
+    for i, cost in enumerate(block_costs(now, sites, now.sample)):
         other = deepcopy(now.model)
         apply(BlockRemoval(other.depth_sites()[i]), other, None)
         assert cost == pytest.approx(float(now.loss(other(now.x), now.y)) - base, rel=1e-9)
@@ -176,10 +196,38 @@ def test_an_event_removes_the_cheapest_units_of_the_whole_net_and_leaves_the_few
     assert loop.method.closed(loop.session.moment()) == "no more can be removed (method.least=3)"
 
 
-def test_a_loss_within_the_tolerance_is_kept_and_a_larger_one_taken_back() -> None:
-    undo = Undo(snapshot=None, method={}, event=1, units=-1, score=0.9, batch_size=1, loss=0.3, slack=0.01)  # type: ignore[arg-type]
-    assert undo.helped(0.895, 0.5)
-    assert not undo.helped(0.889, 0.1)
+def test_the_tolerance_is_for_all_events_together_and_an_event_that_costs_more_is_the_last() -> None:
+    method = Prune(name="prune", tolerance=0.01).begin()
+    for before, now, kept in (
+        (0.9, 0.895, True),
+        (0.895, 0.89, True),
+        (0.893, 0.889, False),
+        (0.95, 0.941, True),
+        (0.95, 0.9, False),
+    ):
+        slack = method.slack(before)
+        undo = Undo(snapshot=None, method={}, event=1, units=-1, score=before, batch_size=1, loss=0.3, slack=slack)  # type: ignore[arg-type]
+        assert undo.helped(now, 0.1 if not kept else 9.9) is kept
+    assert Undo(None, {}, 1, -1, 0.9, 1, slack=0.0).helped(0.9, 9.9)  # type: ignore[arg-type]
+    now = SimpleNamespace(model=MLPOption(hidden=[4]).build(IMAGES))
+    assert method.closed(now) == ""  # type: ignore[arg-type]
+    method.rolled_back(now, method.state_dict())  # type: ignore[arg-type]
+    assert method.closed(now) == "the last removal cost more than method.tolerance=0.01"  # type: ignore[arg-type]
+
+
+def test_a_module_of_ones_own_is_pruned_and_taken_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import grow_cli
+
+    monkeypatch.chdir(tmp_path)
+    torch.manual_seed(0)
+    x = torch.randn(120, 8)
+    module = torch.nn.Sequential(torch.nn.Linear(8, 6), torch.nn.ReLU(), torch.nn.Linear(6, 2))
+    overrides = ["growth.rollback=true", "trigger.every=1", "stop.epochs=4", "progress=off", "growth.until=1"]
+    data = (x, (x[:, 0] > 0).long())
+    run = grow_cli.fit(module, data, data, method="prune", trigger="every", overrides=[*overrides, "run_dir=own"])
+    events = growth_events(RunFolder(tmp_path / "own"))
+    assert events[0].removed
+    assert grow_cli.load("own", module=module).net.widths() == run.net.widths()
 
 
 def test_a_grown_net_is_pruned_on_from_its_run_and_its_log_says_so(grow: Callable, tmp_path: Path) -> None:
@@ -194,6 +242,13 @@ def test_a_grown_net_is_pruned_on_from_its_run_and_its_log_says_so(grow: Callabl
     summary = RunFolder(tmp_path / "p").read_summary()
     assert summary["parameters"] < RunFolder(tmp_path / "g").read_summary()["parameters"]
     assert "-" + events[0].units_text in grow("show", "p").out
+    assert "What changed" in grow("show", "p").out
+    warned = grow("train", "method=prune", "method.tolerance=0.1", *short, "run_dir=q")
+    assert "method.tolerance=0.1 has no effect: set growth.rollback=true as well" in " ".join(warned.err.split())
+    refused = grow("controls", "q", "--only", "static-best")
+    assert "its net became smaller, and a ladder goes from the initial net upwards" in " ".join(
+        (refused.out + refused.err).split()
+    )
     refused = grow("controls", "p", "--only", "random-replay")
     assert "it removed units, and a replay only adds" in refused.out + refused.err
     assert f"−{events[0].units_text} (removal)" in (grow("report", "p"), (tmp_path / "p/report.html").read_text())[1]

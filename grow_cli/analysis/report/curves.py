@@ -26,7 +26,7 @@ def growth_end(run: RunData, axis: str) -> float | None:
     if not limits:
         return None
     used = np.max([run.metrics[column].to_numpy(dtype=float) / limit for column, limit in limits.items()], axis=0)
-    grown = [event.step for event in run.events if event.units_added > 0]
+    grown = [event.step for event in run.events if event.resized]
     end = _at(used, run.metrics["step"].to_numpy(dtype=float), until)
     if end is None or (grown and grown[-1] > end):  # a method that grows when it is told to
         return None

@@ -12,12 +12,11 @@ from grow_cli.records.words import widths_of
 
 def colour(event: GrowthEvent) -> str:
     """Grown, taken back, or nothing added."""
-    units = event.units_added
-    return GREEN if units > 0 else RED if event.taken_back else GREY
+    return RED if event.taken_back else GREEN if event.resized else GREY
 
 
 def symbol(event: GrowthEvent) -> str:
-    return "triangle-up" if event.units_added > 0 else "triangle-down" if event.taken_back else "circle"
+    return "triangle-down" if event.taken_back or event.removed else "triangle-up" if event.resized else "circle"
 
 
 def hover(event: GrowthEvent) -> str:

@@ -79,7 +79,7 @@ def _against_controls(page: Page, folder: RunFolder) -> None:
 def _log_title(run: RunData) -> str:
     """`Growth log: 2 of 11 firings grew the net`: the log holds also those that added nothing."""
     back = sum(event.taken_back for event in run.events)
-    grown, fired = sum(event.units_added > 0 for event in run.events), len(run.events) - back
+    grown, fired = sum(event.resized for event in run.events), len(run.events) - back
     undone = f", {counted(back, 'growth')} {were(back)} taken back" if back else ""
     return f"Growth log: {grown:,} of {counted(fired, 'firing')} grew the net{undone}"
 
@@ -115,7 +115,7 @@ def _reached(page: Page, run: RunData) -> None:
     if summary.get("error"):
         page.note(f"It ended with: {summary['error']}")
     best = summary.get(f"best_{task.column('val')}")
-    grown = [event.step for event in run.events if event.units_added > 0]
+    grown = [event.step for event in run.events if event.resized]
     facts: list[tuple[str, Any, Callable[[Any], str]]] = [
         ("hidden widths", run.latest("widths") or "none", str),
         ("parameters", run.latest("parameters"), number),

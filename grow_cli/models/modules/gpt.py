@@ -43,9 +43,9 @@ class GPT(TransformerNet):
         self.norm = nn.LayerNorm(dim)
         self.head = None if tie else nn.Linear(dim, self.outputs, bias=False)
 
-    def _made(self, hidden: int, heads: int | None = None) -> TransformerBlock:
+    def _made(self, hidden: int, heads: int | None = None, *, new: bool = True) -> TransformerBlock:
         block = super()._made(hidden, heads)
-        blocks = len(self.blocks) + 1 if "blocks" in self._modules else self._planned
+        blocks = len(self.blocks) + new if "blocks" in self._modules else self._planned
         with torch.no_grad():
             for linear in block.outputs():
                 linear.weight.mul_((2 * blocks) ** -0.5)

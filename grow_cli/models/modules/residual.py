@@ -88,8 +88,11 @@ class TransformerNet(ResidualNet):
         self._block: Callable[[int, int], TransformerBlock] = partial(TransformerBlock, dim, size=size, **block)
         super().__init__(ends, width=width, key="mlp", make=self._made)
 
-    def _made(self, hidden: int, heads: int | None = None) -> TransformerBlock:
-        """A new block, with as many heads as the option says where nothing is said."""
+    def _made(self, hidden: int, heads: int | None = None, *, new: bool = True) -> TransformerBlock:
+        """A block, with as many heads as the option says where nothing is said.
+
+        :param new: whether the stack gets it; else it shows what one of the present blocks would have begun with
+        """
         return self._block(self._heads if heads is None else heads, hidden)
 
     def _stack(self, widths: list[int]) -> nn.ModuleList:
@@ -106,7 +109,7 @@ class TransformerNet(ResidualNet):
 
     def head_sites(self) -> list[HeadSite]:
         return [
-            HeadSite(f"block {i + 1} heads", block, partial(self._made, block.units))
+            HeadSite(f"block {i + 1} heads", block, partial(self._made, block.units, new=False))
             for i, block in enumerate(cast("Sequence[TransformerBlock]", self.blocks))
         ]
 

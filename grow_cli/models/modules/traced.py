@@ -17,7 +17,7 @@ from grow_cli.errors import UserError
 from grow_cli.models.ends import OWN
 from grow_cli.models.modules.network import GrowableModel
 from grow_cli.models.modules.sites import DepthSite, WidthSite
-from grow_cli.models.modules.tracing import Found, trace, widen
+from grow_cli.models.modules.tracing import Found, resize, trace
 
 
 @dataclass(frozen=True)
@@ -34,15 +34,15 @@ class Template:
         """The net with these widths; with those that the module has, the module's own weights."""
         net = TracedNet(self)
         sites = net.width_sites()
-        if len(sites) != len(widths) or any(wanted < site.units for site, wanted in zip(sites, widths, strict=True)):
+        if len(sites) != len(widths):
             raise UserError(
                 f"the module has the widths {net.widths()}, which cannot become {widths}: give a module like the one that "
                 "was trained"
             )
         for number, wanted in enumerate(widths):
             site = net.width_sites()[number]  # as wide as the one before has made it
-            if wanted > site.units:
-                widen(site, wanted)
+            if wanted != site.units:
+                resize(site, wanted)
         net.settings = {"name": OWN, "module": self.key, "widths": list(widths)}
         return net
 
@@ -110,7 +110,7 @@ def _proven(module: nn.Module, found: Found, input_shape: tuple[int, ...]) -> Fo
         with torch.no_grad():
             before = copy(x)
             site = place.of(copy)
-            widen(site, site.units + 1)
+            resize(site, site.units + 1)
             try:
                 same = torch.allclose(copy(x), before, rtol=1e-4, atol=1e-5 * float(before.abs().max()) + 1e-7)
             except (RuntimeError, ValueError):

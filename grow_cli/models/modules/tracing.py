@@ -230,8 +230,8 @@ def _flattens(node: fx.Node) -> bool:
     return before is not None and after == (before[0], prod(before[1:]))
 
 
-def widen(site: WidthSite, units: int) -> None:
-    """Make a site so wide, its new entries without effect: what a net's weights are then loaded into."""
+def resize(site: WidthSite, units: int) -> None:
+    """Make a site so wide, new entries without effect: what a net's weights are then loaded into."""
     with torch.no_grad():
         extra = units - site.units
         per_unit, producer, consumer = site.columns_per_unit, site.producer, site.consumer
@@ -239,10 +239,11 @@ def widen(site: WidthSite, units: int) -> None:
             for name, tensor in [*module.named_parameters(recurse=False), *module.named_buffers(recurse=False)]:
                 if tensor.ndim:
                     fresh = 1.0 if name in ("running_var",) or (module is not producer and name == "weight") else 0.0
-                    _set(module, name, torch.cat([tensor, tensor.new_full((extra, *tensor.shape[1:]), fresh)]))
+                    added = tensor.new_full((max(0, extra), *tensor.shape[1:]), fresh)
+                    _set(module, name, torch.cat([tensor[:units], added]))
         weight = consumer.weight
-        columns = weight.new_zeros(weight.shape[0], extra * per_unit, *weight.shape[2:])
-        _set(consumer, "weight", torch.cat([weight, columns], 1))
+        columns = weight.new_zeros(weight.shape[0], max(0, extra) * per_unit, *weight.shape[2:])
+        _set(consumer, "weight", torch.cat([weight[:, : units * per_unit], columns], 1))
         for follower in site.followers:
             if isinstance(follower, nn.BatchNorm1d | nn.BatchNorm2d):
                 follower.num_features = units
