@@ -107,14 +107,29 @@ def is_text(name: str) -> bool:
     return name.lstrip("+~").split("@")[0] in _texts()
 
 
+def names_numbers(name: str) -> bool:
+    """Whether a key holds numbers by names of the user's own; a name with a prefix (`+`) is none."""
+    return name in _numbers_by_name()
+
+
 @cache
 def _texts() -> frozenset[str]:
+    return frozenset(name for name, hint in _types() if hint in (str, str | None))
+
+
+@cache
+def _numbers_by_name() -> frozenset[str]:
+    return frozenset(name for name, hint in _types() if hint == dict[str, float])
+
+
+def _types() -> list[tuple[str, Any]]:
+    """Every key, and its type; once for each option that has it."""
     hints = get_type_hints(Config)
     found = list(hints.items())
     for f in fields(Config):
         parts = [*registry.groups().get(f.name, {}).values(), *([hints[f.name]] if is_dataclass(hints[f.name]) else [])]
         found += [(f"{f.name}.{name}", hint) for part in parts for name, hint in get_type_hints(part).items()]
-    return frozenset(name for name, hint in found if hint in (str, str | None))
+    return found
 
 
 def make_absolute(raw: DictConfig) -> None:

@@ -54,6 +54,8 @@ METHODS = {
     "net2net": f"model=cnn {WIDTH}",
     "senn": f"model=mlp_senn method.proposals=8 method.layer_proposals=3 method.steps=5 {WIDTH}",
     "fold": f"model=mlp_fold {WIDTH}",
+    "heads": f"model=vit {DEPTH}",
+    "prune": f"model=mlp {WIDTH}",
     "static": "model=mlp",
 }
 """Each with a model that it grows; left out are replay, random growth by another run's schedule, and stages, of a regression."""

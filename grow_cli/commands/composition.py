@@ -19,7 +19,7 @@ from grow_cli import config as configuration
 from grow_cli import registry
 from grow_cli.errors import UserError
 from grow_cli.records.grammar import key_of
-from grow_cli.schema import is_text
+from grow_cli.schema import is_text, names_numbers
 
 
 def plugins(beside: Sequence[Path] = ()) -> list[str]:
@@ -39,6 +39,11 @@ def loggers(argument: str) -> list[str]:
     if wrong is not None or not names:
         raise UserError(f"{argument}: {wrong or 'nothing'} is not a logger: choose from {', '.join(sorted(known))}")
     return ["logger=several", *(f"+logger@logger.of.{name}={name}" for name in dict.fromkeys(names))]
+
+
+def named_numbers(argument: str) -> str:
+    """`sweep.resources={big_memory:1}` as Hydra takes it: names that the configuration does not have are added."""
+    return f"++{argument}" if names_numbers(argument.partition("=")[0]) else argument
 
 
 def literal(argument: str) -> str:
@@ -75,7 +80,7 @@ def flags_first(arguments: list[str]) -> list[str]:
 
 def words(overrides: list[str]) -> list[str]:
     """What was typed, as Hydra is to read it."""
-    return [literal(word) for override in overrides for word in loggers(override)]
+    return [named_numbers(literal(word)) for override in overrides for word in loggers(override)]
 
 
 _FOLDERS = ("hydra.run.dir", "hydra.sweep.dir")

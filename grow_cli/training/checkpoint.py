@@ -215,6 +215,7 @@ def _check_net(state: Fields) -> None:
             all(_fits(inputs[name], state["architecture"]["input_shape"]) for name in ("mean", "std"))
             and isinstance(inputs["white"], int | float)
             and all(isinstance(name, str) for name in inputs["classes"])
+            and isinstance(inputs.get("image"), dict | None)  # absent in older checkpoints
         ):
             raise TypeError("inputs are not what a dataset gives")
         if inputs is not None and inputs.get("table"):  # absent in older checkpoints

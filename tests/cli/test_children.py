@@ -87,7 +87,8 @@ time.sleep(1)
 pathlib.Path("heard").write_text(str(len(heard)))
 """
 BEGINS = f"""
-import subprocess, sys
+import signal, subprocess, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # whoever runs the tests may ignore it
 from grow_cli.commands import children
 popen = subprocess.Popen
 children.subprocess.Popen = lambda command, **how: popen([sys.executable, "-c", {COUNTS!r}], **how)

@@ -193,6 +193,23 @@ def test_a_mapping_that_is_set_as_a_whole_is_taken_or_answered(grow: Callable) -
     assert left.err.startswith("error: ")
 
 
+def test_numbers_by_names_of_ones_own_are_taken_as_they_are_shown() -> None:
+    assert compose([*SHORT, "sweep.resources={big_memory:1}"]).sweep.resources == {"big_memory": 1.0}
+    with pytest.raises(UserError, match=r"sweep\.resources=\{GPU: 1\}: must be above 0"):
+        compose([*SHORT, "sweep.resources={GPU:1}"])
+
+
+def test_a_checkpoint_whose_images_were_prepared_by_no_known_means_is_damaged(grow: Callable) -> None:
+    assert grow("train", *SHORT, "run_dir=run").code == 0
+    path = Path("run/checkpoints/last.pt")
+    state = torch.load(path, weights_only=True)
+    state["inputs"]["image"] = torch.zeros(2, 2)
+    torch.save(state, path)
+    left = grow("export", "run")
+    assert left.code == 2
+    assert "last.pt is damaged (TypeError: inputs are not what a dataset gives)" in " ".join(left.err.split())
+
+
 def test_a_step_that_torch_would_not_take_is_refused_before_training() -> None:
     with pytest.raises(UserError, match=r"method\.step=1e\+300: must be a number up to 3\.4e38"):
         compose([*SHORT[:-1], "method=senn", "method.step=1e300"])
