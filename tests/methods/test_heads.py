@@ -123,18 +123,15 @@ def test_heads_stop_at_the_limits_and_say_so(make: Any) -> None:
 
 
 def test_heads_are_refused_where_there_is_no_attention_or_nothing_to_trigger_on(grow: Callable) -> None:
-    refused = grow("train", "method=heads", "model=mlp")
-    assert refused.code == 2
-    assert "it has no block with attention: use model=gpt on text or model=vit" in refused.err
-    refused = grow("train", "method=heads", "trigger=eta")
-    assert refused.code == 2
-    assert "not for attention heads: use trigger=every" in refused.err
-    refused = grow("train", "method=heads", "model.heads=3")
-    assert refused.code == 2
-    assert "model.heads=3: must divide model.dim=64, or give model.head_size" in refused.err
-    refused = grow("train", "method=heads", "model.head_counts=[1]")
-    assert refused.code == 2
-    assert "must have a number for each of the net's blocks, of which there are 2" in refused.err
+    for typed, words in (
+        ("model=mlp", "it has no block with attention: use model=gpt on text or model=vit"),
+        ("trigger=eta", "not for attention heads: use trigger=every"),
+        ("model.heads=3", "model.heads=3: must divide model.dim=64, or give model.head_size"),
+        ("model.head_counts=[1]", "must have a number for each of the net's blocks, of which there are 2"),
+    ):
+        refused = grow("train", "method=heads", typed)
+        assert refused.code == 2
+        assert words in refused.err
 
 
 def test_random_replay_adds_heads_where_and_when_the_run_did(grow: Callable, tmp_path: Path) -> None:
