@@ -13,6 +13,7 @@ from grow_cli.console import warn
 from grow_cli.data.augment import Augment
 from grow_cli.data.mapped import Rows
 from grow_cli.errors import UserError
+from grow_cli.hardware import sent
 from grow_cli.words import counted
 
 
@@ -131,7 +132,7 @@ class Batches:
     def _shuffle(self) -> Tensor:
         order = torch.randperm(len(self._y), generator=self._generator)
         self._order_of_file = order if isinstance(self._x, Rows) else None
-        self._order = order.to(self._y.device)
+        self._order = sent(order, self._y.device)
         return self._order
 
     def _end_epoch_if_too_few_are_left(self) -> None:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from grow_cli.data.tensors import Data
+from grow_cli.hardware import sent
 
 
 class Sample:
@@ -16,7 +17,7 @@ class Sample:
     def __init__(self, data: Data, n: int, batch_size: int, seed: int) -> None:
         self._data, self._batch_size, self._seed = data, batch_size, seed
         order = torch.randperm(len(data.train), generator=torch.Generator().manual_seed(seed))
-        self._index = order[:n].to(data.train.y.device)
+        self._index = sent(order[:n], data.train.y.device)
 
     def __len__(self) -> int:
         return len(self._index)

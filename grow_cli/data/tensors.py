@@ -18,6 +18,7 @@ from grow_cli.data.decoded import Decoded
 from grow_cli.data.identity import Trained, identity
 from grow_cli.data.mapped import Rows, fits
 from grow_cli.errors import UserError
+from grow_cli.hardware import sent
 from grow_cli.words import counted
 
 FLOAT32_LIMIT = 4 * 2**30
@@ -91,7 +92,7 @@ class Data:
     def probe(self, n: int) -> Chosen:
         """A fixed batch of n training samples (all, if there are fewer), prepared and not augmented."""
         order = torch.randperm(len(self.train), generator=splits.stream(self.split_seed, "probe"))
-        index = order[:n].to(self.train.y.device)
+        index = sent(order[:n], self.train.y.device)
         return Chosen(self.prepare(self.train.x.index_select(0, index)), self.train.y.index_select(0, index))
 
 

@@ -239,6 +239,7 @@ class FoldAtMistakes(Settings):
         """What gives the regularizer's weights (k, d), biases (k,), φ(x_mistake) (k, d) and φ(x_fold) (k, d), or None."""
         import torch
 
+        from grow_cli.hardware import sent
         from grow_cli.methods.fold.placement import features
 
         kept = [known for known in self.state.grown if not known.rolled_back]
@@ -248,9 +249,9 @@ class FoldAtMistakes(Settings):
             return lambda: None
         site = self._site(now.model)
         producer, units = site.producer, slice(kept[0].unit, kept[-1].unit + 1)
-        points = torch.stack([known.x_mistake for known in kept] + [known.x_fold for known in kept]).to(now.device)
+        points = sent(torch.stack([known.x_mistake for known in kept] + [known.x_fold for known in kept]), now.device)
         phi = features(now.model, site, points).detach()
-        direct = torch.equal(phi, points.flatten(1))  # what the layer reads is the input, which does not change
+        direct = phi.data_ptr() == points.data_ptr()  # what the layer reads is the input, which does not change
 
         def held() -> tuple[Tensor, Tensor, Tensor, Tensor]:
             read = phi if direct else features(now.model, site, points)
