@@ -96,26 +96,29 @@ class Heads(Method):
 
 def copied_heads(site: HeadSite, k: int, noise: float) -> HeadProposal:
     """Copies of heads drawn at random, each equally often as far as possible; the block's function stays as it is."""
+    from grow_cli.hardware import sent
     from grow_cli.surgery.proposal import HeadProposal
 
     heads, size, out = site.units, site.size, site.consumer.weight.detach()
-    source, shares = shared(out.reshape(len(out), heads, size), k, noise)
+    copied, shares = shared(out.reshape(len(out), heads, size), k, noise)
+    source = sent(copied, out.device)
     return HeadProposal(
         site,
         cast("Any", tuple(p.weight.detach().unflatten(0, (heads, size))[source].flatten(0, 1) for p in site.producers)),
         cast("Any", tuple(p.bias.detach().unflatten(0, (heads, size))[source].flatten() for p in site.producers)),
         shares[:, heads:].reshape(len(out), k * size),
-        details={"site": site.name, "heads": k, "copied": source.tolist()},
+        details={"site": site.name, "heads": k, "copied": copied.tolist()},
         replace={cast("nn.Parameter", site.consumer.weight): shares[:, :heads].reshape(out.shape)},
     )
 
 
 def fresh_heads(site: HeadSite, k: int, start: str) -> HeadProposal:
     """The last heads of a new block with so many more; `start="zero"`: with nothing written."""
+    from grow_cli.hardware import sent_module
     from grow_cli.surgery.proposal import HeadProposal
 
     rows, like = k * site.size, site.consumer.weight
-    block = site.make_block(site.units + k).to(device=like.device, dtype=like.dtype)
+    block = sent_module(site.make_block(site.units + k), like)
     new = (block.query, block.key, block.value)
     outgoing = block.out.weight.detach()[:, -rows:]
     return HeadProposal(

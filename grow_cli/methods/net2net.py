@@ -41,6 +41,7 @@ class Net2Net(WidthMethod):
             yield self._offer(now, site)
 
     def _offer(self, now: Moment, site: WidthSite) -> Offer:
+        from grow_cli.hardware import sent
         from grow_cli.surgery.proposal import WidthProposal
 
         producer, consumer = site.producer, site.consumer.weight.detach()
@@ -48,14 +49,15 @@ class Net2Net(WidthMethod):
         k, units = room(now, site), site.units
         if k == 0:
             return Offer(site, reason=NO_ROOM)
-        source, shares = shared(consumer.reshape(len(consumer), units, -1), k, self.noise)
+        copied, shares = shared(consumer.reshape(len(consumer), units, -1), k, self.noise)
+        source = sent(copied, consumer.device)
         followers = {
             name: tensor[source]
             for follower in site.followers
             for name, tensor in follower.state_dict().items()
             if tensor.ndim
         }
-        details = {"site": site.name, "units": k, "copied": source.tolist()}
+        details = {"site": site.name, "units": k, "copied": copied.tolist()}
         proposal = WidthProposal(
             site,
             weight[source],
@@ -72,17 +74,20 @@ def shared(columns: Tensor, k: int, noise: float) -> tuple[Tensor, Tensor]:
     """Which units are copied, and what each unit, old or new, hands on, so that all together hand on what they did.
 
     :param columns: (outputs, units, columns per unit), what each hands on now
-    :return: (k,), and (outputs, units + k, columns per unit)
+    :return: (k,) on the CPU, and (outputs, units + k, columns per unit)
     """
     import torch
 
+    from grow_cli.hardware import sent
+
     outputs, units, per_unit = columns.shape
     turns = -(-k // units)
-    source = torch.cat([torch.randperm(units) for _ in range(turns)])[:k].to(columns.device)
-    copies = 1 + torch.bincount(source, minlength=units)
-    group = torch.cat([torch.arange(units, device=columns.device), source])
-    shares = (columns / copies.view(1, -1, 1).to(columns))[:, group]
-    drawn = torch.randn(shares.shape).to(shares) * noise * shares.norm(dim=(0, 2), keepdim=True)
+    source = torch.cat([torch.randperm(units) for _ in range(turns)])[:k]
+    copies = sent(1 + torch.bincount(source, minlength=units), columns.device).view(1, -1, 1).to(columns.dtype)
+    group = sent(torch.cat([torch.arange(units), source]), columns.device)
+    shares = (columns / copies)[:, group]
+    drawn = sent(torch.randn(shares.shape), columns.device).to(shares.dtype)
+    drawn = drawn * noise * shares.norm(dim=(0, 2), keepdim=True)
     drawn /= (outputs * per_unit) ** 0.5
-    mean = torch.zeros_like(columns).index_add_(1, group, drawn) / copies.view(1, -1, 1).to(columns)
+    mean = torch.zeros_like(columns).index_add_(1, group, drawn) / copies
     return source, shares + drawn - mean[:, group]  # within a group of copies the noise adds up to zero

@@ -18,7 +18,7 @@ from grow_cli.methods.depth import stack_of
 from grow_cli.registry import option
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from torch import Tensor, nn
 
@@ -117,8 +117,10 @@ class Prune(Method):
 
     def _chosen(self, now: Moment, sample: Batches) -> dict[int, tuple[list[int], float]]:
         """Number of a site → the units of the whole net that cost least which are there, and what they cost together."""
+        from grow_cli.hardware import numbers
+
         sites = now.model.width_sites()
-        costs = [cost.tolist() for cost in unit_costs(now, sites, sample)]
+        costs = numbers(unit_costs(now, sites, sample))
         order = sorted((c, i, unit) for i, cost in enumerate(costs) for unit, c in enumerate(cost))
         most = max(1, round(self.fraction * len(order)))
         chosen: list[list[int]] = [[] for _ in sites]
@@ -128,10 +130,12 @@ class Prune(Method):
         return {i: (sorted(units), sum(costs[i][u] for u in units)) for i, units in enumerate(chosen) if units}
 
     def _removal(self, now: Moment, sample: Batches, index: int, units: list[int], cost: float) -> Proposal:
+        import torch
+
         from grow_cli.surgery.proposal import UnitRemoval
 
         site = now.model.width_sites()[index]
-        removed = site.consumer.weight.new_tensor(units).long()
+        removed = torch.tensor(units)
         details = {"site": site.name, "removed": units, "predicted": cost}
         return UnitRemoval(site, removed, details, replace=stood_in_for(now, site, removed, sample))
 
@@ -199,13 +203,14 @@ def stood_in_for(now: Moment, site: WidthSite, removed: Tensor, sample: Batches)
     from torch import nn
     from torch.nn import functional as F
 
+    from grow_cli.hardware import sent
     from grow_cli.surgery.signals import Tap, Trace
 
     consumer, tap = site.consumer, Tap(site.consumer, entering=True)
     if consumer.bias is None:
         return {}
     weight = consumer.weight.detach()
-    own = weight.new_zeros(site.units).index_fill(0, removed, 1.0)
+    own = weight.new_zeros(site.units).index_fill(0, sent(removed, weight.device), 1.0)
     own = own.view(-1, 1, 1) if weight.ndim == 4 else own.repeat_interleave(site.columns_per_unit)
     total, count = weight.new_zeros(len(weight), dtype=torch.float64), 0
     for x, _ in sample:
@@ -232,22 +237,24 @@ def block_costs(now: Moment, sites: list[DepthSite], sample: Batches) -> list[fl
     """What leaving out each block alone adds to the mean loss."""
     from torch import nn
 
+    from grow_cli.hardware import Readings
     from grow_cli.surgery.measure import evaluation_mode
 
-    sums, count = [0.0] * (len(sites) + 1), 0
+    readings = Readings()
+    losses: list[list[tuple[Callable[[], float], int]]] = [[] for _ in range(len(sites) + 1)]
     with evaluation_mode(now.model):
         for x, y in sample:
             now.stop_if_interrupted()
-            sums[-1] += float(now.loss(now.model(x), y)) * len(y)
+            losses[-1].append((readings.later(now.loss(now.model(x), y)), len(y)))
             for i, site in enumerate(sites):
                 block = site.stack[site.index]
                 site.stack[site.index] = nn.Identity()
                 try:
-                    sums[i] += float(now.loss(now.model(x), y)) * len(y)
+                    losses[i].append((readings.later(now.loss(now.model(x), y)), len(y)))
                 finally:
                     site.stack[site.index] = block
-            count += len(y)
-    return [(total - sums[-1]) / count for total in sums[:-1]]
+    sums = [sum(loss() * n for loss, n in own) for own in losses]
+    return [(total - sums[-1]) / sum(n for _, n in losses[-1]) for total in sums[:-1]]
 
 
 def _sample(now: Moment, samples: int) -> Batches:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from grow_cli.hardware import sent
 from grow_cli.surgery.optimizer import carry, forget, inherit, mark_new, regroup, select
 from grow_cli.surgery.proposal import (
     Addition,
@@ -104,9 +105,11 @@ def _add_heads(proposal: HeadProposal, optimizer: Optimizer | None, **marks: Any
 
 def _narrow(proposal: UnitRemoval, optimizer: Optimizer | None) -> None:
     site = proposal.site
-    stays = torch.ones(site.units, dtype=torch.bool, device=site.producer.weight.device)
-    stays[proposal.removed] = False
-    read = stays.repeat_interleave(site.columns_per_unit)
+    mask = torch.ones(site.units, dtype=torch.bool)
+    mask[proposal.removed.cpu()] = False
+    device = site.producer.weight.device
+    stays = sent(mask.nonzero().flatten(), device)
+    read = sent(mask.repeat_interleave(site.columns_per_unit).nonzero().flatten(), device)
     for name in ("weight", "bias"):
         _shorten(site.producer, name, 0, stays, optimizer)
     for follower in site.followers:
@@ -114,17 +117,16 @@ def _narrow(proposal: UnitRemoval, optimizer: Optimizer | None) -> None:
             if tensor.ndim:
                 _shorten(follower, name, 0, stays, optimizer)
         if isinstance(follower, nn.BatchNorm1d | nn.BatchNorm2d):
-            follower.num_features = int(stays.sum())
+            follower.num_features = len(stays)
     _shorten(site.consumer, "weight", 1, read, optimizer)
     for linear in (site.producer, site.consumer):
         _set_sizes(linear)
 
 
-def _shorten(owner: nn.Module, name: str, dim: int, stays: Tensor, optimizer: Optimizer | None) -> None:
+def _shorten(owner: nn.Module, name: str, dim: int, kept: Tensor, optimizer: Optimizer | None) -> None:
     old = getattr(owner, name)
     if old is None:
         return
-    kept = stays.nonzero().flatten()
     shorter = old.index_select(dim, kept)
     if isinstance(old, nn.Parameter):
         shorter = nn.Parameter(shorter, requires_grad=old.requires_grad)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+
+from grow_cli.hardware import Readings
 
 
 def count_parameters(model: nn.Module) -> int:
@@ -47,40 +50,65 @@ def exact_products(device: torch.device) -> Iterator[None]:
 
 @dataclass(frozen=True)
 class Measurement:
-    """On one batch."""
+    """On one batch; its numbers are read from the device when they are asked for."""
 
-    loss: float
-    accuracy: float | None
-    """None where the targets are not classes."""
+    values: Callable[[], list[float]]
     outputs: Tensor
     """(n, outputs), or (n, tokens, outputs)."""
 
+    @property
+    def loss(self) -> float:
+        """The mean over the batch."""
+        return self.values()[0]
 
-def measure(model: nn.Module, x: Tensor, y: Tensor, loss: Callable[[Tensor, Tensor], Tensor]) -> Measurement:
-    """In evaluation mode; parameters, buffers, modes and random streams stay as they are."""
+    @property
+    def accuracy(self) -> float | None:
+        """None where the targets are not classes."""
+        return self.values()[1] if len(self.values()) > 1 else None
+
+
+def measure(
+    model: nn.Module,
+    x: Tensor,
+    y: Tensor,
+    loss: Callable[[Tensor, Tensor], Tensor],
+    readings: Readings | None = None,
+) -> Measurement:
+    """In evaluation mode; parameters, buffers, modes and random streams stay as they are.
+
+    :param readings: that its numbers are read with
+    """
     with evaluation_mode(model), exact_products(x.device):
         outputs = model(x)
-        value = loss(outputs, y).item()
-        classes = not y.is_floating_point()
-        accuracy = (outputs.argmax(-1) == y).float().mean().item() if classes else None
-    return Measurement(value, accuracy, outputs)
+        values = [loss(outputs, y)]
+        if not y.is_floating_point():
+            values.append((outputs.argmax(-1) == y).to(values[0].dtype).mean())
+    return Measurement((readings or Readings()).later(torch.stack(values)), outputs)
 
 
 @dataclass(frozen=True)
 class FunctionChange:
-    """How far apart two nets are on one batch."""
+    """How far apart two nets are on one batch; read from the device when it is asked for."""
 
-    mean_squared: float
-    """E‖f_new − f_old‖², over the samples."""
-    relative: float
-    """Its root, divided by that of E‖f_old‖²."""
+    squares: Callable[[], list[float]]
+
+    @property
+    def mean_squared(self) -> float:
+        """E‖f_new − f_old‖², over the samples."""
+        return self.squares()[0]
+
+    @property
+    def relative(self) -> float:
+        """Its root, divided by that of E‖f_old‖²."""
+        change, size = self.squares()
+        if size == 0:
+            return 0.0 if change == 0 else math.inf
+        return float((change / size) ** 0.5)
 
 
-def function_change(before: Tensor, after: Tensor) -> FunctionChange:
-    """From the outputs (n, ..., outputs) of the two nets on the same batch."""
+def function_change(before: Tensor, after: Tensor, readings: Readings | None = None) -> FunctionChange:
+    """From the outputs (n, ..., outputs) of the two nets on the same batch; `readings` as of `measure`."""
     dtype = torch.float32 if before.device.type == "mps" else torch.float64
     old, new = before.to(dtype).flatten(0, -2), after.to(dtype).flatten(0, -2)
-    change, size = torch.stack([(new - old).square().sum(1).mean(), old.square().sum(1).mean()]).tolist()
-    if size == 0:
-        return FunctionChange(change, 0.0 if change == 0 else float("inf"))
-    return FunctionChange(change, (change / size) ** 0.5)
+    squares = torch.stack([(new - old).square().sum(1).mean(), old.square().sum(1).mean()])
+    return FunctionChange((readings or Readings()).later(squares))

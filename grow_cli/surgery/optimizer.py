@@ -67,7 +67,7 @@ def carry(
     :param lr_warmup: steps over which their rate rises to it, for the same
     """
     known = optimizer.state.pop(old, {})
-    born, state = float(known.get("step", 0.0)), dict[str, Any]()
+    state = dict[str, Any]()
     kept = dict(known)
     if ages and "step" in known:
         kept.setdefault(_BORN, torch.zeros_like(old))
@@ -79,8 +79,10 @@ def carry(
     added[dim] -= old.shape[dim]
     for name, value in kept.items():
         if isinstance(value, Tensor) and value.shape == old.shape:
-            fresh = {_BORN: born, _FACTOR: lr_factor, _RISING: lr_warmup}.get(name, 0.0)
-            value = torch.cat([value, value.new_full(added, fresh)], dim)
+            fresh = value.new_full(added, {_FACTOR: lr_factor, _RISING: lr_warmup}.get(name, 0.0))
+            if name == _BORN:
+                fresh += known.get("step", 0.0)
+            value = torch.cat([value, fresh], dim)
         elif isinstance(value, Tensor) and value.ndim:
             state = {}  # a factored state (Adafactor's) has no entries that could be kept: the tensor starts anew
             break

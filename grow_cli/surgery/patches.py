@@ -27,6 +27,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from grow_cli.errors import UserError
+from grow_cli.hardware import sent
 from grow_cli.models.modules.layers import LinearMap
 from grow_cli.models.modules.sites import WidthSite
 
@@ -100,9 +101,10 @@ class SitePatches:
         flat = columns.flatten(1)
         if not isinstance(self.site.consumer, nn.Conv2d):
             return outer(flat)
-        weights = self._readings(columns.shape[-2], columns.shape[-1]).to(columns)
-        if weights.numel() == 1 or (weights == weights[0, 0]).all():
-            return outer(flat) * weights[0, 0]
+        weights = self._readings(columns.shape[-2], columns.shape[-1])
+        if bool((weights == weights[0, 0]).all()):
+            return outer(flat) * float(weights[0, 0])
+        weights = sent(weights, columns.device).to(columns.dtype)
         return outer(flat, weights.expand(columns.shape[1:]).flatten())
 
     def cross(self, columns: Tensor, goal: Tensor) -> Tensor:
@@ -168,7 +170,7 @@ class SitePatches:
         return windows.permute(1, 4, 5, 0, 2, 3).reshape(m * kh * kw, -1)
 
     def _readings(self, height: int, width: int) -> Tensor:
-        """(height, width): in how many (output, offset) pairs a middle position is read."""
+        """(height, width), on the CPU: in how many (output, offset) pairs a middle position is read."""
         shape = (height, width)
         if shape not in self._counted:
             consumer = cast(nn.Conv2d, self.site.consumer)

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn import functional as F
 
+from grow_cli.hardware import sent, sent_module
 from grow_cli.models.modules.layers import Growable
 from grow_cli.models.modules.sites import DepthSite, HeadSite, WidthSite
 
@@ -118,13 +119,14 @@ class DepthProposal:
 
         ValueError unless every tensor of `state` fits.
         """
-        block = self.site.make_block().to(device=like.device, dtype=like.dtype)
+        block = sent_module(self.site.make_block(), like)
         own, where = block.state_dict(), f"the proposal at {self.site.name!r}"
         for name, values in (self.state or {}).items():
             if name not in own:
                 raise ValueError(f"{where} gives {name!r}, which the new layer does not have: it has {sorted(own)}")
             _match(f"{name} of {where}", values, tuple(own[name].shape))
-        block.load_state_dict(self.state or {}, strict=False)
+        state = {name: sent(values, like.device) for name, values in (self.state or {}).items()}
+        block.load_state_dict(state, strict=False)
         return block
 
     def activations(self, x: Tensor) -> list[Tensor]:
@@ -183,7 +185,7 @@ class UnitRemoval:
 
     site: WidthSite
     removed: Tensor
-    """(k,) their places, ascending."""
+    """(k,) their places, ascending; on the CPU, so that looking at them waits for no device."""
     details: dict[str, Any] = field(default_factory=dict)
     """As of `WidthProposal`."""
     replace: Mapping[nn.Parameter, Tensor] = field(default_factory=dict)

@@ -9,6 +9,7 @@ from typing import Any
 
 from torch.optim import Optimizer
 
+from grow_cli.hardware import sent_module
 from grow_cli.models.base import rebuild
 from grow_cli.models.modules.network import GrowableModel
 from grow_cli.surgery.optimizer import regroup
@@ -38,7 +39,7 @@ class Snapshot:
         frozen = {name for name, parameter in model.named_parameters() if not parameter.requires_grad}
         old = rebuild(self.architecture)
         old.load_state_dict(self.model)
-        old.to(device=like.device, dtype=like.dtype).train(training)
+        sent_module(old, like).train(training)
         for name, parameter in old.named_parameters():
             parameter.requires_grad_(name not in frozen)
         vars(model).clear()

@@ -24,7 +24,7 @@ from torch import Tensor
 
 from grow_cli.errors import check
 from grow_cli.theory.drift import Drift, drift_of
-from grow_cli.theory.rounding import rounding
+from grow_cli.theory.rounding import roundings
 from grow_cli.theory.storage import DTYPES, VelocityStore
 from grow_cli.theory.trajectory import Extrapolation, TrajectoryMetrics, coefficients, metrics_from_gram
 from grow_cli.theory.walk import walk_metrics
@@ -232,8 +232,7 @@ class History:
         coarser = [max(1.0, torch.finfo(t.dtype).eps / torch.finfo(torch.float32).eps) for t in self._watched.values()]
         pieces, stored = self._last.split(self._sizes), self._opened().rounding()
         return [
-            repeated * factor * rounding(piece) + rest
-            for factor, piece, rest in zip(coarser, pieces, stored, strict=True)
+            repeated * factor * own + rest for factor, own, rest in zip(coarser, roundings(pieces), stored, strict=True)
         ]
 
     def _gram(self) -> Tensor:

@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
+
+from grow_cli.hardware import numbers
 
 
 def rounding(snapshot: Tensor) -> float:
     """How far rounding to its dtype may have moved a snapshot (P,): half an ulp of ‖W‖."""
-    work = torch.float64 if snapshot.dtype == torch.float64 else torch.float32
-    norm = torch.linalg.vector_norm(snapshot.detach(), dtype=work).item()
-    return torch.finfo(snapshot.dtype).eps / 2 * norm
+    return roundings([snapshot])[0]
+
+
+def roundings(snapshots: Sequence[Tensor]) -> list[float]:
+    """The same of several, on one device; the host waits for it once."""
+    norms = [
+        torch.linalg.vector_norm(s.detach(), dtype=torch.float64 if s.dtype == torch.float64 else torch.float32)
+        for s in snapshots
+    ]
+    return [torch.finfo(s.dtype).eps / 2 * norm for s, norm in zip(snapshots, numbers(norms), strict=True)]
 
 
 def shares_of_rounding(d: Tensor, between: Tensor) -> tuple[float, float]:

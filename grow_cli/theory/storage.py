@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from grow_cli.hardware import fetched, sent
 from grow_cli.theory.trajectory import chunk_columns
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "int8": torch.int8}
@@ -158,8 +159,9 @@ class VelocityStore:
     def gram(self, order: Sequence[int]) -> Tensor:
         """The Gram matrices (tensors, n, n) of the velocities in these n slots, float64, on the CPU."""
         index = torch.tensor(order, dtype=torch.long)
-        scales = self.scales.cpu().double()[:, index]
-        K = self.inner.cpu()[:, index][:, :, index] * scales[:, :, None] * scales[:, None, :]
+        here, inner = fetched([self.scales.double(), self.inner])
+        scales = here[:, index]
+        K = inner[:, index][:, :, index] * scales[:, :, None] * scales[:, None, :]
         if self._loop:
             energies = self._loop["energies"].cpu()[:, index]
             shared = torch.diag_embed(energies[:, :-1, 1], offset=1)
@@ -175,13 +177,13 @@ class VelocityStore:
 
     def combine(self, order: Sequence[int], c: Sequence[Tensor]) -> Tensor:
         """Σ_t c_t V_t (P,) float32, with coefficients (n,) for each tensor and t over these n slots."""
-        index = torch.tensor(order, dtype=torch.long, device=self.codes.device)
+        index = sent(torch.tensor(order, dtype=torch.long), self.codes.device)
         total = torch.empty(self.codes.shape[1], device=self.codes.device)
         columns = chunk_columns(self.codes)
         pieces = zip(total.split(self._sizes), self.codes.split(self._sizes, dim=1), c, strict=True)
         for tensor, (piece, codes, by_velocity) in enumerate(pieces):
             by_slot = torch.zeros_like(self.scales[tensor])
-            by_slot[index] = by_velocity.to(by_slot) * self.scales[tensor, index]
+            by_slot[index] = sent(by_velocity, by_slot.device).to(by_slot.dtype) * self.scales[tensor, index]
             for part, chunk in zip(piece.split(columns), codes.split(columns, dim=1), strict=True):
                 torch.mv(chunk.float().T, by_slot, out=part)
         return total

@@ -7,15 +7,16 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
 
 from grow_cli.errors import TrainingFailed
+from grow_cli.hardware import Readings
 from grow_cli.methods.base import Settling, WarmUp
 from grow_cli.records.events import GrowthEvent
 from grow_cli.records.words import counted, widths_text
 from grow_cli.surgery.event import Event
 from grow_cli.surgery.flops import FlopCounter
-from grow_cli.surgery.measure import function_change, measure
+from grow_cli.surgery.measure import FunctionChange, Measurement, function_change, measure
 from grow_cli.training.device import synchronize
 from grow_cli.training.session import Session, computable
 from grow_cli.training.warmup import warm_up_alone
@@ -66,19 +67,28 @@ class Probe:
     def __init__(self, session: Session) -> None:
         self._session = session
         self._batch = session.data.probe(session.config.evaluate.probe)
-        self.fields: dict[str, Any] = {}
-        """Of the growth log, as far as they are measured."""
-        self._before: Tensor | None = None
+        self._readings = Readings()
+        self._measured: dict[str, Measurement] = {}
+        self.change: FunctionChange | None = None
+        """From `before` to `after`."""
 
     def measure(self, moment: str) -> None:
-        """`before`, `after` or `settled`."""
-        found = measure(self._session.model, self._batch.x, self._batch.y, self._session.loss)
-        self.fields |= {f"loss_{moment}": found.loss, f"accuracy_{moment}": found.accuracy}
-        if self._before is None:
-            self._before = found.outputs
-        elif moment == "after":
-            change = function_change(self._before, found.outputs)
-            self.fields |= {"function_change": change.mean_squared, "function_change_relative": change.relative}
+        """`before`, `after` or `settled`; nothing is read from the device yet."""
+        found = measure(self._session.model, self._batch.x, self._batch.y, self._session.loss, self._readings)
+        self._measured[moment] = found
+        if moment == "after":
+            self.change = function_change(self._measured["before"].outputs, found.outputs, self._readings)
+
+    @property
+    def fields(self) -> dict[str, Any]:
+        """Of the growth log, as far as they are measured; read from the device together."""
+        fields: dict[str, Any] = {}
+        for moment, found in self._measured.items():
+            fields |= {f"loss_{moment}": found.loss, f"accuracy_{moment}": found.accuracy}
+            if moment == "after" and self.change is not None:
+                change = self.change
+                fields |= {"function_change": change.mean_squared, "function_change_relative": change.relative}
+        return fields
 
 
 def grow(session: Session) -> GrowthEvent:
@@ -105,7 +115,6 @@ def grow(session: Session) -> GrowthEvent:
     synchronize(session.device)
     seconds = time.perf_counter() - begun
     probe.measure("after")
-    _check_preserved(session, event, probe.fields["function_change_relative"])
     after = Sizes.of(session)
     phases: list[dict[str, Any]] = [{"phase": "initialize", "seconds": seconds}]
     if event.applied:
@@ -116,6 +125,7 @@ def grow(session: Session) -> GrowthEvent:
         synchronize(session.device)
         seconds += time.perf_counter() - begun
     probe.measure("settled")
+    _check_preserved(session, event, probe.fields["function_change_relative"])
     spent = counter.flops + event.flops + sum(phase.get("flops", 0) for phase in phases)
     session.charge(seconds, spent)
     session.progress.growth_steps += sum(phase.get("steps", 0) for phase in phases)

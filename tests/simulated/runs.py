@@ -7,9 +7,10 @@ from contextlib import ExitStack, contextmanager
 from typing import Any
 from unittest.mock import patch
 
+from simulated.device import SimulatedGpu, simulated_gpu
+
 from grow_cli.data.batches import Batches
 from grow_cli.training.loop import Loop
-from simulated.device import SimulatedGpu, simulated_gpu
 
 PHASES = {"_train_until": "steps", "_evaluate": "evaluation", "_grow": "event", "save": "checkpoint"}
 

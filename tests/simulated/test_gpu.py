@@ -1,4 +1,4 @@
-"""Every method on the simulated GPU: no fault of devices, no wait in a step.
+"""Every method on the simulated GPU: no fault of devices, no wait in a step, and few in a growth event.
 
 Each run trains, grows, is ended between two events and goes on to the same bits, is measured, and exported. The suite runs
 every method in one precision and every precision of some method; `make test-slow` runs all of them.
@@ -34,6 +34,8 @@ METHODS = sorted(file.stem for file in (Path(__file__).parents[2] / "conf" / "me
 PRECISIONS = ("fp32", "bf16", "tf32")
 _EXACT = ("net2net", "prune", "stages", "static", "tiny")
 """Methods that are tried in fp64, too, which is for regression."""
+MOST_WAITS = {"senn": 60}
+"""Waits of a growth event; 20 where nothing is said."""
 
 
 def problem(method: str) -> tuple[str, ...]:
@@ -56,10 +58,12 @@ def _cases() -> list[pytest.param]:
     return [pytest.param(m, p, marks=() if soon else slow, id=f"{m}-{p}") for m, p, soon in cases]
 
 
-def _check_waits(watched: Watched) -> None:
+def _check_waits(watched: Watched, method: str) -> None:
     gpu = watched.gpu
     # before the clock is read, at an evaluation, the host waits for what was trained
     assert gpu.waits_in("steps", but="synchronize") == 0, gpu.told("steps")
+    for event, waits in zip(watched.events, watched.waits(), strict=True):
+        assert waits <= MOST_WAITS.get(method, 20), gpu.told(event)
 
 
 @pytest.mark.parametrize(("method", "precision"), _cases())
@@ -71,4 +75,4 @@ def test_every_method_trains_grows_resumes_is_measured_and_exported(
         testing._check_run(tmp_path, [*problem(method), *exact, f"precision={precision}"])
     assert watched.steps
     assert bool(watched.events) == (method != "static")
-    _check_waits(watched)
+    _check_waits(watched, method)

@@ -1,7 +1,8 @@
 """The amplitude of an addition: a search over ε = 2^-k, both signs and ε = 0 (TINY, D.4, Algorithm 2).
 
 Directions are found at first order; their gain at a finite step is measured on a minibatch. A candidate costs only the
-part of the net after the consumer, and is tried a few samples at a time, so that its tensors stay in the cache.
+part of the net after the consumer, and is tried a few samples at a time, so that its tensors stay in a CPU's cache. A CPU
+reads each loss before it tries the next amplitude. A GPU, which waits to be read, tries all of a sign and is read once.
 """
 
 from __future__ import annotations
@@ -13,13 +14,14 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
+from grow_cli.hardware import Readings, piece, waits
 from grow_cli.methods.width.activation import slopes_at_zero
 from grow_cli.models.modules.sites import WidthSite
 from grow_cli.surgery.flops import alike
 from grow_cli.surgery.patches import SitePatches, affine
 from grow_cli.surgery.signals import Tail
 
-# Numbers in the consumer's outputs of a part of the minibatch.
+# Numbers in the consumer's outputs of a part of the minibatch, on a CPU.
 _PART = 2**20
 
 
@@ -58,6 +60,14 @@ def _halvings(found: Amplitude) -> int:
 Effect = Callable[[Part], Tensor]
 """What is added to the consumer's outputs."""
 
+Factor = float | Tensor
+"""A number; on a GPU a tensor (), which is not read."""
+
+
+def plus(outputs: Tensor, effect: Tensor, factor: Factor) -> Tensor:
+    """outputs + factor · effect."""
+    return outputs + factor * effect if isinstance(factor, Tensor) else torch.add(outputs, effect, alpha=factor)
+
 
 class Search:
     """At one site, on one minibatch: what is added first shifts the outputs that the next is added to."""
@@ -66,23 +76,41 @@ class Search:
         self, model: nn.Module, site: WidthSite, x: Tensor, y: Tensor, loss: Callable[[Tensor, Tensor], Tensor]
     ) -> None:
         self.site, self._loss_of, self.samples = site, loss, len(y)
+        self._waits, self._readings = waits(x.device), Readings()
         numbers = Tail(model, site.consumer, x[:1]).outputs.numel()
-        size = max(1, _PART // numbers)
+        size = max(1, piece(_PART, x.device) // numbers)
         self.parts = [Part(model, site, *xy) for xy in zip(x.split(size), y.split(size), strict=True)]
-        self.loss = self._measure(lambda part: part.tail.result)
-        """Without anything added since the last `keep`."""
+        self._loss = self._measure(lambda part: part.tail.result)
 
-    def _measure(self, results: Callable[[Part], Tensor]) -> float:
-        """The mean loss of what the net puts out for each part."""
+    @property
+    def loss(self) -> float:
+        """Without anything added since the last `keep`."""
+        return self._loss()
+
+    def _measure(self, results: Callable[[Part], Tensor]) -> Callable[[], float]:
+        """The mean loss of what the net puts out for each part, when it is called."""
         with torch.no_grad():
             losses = [self._loss_of(results(part), part.y) * len(part.y) for part in self.parts]
-            value = float(torch.stack(losses).sum()) / self.samples
-        return value if math.isfinite(value) else math.inf
+            total = self._readings.later(torch.stack(losses).sum())
 
-    def scale(self, effect: Effect) -> float:
+        def mean() -> float:
+            value = float(total()) / self.samples
+            return value if math.isfinite(value) else math.inf
+
+        return mean
+
+    def later(self, factor: Factor) -> Callable[[], float]:
+        """A number, when it is called; on a GPU it is read with whatever else has been computed by then."""
+        return self._readings.later(factor) if isinstance(factor, Tensor) else lambda: factor
+
+    def scale(self, effect: Effect) -> Factor:
         """The factor with which an effect on the outputs is as large as the outputs; 1 where these are all zero."""
         squares = [torch.stack([p.outputs.square().sum(), effect(p).square().sum()]) for p in self.parts]
-        size, own = torch.stack(squares).sum(0).sqrt().tolist()
+        sizes = torch.stack(squares).sum(0).sqrt()
+        if self._waits:
+            outputs, own = sizes.unbind()
+            return torch.where(outputs == 0, 1.0, torch.where(own > 0, outputs / own, 0.0))
+        size, own = sizes.tolist()
         if size == 0:
             return 1.0
         return float(size / own) if own > 0 else 0.0
@@ -92,12 +120,20 @@ class Search:
 
         From ε = 1 down in steps of a quarter until the loss rises again, then the halvings beside the lowest.
         """
-        found, key = Amplitude(0.0, 1, self.loss), object()
+        key, losses = object(), dict[tuple[int, int], Callable[[], float]]()
+
+        def measure(k: int, sign: int) -> None:
+            with alike(key):
+                losses[k, sign] = self._measure(lambda part: part.tail(moved(part, 2.0**-k, sign)))
+
+        def ahead(ks: range, sign: int) -> None:
+            for k in ks if self._waits else ():
+                measure(k, sign)
 
         def attempt(k: int, sign: int) -> float:
-            epsilon = 2.0**-k
-            with alike(key):
-                value = self._measure(lambda part: part.tail(moved(part, epsilon, sign)))
+            if (k, sign) not in losses:
+                measure(k, sign)
+            epsilon, value = 2.0**-k, losses[k, sign]()
             found.tried.append((sign * epsilon, value))
             if value < found.loss:
                 found.epsilon, found.sign, found.loss = epsilon, sign, value
@@ -114,12 +150,18 @@ class Search:
                     if 0 <= k <= halvings:
                         attempt(k, sign)
 
+        every = range(halvings + 1)
+        ahead(every, 1)
+        found = Amplitude(0.0, 1, self.loss)
         descend(1)
         if both_signs and found.epsilon > 0:  # the valley of the other sign is nearly at the same place
             near = _halvings(found)
-            for k in range(max(0, near - 1), min(halvings, near + 1) + 1):
+            beside = range(max(0, near - 1), min(halvings, near + 1) + 1)
+            ahead(beside, -1)
+            for k in beside:
                 attempt(k, -1)
         elif both_signs:
+            ahead(every, -1)
             descend(-1)
         return found
 
@@ -127,7 +169,7 @@ class Search:
         """Add for good what lowered the loss."""
         for part in self.parts:
             part.outputs = part.outputs + effect(part)
-        self.loss = loss
+        self._loss = lambda: loss
 
     def goal(self, part: Part) -> Tensor:
         """−∂L/∂a at the present outputs a, L being the mean loss of the minibatch."""
@@ -162,8 +204,8 @@ def search_units(
     of the second each unit gets the sign with which it lowers the loss.
     """
     z = {part: preactivations(search.site, part.inputs, alpha) for part in search.parts}
-    size = _root_mean_square(list(z.values()), patches.unit_dim)
-    balance = torch.where(size > 0, (omega.norm(dim=0) / size).sqrt(), 1.0)
+    sizes = _root_mean_square(list(z.values()), patches.unit_dim)
+    balance = torch.where(sizes > 0, (omega.norm(dim=0) / sizes).sqrt(), 1.0)
     shape = (-1,) + (1,) * (z[search.parts[0]].dim() - 2 if patches.unit_dim == 1 else 0)
     z = {part: balance.view(shape) * values for part, values in z.items()}
     alpha, omega = balance[:, None] * alpha, omega / balance
@@ -177,8 +219,8 @@ def search_units(
     slowed, bent = (slope.right + slope.left) / 2, (slope.right - slope.left) / 2
     bends = torch.zeros_like(gains)
     if slope.creased:
-        sizes = {part: values.abs() for part, values in z.items()}
-        bends = bent * _first_order_gains(search, patches, sizes, outgoing)
+        absolute = {part: values.abs() for part, values in z.items()}
+        bends = bent * _first_order_gains(search, patches, absolute, outgoing)
         signs = _signs(bends)
         z = {part: signs.view(shape) * values for part, values in z.items()}
         alpha, omega = signs[:, None] * alpha, signs * omega
@@ -188,9 +230,11 @@ def search_units(
         half = sign * epsilon**0.5 * root
         return patches.effect(half * z[part], half * outgoing).add_(part.outputs)
 
+    lowered = {sign: search.later(slowed * gains.abs().sum() + sign * bends.abs().sum()) for sign in (1, -1)}
+    size = search.later(root)
     found = search.best(moved, halvings, both_signs=True)
-    half = found.sign * found.epsilon**0.5 * root
-    found.predicted = half**2 * float(slowed * gains.abs().sum() + found.sign * bends.abs().sum())
+    half = found.sign * found.epsilon**0.5 * size()
+    found.predicted = half**2 * lowered[found.sign]()
     return found, half * alpha, half * omega
 
 

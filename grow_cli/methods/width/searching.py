@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from grow_cli.methods.width.amplitude import Search, search_units
+from grow_cli.hardware import sent
+from grow_cli.methods.width.amplitude import Search, plus, search_units
 from grow_cli.methods.width.offer import Offer
 from grow_cli.methods.width.statistics import draw
 from grow_cli.methods.width.units import make_units, updated
@@ -44,12 +45,13 @@ def offer_of(
     patches = SitePatches(site)
     search = Search(now.model, site, x, y, now.loss)
     like = site.consumer.weight
-    first = search.loss
-    replace = {} if update is None else _keep_update(search, site, update.to(like), halvings, details)
-    gain = first - search.loss  # of the update, where there are no units
+    replace, gain = dict[Any, Tensor](), 0.0
+    if update is not None:
+        replace, gain = _keep_update(search, site, sent(update, like.device).to(like.dtype), halvings, details)
     if len(alpha):
+        alpha, omega = (sent(t, like.device).to(like.dtype) for t in (alpha, omega))
+        found, alpha, omega = search_units(search, patches, alpha, omega, halvings)
         loss = search.loss
-        found, alpha, omega = search_units(search, patches, alpha.to(like), omega.to(like), halvings)
         details |= {
             "amplitude": found.sign * found.epsilon,
             "loss_without": loss,
@@ -77,20 +79,21 @@ def offer_of(
 
 def _keep_update(
     search: Search, site: WidthSite, change: Tensor, halvings: int, details: dict[str, Any]
-) -> dict[Any, Tensor]:
-    """The consumer's parameters moved by δW at its best amplitude, which the search keeps; none where nothing is gained."""
+) -> tuple[dict[Any, Tensor], float]:
+    """The consumer's parameters moved by δW at its best amplitude, which the search keeps, and by how much it lowers the
+    loss; none where nothing is gained."""
     effects = {part: search.update_effect(part, change) for part in search.parts}
     scale = search.scale(effects.__getitem__)
+    size = search.later(scale)
     found = search.best(
-        lambda part, epsilon, sign: torch.add(part.outputs, effects[part], alpha=epsilon * scale),
-        halvings,
-        both_signs=False,
+        lambda part, epsilon, sign: plus(part.outputs, effects[part], epsilon * scale), halvings, both_signs=False
     )
     details["update_amplitude"] = found.epsilon
     if found.epsilon == 0:
-        return {}
-    search.keep(lambda part: found.epsilon * scale * effects[part], found.loss)
-    return updated(site, found.epsilon * scale * change)
+        return {}, 0.0
+    factor, gain = found.epsilon * size(), search.loss - found.loss
+    search.keep(lambda part: factor * effects[part], found.loss)
+    return updated(site, factor * change), gain
 
 
 def search_batch(now: Moment, samples: int | None) -> tuple[Tensor, Tensor]:

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from grow_cli.data.sample import Sample
+from grow_cli.hardware import fetched, piece, sent, waits
 from grow_cli.models.modules.layers import LinearMap
 from grow_cli.models.modules.sites import WidthSite
 from grow_cli.surgery.flops import alike, counted_before
@@ -44,8 +45,12 @@ _REACHED_RTOL = 1e-6
 # Fan-in from which S of the raw inputs costs more than everything else in an event.
 _WORTH_KEEPING = 256
 
-# Numbers in the widest matrix of a piece of a minibatch: it is read again by the products while it is in the cache.
+# Numbers in the widest matrix of a piece of a minibatch: it is read again by the products while it is in a CPU's cache.
 _PIECE = 2**20
+
+# Side of the largest matrix that the CPU solves for a GPU: a GPU waits several times for each, and has none of the CPU's
+# advantage in small ones. (Not measured on a GPU.)
+_SOLVED_HERE = 1024
 
 
 class _Sums:
@@ -105,10 +110,12 @@ class Collector:
         if self.update:
             for part, seen in self._passed(parts, sample):
                 part.add_update(seen)
+            _fetch(parts)
             for part in parts:
                 part.solve_update()
         for part, seen in self._passed(parts, sample):
             part.add_neurons(seen)
+        _fetch(parts)
         return [part.finish() for part in parts]
 
     def _passed(self, parts: list[_SiteSums], sample: Sample) -> Iterator[tuple[_SiteSums, Signals]]:
@@ -133,7 +140,7 @@ class _SiteSums:
         self.patches = SitePatches(site)
         self.update: Tensor | None = None
         self.reached: Tensor | None = None
-        """δW* with all that the present weights can reach, down to what is rare: what is projected away."""
+        """δW* with all that the present weights can reach, down to what is rare, where the net is: it is projected away."""
         self.columns = 0
         self.null_samples = 0
         self.sums = _Sums()
@@ -152,11 +159,12 @@ class _SiteSums:
 
     def solve_update(self) -> None:
         sums = self.sums.of
-        self.reached = best_update_of(sums["read"], sums["read goal"], _REACHED_RTOL)
+        like = self.site.consumer.weight
+        self.reached = sent(best_update_of(sums["read"], sums["read goal"], _REACHED_RTOL), like.device).to(like.dtype)
         self.update = best_update_of(sums["read"], sums["read goal"], self.asked.rtol)
 
     def add_neurons(self, seen: Signals) -> None:
-        change = None if self.reached is None else self.reached.to(seen.goal)
+        change = self.reached
         for inputs, middle, goal in _pieces(self._widest(seen), seen.inputs, seen.middle, seen.goal):
             with alike(self._key, "neurons", len(goal)):
                 self._add_piece(inputs, middle, goal, change)
@@ -244,9 +252,22 @@ def _numbers(producer: LinearMap, inputs: Tensor) -> int:
     return max(1, positions) * producer.weight[0].numel()
 
 
+def _fetch(parts: Sequence[_SiteSums]) -> None:
+    """Have the sums of all sites that the CPU solves there, in one transfer."""
+    wanted = [(part.sums.of, name) for part in parts if solved_here(part.patches) for name in part.sums.of]
+    wanted = [(sums, name) for sums, name in wanted if waits(sums[name].device)]
+    for (sums, name), here in zip(wanted, fetched([sums[name] for sums, name in wanted]), strict=True):
+        sums[name] = here
+
+
+def solved_here(patches: SitePatches) -> bool:
+    """Whether the matrices of a site are so small that the CPU solves them, wherever the net is."""
+    return max(patches.fan_in, patches.fan_out, patches.site.consumer.weight[0].numel() + 1) <= _SOLVED_HERE
+
+
 def _pieces(numbers_per_sample: int, *tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
     """Parts of a minibatch whose columns fit the cache."""
-    size = max(1, _PIECE // numbers_per_sample)
+    size = max(1, piece(_PIECE, tensors[0].device) // numbers_per_sample)
     return zip(*(t.split(size) for t in tensors), strict=True)
 
 
@@ -312,7 +333,8 @@ def _inputs_whitening(now: Moment, patches: SitePatches, shape: torch.Size, rtol
     chosen = now.data.train.x[torch.arange(n, device=now.data.train.x.device) * samples // n]
     for x in chosen.split(_BATCH):
         inputs = now.data.prepare(x).view(len(x), *shape)
-        for (piece,) in _pieces(_numbers(patches.site.producer, inputs), inputs):
-            with alike(key, len(piece)):
-                sums.add("inputs", patches.gram(patches.fan_in_columns(piece)))
-    return whitening_of(sums.of["inputs"] / len(chosen), rtol)
+        for (part,) in _pieces(_numbers(patches.site.producer, inputs), inputs):
+            with alike(key, len(part)):
+                sums.add("inputs", patches.gram(patches.fan_in_columns(part)))
+    gram = sums.of["inputs"] / len(chosen)
+    return whitening_of(fetched([gram])[0] if solved_here(patches) else gram, rtol)
