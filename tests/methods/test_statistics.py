@@ -308,7 +308,7 @@ def fallen(
     z = preactivations(site, part.inputs, signs[: len(alpha), None] * alpha)
     with torch.no_grad():
         effect = patches.effect(z, patches.fan_out_weights(signs[: len(alpha)] * omega))
-    return search.loss - search._measure(lambda part: part.tail(part.outputs + effect)), units.predicted
+    return search.loss - search._measure(lambda part: part.tail(part.outputs + effect))(), units.predicted
 
 
 @pytest.mark.parametrize("net", CREASED.values(), ids=CREASED)
