@@ -48,12 +48,13 @@ def sent_module(module: Module, like: Tensor) -> Module:
 
 
 def fetched(tensors: Sequence[Tensor]) -> list[Tensor]:
-    """Tensors of one device and one dtype, on the CPU; the host waits once, however many there are."""
+    """Tensors of one device on the CPU; the host waits once, however many there are."""
     if not tensors or not waits(tensors[0].device):
         return list(tensors)
-    flat = torch.cat([t.detach().reshape(-1) for t in tensors]).cpu()
-    parts = flat.split([t.numel() for t in tensors])
-    return [part.view(t.shape) for part, t in zip(parts, tensors, strict=True)]
+    bytes_of = [t.detach().reshape(-1).view(torch.uint8) for t in tensors]
+    parts = torch.cat(bytes_of).cpu().split([len(b) for b in bytes_of])
+    # copied, as each begins at a place of its own
+    return [part.clone().view(t.dtype).view(t.shape) for part, t in zip(parts, tensors, strict=True)]
 
 
 def numbers(tensors: Sequence[Tensor]) -> list[Any]:

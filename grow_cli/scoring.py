@@ -16,6 +16,7 @@ from torch import Tensor
 
 from grow_cli.data.sample import Sample
 from grow_cli.errors import UserError
+from grow_cli.hardware import fetched, sent
 from grow_cli.models.modules.layers import Block, LinearMap
 from grow_cli.models.modules.sites import DepthSite, WidthSite
 from grow_cli.records.words import counted
@@ -29,6 +30,9 @@ if TYPE_CHECKING:
 
 # Outputs up to which the metric E[JᵀJ] takes a pass for each; above, as many random ones estimate it without bias.
 _EXACT_OUTPUTS = 16
+
+# Numbers of the largest matrix that the CPU solves for a GPU, which waits several times for each. (Not measured on a GPU.)
+_SOLVED_HERE = 2**20
 
 # Rows of a layer's problem: more say little more, positions of an image being alike.
 _MOST_ROWS = 2**16
@@ -155,20 +159,19 @@ def take_readings(
             columns = _columns(pulled_direction)
             metrics[i] = metrics[i] + double(columns @ columns.T) / columns.shape[1]
     readings: list[FullReading | Unreadable] = []
+    read_by = [zip(taps, place.readers, strict=True) for taps, place in zip(readers, places, strict=True)]
+    rows = [torch.cat([patches_of(trace.seen[tap], reader).flatten(1) for tap, reader in some]) for some in read_by]
+    solved = [*rows, *(metric for metric in metrics if isinstance(metric, Tensor))]
+    if all(t.numel() <= _SOLVED_HERE for t in solved):
+        solved = fetched(solved)
     for i, place in enumerate(places):
-        goal, metric = _columns(pulled[i]), metrics[i]
-        assert isinstance(metric, Tensor)
-        read_by = zip(readers[i], place.readers, strict=True)
-        activations = torch.cat([patches_of(trace.seen[tap], reader).flatten(1) for tap, reader in read_by])
+        goal, metric = _columns(pulled[i]), solved[len(places) + i]
+        activations = solved[i]
         try:
             layer = LayerScore(activations.T, goal.T, metric)
             if layer.rank == goal.shape[1]:
-                rows, units = goal.shape[1], len(activations)
-                readings.append(
-                    Unreadable(
-                        f"{counted(rows, 'row')} cannot tell its {counted(units, 'activation')} from chance: use more samples"
-                    )
-                )
+                there, units = counted(layer.rank, "row"), counted(len(activations), "activation")
+                readings.append(Unreadable(f"{there} cannot tell its {units} from chance: use more samples"))
                 continue
             residual = layer.residual if reduced is None else layer.residual_of(_columns(reduced[i]).T, metric)
         except ValueError as error:  # a metric that has no inverse where it is needed
@@ -176,7 +179,7 @@ def take_readings(
             continue
         source = x if place.source is None else trace.seen[place.source]
         score = goal.shape[1] // len(x) * layer.score / power
-        readings.append(FullReading(residual, source, score, power, layer, pulled[i], metric))
+        readings.append(FullReading(residual, source, score, power, layer, pulled[i], sent(metric, x.device)))
     return readings
 
 
@@ -185,7 +188,8 @@ def _directions(outputs: Tensor) -> list[Tensor]:
     count = outputs.shape[1]
     if count <= _EXACT_OUTPUTS:
         return [unit.expand_as(outputs) for unit in torch.eye(count, dtype=outputs.dtype, device=outputs.device)]
-    signs = torch.randint(2, (_EXACT_OUTPUTS, *outputs.shape), device="cpu").to(outputs) * 2 - 1
+    drawn = torch.randint(2, (_EXACT_OUTPUTS, *outputs.shape), device="cpu")
+    signs = sent(drawn, outputs.device).to(outputs.dtype) * 2 - 1
     return list(signs / _EXACT_OUTPUTS**0.5)
 
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from grow_cli.hardware import sent
 from grow_cli.theory.bottleneck import whitening_of
 
 _RTOL = 1e-10
@@ -26,11 +27,14 @@ class LayerScore:
     :param gradients: g (n, m) of each sample's loss with respect to the map's outputs
     :param metric: S (m, m), symmetric and positive semi-definite
     :raise ValueError: if shapes do not fit, or the metric has no inverse where the gradients need one
+
+    Activations and metric are solved where they lie, which may be the CPU, with the gradients on a GPU.
     """
 
     def __init__(self, activations: Tensor, gradients: Tensor, metric: Tensor) -> None:
-        self._basis = _spanned(activations)
-        n, measured = len(self._basis), _measured(activations, gradients, metric)
+        basis = _spanned(activations)
+        n, measured = len(basis), _measured(activations, gradients, metric)
+        self._basis = sent(basis, measured.device)
         self.rank = self._basis.shape[1]
         """Of the present activations, on these samples."""
         reached = self._basis.T @ measured / n
@@ -166,10 +170,11 @@ def _measured(activations: Tensor, gradients: Tensor, metric: Tensor) -> Tensor:
     n, m = len(activations), len(metric)
     if tuple(gradients.shape) != (n, m):
         raise ValueError(f"gradients have shape {tuple(gradients.shape)}: {(n, m)} is needed")
-    root, g = metric_root(metric), double(gradients)
+    here, g = metric_root(metric), double(gradients)
+    root = sent(here, g.device)
     measured = g @ root
     if root.shape[1] < m:  # a gradient that the metric does not know has no length
-        outside = g - measured @ torch.linalg.pinv(root)
+        outside = g - measured @ sent(torch.linalg.pinv(here), g.device)
         if outside.norm() > 1e-3 * g.norm():
             raise ValueError(
                 f"the metric is singular (rank {root.shape[1]} of {m}) and the gradients leave its range: it must be the "

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from grow_cli.hardware import numbers
+
 Evaluate = Callable[[Tensor], tuple[Tensor, Tensor]]
 """Points (b, P) → values (b,) and their gradients (b, P)."""
 
@@ -40,7 +42,7 @@ def ascend(evaluate: Evaluate, start: Tensor, *, steps: int, rate: float) -> Fou
     points = start
     values, gradients = _finite(*evaluate(points))
     rates = torch.full_like(values, rate)
-    taken = 0.0
+    taken: list[Tensor] = []
     for _ in range(steps):
         tried = points + rates[:, None] * gradients
         new, slopes = _finite(*evaluate(tried))
@@ -49,8 +51,8 @@ def ascend(evaluate: Evaluate, start: Tensor, *, steps: int, rate: float) -> Fou
         gradients = torch.where(better[:, None], slopes, gradients)
         values = torch.where(better, new, values)
         rates = torch.where(better, rates * _LENGTHEN, rates / _SHRINK)
-        taken += float(better.float().mean())
-    return Found(points, values, taken / max(1, steps))
+        taken.append(better.float().mean())
+    return Found(points, values, _total(taken) / max(1, steps))
 
 
 def langevin(evaluate: Evaluate, start: Tensor, *, steps: int, rate: float, temperature: float, scale: Tensor) -> Found:
@@ -70,7 +72,8 @@ def langevin(evaluate: Evaluate, start: Tensor, *, steps: int, rate: float, temp
         return value, value / temperature - u.square().sum(1) / 2, slope * scale / temperature - u
 
     values, density, drift = logarithm(points)
-    taken, recent = 0.0, 0.0
+    taken = 0.0
+    accepted: list[Tensor] = []
     for step in range(1, steps + 1):
         noise = torch.randn_like(points)
         tried = points + rate * drift + math.sqrt(2 * rate) * noise
@@ -83,15 +86,24 @@ def langevin(evaluate: Evaluate, start: Tensor, *, steps: int, rate: float, temp
         points = torch.where(accept[:, None], tried, points)
         drift = torch.where(accept[:, None], new_drift, drift)
         density, values = torch.where(accept, new_density, density), torch.where(accept, new, values)
-        accepted = float(accept.float().mean())
-        taken, recent = taken + accepted, recent + accepted / 10
-        if step % 10 == 0:
-            if recent < 0.45:
-                rate /= 3
-            elif recent > 0.75:
-                rate *= 3
+        accepted.append(accept.float().mean())
+        if step % 10 == 0 or step == steps:
             recent = 0.0
+            for part in numbers(accepted):
+                taken, recent = taken + part, recent + part / 10
+            accepted = []
+            if step % 10 == 0 and recent < 0.45:
+                rate /= 3
+            elif step % 10 == 0 and recent > 0.75:
+                rate *= 3
     return Found(points * scale, values, taken / max(1, steps))
+
+
+def _total(parts: list[Tensor]) -> float:
+    total = 0.0
+    for part in numbers(parts):  # read at the end: a GPU would wait at each step
+        total += part
+    return total
 
 
 def _finite(values: Tensor, gradients: Tensor) -> tuple[Tensor, Tensor]:

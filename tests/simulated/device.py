@@ -188,7 +188,7 @@ def _asked_by() -> str:
     frame, lines = sys._getframe(2), []
     while frame is not None and len(lines) < 2:  # type: ignore[redundant-expr]
         _, inside, file = frame.f_code.co_filename.rpartition("grow_cli/")
-        if inside:
+        if inside and file not in ("hardware.py", "surgery/flops.py"):  # they pass on what others ask for
             lines.append(f"{file}:{frame.f_lineno}")
         frame = frame.f_back  # type: ignore[assignment]
     return " < ".join(lines)

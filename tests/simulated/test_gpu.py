@@ -34,7 +34,7 @@ METHODS = sorted(file.stem for file in (Path(__file__).parents[2] / "conf" / "me
 PRECISIONS = ("fp32", "bf16", "tf32")
 _EXACT = ("net2net", "prune", "stages", "static", "tiny")
 """Methods that are tried in fp64, too, which is for regression."""
-MOST_WAITS = {"senn": 170, "fold": 26}
+MOST_WAITS = {"senn": 60}
 """Waits of a growth event; 20 where nothing is said."""
 
 

@@ -109,6 +109,7 @@ class FoldAtMistakes(Settings):
         """One proposal, of a neuron per cluster from the largest down, and why each neuron is in it; or none."""
         import torch
 
+        from grow_cli.hardware import sent
         from grow_cli.methods.fold.placement import Placement
         from grow_cli.surgery.proposal import WidthProposal
 
@@ -130,11 +131,15 @@ class FoldAtMistakes(Settings):
             )
             return [], []
         weight = site.producer.weight
+
+        def placed(values: list[Tensor], dim: int = 0) -> Tensor:
+            return sent(torch.stack(values, dim), weight.device).to(weight.dtype)
+
         proposal = WidthProposal(
             site,
-            torch.stack([fold.weight for fold in folds]).to(weight),
-            torch.stack([fold.bias for fold in folds]).to(weight),
-            torch.stack([fold.outgoing for fold in folds], dim=1).to(weight),
+            placed([fold.weight for fold in folds]),
+            placed([fold.bias for fold in folds]),
+            placed([fold.outgoing for fold in folds], dim=1),
             details={"folds": [fold.details for fold in folds]},
         )
         return [proposal], found
@@ -153,38 +158,48 @@ class FoldAtMistakes(Settings):
                 break
             for sample in [s for s in members.tolist() if s not in taken][:_TRIED]:
                 now.stop_if_interrupted()
+                x, y, others = self._instance(now, members, sample)
                 try:
-                    fold = self._fold(now, judged, members, sample, placement)
+                    fold = self._fold(judged, sample, x, y, others, placement)
                 except ValueError:  # that boundary is not reached
                     unreached += 1
                     continue
                 fold.details.update(neuron=len(self.state.grown) + len(folds) + 1, sample=sample, cluster=len(members))
-                found.append(self._explained(now, judged, members, fold, len(folds), mistakes))
+                found.append(self._explained(now, judged, members, fold, len(folds), mistakes, x, y))
                 folds.append(fold)
                 break
         return folds, found, unreached
 
-    def _fold(self, now: Moment, judged: Judged, members: Tensor, sample: int, placement: Placement) -> Placed:
-        data = now.data
-        x, y = data.prepare(data.train.x[sample : sample + 1])[0], data.train.y[sample]
+    def _instance(self, now: Moment, members: Tensor, sample: int) -> tuple[Tensor, Tensor, Tensor]:
+        """On the CPU: a sample x (...) as the net takes it, its target (), and the inputs of its cluster (k, ...)."""
+        from grow_cli.hardware import fetched, sent
+
+        train, prepare = now.data.train, now.data.prepare
+        others = prepare(train.x.index_select(0, sent(members, train.y.device)))
+        x, y, others = fetched([prepare(train.x[sample : sample + 1])[0], train.y[sample], others])
+        return x, y, others
+
+    def _fold(self, judged: Judged, sample: int, x: Tensor, y: Tensor, others: Tensor, placement: Placement) -> Placed:
         predicted = judged.answer(sample)
-        return placement.fold(
-            x,
-            y,
-            predicted if isinstance(predicted, int) else 0,
-            data.prepare(data.train.x[members]),
-            outgoing=self.outgoing,
-            steps=self.steps,
-        )
+        answer = predicted if isinstance(predicted, int) else 0
+        return placement.fold(x, y, answer, others, outgoing=self.outgoing, steps=self.steps)
 
     def _explained(
-        self, now: Moment, judged: Judged, members: Tensor, fold: Placed, place: int, mistakes: int
+        self,
+        now: Moment,
+        judged: Judged,
+        members: Tensor,
+        fold: Placed,
+        place: int,
+        mistakes: int,
+        x: Tensor,
+        y: Tensor,
     ) -> Explained:
         import torch
 
         from grow_cli.methods.fold.mistakes import Explained
 
-        data, sample = now.data, fold.details["sample"]
+        sample = fold.details["sample"]
         return Explained(
             neuron=fold.details["neuron"],
             event=now.progress.firings + 1,
@@ -192,14 +207,12 @@ class FoldAtMistakes(Settings):
             unit=self._site(now.model).units + place,
             sample=sample,
             predicted=judged.answer(sample),
-            true=data.train.y[sample].tolist(),
+            true=y.tolist(),
             error=float(judged.errors[sample]),
             mistakes=mistakes,
             tolerance=judged.tolerance,
             members=members.to(torch.int32),
-            x_mistake=data.prepare(data.train.x[sample : sample + 1])[0]
-            .cpu()
-            .clone(),  # a view would keep the whole split
+            x_mistake=x.clone(),  # a view would keep the whole split
             x_fold=fold.x_fold.float(),
         )
 
@@ -207,11 +220,12 @@ class FoldAtMistakes(Settings):
         """Samples of each cluster of mistakes, the largest cluster first and the most typical sample first."""
         import torch
 
+        from grow_cli.hardware import sent
         from grow_cli.methods.fold.clusters import cluster
 
         data = now.data
         shown = mistakes[torch.randperm(len(mistakes))[: self.max_mistakes].sort().values]
-        x = data.prepare(data.train.x.index_select(0, shown.to(data.train.y.device)))
+        x = data.prepare(data.train.x.index_select(0, sent(shown, data.train.y.device)))
         if self.space == "feature":
             from grow_cli.surgery.signals import Tap, Trace
 

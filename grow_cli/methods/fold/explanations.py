@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from grow_cli.files import is_there, make_folder, write_atomically, write_text
+from grow_cli.hardware import sent
 from grow_cli.records.pictures import render
 from grow_cli.surgery.measure import evaluation_mode
 
@@ -115,7 +116,7 @@ def _draw_image(one: Explained, now: Moment, path: Path) -> None:
     from PIL import Image
 
     data = now.data
-    shown = data.normalizer.inverse(one.x_mistake[None].to(now.device))[0] / data.white
+    shown = data.normalizer.inverse(sent(one.x_mistake[None], now.device))[0] / data.white
     pixels = (shown.clamp(0, 1) * 255).round().byte().permute(1, 2, 0).cpu().numpy()
     if pixels.shape[2] not in (1, 3):
         pixels = pixels[..., :1]

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from grow_cli.hardware import fetched
 from grow_cli.surgery.measure import evaluation_mode
 
 if TYPE_CHECKING:
@@ -38,8 +39,8 @@ def judge(now: Moment, tolerance: float | None) -> Judged:
     data, task = now.data, now.data.spec.task
     size = now.config.evaluate.batch_size
     with evaluation_mode(now.model):
-        parts = [now.model(data.prepare(x)).float().cpu() for x in data.train.x.split(size)]
-    outputs, y = torch.cat(parts), data.train.y.cpu()
+        parts = [now.model(data.prepare(x)).float() for x in data.train.x.split(size)]
+    outputs, y = fetched([torch.cat(parts), data.train.y])
     if task == "classification":
         errors = torch.nn.functional.cross_entropy(outputs, y, reduction="none")
         return Judged(outputs, errors, outputs.argmax(1) != y, float("nan"))

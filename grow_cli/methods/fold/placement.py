@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from grow_cli.hardware import fetched, sent
 from grow_cli.models.base import rebuild
 from grow_cli.models.modules.sites import WidthSite
 from grow_cli.surgery.measure import evaluation_mode
@@ -42,14 +43,16 @@ class Placement:
 
     def __init__(self, now: Moment, site_index: int, samples: int) -> None:
         net = rebuild(now.model.architecture())
-        net.load_state_dict(now.model.state_dict())
+        state = now.model.state_dict()
+        net.load_state_dict(dict(zip(state, fetched(list(state.values())), strict=True)))
         self.net = net.cpu().double().eval().requires_grad_(False)
         self.site = net.width_sites()[site_index]
         self._now = now
         self._classes = now.data.spec.task == "classification"
-        index = torch.randperm(len(now.data.train))[:samples].to(now.data.train.y.device)
-        x = now.data.prepare(now.data.train.x.index_select(0, index)).cpu().double()
-        y = now.data.train.y.index_select(0, index).cpu()
+        index = sent(torch.randperm(len(now.data.train))[:samples], now.data.train.y.device)
+        drawn = now.data.prepare(now.data.train.x.index_select(0, index))
+        x, y = fetched([drawn, now.data.train.y.index_select(0, index)])
+        x = x.double()
         self._features, self._x, self._y = features(self.net, self.site, x), x, y if self._classes else y.double()
         weight = self.site.consumer.weight
         self.uniform = weight.mean().expand(weight.shape[0]).clone()

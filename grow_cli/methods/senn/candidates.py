@@ -13,6 +13,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
+from grow_cli.hardware import piece, sent
 from grow_cli.methods.width.amplitude import preactivations
 from grow_cli.methods.width.units import transparent_norms
 from grow_cli.models.modules.activations import Rational
@@ -24,7 +25,7 @@ from grow_cli.surgery.proposal import DepthProposal, Proposal, WidthProposal
 from grow_cli.theory.expansion import double, explained_elsewhere
 from grow_cli.theory.search import Evaluate
 
-# Numbers in the activations of a piece of the proposals: they are read again and again while they are in the cache.
+# Numbers in the activations of a piece of the proposals: they are read again and again while they are in a CPU's cache.
 _PIECE = 2**18
 
 
@@ -58,7 +59,7 @@ class Candidates(ABC):
 
     def draw(self, count: int, like: Tensor) -> Tensor:
         """(count, P) as the net's own initialization would have them; from torch's global stream."""
-        return (torch.randn(count, self.size) * self.scale).to(like)
+        return sent(torch.randn(count, self.size) * self.scale, like.device).to(like.dtype)
 
     def split(self, points: Tensor) -> tuple[Tensor, Tensor | None]:
         """Incoming weights (b, q, fan-in) and the activations' parameters (b, 3, q)."""
@@ -111,10 +112,10 @@ class Candidates(ABC):
         source = reading.source
         inputs = self.inputs(source)
         target = reading.residual.to(inputs)
-        factor, key = reading.unit / len(target), object()
+        factor, key, size = reading.unit / len(target), object(), piece(_PIECE, inputs.device)
 
         def evaluate(points: Tensor) -> tuple[Tensor, Tensor]:
-            pieces = min(len(points), -(-len(points) * self.units * inputs.shape[1] // _PIECE))
+            pieces = min(len(points), -(-len(points) * self.units * inputs.shape[1] // size))
             with alike(key, points.shape):
                 values, gradients = zip(
                     *(self._value(part, inputs, source, target, factor) for part in points.tensor_split(pieces)),
@@ -155,7 +156,7 @@ class Candidates(ABC):
 
         :param fitted_on: take the weights on the new activations that are best there, instead of the best here
         """
-        each = max(1, _PIECE // (self.units * len(reading.residual)))
+        each = max(1, piece(_PIECE, points.device) // (self.units * len(reading.residual)))
         return torch.cat([self._gains(part, reading, fitted_on) for part in points.split(each)])
 
     def _gains(self, points: Tensor, reading: Reading, fitted_on: Reading | None) -> Tensor:
@@ -235,7 +236,8 @@ class NewLayer(Candidates):
         """Orthogonal weights: ln det W is 0 from the start."""
         points = super().draw(count, like)
         incoming, _ = self.split(points)
-        q, _ = torch.linalg.qr(torch.randn(count, self.units, self.units).to(like))
+        drawn = torch.randn(count, self.units, self.units)
+        q, _ = torch.linalg.qr(sent(drawn, like.device).to(like.dtype))
         incoming[:, :, : self.units] = q
         return points
 
@@ -263,7 +265,8 @@ class NewLayer(Candidates):
         if self.biases:
             incoming[:, :old, -1] = before[:, :, -1]
         theta = points[:, old * fan_in :].view(count, 3, old)
-        identity = points.new_tensor([1.0, 0.0, 0.0]).view(1, 3, 1).expand(count, 3, 1)
+        identity = points.new_zeros(count, 3, 1)
+        identity[:, 0] = 1
         return torch.cat([incoming.flatten(1), torch.cat([theta, identity], 2).flatten(1)], 1)
 
     def proposal(self, point: Tensor, source: Tensor, details: dict[str, Any]) -> Proposal:
@@ -291,7 +294,7 @@ class NewLayer(Candidates):
             consumer_bias = cast(nn.Parameter, consumer.bias)
             taken = undone.reshape(len(undone), -1) @ double(bias)
             replace[consumer_bias] = (double(consumer_bias.detach()) - taken).to(point)
-        details = details | {"singular_values": [float(singular.min()), float(singular.max())]}
+        details = details | {"singular_values": torch.stack([singular.min(), singular.max()]).tolist()}
         return DepthProposal(self.site, state, details, replace)
 
 

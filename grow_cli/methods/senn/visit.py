@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from grow_cli.data.sample import Sample
 from grow_cli.errors import UserError
+from grow_cli.hardware import numbers
 from grow_cli.methods.senn.candidates import Candidates, NewLayer, NewUnits
 from grow_cli.methods.senn.settings import Settings
 from grow_cli.methods.width import room, units_left
@@ -212,13 +213,14 @@ class Visit:
             gains = candidates.gains(found.points, held_out, fitted_on)
             valued = torch.where(torch.isfinite(found.values), found.values, -1e30)
             odds = (valued * len(reading.source) / option.temperature).softmax(0)
-            pick = int(torch.multinomial(odds, 1))
-            gain = float((odds.to(gains) * gains).sum())
+            pick = torch.multinomial(odds, 1)
+            gain = (odds.to(gains) * gains).sum()
+            point = found.points.index_select(0, pick)
         else:
-            pick = int(found.values.argmax())
-            gain = float(candidates.gains(found.points[pick : pick + 1], held_out, fitted_on)[0])
-        value = float(candidates.gains(found.points[pick : pick + 1], reading)[0])
-        return Candidate(site, candidates, found.points[pick], gain, value, held_out.score, penalty, source)
+            point = found.points.index_select(0, found.values.argmax(0, keepdim=True))
+            gain = candidates.gains(point, held_out, fitted_on)[0]
+        gained, value = numbers([gain, candidates.gains(point, reading)[0]])
+        return Candidate(site, candidates, point[0], gained, value, held_out.score, penalty, source)
 
     def _search(self, candidates: Candidates, reading: Reading, start: Tensor, steps: int) -> Found:
         option, evaluate = self.option, candidates.evaluator(reading)
