@@ -18,7 +18,7 @@ CONF = PACKAGE.parent / "conf"
 
 # each room may import those below it and the ground floor; type-checking imports count
 FLOORS = (
-    {"errors", "files", "keys", "tasks", "words"},
+    {"errors", "files", "hardware", "keys", "tasks", "words"},
     {"registry", "console", "signals", "clusters", "launched"},
     {"config"},
     {"schema"},

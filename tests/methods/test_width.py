@@ -155,9 +155,12 @@ def test_amplitude_zero_adds_nothing(make: Any, monkeypatch: Any) -> None:
     from grow_cli.methods.width.amplitude import Search
 
     measured = Search._measure
-    monkeypatch.setattr(
-        Search, "_measure", lambda self, out: measured(self, out) + (10.0 if hasattr(self, "loss") else 0.0)
-    )
+
+    def worse_with_units(self: Search, out: Any) -> Callable[[], float]:
+        found, worse = measured(self, out), 10.0 if hasattr(self, "_loss") else 0.0
+        return lambda: found() + worse
+
+    monkeypatch.setattr(Search, "_measure", worse_with_units)
     loop = make("method=random_width", "model=mlp_tiny")
     found = event(loop)
     assert found["proposals"] == 0

@@ -1,7 +1,7 @@
 """A GPU that is simulated on the CPU, for what can be known without one: faults of devices, waits, and operator calls.
 
     with simulated_gpu() as gpu:
-        x = torch.ones(3, device="cuda")   # x.device is cuda:0; its numbers lie on the CPU, in x.values
+        x = torch.ones(3, device="cuda")   # x.device is cuda:0; its numbers lie on the CPU, in x.on_cpu
         float(x.sum())                     # gpu.waits: one, with the line that asked for it
 
 Tensors of two devices in one operation, a generator of the other device, and `.numpy()` raise as they do on a GPU. What
@@ -53,7 +53,7 @@ class _TensorKind(type(Tensor)):  # type: ignore[misc]
 class GpuTensor(Tensor, metaclass=_TensorKind):
     """A tensor whose Python device is cuda:0, and whose values lie on the CPU."""
 
-    values: Tensor
+    on_cpu: Tensor
 
     @staticmethod
     def __new__(cls, values: Tensor) -> GpuTensor:
@@ -66,7 +66,7 @@ class GpuTensor(Tensor, metaclass=_TensorKind):
             layout=values.layout,
             device=CPU,  # as torch's own code sees it: autograd and autocast run as they do on the CPU
         )
-        made.values = values
+        made.on_cpu = values
         return made
 
     @property
@@ -88,10 +88,10 @@ class GpuTensor(Tensor, metaclass=_TensorKind):
         return False
 
     def data_ptr(self) -> int:
-        return self.values.data_ptr()
+        return self.on_cpu.data_ptr()
 
     def __repr__(self, **_: Any) -> str:  # type: ignore[override]
-        return f"GpuTensor({self.values!r})"
+        return f"GpuTensor({self.on_cpu!r})"
 
     def numpy(self, **_: Any) -> Any:
         raise TypeError("can't convert cuda:0 device type tensor to numpy. Use Tensor.cpu() first")
@@ -101,11 +101,11 @@ class GpuTensor(Tensor, metaclass=_TensorKind):
 
     def tolist(self) -> Any:
         _the_gpu().wait("tolist")
-        return self.values.tolist()
+        return self.on_cpu.tolist()
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Tensor:
         if id(self) not in memo:
-            copied: Tensor = GpuTensor(self.values.clone())
+            copied: Tensor = GpuTensor(self.on_cpu.clone())
             if isinstance(self, torch.nn.Parameter):
                 copied = torch.nn.Parameter(copied, requires_grad=self.requires_grad)
             memo[id(self)] = copied.requires_grad_(self.requires_grad)
@@ -114,10 +114,10 @@ class GpuTensor(Tensor, metaclass=_TensorKind):
 
     def __reduce_ex__(self, protocol: Any) -> Any:
         _the_gpu().wait("saved to a file")
-        return self.values.__reduce_ex__(protocol)
+        return self.on_cpu.__reduce_ex__(protocol)
 
     @classmethod
-    def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+    def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:  # type: ignore[override]
         return _run(_the_gpu(), func, args, kwargs or {})
 
 
@@ -125,7 +125,7 @@ class GpuGenerator(torch.Generator):
     """A generator that calls itself the GPU's."""
 
     def __new__(cls) -> GpuGenerator:
-        return super().__new__(cls, "cpu")
+        return super().__new__(cls, "cpu")  # type: ignore[call-arg]
 
     @property
     def device(self) -> torch.device:  # type: ignore[override]
@@ -185,8 +185,8 @@ def _the_gpu() -> SimulatedGpu:
 
 def _asked_by() -> str:
     """The two innermost lines of grow_cli that are being executed."""
-    frame, lines = sys._getframe(2), []
-    while frame is not None and len(lines) < 2:  # type: ignore[redundant-expr]
+    frame, lines = sys._getframe(2), list[str]()
+    while frame is not None and len(lines) < 2:
         _, inside, file = frame.f_code.co_filename.rpartition("grow_cli/")
         if inside and file not in ("hardware.py", "surgery/flops.py"):  # they pass on what others ask for
             lines.append(f"{file}:{frame.f_lineno}")
@@ -198,10 +198,10 @@ def _run(gpu: SimulatedGpu, func: Any, args: Any, kwargs: Any) -> Any:
     """An operator, at least one of whose tensors is on the GPU."""
     name = func.__name__.partition(".")[0]
     flat = [t for t in tree_iter((args, kwargs)) if isinstance(t, Tensor)]
-    ours = {id(t.values): t for t in flat if type(t) is GpuTensor}
+    ours = {id(t.on_cpu): t for t in flat if type(t) is GpuTensor}
     gpu.calls[gpu.phase] += 1
     _check(gpu, func, name, args, kwargs, [t for t in flat if type(t) is not GpuTensor])
-    inside = tree_map(lambda t: t.values if type(t) is GpuTensor else t, (args, kwargs))
+    inside = tree_map(lambda t: t.on_cpu if type(t) is GpuTensor else t, (args, kwargs))
     random, generator = torch.Tag.nondeterministic_seeded in func.tags, kwargs.get("generator")
     with gpu.drawing() if random and generator is None else ExitStack():
         out = func(*inside[0], **inside[1])
@@ -259,12 +259,12 @@ class _Functions(TorchFunctionMode):
         if name in ("to", "cpu", "cuda", "pin_memory") and args and isinstance(args[0], Tensor):
             return self._moved(func, name, args[0], list(args[1:]), kwargs)
         if name == "new_tensor" and type(args[0]) is GpuTensor:
-            return self._made(func, name, (args[0].values, *args[1:]), kwargs)
+            return self._made(func, name, (args[0].on_cpu, *args[1:]), kwargs)
         if kwargs.get("device") is not None and _is_cuda(kwargs["device"]):
             return self._made(func, name, args, kwargs | {"device": CPU})
         tensors = [t for t in tree_iter((args, kwargs)) if isinstance(t, Tensor)]
         if kwargs.get("device") is not None and any(type(t) is GpuTensor for t in tensors):
-            args = tree_map(lambda t: t.values if type(t) is GpuTensor else t, args)  # zeros_like(x, device="cpu")
+            args = tree_map(lambda t: t.on_cpu if type(t) is GpuTensor else t, args)  # zeros_like(x, device="cpu")
         if isinstance(kwargs.get("generator"), GpuGenerator) and not any(type(t) is GpuTensor for t in tensors):
             raise DeviceFault(f"Expected a 'cpu' device type for generator but found 'cuda' in {name}")
         if type(kwargs.get("out")) is GpuTensor and not kwargs["out"].numel():
@@ -316,7 +316,7 @@ class _Functions(TorchFunctionMode):
             raise NotImplementedError("a copy to another device that autograd follows: grow makes none")
         if not (asynchronous and getattr(tensor, "pinned", False) and there):
             self.gpu.wait("copied to the device" if there else "copied from the device")
-        values = tensor.values if type(tensor) is GpuTensor else tensor
+        values = tensor.on_cpu if type(tensor) is GpuTensor else tensor
         copied = values.detach().clone()
         if rest or kwargs:
             copied = copied.to(*rest, **kwargs)
@@ -327,7 +327,7 @@ def _is_cuda(device: Any) -> bool:
     return isinstance(device, int) or torch.device(device).type == "cuda"
 
 
-_Generator, _Autocast = torch.Generator, torch.autocast
+_Generator = torch.Generator
 
 
 class _GeneratorKind(type):
@@ -342,7 +342,7 @@ class _GeneratorOfEither(metaclass=_GeneratorKind):
         return GpuGenerator() if _is_cuda(device) else _Generator(device)
 
 
-class _AutocastOnTheCpu(_Autocast):
+class _AutocastOnTheCpu(torch.autocast):
     """In place of torch.autocast."""
 
     def __init__(self, device_type: str, *args: Any, **kwargs: Any) -> None:

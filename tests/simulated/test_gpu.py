@@ -7,6 +7,7 @@ every method in one precision and every precision of some method; `make test-slo
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from simulated.runs import Watched, watched_gpu
@@ -47,7 +48,7 @@ def problem(method: str) -> tuple[str, ...]:
     return (f"method={method}", *data, *trigger, *(o for o in _SHORT if o.partition("=")[0] not in given), *own)
 
 
-def _cases() -> list[pytest.param]:
+def _cases() -> list[Any]:
     cases = []
     for i, method in enumerate(METHODS):
         for j, precision in enumerate(PRECISIONS):
