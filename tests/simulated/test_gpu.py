@@ -1,13 +1,11 @@
 """Every method on the simulated GPU: no fault of devices, no wait in a step, and few in a growth event.
 
-Each run trains, grows, is ended between two events and goes on to the same bits, is measured, and exported. The suite runs
-every method in one precision and every precision of some method; `make test-slow` runs all of them.
+Each run trains, grows, is ended between two events and goes on to the same bits, is measured, and exported.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import pytest
 from simulated.runs import Watched, watched_gpu
@@ -48,17 +46,6 @@ def problem(method: str) -> tuple[str, ...]:
     return (f"method={method}", *data, *trigger, *(o for o in _SHORT if o.partition("=")[0] not in given), *own)
 
 
-def _cases() -> list[Any]:
-    cases = []
-    for i, method in enumerate(METHODS):
-        for j, precision in enumerate(PRECISIONS):
-            cases.append((method, precision, j == i % len(PRECISIONS)))
-        if method in _EXACT:
-            cases.append((method, "fp64", method == "stages"))
-    slow = pytest.mark.slow
-    return [pytest.param(m, p, marks=() if soon else slow, id=f"{m}-{p}") for m, p, soon in cases]
-
-
 def _check_waits(watched: Watched, method: str) -> None:
     gpu = watched.gpu
     # before the clock is read, at an evaluation, the host waits for what was trained
@@ -67,7 +54,10 @@ def _check_waits(watched: Watched, method: str) -> None:
         assert waits <= MOST_WAITS.get(method, 20), gpu.told(event)
 
 
-@pytest.mark.parametrize(("method", "precision"), _cases())
+_CASES = [(m, p) for m in METHODS for p in PRECISIONS] + [(m, "fp64") for m in _EXACT]
+
+
+@pytest.mark.parametrize(("method", "precision"), _CASES)
 def test_every_method_trains_grows_resumes_is_measured_and_exported(
     method: str, precision: str, tmp_path: Path
 ) -> None:
