@@ -17,22 +17,24 @@ import json
 import math
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pandas as pd
+import tuned
 from common import ROOT, grow, train_once, write_page
 
 from grow_cli.analysis.comparing import draw_anytime, draw_fronts, markdown
-from grow_cli.analysis.comparison import compare
+from grow_cli.analysis.comparison import Comparison, compare
+from grow_cli.analysis.numbers import short_number
 from grow_cli.analysis.runs import Record, read_records
-from grow_cli.controls import KINDS
 from grow_cli.records.events import GrowthEvent, growth_events
 from grow_cli.records.metrics import read_metrics
 
-ALL = tuple(KINDS)
+CONTROLS = ("static-flops", "static-steps", "random-replay")
+"""Of a way that is held against its controls, besides `static-best` and its final net at that net's own rate."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +57,9 @@ class Bench:
     """Whether the page tells what happened at the growth events."""
     first_seed: int = 0
     """Where what is tested was chosen on other seeds, these begin above them."""
+    within: float | None = None
+    """The difference that does not matter, in points; fixed before the runs. With it ways and their static nets are tuned
+    alike, and `static-best` is a control of those that have controls."""
 
     def range(self, seeds: int | None) -> Sequence[int]:
         """The seeds of its runs, or of so many."""
@@ -62,9 +67,8 @@ class Bench:
 
 
 # SENN's published length cut so that five seeds and their controls take half an hour on two cores.
-_SENN = ["experiment=senn_mnist", "stop.epochs=25", "method.samples=8192", "method.held_out=4096", "method.steps=60"]
+_SENN = ["experiment=senn_mnist", "stop.epochs=10", "method.samples=8192", "method.held_out=4096", "method.steps=60"]
 _SENN_CIFAR = [
-    "dataset=cifar10",
     "dataset.scale=1",
     "model.dropout=0",
     "optimizer.lr=5e-3",
@@ -104,6 +108,20 @@ def _study(title: str, recipe: list[str], steps: int) -> Bench:
     return Bench(title, _STUDY, [*recipe, *plain, *budget, *rest], controls, 10, cifar, _STUDY_NOTE, events=True)
 
 
+def _held(
+    title: str,
+    ways: dict[str, list[str]],
+    recipe: Sequence[str] = (),
+    *,
+    within: float,
+    cifar: bool = False,
+    seeds: int = 5,
+) -> Bench:
+    """The first way against its controls; the others have its recipe and its final net."""
+    return Bench(title, ways, [*recipe], {next(iter(ways)): CONTROLS}, seeds=seeds, cifar=cifar, within=within)
+
+
+_CIFAR = ["dataset=cifar10", "dataset.crop=0", "dataset.flip=false", "subset=10000"]
 # none is better on the validation split of MNIST beyond noise; with best updates 0.9 points worse on that of CIFAR-10
 _TINY = ["method.significance=false", "method.best_update=false"]
 _SHORT = {
@@ -138,48 +156,50 @@ BENCHES = {
         to=0.9,
         note="Grown from [1, 1] to at most [110, 51] during the first half of the training.",
     ),
-    "bench_mnist": Bench(
-        "MNIST: every method with its paper's experiment",
-        {
-            "alether": ["experiment=alether_mnist", "stop.epochs=15"],
-            "tiny": ["experiment=tiny_mnist", *_TINY],
-            "gradmax": ["experiment=tiny_mnist", "method=gradmax"],
-            "net2net": ["experiment=tiny_mnist", "method=net2net"],
-            "senn": _SENN,
-            "fold": ["experiment=fold_mnist"],
-        },
-        controls=dict.fromkeys(("alether", "tiny", "senn", "fold"), ALL),
-        to=0.96,
+    "mnist_alether": _held("MNIST: Alether", {"alether": ["experiment=alether_mnist", "stop.epochs=15"]}, within=0.2),
+    "mnist_tiny": _held(
+        "MNIST: TINY, GradMax, Net2Net",
+        {way: [*_SHORT[way], "stop.epochs=10", "growth.until=0.25"] for way in ("tiny", "gradmax", "net2net")},
+        ["experiment=tiny_mnist"],
+        within=0.2,
     ),
-    "bench_cifar_gpu": Bench(
-        "CIFAR-10: every method with its paper's experiment",
-        {
-            "alether": ["experiment=alether_cifar10"],
-            "alether-vit": ["experiment=alether_cifar10_vit"],
-            "tiny": ["experiment=tiny_cifar10", "subset=null", "stop.train_score=null"],  # controls need a whole budget
-            "fold": ["experiment=fold_cifar10"],
-        },
-        controls=dict.fromkeys(("alether", "alether-vit", "tiny", "fold"), ALL),
+    "mnist_senn": _held("MNIST: SENN", {"senn": _SENN}, within=0.2, seeds=3),
+    "mnist_fold": _held("MNIST: Fold", {"fold": ["experiment=fold_mnist", "stop.epochs=16"]}, within=0.2, seeds=3),
+    "gpu_alether": _held("CIFAR-10: Alether", {"alether": ["experiment=alether_cifar10"]}, within=0.5, cifar=True),
+    "gpu_vit": _held(
+        "CIFAR-10: Alether, transformer", {"alether-vit": ["experiment=alether_cifar10_vit"]}, within=0.5, cifar=True
+    ),
+    "gpu_tiny": _held(  # controls need a whole budget
+        "CIFAR-10: TINY",
+        {"tiny": ["experiment=tiny_cifar10", "subset=null", "stop.train_score=null"]},
+        within=0.5,
         cifar=True,
     ),
-    "bench_cifar_cpu": Bench(
-        "CIFAR-10 (10,000 images): every method, small enough for a CPU",
-        {
-            "alether": ["experiment=alether_mnist", "dataset=cifar10", "stop.epochs=30", "trajectory.every=5"],
-            "tiny": [
-                "experiment=tiny_mnist",
-                *_TINY,
-                "dataset=cifar10",
-                "model.dropout=0.2",
-                "stop.epochs=12",
-            ],
-            "senn": [*_SENN, *_SENN_CIFAR],
-            "fold": ["experiment=fold_cifar10", "stop.epochs=35", "method.max_mistakes=600", "method.max_clusters=5"],
-        },
-        ["dataset.crop=0", "dataset.flip=false", "subset=10000"],
-        dict.fromkeys(("alether", "tiny", "senn", "fold"), ALL),
+    "gpu_fold": _held("CIFAR-10: Fold", {"fold": ["experiment=fold_cifar10"]}, within=0.5, cifar=True),
+    "cifar_alether": _held(
+        "CIFAR-10 (10,000 images): Alether",
+        {"alether": ["experiment=alether_mnist", "stop.epochs=30", "trajectory.every=5"]},
+        _CIFAR,
+        within=0.5,
         cifar=True,
-        to=0.35,
+    ),
+    "cifar_tiny": _held(
+        "CIFAR-10 (10,000 images): TINY",
+        {"tiny": ["experiment=tiny_mnist", *_TINY, "model.dropout=0.2", "stop.epochs=12"]},
+        _CIFAR,
+        within=0.5,
+        cifar=True,
+    ),
+    "cifar_senn": _held(
+        "CIFAR-10 (10,000 images): SENN", {"senn": [*_SENN, *_SENN_CIFAR]}, _CIFAR, within=0.5, cifar=True, seeds=3
+    ),
+    "cifar_fold": _held(
+        "CIFAR-10 (10,000 images): Fold",
+        {"fold": ["experiment=fold_cifar10", "stop.epochs=35", "method.max_mistakes=600", "method.max_clusters=5"]},
+        _CIFAR,
+        within=0.5,
+        cifar=True,
+        seeds=3,
     ),
     "alether_mnist_mlp": _study("Alether on MNIST, residual MLP", ["dataset=mnist"], 4000),
     "alether_cifar_mlp": _study("Alether on CIFAR-10, residual MLP", ["dataset=cifar10"], 4000),
@@ -243,11 +263,23 @@ PAGES = {
     "deepen": ["deepen_mnist"],
     "python": ["deepen_python"],
     "closest": ["closest", "short_3"],
-    "mnist": ["bench_mnist"],
-    "cifar_gpu": ["bench_cifar_gpu"],
-    "cifar_cpu": ["bench_cifar_cpu"],
+    "mnist": ["mnist_alether", "mnist_tiny", "mnist_senn", "mnist_fold"],
+    "cifar_gpu": ["gpu_alether", "gpu_vit", "gpu_tiny", "gpu_fold"],
+    "cifar_cpu": ["cifar_alether", "cifar_tiny", "cifar_senn", "cifar_fold"],
     "alether": ["alether_mnist_mlp", "alether_cifar_mlp", "alether_mnist_vit", "alether_cifar_vit"],
 }
+INTRODUCTIONS = {
+    "mnist": "Each way of growing with its paper's experiment, shortened so that all of this takes one core less than an hour: "
+    "Alether 15 epochs (the experiment has 30), TINY, GradMax and Net2Net 10 (25; they grow in the first 2.5, as there), SENN "
+    "10 (70, with half of the samples and 60 instead of 100 steps for each search), Fold 16 (60). SENN and Fold, whose runs "
+    "cost most, have three seeds, the others five. A difference of 0.2 points was fixed before the runs as one that does not "
+    "matter. Left out: the controls at equal seconds and at equal parameters. Other work ran beside it, so seconds are rough.",
+    "cifar_cpu": "Each way of growing, small enough for a CPU: 10,000 images, no augmentation; Alether 30 epochs, TINY 12, SENN "
+    "10, Fold 35. SENN and Fold have three seeds, the others five. A difference of 0.5 points was fixed before the runs as one "
+    "that does not matter. Left out: the controls at equal seconds and at equal parameters. Other work ran beside it, so "
+    "seconds are rough.",
+}
+"""Page → what a reader must know before its tables."""
 
 
 def folder(name: str) -> Path:
@@ -255,18 +287,46 @@ def folder(name: str) -> Path:
     return ROOT / "outputs" / "bench" / name
 
 
+def overrides_of(bench: Bench, way: str, more: list[str]) -> list[str]:
+    """Of every run of a way, the seed left out."""
+    return [*bench.ways[way], *bench.recipe, *more, f"label={way}"]
+
+
+def tuning(name: str, more: list[str]) -> dict[str, tuple[tuned.Search, tuned.Search | None]]:
+    """The search for the rates of each way and of the net it ends with."""
+    bench, place = BENCHES[name], folder("tuning") / name
+    return {
+        way: tuned.search(place / way, overrides_of(bench, way, more), fixed=way in bench.controls)
+        for way in bench.ways
+    }
+
+
 def run_once(name: str, way: str, seed: int, more: list[str]) -> None:
     """One run and its controls, one after the other: what they are held against then ran on the same machine."""
     bench, run = BENCHES[name], folder(name) / way / str(seed)
     begun = time.perf_counter()
-    train_once(run, [*bench.ways[way], *bench.recipe, *more, f"label={way}", f"seed={seed}"])
+    searched = tuning(name, more)[way] if bench.within else None
+    rate = [f"optimizer.lr={searched[0].best}", *searched[0].said()] if searched else []
+    train_once(run, [*overrides_of(bench, way, more), *rate, f"seed={seed}"])
     kinds = bench.controls.get(way)
     summary = json.loads((run / "summary.json").read_text())
     if kinds and summary["events"] <= summary["undone"]:
         print(f"{name} {way} {seed} did not grow: it has no controls", flush=True)
     elif kinds:
         grow("controls", str(run), "--only", ",".join(kinds), "progress=off", "threads=1")
+        if searched and searched[1] and searched[1].best != searched[0].best:  # else static-flops has its own rate
+            tuned.static(run, run / "controls" / tuned.OWN_RATE, searched[1].best, tuned.OWN_RATE)
     print(f"{name} {way} {seed}: {time.perf_counter() - begun:.0f} s", flush=True)
+
+
+def ladders(name: str, seeds: int | None) -> None:
+    """The control `static-best`: one ladder for all seeds of a way."""
+    bench = BENCHES[name]
+    for way in bench.controls if bench.within else ():
+        begun = time.perf_counter()
+        runs = [str(folder(name) / way / str(seed)) for seed in bench.range(seeds)]
+        print(grow("controls", *runs, "--only", "static-best", "--halving", "progress=off", "threads=1"))
+        print(f"{name} {way} ladder: {time.perf_counter() - begun:.0f} s", flush=True)
 
 
 def events(records: list[Record]) -> str:
@@ -317,14 +377,71 @@ EVENTS_NOTE = (
 COPY_NOTE = "CIFAR-10 is read from a folder of images here: a copy (JPEG), not the original files."
 
 
-def report(page: str, seeds: int | None, command: str, *, copied: bool = False) -> Path:
-    """The page in docs/results and its pictures, and a report beside the runs."""
-    parts = [f"Made by `{command}`."]
+def verdicts(comparisons: list[Comparison]) -> str:
+    """Markdown: each way that has controls beside them, in points, with the word of its table."""
+    tests = {
+        (t.first.label, t.name_of_second): f"{100 * t.found.difference:+.2f} **{t.verdict}**"
+        for comparison in comparisons
+        for t in comparison.tests_made
+        if t.second.records[0].control
+    }
+    ways, kinds = list(dict.fromkeys(way for way, _ in tests)), [*CONTROLS, "static-best", tuned.OWN_RATE]
+    lines = ["| | " + " | ".join(kinds) + " |", "| --- " + "| --- " * len(kinds) + "|"]
+    return "\n".join(
+        lines + [f"| {way} | " + " | ".join(tests.get((way, kind), "–") for kind in kinds) + " |" for way in ways]
+    )
+
+
+VERDICTS_NOTE = (
+    "Test accuracy of the grown nets minus that of the control, in percentage points; the words are those of the tables below, "
+    f"each of which has its own level. `{tuned.OWN_RATE}` is `static-flops` at the rate that the static net chose for itself; – "
+    "where it chose the same."
+)
+
+
+def costs(records: list[Record]) -> str:
+    """Markdown: what the runs, their controls and their ladder cost, means over seeds; a row per way with controls."""
+    lines = ["| | a run | its ladder | ladder ÷ run | sizes | chosen |", "| --- " + "| ---: " * 5 + "|"]
+    for way in dict.fromkeys(r.of.label for r in records if r.control == "static-best" and r.of):
+        best = [r.summary for r in records if r.control == "static-best" and r.of and r.of.label == way]
+        own = [r.summary for r in records if r.label == way]
+        run, ladder = (
+            [sum(s[prefix + key] for s in of) / len(of) for key in ("flops", "seconds")]
+            for prefix, of in (("training_", own), ("ladder_", best))
+        )
+        lines.append(
+            f"| {way} | {short_number(run[0])} FLOPs, {run[1]:.1f} s | {short_number(ladder[0])} FLOPs, {ladder[1]:.1f} s | "
+            f"{ladder[0] / run[0]:.1f} × FLOPs | {best[0]['ladder_rungs']} | {best[0]['parameters']:,} parameters |"
+        )
+    return "\n".join(lines)
+
+
+TUNING_NOTE = (
+    f"Validation accuracy, %, at the end of one run with seed {tuned.SEED}, which is in no comparison. Each way, and the net it "
+    "ends with from scratch for as many FLOPs, has the same three multiples of the recipe's rate; the best one is then its "
+    "rate. The other controls have the rate of their run."
+)
+COSTS_NOTE = (
+    "The ladder of `static-best`, by successive halving (docs/size.md), for each seed: its FLOPs are in no other table."
+)
+
+
+def report(page: str, seeds: int | None, command: str, more: list[str], *, copied: bool = False) -> Path:
+    """The page in docs/results and its pictures, and reports beside the runs."""
+    begun = [f"Made by `{command}`.", INTRODUCTIONS.get(page, "")]
+    parts: list[str] = []
+    comparisons: list[Comparison] = []
+    everything: list[Record] = []
+    searches: dict[str, tuple[tuned.Search, tuned.Search | None]] = {}
     for name in PAGES[page]:
         bench = BENCHES[name]
         records = read_records([folder(name)])
         records = [r for r in records if r.seed in bench.range(seeds)]
-        [comparison] = compare(records, to=bench.to)
+        [comparison] = compare(records, to=bench.to, equal_within=bench.within)
+        comparisons.append(comparison)
+        everything += records
+        if bench.within:
+            searches |= tuning(name, more)
         text = markdown([comparison], command, pictures=False).split("\n\n", 2)[2]
         note = COPY_NOTE if bench.cifar and copied else ""
         parts += [f"# {bench.title}, {seeds or bench.seeds} seeds", bench.note, note, text.strip()]
@@ -334,8 +451,18 @@ def report(page: str, seeds: int | None, command: str, *, copied: bool = False) 
         draw_anytime(comparison, images / f"{name}_anytime.png")
         draw_fronts(comparison, images / f"{name}_fronts.png")
         parts += [f"![{what}](../images/{name}_{what}.png)" for what in ("anytime", "fronts")]
-    output = f"bench_{page}" if len(PAGES[page]) == 1 else f"{page}_study"
-    written = write_page(output, "\n\n".join(part for part in parts if part))
+    if searches:
+        begun += ["## Verdicts", verdicts(comparisons), VERDICTS_NOTE]
+        begun += [
+            "## Tuning",
+            tuned.table(searches),
+            TUNING_NOTE,
+            "## Cost of the ladders",
+            costs(everything),
+            COSTS_NOTE,
+        ]
+    output = f"bench_{page}" if searches or len(PAGES[page]) == 1 else f"{page}_study"
+    written = write_page(output, "\n\n".join(part for part in [*begun, *parts] if part))
     for name in PAGES[page]:
         print(grow("report", str(folder(name))))
     return written
@@ -349,28 +476,33 @@ def main() -> None:
     parser.add_argument("--cifar-images", type=Path, help="a copy of CIFAR-10 as train/<class>/*, test/<class>/*")
     parser.add_argument("overrides", nargs="*", help="KEY=VALUE of every run, say device=cuda or data_dir=DIR")
     options = parser.parse_intermixed_args()
-    jobs = [
-        (name, way, seed)
-        for name in PAGES[options.page]
-        for seed in BENCHES[name].range(options.seeds)
-        for way in BENCHES[name].ways
-    ]
     images = (
         []
         if options.cifar_images is None
         else ["dataset=image_folder", f"dataset.path={options.cifar_images.absolute()}"]
     )
 
-    def train(job: tuple[str, str, int]) -> None:
-        name, way, seed = job
-        run_once(name, way, seed, [*options.overrides, *(images if BENCHES[name].cifar else [])])
+    def more(name: str) -> list[str]:
+        return [*options.overrides, *(images if BENCHES[name].cifar else [])]
 
-    with ThreadPoolExecutor(options.jobs) as pool:
-        for _ in pool.map(train, jobs):
-            pass
+    def all_at_once(what: Callable[..., object], jobs: list[tuple[object, ...]]) -> None:
+        with ThreadPoolExecutor(options.jobs) as pool:
+            for _ in pool.map(lambda job: what(*job), jobs):
+                pass
+
+    names = PAGES[options.page]
+    all_at_once(tuning, [(name, more(name)) for name in names if BENCHES[name].within])
+    runs = [
+        (name, way, seed, more(name))
+        for name in names
+        for seed in BENCHES[name].range(options.seeds)
+        for way in BENCHES[name].ways
+    ]
+    all_at_once(run_once, runs)
+    all_at_once(ladders, [(name, options.seeds) for name in names])
     shown = [o for o in options.overrides if not o.startswith("data_dir")] + ["--cifar-images DIR"] * bool(images)
     command = " ".join(["python scripts/bench.py", options.page, *shown])
-    print(report(options.page, options.seeds, command, copied=bool(images)))
+    print(report(options.page, options.seeds, command, more(names[0]), copied=bool(images)))
 
 
 if __name__ == "__main__":
