@@ -18,6 +18,7 @@ from pathlib import Path
 
 from common import ROOT, environment, train_once
 
+from grow_cli.analysis.numbers import short_number
 from grow_cli.controls import control_config, train_beside
 from grow_cli.records.folder import RunFolder
 
@@ -91,7 +92,7 @@ def table(searches: dict[str, tuple[Search, Search | None]]) -> str:
                     f"**{100 * one.scores[rate]:.2f}**" if rate == one.best else f"{100 * one.scores[rate]:.2f}"
                     for rate in sorted(one.scores)
                 ]
-                cells = [*shown, f"{one.best:g}", f"{one.flops:.3g}", f"{one.seconds:.0f}"]
+                cells = [*shown, f"{one.best:g}", short_number(one.flops), f"{one.seconds:.0f}"]
                 lines.append(f"| {name} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
