@@ -88,6 +88,9 @@ BUDGET ?= gpu
 .PHONY: bench-mnist
 bench-mnist: install ## Every method on MNIST: five seeds or more, controls, comparison, report (an hour on two cores)
 	$(BIN)/python scripts/bench.py mnist $(DATA_DIR)
+
+.PHONY: study-closest
+study-closest: install ## TINY as it comes closest to its control on MNIST, twenty seeds, and width growth in three epochs
 	$(BIN)/python scripts/bench.py closest $(DATA_DIR)
 
 .PHONY: bench-cifar

@@ -125,7 +125,9 @@ TUNING_NOTE = (
     "ends with, from scratch for as many FLOPs, has the same three multiples of the recipe's rate; the best one is then its "
     "rate. FLOPs and seconds are of all three. The other controls have the rate of their run."
 )
-COSTS_NOTE = "The ladder of `static-best` by successive halving ([size.md](../size.md)), for each seed: no other table has its FLOPs."
+COSTS_NOTE = (
+    "The ladder of `static-best` by successive halving ([size.md](../size.md)), for each seed; not in other tables."
+)
 
 
 def section(name: str, seeds: int | None, command: str) -> tuple[Comparison, list[Record], list[str]]:
@@ -159,7 +161,7 @@ def report(page: str, seeds: int | None, command: str, searches: Searches, *, co
     begun = [f"# {title}" if title else "", f"Made by `{command}`.", about, COPY_NOTE if copied else ""]
     if searches:
         begun += ["## Verdicts", verdicts([comparison for comparison, _, _ in found]), VERDICTS_NOTE]
-        begun += ["## Tuning", tuned.table(searches), TUNING_NOTE]
+        begun += ["## Tuning", tuned.table(searches), TUNING_NOTE, tuned.at_the_edge(searches)]
         begun += ["## Cost of the ladders", costs([r for _, records, _ in found for r in records]), COSTS_NOTE]
     below = together([parts for _, _, parts in found])
     if title:

@@ -41,7 +41,7 @@ class Bench:
         return range(self.first_seed, self.first_seed + (seeds or self.seeds))
 
 
-# SENN's published length cut so that five seeds and their controls take half an hour on two cores.
+# SENN's published length and searches cut: its controls at equal FLOPs are the dearest of all.
 _SENN = ["experiment=senn_mnist", "stop.epochs=10", "method.samples=8192", "method.held_out=4096", "method.steps=60"]
 _SENN_CIFAR = [
     "dataset.scale=1",

@@ -79,6 +79,17 @@ def static(run: Path, target: Path, rate: float, kind: str) -> None:
     print(os.path.relpath(target, ROOT), flush=True)
 
 
+def at_the_edge(searches: dict[str, tuple[Search, Search | None]]) -> str:
+    """A sentence about those whose best rate is the smallest or the largest of theirs."""
+    found = [
+        name
+        for way, (grown, fixed) in searches.items()
+        for name, one in ((way, grown), (f"{way}'s final net", fixed))
+        if one is not None and one.best in (min(one.scores), max(one.scores))
+    ]
+    return f"At the edge of the search, so that a better rate may lie beyond: {', '.join(found)}." if found else ""
+
+
 def table(searches: dict[str, tuple[Search, Search | None]]) -> str:
     """Markdown: the scores of all trials, the chosen ones in bold, and what they cost."""
     lines = [
