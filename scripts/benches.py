@@ -262,8 +262,8 @@ INTRODUCTIONS = {
     "cifar_cpu": (
         "CIFAR-10 (10,000 images): every way of growing against its controls, small enough for a CPU",
         "Without augmentation; Alether 30 epochs, TINY 12, SENN 10, Fold 24. SENN and Fold, whose runs cost most, have five "
-        "seeds, the others ten; that 0.5 points do not matter was fixed before the runs. All were tuned alike, on a seed of their "
-        "own. "
+        "seeds, the others ten; that 0.5 points do not matter was fixed before the runs. All were tuned alike, on a seed of "
+        "their own. "
         f"{_LEFT_OUT}",
     ),
     "cifar_gpu": (
