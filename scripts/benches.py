@@ -253,7 +253,7 @@ _LEFT_OUT = (
 INTRODUCTIONS = {
     "mnist": (
         "MNIST: every way of growing against its controls",
-        "Each way has its paper's experiment, shortened so that all of this takes one core about an hour: Alether 15 epochs (the "
+        "Each way has its paper's experiment, shortened so that all of this takes one core half an hour: Alether 15 epochs (the "
         "experiment has 30), TINY, GradMax and Net2Net 10 (25; they grow in the first 2.5, as there), SENN 10 (70, and half of "
         "the samples and 60 instead of 100 steps for a search), Fold 16 (60). SENN and Fold, whose runs cost most, have three "
         "seeds, the others five; that 0.2 points do not matter was fixed before the runs. All were tuned alike, on a seed of "
