@@ -14,331 +14,64 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 import os
 import time
-from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
 from pathlib import Path
 
-import pandas as pd
-from common import ROOT, grow, train_once, write_page
-
-from grow_cli.analysis.comparing import draw_anytime, draw_fronts, markdown
-from grow_cli.analysis.comparison import compare
-from grow_cli.analysis.runs import Record, read_records
-from grow_cli.controls import KINDS
-from grow_cli.records.events import GrowthEvent, growth_events
-from grow_cli.records.metrics import read_metrics
-
-ALL = tuple(KINDS)
+import tuned
+from bench_page import Searches, report
+from benches import BENCHES, PAGES, Bench, folder
+from common import grow, train_once
 
 
-@dataclass(frozen=True)
-class Bench:
-    """Ways that are compared with each other on one dataset."""
-
-    title: str
-    ways: dict[str, list[str]]
-    """Label → overrides."""
-    recipe: list[str] = field(default_factory=list)
-    """Overrides of every run."""
-    controls: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    """Label → kinds of controls."""
-    seeds: int = 5
-    cifar: bool = False
-    note: str = ""
-    to: float | None = None
-    """A validation accuracy, for what it cost to reach it."""
-    events: bool = False
-    """Whether the page tells what happened at the growth events."""
-    first_seed: int = 0
-    """Where what is tested was chosen on other seeds, these begin above them."""
-
-    def range(self, seeds: int | None) -> Sequence[int]:
-        """The seeds of its runs, or of so many."""
-        return range(self.first_seed, self.first_seed + (seeds or self.seeds))
+def overrides_of(bench: Bench, way: str, more: list[str]) -> list[str]:
+    """Of every run of a way, the seed left out."""
+    return [*bench.ways[way], *bench.recipe, *more, f"label={way}"]
 
 
-# SENN's published length cut so that five seeds and their controls take half an hour on two cores.
-_SENN = ["experiment=senn_mnist", "stop.epochs=25", "method.samples=8192", "method.held_out=4096", "method.steps=60"]
-_SENN_CIFAR = [
-    "dataset=cifar10",
-    "dataset.scale=1",
-    "model.dropout=0",
-    "optimizer.lr=5e-3",
-    "optimizer.weight_decay=5e-4",
-    "method.tau=1.05",
-    "method.alpha=1e-4",
-    "method.layer_penalty=60",
-    "method.judged=cross_fitted",
-]
-_STUDY = {"alether": ["method=alether"], "copy": ["method=copy"], "random": ["method=random"]}
-_STUDY_NOTE = (
-    "The three grow at the same steps (a fifth and two fifths of the run), at the same place, with the same warm-up; they "
-    "differ in the weights of the new block only, and until the first event the runs of a seed are the same."
-)
-_VIT = [
-    "model=vit",
-    "model.dim=32",
-    "model.mlp=[64,64]",
-    "optimizer.lr=1e-3",
-    "optimizer.weight_decay=0.05",
-    "clip_norm=1",
-    "subset=10000",
-    "dataset.validation=0.02",  # two evaluations of 6,000 samples would cost as much as the training between them
-]
-
-
-def _study(title: str, recipe: list[str], steps: int) -> Bench:
-    budget = ["stop.epochs=null", f"stop.steps={steps}", "trigger=at", f"trigger.steps=[{steps // 5},{2 * steps // 5}]"]
-    rest = [
-        "batch_size=128",
-        "evaluate.unit=steps",
-        f"evaluate.every={max(40, steps // 40)}",
-        f"method.warmup_steps={steps // 10}",
-    ]
-    plain = ["dataset.crop=0", "dataset.flip=false"] if (cifar := "dataset=cifar10" in recipe) else []
-    controls = {"alether": ("static-flops",)}
-    return Bench(title, _STUDY, [*recipe, *plain, *budget, *rest], controls, 10, cifar, _STUDY_NOTE, events=True)
-
-
-# none is better on the validation split of MNIST beyond noise; with best updates 0.9 points worse on that of CIFAR-10
-_TINY = ["method.significance=false", "method.best_update=false"]
-_SHORT = {
-    "tiny": _TINY,
-    "gradmax": ["method=gradmax"],
-    "net2net": ["method=net2net"],
-    "random": ["method=random_width"],
-}
-# 280 steps that grow cost as many FLOPs as the static nets get.
-_GROWN = ["model.mlp=[64,64]", "stop.steps=280", "trigger.fractions=[0.3]"]
-_BELOW = ["method.blocks=4", "method.pattern=before_frontier"]
-_FIXED = ["method=static", "stop.flops=78833319936"]
-
-BENCHES = {
-    "closest": Bench(
-        "MNIST: TINY as it comes closest to its static-flops control",
-        {"tiny": _TINY},
-        ["experiment=tiny_mnist", "trigger.every=0.1", "evaluate.every=0.1"],
-        {"tiny": ("static-flops", "static-steps", "random-replay")},
-        seeds=20,
-        to=0.98,
-        note="Units every tenth of an epoch, the present weights left to the optimizer: of some twenty configurations of 25 "
-        "epochs that were tried none is better on the validation split beyond noise. Twenty seeds: with five the difference "
-        "was lost in the noise (the notes at the end).",
-    ),
-    # a net of the final size is far from trained then, so that steps of a small one are worth their FLOPs
-    "short_3": Bench(
-        "MNIST in 3 epochs: width growth while the training is young",
-        _SHORT,
-        ["experiment=tiny_mnist", "stop.epochs=3", "growth.until=0.5"],
-        dict.fromkeys(_SHORT, ("static-flops",)),
-        to=0.9,
-        note="Grown from [1, 1] to at most [110, 51] during the first half of the training.",
-    ),
-    "bench_mnist": Bench(
-        "MNIST: every method with its paper's experiment",
-        {
-            "alether": ["experiment=alether_mnist", "stop.epochs=15"],
-            "tiny": ["experiment=tiny_mnist", *_TINY],
-            "gradmax": ["experiment=tiny_mnist", "method=gradmax"],
-            "net2net": ["experiment=tiny_mnist", "method=net2net"],
-            "senn": _SENN,
-            "fold": ["experiment=fold_mnist"],
-        },
-        controls=dict.fromkeys(("alether", "tiny", "senn", "fold"), ALL),
-        to=0.96,
-    ),
-    "bench_cifar_gpu": Bench(
-        "CIFAR-10: every method with its paper's experiment",
-        {
-            "alether": ["experiment=alether_cifar10"],
-            "alether-vit": ["experiment=alether_cifar10_vit"],
-            "tiny": ["experiment=tiny_cifar10", "subset=null", "stop.train_score=null"],  # controls need a whole budget
-            "fold": ["experiment=fold_cifar10"],
-        },
-        controls=dict.fromkeys(("alether", "alether-vit", "tiny", "fold"), ALL),
-        cifar=True,
-    ),
-    "bench_cifar_cpu": Bench(
-        "CIFAR-10 (10,000 images): every method, small enough for a CPU",
-        {
-            "alether": ["experiment=alether_mnist", "dataset=cifar10", "stop.epochs=30", "trajectory.every=5"],
-            "tiny": [
-                "experiment=tiny_mnist",
-                *_TINY,
-                "dataset=cifar10",
-                "model.dropout=0.2",
-                "stop.epochs=12",
-            ],
-            "senn": [*_SENN, *_SENN_CIFAR],
-            "fold": ["experiment=fold_cifar10", "stop.epochs=35", "method.max_mistakes=600", "method.max_clusters=5"],
-        },
-        ["dataset.crop=0", "dataset.flip=false", "subset=10000"],
-        dict.fromkeys(("alether", "tiny", "senn", "fold"), ALL),
-        cifar=True,
-        to=0.35,
-    ),
-    "alether_mnist_mlp": _study("Alether on MNIST, residual MLP", ["dataset=mnist"], 4000),
-    "alether_cifar_mlp": _study("Alether on CIFAR-10, residual MLP", ["dataset=cifar10"], 4000),
-    "alether_mnist_vit": _study(
-        "Alether on MNIST (10,000 images), transformer", ["dataset=mnist", *_VIT, "model.patch=7"], 800
-    ),
-    # a tenth of what the net takes to be trained: 0.3 epochs, so that compute is what is scarce
-    "deepen_mnist": Bench(
-        "Depth growth on MNIST where compute is scarce: a transformer of 2 blocks becomes one of 6",
-        {
-            "stack": [*_GROWN, "method=stack", "method.factor=3", "optimizer.lr=1.6e-2"],
-            "zero-random": [*_GROWN, *_BELOW, "method=zero_blocks", "optimizer.lr=1.6e-2"],
-            "static-6": [*_FIXED, "model.mlp=[64,64,64,64,64,64]", "optimizer.lr=8e-3"],
-            "static-2": [*_FIXED, "model.mlp=[64,64]", "optimizer.lr=8e-3"],
-        },
-        [
-            *("dataset=mnist", "dataset.validation=0.02", "model=vit", "model.patch=7", "model.dim=32"),
-            *("batch_size=64", "optimizer.weight_decay=0.05", "clip_norm=1", "schedule.warmup=10"),
-            *("stop.epochs=null", "evaluate.unit=steps", "evaluate.every=28"),
-        ],
-        seeds=10,
-        first_seed=100,
-        note="280 steps of 64 images (0.3 epochs), four blocks added at 30 % of them, without steps of the new blocks alone. "
-        "stack: the whole stack three times; zero-random: fresh blocks before the last one that add nothing at first; "
-        "static-6: the net that these end with, from scratch; static-2: the one that they begin with. All for as many "
-        "training FLOPs (within a step). Each way at its own rate, chosen among 2e-3, 4e-3, 8e-3, 1.6e-2 and 3.2e-2 by "
-        "validation on seed 50 (docs/depth.md): 1.6e-2 for what grows, 8e-3 for what does not. The first seed is 100.",
-        events=True,
-    ),
-    # 226 steps of the final net: far fewer than it takes
-    "deepen_python": Bench(
-        "Depth growth on Python's sources where compute is scarce: a language model of 2 blocks becomes one of 6",
-        {
-            "stack": ["model=gpt", "method=stack", "method.factor=3", "trigger.fractions=[0.5]"],
-            "zero-random": ["model=gpt", "method=zero_blocks", "method.blocks=4", "trigger.fractions=[0.5]"],
-            "static-6": ["model=gpt", "method=static", "model.blocks=6"],
-            "static-2": ["model=gpt", "method=static", "model.blocks=2"],
-        },
-        [
-            *("dataset=python", "dataset.measured=65536", "batch_size=32", "optimizer.lr=6e-3", "clip_norm=1"),
-            *("schedule=anneal", "schedule.warmup=10", "evaluate.unit=steps", "evaluate.every=50"),
-            *("stop.epochs=null", "stop.flops=1e12", "threads=1"),
-        ],
-        seeds=10,
-        first_seed=100,
-        note="A byte-level GPT (width 64, context 64) for 1e12 training FLOPs, a minute of one CPU thread; four blocks added"
-        " at half of them, without steps of the new blocks alone. stack: the whole stack three times; zero-random: "
-        "fresh blocks on top that add nothing at first; static-6: the net that these end with, from scratch; static-2: "
-        "the one that they begin with. The rate is constant for 60 % of the budget, then falls to zero. Of 3e-3, 6e-3 "
-        "and 1.2e-2, tried for each way on seed 50, 6e-3 has the lowest validation loss of all four (1.794, 1.769, "
-        "2.112, 1.658 nats). The first seed is 100.",
-        events=True,
-    ),
-    "alether_cifar_vit": _study(
-        "Alether on CIFAR-10 (10,000 images), transformer",
-        ["dataset=cifar10", *_VIT, "model.patch=8"],
-        800,
-    ),
-}
-PAGES = {
-    "deepen": ["deepen_mnist"],
-    "python": ["deepen_python"],
-    "closest": ["closest", "short_3"],
-    "mnist": ["bench_mnist"],
-    "cifar_gpu": ["bench_cifar_gpu"],
-    "cifar_cpu": ["bench_cifar_cpu"],
-    "alether": ["alether_mnist_mlp", "alether_cifar_mlp", "alether_mnist_vit", "alether_cifar_vit"],
-}
-
-
-def folder(name: str) -> Path:
-    """Where a benchmark's runs are."""
-    return ROOT / "outputs" / "bench" / name
-
-
-def run_once(name: str, way: str, seed: int, more: list[str]) -> None:
-    """One run and its controls, one after the other: what they are held against then ran on the same machine."""
-    bench, run = BENCHES[name], folder(name) / way / str(seed)
-    begun = time.perf_counter()
-    train_once(run, [*bench.ways[way], *bench.recipe, *more, f"label={way}", f"seed={seed}"])
-    kinds = bench.controls.get(way)
-    summary = json.loads((run / "summary.json").read_text())
-    if kinds and summary["events"] <= summary["undone"]:
-        print(f"{name} {way} {seed} did not grow: it has no controls", flush=True)
-    elif kinds:
-        grow("controls", str(run), "--only", ",".join(kinds), "progress=off", "threads=1")
-    print(f"{name} {way} {seed}: {time.perf_counter() - begun:.0f} s", flush=True)
-
-
-def events(records: list[Record]) -> str:
-    """Markdown: what the growth events did, a row per way; means over all events of all seeds."""
-    rows: dict[str, list[dict[str, float]]] = {}
-    for record in records:
-        if record.control is None:
-            metrics = read_metrics(record.folder)
-            found = [_event(e, metrics) for e in growth_events(record.folder) if e.units_added]
-            rows.setdefault(record.label, []).extend(found)
-    lines = [
-        "| | events | loss jump | after the warm-up | change of the outputs, % | steps to recover (median) | recovered |",
-        "| --- " + "| ---: " * 6 + "|",
-    ]
-    for label, found in rows.items():
-        if not found:
-            continue
-        frame = pd.DataFrame(found)
-        recovered = frame["recover"].notna()
-        lines.append(
-            f"| {label} | {len(frame)} | {frame['jump'].mean():+.4f} ± {frame['jump'].std():.4f} | "
-            f"{frame['settled'].mean():+.4f} ± {frame['settled'].std():.4f} | {100 * frame['change'].mean():.1f} | "
-            f"{frame['recover'].fillna(float('inf')).median():.0f} | {recovered.mean():.0%} |"
-        )
-    return "\n".join(lines)
-
-
-def _event(event: GrowthEvent, metrics: pd.DataFrame) -> dict[str, float]:
-    before = metrics[metrics["step"] == event.step]["val_loss"].iloc[0]
-    later = metrics[(metrics["step"] > event.step) & (metrics["val_loss"] <= before)]
-    losses = (event.loss_before, event.loss_after, event.loss_settled, event.function_change_relative)
-    first, after, settled, change = (math.nan if value is None else value for value in losses)
+def tuning(name: str, more: list[str]) -> Searches:
+    """The search for the rates of each way and of the net it ends with."""
+    bench, place = BENCHES[name], folder("tuning") / name
     return {
-        "jump": after - first,
-        "settled": settled - first,
-        "change": change,
-        "recover": float(later["step"].iloc[0] - event.step) if len(later) else float("nan"),
+        way: tuned.search(place / way, overrides_of(bench, way, more), fixed=way in bench.controls)
+        for way in bench.ways
     }
 
 
-EVENTS_NOTE = (
-    "Loss jump: of a fixed batch, just after the event against before; after the warm-up: once the new block was trained alone. "
-    "Steps to recover: from the event to the first evaluation at which the validation loss is no higher than at the event, the "
-    "warm-up's steps not counted; inf where less than half of the events came to that."
-)
+def grew(run: Path) -> bool:
+    """Whether anything of what it grew was kept."""
+    summary = json.loads((run / "summary.json").read_text())
+    return bool(summary["events"] > summary["undone"])
 
 
-COPY_NOTE = "CIFAR-10 is read from a folder of images here: a copy (JPEG), not the original files."
+def run_once(name: str, way: str, seed: int, more: list[str], searches: Searches) -> None:
+    """One run and its controls, one after the other: what they are held against then ran on the same machine."""
+    bench, run = BENCHES[name], folder(name) / way / str(seed)
+    begun = time.perf_counter()
+    own, fixed = searches.get(way, (None, None))
+    rate = [f"optimizer.lr={own.best}", *own.said()] if own else []
+    train_once(run, [*overrides_of(bench, way, more), *rate, f"seed={seed}"])
+    kinds = bench.controls.get(way)
+    if kinds and not grew(run):
+        print(f"{name} {way} {seed} did not grow: it has no controls", flush=True)
+    elif kinds:
+        grow("controls", str(run), "--only", ",".join(kinds), "progress=off", "threads=1")
+        if own and fixed and own.best != fixed.best:  # else static-flops has the static net's own rate
+            tuned.static(run, run / "controls" / tuned.OWN_RATE, fixed.best, tuned.OWN_RATE)
+    print(f"{name} {way} {seed}: {time.perf_counter() - begun:.0f} s", flush=True)
 
 
-def report(page: str, seeds: int | None, command: str, *, copied: bool = False) -> Path:
-    """The page in docs/results and its pictures, and a report beside the runs."""
-    parts = [f"Made by `{command}`."]
-    for name in PAGES[page]:
-        bench = BENCHES[name]
-        records = read_records([folder(name)])
-        records = [r for r in records if r.seed in bench.range(seeds)]
-        [comparison] = compare(records, to=bench.to)
-        text = markdown([comparison], command, pictures=False).split("\n\n", 2)[2]
-        note = COPY_NOTE if bench.cifar and copied else ""
-        parts += [f"# {bench.title}, {seeds or bench.seeds} seeds", bench.note, note, text.strip()]
-        if bench.events:
-            parts += ["## At the growth events", events(records), EVENTS_NOTE]
-        images = ROOT / "docs" / "images"
-        draw_anytime(comparison, images / f"{name}_anytime.png")
-        draw_fronts(comparison, images / f"{name}_fronts.png")
-        parts += [f"![{what}](../images/{name}_{what}.png)" for what in ("anytime", "fronts")]
-    output = f"bench_{page}" if len(PAGES[page]) == 1 else f"{page}_study"
-    written = write_page(output, "\n\n".join(part for part in parts if part))
-    for name in PAGES[page]:
-        print(grow("report", str(folder(name))))
-    return written
+def ladders(name: str, seeds: int | None) -> None:
+    """The control `static-best`: one ladder for all seeds of a way."""
+    bench = BENCHES[name]
+    for way in bench.controls:
+        begun = time.perf_counter()
+        runs = [run for seed in bench.range(seeds) if grew(run := folder(name) / way / str(seed))]
+        if runs:
+            best = ["--only", "static-best", "--halving", "progress=off", "threads=1"]
+            print(grow("controls", *map(str, runs), *best), flush=True)
+        print(f"{name} {way} ladder: {time.perf_counter() - begun:.0f} s", flush=True)
 
 
 def main() -> None:
@@ -349,28 +82,32 @@ def main() -> None:
     parser.add_argument("--cifar-images", type=Path, help="a copy of CIFAR-10 as train/<class>/*, test/<class>/*")
     parser.add_argument("overrides", nargs="*", help="KEY=VALUE of every run, say device=cuda or data_dir=DIR")
     options = parser.parse_intermixed_args()
-    jobs = [
-        (name, way, seed)
-        for name in PAGES[options.page]
-        for seed in BENCHES[name].range(options.seeds)
-        for way in BENCHES[name].ways
-    ]
     images = (
         []
         if options.cifar_images is None
         else ["dataset=image_folder", f"dataset.path={options.cifar_images.absolute()}"]
     )
 
-    def train(job: tuple[str, str, int]) -> None:
-        name, way, seed = job
-        run_once(name, way, seed, [*options.overrides, *(images if BENCHES[name].cifar else [])])
+    def more(name: str) -> list[str]:
+        return [*options.overrides, *(images if BENCHES[name].cifar else [])]
 
+    names = PAGES[options.page]
     with ThreadPoolExecutor(options.jobs) as pool:
-        for _ in pool.map(train, jobs):
-            pass
-    shown = [o for o in options.overrides if not o.startswith("data_dir")] + ["--cifar-images DIR"] * bool(images)
+        held = [name for name in names if BENCHES[name].within]
+        searches = dict(zip(held, pool.map(lambda name: tuning(name, more(name)), held), strict=True))
+        runs = [
+            (name, way, seed, more(name), searches.get(name, {}))
+            for name in names
+            for seed in BENCHES[name].range(options.seeds)
+            for way in BENCHES[name].ways
+        ]
+        list(pool.map(lambda run: run_once(*run), runs))
+        list(pool.map(lambda name: ladders(name, options.seeds), held))
+    shown = [f"--jobs {options.jobs}"] + [f"--seeds {options.seeds}"] * bool(options.seeds)
+    shown += [o for o in options.overrides if not o.startswith("data_dir")] + ["--cifar-images DIR"] * bool(images)
     command = " ".join(["python scripts/bench.py", options.page, *shown])
-    print(report(options.page, options.seeds, command, copied=bool(images)))
+    of_all = {way: search for of in searches.values() for way, search in of.items()}
+    print(report(options.page, options.seeds, command, of_all, copied=bool(images)))
 
 
 if __name__ == "__main__":

@@ -12,14 +12,18 @@ ROOT = Path(__file__).resolve().parent.parent
 NOTES = "<!-- notes: kept when the page is made again -->"
 
 
-def grow(*arguments: str) -> str:
-    """What a command prints; the script ends where it fails.
+def environment() -> dict[str, str]:
+    """Of a process that trains.
 
     On one thread: jobs side by side do not take each other's cores, and small nets gain nothing from a second.
     """
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    return os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+
+
+def grow(*arguments: str) -> str:
+    """What a command prints; the script ends where it fails."""
     command = [sys.executable, "-m", "grow_cli", *arguments]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, env=environment(), capture_output=True, text=True, check=False)
     if done.returncode:
         raise SystemExit(f"grow {' '.join(arguments)}: {done.stderr.strip()}")
     if done.stderr:

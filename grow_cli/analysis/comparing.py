@@ -172,7 +172,8 @@ def mean_curve(runs: list[tuple[list[float], list[float]]], grid: np.ndarray) ->
 
 
 def draw_anytime(comparison: Comparison, output: Path) -> Path:
-    """The best validation score so far against each cost, a line per way: a colour for a grown way and its controls."""
+    """The best validation score so far against each cost, a line per way: a colour for a grown way and its controls, or
+    for each control where one way has grown."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(11, 8), layout="constrained")
@@ -209,7 +210,7 @@ def _draw_curves(comparison: Comparison, cost: str, axes: Axes) -> None:
 
 
 # of controls, in the order in which their kinds come
-_DASHES = ("--", ":", "-.", (0, (1, 1)), (0, (6, 1, 1, 1, 1, 1)))
+_DASHES = ("--", ":", "-.", (0, (9, 3)), (0, (6, 1, 1, 1, 1, 1)))
 _MARKERS = ("s", "^", "v", "D", "x")
 
 
@@ -222,9 +223,20 @@ def _kind(comparison: Comparison, control: str) -> int:
 
 
 def _colour(comparison: Comparison, way: Way) -> str:
-    """The colour of the grown way that it belongs to."""
-    grown = [w.label for w in comparison.ways if w.records[0].control is None]
+    """The colour of the grown way that it belongs to; where there is but one, each kind of control has its own."""
+    grown, control = _grown(comparison), way.records[0].control
+    if control is not None and len(grown) == 1:
+        return _control_colour(comparison, control)
     return f"C{grown.index(way.source) % 10}" if way.source in grown else "grey"
+
+
+def _grown(comparison: Comparison) -> list[str]:
+    return [w.label for w in comparison.ways if w.records[0].control is None]
+
+
+def _control_colour(comparison: Comparison, kind: str) -> str:
+    """In the legend."""
+    return f"C{1 + _kind(comparison, kind)}" if len(_grown(comparison)) == 1 else "dimgrey"
 
 
 def _legend(comparison: Comparison, figure: Figure, *, lines: bool) -> None:
@@ -244,7 +256,8 @@ def _legend(comparison: Comparison, figure: Figure, *, lines: bool) -> None:
     ]
     for number, kind in enumerate(_kinds(comparison)):
         style: dict[str, Any] = {"ls": _DASHES[number % 5]} if lines else {"lw": 0, "marker": _MARKERS[number % 5]}
-        entries.append(Line2D([], [], color="dimgrey", label=f"its control {kind}", **({"lw": 0.9} | style)))
+        colour = _control_colour(comparison, kind)
+        entries.append(Line2D([], [], color=colour, label=f"its control {kind}", **({"lw": 0.9} | style)))
     figure.legend(handles=entries, loc="outside lower center", ncols=4, fontsize=8, frameon=False)
 
 
