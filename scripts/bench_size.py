@@ -22,8 +22,9 @@ import numpy as np
 import pandas as pd
 from common import ROOT, grow, write_page
 from matplotlib.figure import Figure
+from scipy import stats
 
-from grow_cli.analysis.equivalence import findable
+from grow_cli.analysis.equivalence import seeds_to_equate
 
 OUT = ROOT / "outputs" / "size"
 THIRD = 1 / 3
@@ -164,6 +165,274 @@ REFUSALS = ("nothing grew", "cannot be compared with a ladder")
 """Where the command has no answer for finished runs."""
 
 
+Cell = dict[str, Any] | str
+"""size.json, or in words why there is none."""
+
+
+def read(problem: str, method: str) -> Cell | None:
+    """What was found; None where it has not been asked yet."""
+    if (method, PROBLEMS[problem].task) in UNFIT:
+        return f"does not fit: {UNFIT[method, PROBLEMS[problem].task]}"
+    folder = cell(problem, method)
+    if folder.with_suffix(".txt").exists():
+        return folder.with_suffix(".txt").read_text(encoding="utf-8").strip()
+    if not (folder / "size.json").exists():
+        return None
+    found = json.loads((folder / "size.json").read_text(encoding="utf-8"))
+    assert isinstance(found, dict)
+    return found if "ladder" in found else None
+
+
+def shown(told: dict[str, Any]) -> bool:
+    """Whether the verdict says that nothing, or nothing that matters, is lost."""
+    return str(told["verdict"]).startswith(("equal", "better")) or "but within" in told["verdict"]
+
+
+def on_average(told: dict[str, Any]) -> bool:
+    """The same of the mean difference alone, whatever its interval is."""
+    return bool(told["difference"] >= -told["within"])
+
+
+def cheap(told: dict[str, Any]) -> bool:
+    return bool(told["cost_of_ladder"] <= THIRD)
+
+
+def deviation(told: dict[str, Any]) -> float:
+    """Of the paired differences, from their 95 % interval."""
+    low, high = told["difference_interval"]
+    n = len(told["seeds"])
+    return float((high - low) / 2 * math.sqrt(n) / stats.t.isf(0.025, n - 1))
+
+
+def seeds_needed(told: dict[str, Any]) -> str:
+    """For TOST to show equality within δ with a chance of 80 % where there is no difference."""
+    if None in told["difference_interval"] or not deviation(told):
+        return "?"
+    n = seeds_to_equate(told["within"], deviation(told))
+    return f"{n:,}" if n else "> 10,000"
+
+
+HEAD = (
+    "| problem | method | seeds | size found (95 % interval) | score | best of the ladder: size | score | difference (95 % "
+    "interval) | verdict | ÷ ladder | ÷ halving | both shown | both on average |"
+)
+
+
+def row(problem: str, method: str, told: Cell) -> str:
+    """A line of the table; accuracies in percent."""
+    name = f"| {PROBLEMS[problem].words} | {method} |"
+    if isinstance(told, str):
+        return f"{name} | {told} |" + " |" * 9
+    ladder = told["ladder"]
+    best = next(rung for rung in ladder["rungs"] if rung["name"] == ladder["chosen"])
+    scale = 100 if told["chosen_by"] == "val_accuracy" else 1
+    digits = 2 if scale == 100 else 3
+
+    def mean(scores: list[float]) -> str:
+        return f"{scale * float(np.mean(scores)):.{digits}f}"
+
+    size = f"{told['size']:,.0f} ({_interval(told['interval'], ',.0f')})"
+    difference = f"{told['difference']:+.{digits}f} ({_interval(told['difference_interval'], f'+.{digits}f')})"
+    costs = f"{told['cost_of_ladder']:.2f} | {told['cost_of_halving']:.2f}"
+    return (
+        f"{name} {len(told['seeds'])} | {size} | {mean(told['scores'])} | {best['parameters']:,} (of {len(ladder['rungs'])}) | "
+        f"{mean(best['scores'])} | {difference} | {told['verdict'].split(' points')[0]} | {costs} | "
+        f"{_yes(shown(told) and cheap(told))} | {_yes(on_average(told) and cheap(told))} |"
+    )
+
+
+def _yes(holds: bool) -> str:
+    return "yes" if holds else "no"
+
+
+def _interval(ends: list[float | None], form: str) -> str:
+    return " to ".join("?" if end is None else format(end, form) for end in ends)
+
+
+@dataclass(frozen=True)
+class Count:
+    """Of a method's problems: how many there are, and on how many what is true."""
+
+    fit: int
+    answered: int
+    shown: int
+    average: int
+    cheap: int
+    worse: int
+    better: int
+
+    @property
+    def word(self) -> str:
+        """Confirmed, refuted or undecided: both conditions on eight of ten."""
+        if self.shown >= ON * self.fit:
+            return "confirmed"
+        failed = self.fit - self.answered + max(self.worse, self.answered - self.cheap)
+        return "refuted" if failed > (1 - ON) * self.fit + 1e-9 else "undecided"
+
+
+def count(cells: dict[str, Cell]) -> Count:
+    """Of what a method found, by problem."""
+    told = [c for c in cells.values() if isinstance(c, dict)]
+    fit = sum(not (isinstance(c, str) and c.startswith("does not fit")) for c in cells.values())
+    both = sum(shown(c) and cheap(c) for c in told)
+    average = sum(on_average(c) and cheap(c) for c in told)
+    worse = sum(c["difference"] < 0 and c["p_differs"] is not None and c["p_differs"] <= 0.05 for c in told)
+    better = sum(c["verdict"].startswith("better") for c in told)
+    return Count(fit, len(told), both, average, sum(map(cheap, told)), worse - _harmless(told), better)
+
+
+def _harmless(told: list[dict[str, Any]]) -> int:
+    """Worse, but within δ."""
+    return sum("worse, but within" in c["verdict"] for c in told)
+
+
+def sentence(method: str, c: Count) -> str:
+    """The verdict on a method."""
+    refused = f", on {c.fit - c.answered} it found no size" if c.fit > c.answered else ""
+    return (
+        f"- **{method}: {c.word}.** It fits {c.fit} of {len(PROBLEMS)} problems. Both conditions are shown on {c.shown} of these "
+        f"and hold on average on {c.average}; it costs a third of the ladder at most on {c.cheap}, is better on {c.better} and "
+        f"worse by more than chance on {c.worse}{refused}."
+    )
+
+
+def draw(found: dict[str, dict[str, Cell]], output: Path) -> None:
+    """Left the size found beside the ladder's best, right the difference of their scores in units of δ."""
+    figure = Figure(figsize=(11, 5), layout="constrained")
+    left, right = figure.subplots(1, 2, sharey=True)
+    names = list(found)
+    for number, method in enumerate(METHODS):
+        there = [(i, found[n][method]) for i, n in enumerate(names) if isinstance(found[n].get(method), dict)]
+        for first, (i, told) in enumerate(there):
+            assert isinstance(told, dict)
+            style: dict[str, Any] = {"color": f"C{number}", "fmt": "o", "ms": 5, "label": None if first else method}
+            y = i + 0.16 * (number - 1.5)
+            ratio, ends = told["size"] / told["best"], [e and e / told["best"] for e in told["interval"]]
+            left.errorbar([ratio], [y], xerr=_bars(ratio, ends), **style)
+            low_high = [e if e is None else e / told["within"] for e in told["difference_interval"]]
+            middle = told["difference"] / told["within"]
+            right.errorbar([middle], [y], xerr=_bars(middle, low_high), **style)
+    left.set_yticks(range(len(names)), [PROBLEMS[n].words for n in names])
+    left.invert_yaxis()
+    left.set_xscale("log", base=2)
+    left.axvline(1, color="0.6", lw=0.8)
+    left.set_xlabel("parameters: grown ÷ the ladder's best")
+    right.set_xscale("symlog", linthresh=2)
+    right.axvspan(-1, 1, color="0.9")
+    right.set_xlabel("validation score: grown − the ladder's best, in units of δ (right is better)")
+    left.legend(frameon=False, fontsize=8)
+    for axes in (left, right):
+        axes.spines[["top", "right"]].set_visible(False)
+    figure.savefig(output, dpi=110)
+
+
+def _bars(middle: float, ends: list[float | None]) -> list[list[float]] | None:
+    low, high = ends
+    return None if low is None or high is None else [[middle - low], [high - middle]]
+
+
+def command(options: argparse.Namespace) -> str:
+    """As it can be typed elsewhere."""
+    kept = [o for o in options.overrides if not o.startswith("data_dir")]
+    names = (("problems", ",".join(PROBLEMS)), ("methods", ",".join(METHODS)), ("seeds", None))
+    asked = [f"--{name} {getattr(options, name)}" for name, default in names if getattr(options, name) != default]
+    images = ["--cifar-images DIR"] if options.cifar_images is not None else []
+    return " ".join(["python scripts/bench_size.py", *asked, *kept, *images])
+
+
+WORDS = """\
+*Confirmed*: both conditions are shown on eight of ten of the problems that the method fits. *Refuted*: on more than two of
+ten it found no size, is worse by more than chance and δ, or costs more. *Undecided*: neither. *Shown*: TOST within δ, or a
+t-test that says better, both at 5 %; the verdict is that of the command, for each cell alone. *On average*: the mean
+difference is above −δ, whatever its interval is, which proves nothing."""
+
+NOTES = """\
+- **The ladder costs as many runs as it has sizes**, for each of them is trained for the grown run's FLOPs. So "a third of the
+  ladder" holds wherever it has three sizes or more, by construction, and the column ÷ halving says more.
+- **The ladder's best is chosen by the scores that it is compared by.** That favours it, the more the fewer seeds there are.
+- **The power is low.** The recipes are short, and a score of a few hundred samples moves by more than δ when one of them does.
+  The next table has the seeds that TOST would need.
+- **What growing costs beside training (SENN's search, Fold's explanations, TINY's statistics) is charged, and given to the
+  static nets as training.** Cheap searches were chosen for that reason; they are not what the papers use."""
+
+RECIPES = """\
+An event at every tenth of the steps, until six tenths of them are over or two events in a row did not improve the validation
+score (`growth.plateau=2`). The optimizer and its schedule are the defaults. A method had its recipe before any ladder of its
+own was trained; SENN's, on another seed, by whether it grows at all and by what its search costs. Where the plateau never
+comes, the schedule and not the data decided the size, and its interval is narrow for that reason."""
+
+DATA = """\
+`houses` (generated) has eight columns and 4,000 rows: a value that depends on income and on the distance to two centres, capped
+as California's is. `piecewise` is a line, a wave, a parabola behind a step, and a plateau (2,000 rows). CIFAR-10 is a copy in
+JPEG where `--cifar-images` is given. MNIST's size is that of the training part; its validation split is 6,000 other images,
+CIFAR-10's 5,000. `dataset.split_seed=seed` draws the splits anew for each seed."""
+
+
+def page(found: dict[str, dict[str, Cell]], made_by: str) -> str:
+    counts = {m: count({p: cells[m] for p, cells in found.items() if m in cells}) for m in METHODS}
+    told = [c for cells in found.values() for c in cells.values() if isinstance(c, dict)]
+    seconds = sum(c["seconds"] + c["ladder"]["cost"]["seconds"] for c in told)
+    delta = "0.2 points of accuracy, 0.01 of R², 0.02 nats (0.029 bits) a byte"
+    lines = [
+        f"# Does growing find the right size? `grow size` on {len(PROBLEMS)} problems",
+        "",
+        f"Made by `{made_by}`: for each problem and method the real command, `grow size ... --against sweep`. All scores are of "
+        f"the **validation** split. Training took {seconds / 60:.0f} minutes of wall time on one thread, beside other work.",
+        "",
+        f"**The question.** Is the grown net within δ of the best of a ladder of eight static sizes (δ: {delta}), for at most a "
+        "third of the ladder's FLOPs, on eight of ten problems?",
+        "",
+        *(sentence(m, c) for m, c in counts.items()),
+        "",
+        WORDS,
+        "",
+        HEAD,
+        "| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | --- | ---: | ---: | --- | --- |",
+        *(row(p, m, cells[m]) for p, cells in found.items() for m in METHODS if m in cells),
+        "",
+        "![the sizes found, and their scores beside the ladder's best](../images/size.png)",
+        "",
+        "## What to know before reading it",
+        "",
+        NOTES,
+        "",
+        "## The power: deviation of the paired differences in units of δ, and the seeds for equality to be shown (chance 80 %)",
+        "",
+        "| problem | " + " | ".join(METHODS) + " |",
+        "| --- " + "| ---: " * len(METHODS) + "|",
+        *(_power(p, cells) for p, cells in found.items()),
+        "",
+        "## Recipes",
+        "",
+        RECIPES,
+        "",
+        *(f"- {m}: `{' '.join(words)}`" for m, words in METHODS.items()),
+        *(f"- {m} on Python's sources: `{' '.join(words)}`" for m, words in ON_TEXT.items()),
+        "",
+        "Steps: " + "; ".join(f"{p.words} {p.steps}" for p in PROBLEMS.values()) + ". For example:",
+        "",
+        "```bash",
+        "grow size " + " ".join(recipe(PROBLEMS["digits"], "tiny")) + " --seeds 5 --against sweep",
+        "```",
+        "",
+        DATA,
+    ]
+    return "\n".join(lines)
+
+
+def _power(problem: str, cells: dict[str, Cell]) -> str:
+    found = []
+    for method in METHODS:
+        told = cells.get(method)
+        measured = isinstance(told, dict) and None not in told["difference_interval"]
+        found.append(
+            f"{deviation(told) / told['within']:.1f}, {seeds_needed(told)}"
+            if measured and isinstance(told, dict)
+            else "–"
+        )
+    return f"| {PROBLEMS[problem].words} | " + " | ".join(found) + " |"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--problems", default=",".join(PROBLEMS), help="names, with commas (default: all)")
@@ -181,6 +450,9 @@ def main() -> None:
             if (method, PROBLEMS[problem].task) not in UNFIT:
                 seeds = min(options.seeds or PROBLEMS[problem].seeds, PROBLEMS[problem].seeds)
                 ask(problem, method, seeds, options.overrides)
+    found = {p: {m: c for m in METHODS if (c := read(p, m)) is not None} for p in PROBLEMS}
+    draw(found, ROOT / "docs" / "images" / "size.png")
+    print(write_page("size", page(found, command(options))))
 
 
 if __name__ == "__main__":
