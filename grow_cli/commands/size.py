@@ -143,6 +143,7 @@ def begin(out: Path, asked: dict[str, object], option: str = "--out") -> None:
 def grown(folder: Path, seeds: list[int]) -> list[RunFolder]:
     """The finished runs of these seeds, in their order; UserError where none of them grew."""
     from grow_cli.analysis.runs import find_runs
+    from grow_cli.sizes.rungs import has_grown
 
     there = {
         run.read_summary().get("seed"): run for run in find_runs([folder]) if not run.read_summary().get("control")
@@ -152,7 +153,7 @@ def grown(folder: Path, seeds: list[int]) -> list[RunFolder]:
         raise UserError(
             f"{len(seeds) - len(runs)} of the runs in {folder} are not finished: run the same command again to continue"
         )
-    if not any(run.read_summary()["events"] for run in runs):
+    if not any(has_grown(run) for run in runs):
         raise UserError("nothing grew, so no size was found: choose a method and a trigger that grow during training")
     return runs
 
