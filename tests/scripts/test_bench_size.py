@@ -9,18 +9,18 @@ import bench_size
 import pytest
 
 
-def _told(difference: float, verdict: str, *, cost: float = 0.125, p: float = 0.5) -> dict[str, Any]:
+def _told(difference: float, verdict: str, *, cost: float = 0.125) -> dict[str, Any]:
     ladder = {"chosen": "20", "rungs": [{"name": "20", "parameters": 20, "scores": [0.9, 0.91]}]}
     return {
         "difference": difference,
         "difference_interval": [difference - 1, difference + 1],
         "verdict": verdict,
-        "p_differs": p,
         "cost_of_ladder": cost,
         "cost_of_halving": 0.4,
         "within": 0.2,
         "seeds": [0, 1, 2, 3, 4],
         "size": 25.0,
+        "best": 20,
         "interval": [20.0, 30.0],
         "scores": [0.9, 0.92],
         "chosen_by": "val_accuracy",
@@ -30,8 +30,8 @@ def _told(difference: float, verdict: str, *, cost: float = 0.125, p: float = 0.
 
 EQUAL = _told(0.05, "equal within 0.2 points")
 UNDECIDED = _told(0.05, "undecided")
-WORSE = _told(-2.0, "worse", p=0.001)
-HARMLESS = _told(-0.1, "worse, but within 0.2 points", p=0.001)
+WORSE = _told(-2.0, "worse")
+HARMLESS = _told(-0.1, "worse, but within 0.2 points")
 
 
 def _cells(*cells: Any) -> dict[str, Any]:
