@@ -212,10 +212,12 @@ def say(found: Answer, options: argparse.Namespace) -> None:
         table.add_row(name, f"{rung['parameters']:,}", score, f"{sum(rung['training_flops']):.3g}")
     console.uncut(table)
     held, unit = found.held, " points" if task.percent else ""
+    certain = "one seed: no interval"
+    if len(scores) > 1:
+        certain = f"95 % interval {held.low:+.3g} to {held.high:+.3g}; TOST within {found.within:g}{unit}: p = {held.equal:.3g}"
     console.line(
         f"against the best of {counted(len(ladder['rungs']), 'size')} ({found.searched.chosen.parameters:,} parameters): "
-        f"{held.difference:+.3g}{unit} (95 % interval {held.low:+.3g} to {held.high:+.3g}; TOST within {found.within:g}{unit}: "
-        f"p = {held.equal:.3g}): {held.verdict}"
+        f"{held.difference:+.3g}{unit} ({certain}): {held.verdict.split(':')[0]}"
     )
     if found.searched.found.best == len(ladder["rungs"]) - 1:
         console.line("the largest size of the ladder won, so the best may be larger still")
