@@ -4,8 +4,8 @@
     python scripts/bench_size.py --problems wine,moons --methods tiny --seeds 5
 
 For each problem and method the real command, `grow size ... --against sweep`, into outputs/size/bench/<problem>/<method>: the
-same command continues, and nothing is trained twice. Every recipe was fixed before any ladder was trained: a method has
-one for all problems, and a problem only says how many steps it gets. Tables are written into outputs/size/tables.
+same command continues, and nothing is trained twice. A method has one recipe for all problems (another for a language
+model), and a problem only says how many steps it gets. Tables are written into outputs/size/tables.
 """
 
 from __future__ import annotations
@@ -361,9 +361,8 @@ NOTES = """\
 
 RECIPES = """\
 An event at every tenth of the steps, until six tenths of them are over or two events in a row did not improve the validation
-score (`growth.plateau=2`). The optimizer and its schedule are the defaults. A method had its recipe before any ladder of its
-own was trained; SENN's, on another seed, by whether it grows at all and by what its search costs. Where the plateau never
-comes, the schedule and not the data decided the size, and its interval is narrow for that reason."""
+score (`growth.plateau=2`). The optimizer and its schedule are the defaults. Where the plateau never comes, the schedule and
+not the data decided the size, and its interval is narrow for that reason."""
 
 DATA = """\
 `houses` (generated) has eight columns and 4,000 rows: a value that depends on income and on the distance to two centres, capped
