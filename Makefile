@@ -101,6 +101,10 @@ bench-cifar: install ## The same on CIFAR-10 (a GPU; BUDGET=cpu: 10,000 images, 
 paper-alether: install ## Alether against copy and random blocks, MLP and transformer, MNIST and CIFAR-10, ten seeds
 	$(BIN)/python scripts/bench.py alether $(CIFAR) $(DATA_DIR)
 
+.PHONY: bench-size
+bench-size: install ## Whether `grow size` finds the right size: eleven problems, four methods, beside ladders (an hour of one core)
+	$(BIN)/python scripts/bench_size.py $(CIFAR) $(DATA_DIR)
+
 .PHONY: study-deepen
 study-deepen: install ## Depth growth where compute is scarce: a transformer of 2 blocks becomes one of 6, ten seeds (half an hour)
 	$(BIN)/python scripts/bench.py deepen --jobs 1 $(DATA_DIR)

@@ -143,6 +143,7 @@ def begin(out: Path, asked: dict[str, object], option: str = "--out") -> None:
 def grown(folder: Path, seeds: list[int]) -> list[RunFolder]:
     """The finished runs of these seeds, in their order; UserError where none of them grew."""
     from grow_cli.analysis.runs import find_runs
+    from grow_cli.sizes.rungs import has_grown
 
     there = {
         run.read_summary().get("seed"): run for run in find_runs([folder]) if not run.read_summary().get("control")
@@ -152,7 +153,7 @@ def grown(folder: Path, seeds: list[int]) -> list[RunFolder]:
         raise UserError(
             f"{len(seeds) - len(runs)} of the runs in {folder} are not finished: run the same command again to continue"
         )
-    if not any(run.read_summary()["events"] for run in runs):
+    if not any(has_grown(run) for run in runs):
         raise UserError("nothing grew, so no size was found: choose a method and a trigger that grow during training")
     return runs
 
@@ -211,10 +212,12 @@ def say(found: Answer, options: argparse.Namespace) -> None:
         table.add_row(name, f"{rung['parameters']:,}", score, f"{sum(rung['training_flops']):.3g}")
     console.uncut(table)
     held, unit = found.held, " points" if task.percent else ""
+    certain = "one seed: no interval"
+    if len(scores) > 1:
+        certain = f"95 % interval {held.low:+.3g} to {held.high:+.3g}; TOST within {found.within:g}{unit}: p = {held.equal:.3g}"
     console.line(
         f"against the best of {counted(len(ladder['rungs']), 'size')} ({found.searched.chosen.parameters:,} parameters): "
-        f"{held.difference:+.3g}{unit} (95 % interval {held.low:+.3g} to {held.high:+.3g}; TOST within {found.within:g}{unit}: "
-        f"p = {held.equal:.3g}): {held.verdict}"
+        f"{held.difference:+.3g}{unit} ({certain}): {held.verdict.split(':')[0]}"
     )
     if found.searched.found.best == len(ladder["rungs"]) - 1:
         console.line("the largest size of the ladder won, so the best may be larger still")

@@ -68,13 +68,15 @@ def write_plan(folder: RunFolder, content: dict[str, Any]) -> None:
 def plan(runs: list[RunFolder], count: int) -> list[Rung]:
     """One ladder for runs that differ by their seeds: that of the run with the median net. NotPossible where there is none.
 
-    A plan that one of them has is kept, if it is as long: nothing is trained twice when a seed is added.
+    A net that did not grow leads nowhere, so the median is of those that did, if there are any. A plan that one of the runs
+    has is kept, if it is as long: nothing is trained twice when a seed is added.
     """
     for folder in runs:
         rungs = planned(folder)
         if rungs and _asked(folder) == count:
             return rungs
-    by_size = sorted(runs, key=lambda folder: int(folder.read_summary()["parameters"]))
+    grew = [folder for folder in runs if has_grown(folder)] or runs
+    by_size = sorted(grew, key=lambda folder: int(folder.read_summary()["parameters"]))
     middle = by_size[(len(by_size) - 1) // 2]
     summary = middle.read_summary()
     with reading.reading(summary.path):
@@ -89,6 +91,12 @@ def plan(runs: list[RunFolder], count: int) -> list[Rung]:
             "longer"
         )
     return fit
+
+
+def has_grown(folder: RunFolder) -> bool:
+    """Whether any of a finished run's growth was kept."""
+    summary = folder.read_summary()
+    return int(summary.get("events", 0)) > int(summary.get("undone", 0))
 
 
 def _asked(folder: RunFolder) -> int | None:

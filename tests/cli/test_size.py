@@ -114,6 +114,8 @@ def test_a_limit_holds_for_the_grown_net_and_for_the_ladder(grow: Callable) -> N
     assert all(rung["flops_per_sample"] <= 800 for rung in found["ladder"]["rungs"])
     assert all(rung["parameters"] <= 450 for rung in found["ladder"]["rungs"])
     assert found["verdict"] == "undecided: one seed"
+    assert "(one seed: no interval): undecided" in outcome.out
+    assert "nan" not in outcome.out
 
 
 @pytest.mark.parametrize(

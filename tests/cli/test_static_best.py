@@ -162,6 +162,19 @@ def test_a_ladder_ends_as_a_control_of_equal_cost_whose_cost_is_all_that_was_tra
 
 
 @pytest.mark.slow
+def test_seeds_that_did_not_grow_do_not_take_the_ladder_from_those_that_did(grow: Callable, tmp_path: Path) -> None:
+    for name, more in (("grew", []), ("not", ["growth.max_events=0"]), ("neither", ["growth.max_events=0"])):
+        assert grow("train", *GROWN, "seed=1", *more, f"run_dir={name}").code == 0
+    grew, *others = (RunFolder(tmp_path / name) for name in ("grew", "not", "neither"))
+    rungs = plan([grew, *others], 3)
+    # the budget is the smallest of them, of which one step of the largest size may be too large a part
+    assert rungs == plan([grew], 3)[: len(rungs)]
+    assert len(rungs) >= 2
+    with pytest.raises(NotPossible):
+        plan(others, 3)
+
+
+@pytest.mark.slow
 def test_a_rung_that_halving_set_aside_and_took_up_again_is_the_one_that_was_never_set_aside(
     grow: Callable, tmp_path: Path
 ) -> None:
