@@ -21,6 +21,7 @@ class SGD(OptimizerOption):
     """Stochastic gradient descent with momentum."""
 
     on_several_ranks = True
+    replayable = True
 
     lr: float = key(0.02, above=0, tune=(1e-3, 0.5))
     weight_decay: float = key(5e-4, at_least=0, tune=(1e-6, 1e-2))

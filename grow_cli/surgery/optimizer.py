@@ -162,7 +162,7 @@ def follow_new_entries(optimizer: Optimizer, lr_warmup: int = 0) -> None:
                     left = marks[_RISING]
                     risen = earlier + (1 - left / (lr_warmup + 1)) * (parameter - earlier)
                     parameter.copy_(torch.where(left > 0, risen, parameter))  # the others to the last bit as they are
-                    marks[_RISING] = (left - 1).clamp(min=0)
+                    left.sub_(1).clamp_(min=0)  # in place: a recorded step (training/graph.py) goes on from there
             state.update(marks)
         away.clear()
 

@@ -120,9 +120,10 @@ def check_precision(precision: str, device: torch.device) -> None:
 
 
 def set_precision(precision: str) -> None:
-    """fp32 products are exact fp32 unless tf32 is requested."""
+    """fp32 products are exact fp32 unless tf32 is requested; on a GPU convolutions take the fastest kernel of those tried."""
     torch.set_float32_matmul_precision("high" if precision == "tf32" else "highest")
     torch.backends.cudnn.allow_tf32 = precision == "tf32"
+    torch.backends.cudnn.benchmark = not torch.are_deterministic_algorithms_enabled()
 
 
 @contextmanager

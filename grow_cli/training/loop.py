@@ -19,6 +19,7 @@ from grow_cli.training.device import synchronize
 from grow_cli.training.display import Display
 from grow_cli.training.evaluation import measure_grid, measure_split
 from grow_cli.training.event import grow, growth_closed
+from grow_cli.training.graph import replayed
 from grow_cli.training.metrics import Gathered
 from grow_cli.training.rollback import roll_back, undo_of
 from grow_cli.training.session import Session
@@ -300,7 +301,7 @@ class Loop:
         """What is derived from the model and costs too much to derive at every step."""
         session = self.session
         make = make_step if self.method.trains_by_gradient else make_measuring_step
-        self._step = make(session, compiled=session.config.compile)
+        self._step = replayed(session, make(session, compiled=session.config.compile))
         self.flops = session.flops
         self.step_flops = pass_flops(session) if self.method.trains_by_gradient else self.flops
         self.parameters = session.parameters
