@@ -69,16 +69,21 @@ class ReplayedStep:
         self._groups = session.optimizer.param_groups
         self._rates = [torch.tensor(float(group["lr"]), device=session.device) for group in self._groups]
         self._known = [float(group["lr"]) for group in self._groups]
-        self._warm, self._refused = 0, False
+        self._refused = False
+        self.forget()
+
+    def forget(self) -> None:
+        """Record anew, and give the recording's memory back: an event may replace what it reads, the optimizer's moments, too."""
+        self._warm = 0
         self._batch: tuple[Tensor, Tensor] | None = None
-        self._done: Outputs
-        self._replay: Callable[[], None]
+        self._done: Outputs | None = None
+        self._replay: Callable[[], None] = lambda: None
 
     def __call__(self, x: Tensor, y: Tensor) -> Outputs:
         """One step; never waits for the device but where it records."""
         self._follow_rates()
         if self._batch is not None and (x.shape, y.shape) != tuple(part.shape for part in self._batch):
-            self._warm, self._batch = 0, None  # another batch size
+            self.forget()  # another batch size
         if self._warm < WARM_UP:
             self._warm += 1
             return self._recorder.warm_up(lambda: self._with_tensor_rates(x, y))
@@ -89,6 +94,7 @@ class ReplayedStep:
         for fixed, new in zip(self._batch, (x, y), strict=True):
             fixed.copy_(new)
         self._replay()
+        assert self._done is not None
         loss, outputs = self._done
         # outputs over a vocabulary are large, and nobody reads them
         return loss.clone(), outputs[:0] if self._by_loss else outputs.clone()

@@ -19,7 +19,7 @@ from grow_cli.training.device import synchronize
 from grow_cli.training.display import Display
 from grow_cli.training.evaluation import measure_grid, measure_split
 from grow_cli.training.event import grow, growth_closed
-from grow_cli.training.graph import replayed
+from grow_cli.training.graph import ReplayedStep, replayed
 from grow_cli.training.metrics import Gathered
 from grow_cli.training.rollback import roll_back, undo_of
 from grow_cli.training.session import Session
@@ -244,6 +244,8 @@ class Loop:
     def _grow(self) -> None:
         session, progress = self.session, self.session.progress
         self.display.growing()
+        if isinstance(self._step, ReplayedStep):
+            self._step.forget()
         batch_size = session.batches.batch_size
         if session.config.checkpoint.events:
             checkpoint.save_net(self.folder.checkpoints, session, progress.firings + 1)

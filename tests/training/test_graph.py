@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from typing import Any
 
 import pytest
@@ -126,6 +128,28 @@ def test_another_batch_size_is_recorded_anew(make: Any, recorder: Recorded) -> N
         one.session.batches.set_batch_size(size)
         for _ in range(WARM_UP + 2):
             one._step(*one.session.batches.next())
+    assert (recorder.recordings, recorder.replays) == (2, 4)
+
+
+def test_an_event_finds_no_recording_and_leaves_none_though_nothing_grew(
+    make: Any, recorder: Recorded, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = make("model=mlp", "model.hidden=[4]", "method=random_width", "growth.max_units=[4]")
+    one.display.start(100, {})
+    one._train_until(WARM_UP + 2)
+    assert (recorder.recordings, recorder.replays) == (1, 2)
+    held = weakref.ref(one._step._replay)
+    grow = loop.grow
+
+    def growing(session: Any) -> Any:
+        gc.collect()
+        assert held() is None
+        return grow(session)
+
+    monkeypatch.setattr(loop, "grow", growing)
+    one._grow()
+    assert one.session.progress.events == 0
+    one._train_until(2 * (WARM_UP + 2))
     assert (recorder.recordings, recorder.replays) == (2, 4)
 
 
