@@ -142,6 +142,9 @@ def follow_new_entries(optimizer: Optimizer, lr_warmup: int = 0) -> None:
     away: list[tuple[Tensor, dict[str, Tensor], Tensor]] = []
 
     def before(*_: Any) -> None:
+        for parameter, marks, _earlier in away:  # of a step that failed
+            optimizer.state[parameter].update(marks)
+        away.clear()
         for parameter, state in optimizer.state.items():
             marks = {name: state.pop(name) for name in _MARKS if name in state}
             if marks:

@@ -120,10 +120,9 @@ def check_precision(precision: str, device: torch.device) -> None:
 
 
 def set_precision(precision: str) -> None:
-    """fp32 products are exact fp32 unless tf32 is requested; on a GPU convolutions take the fastest kernel of those tried."""
+    """fp32 products are exact fp32 unless tf32 is requested."""
     torch.set_float32_matmul_precision("high" if precision == "tf32" else "highest")
     torch.backends.cudnn.allow_tf32 = precision == "tf32"
-    torch.backends.cudnn.benchmark = not torch.are_deterministic_algorithms_enabled()
 
 
 @contextmanager
@@ -159,6 +158,17 @@ def deterministic(wanted: bool) -> Iterator[None]:
             os.environ.pop(name, None)
         else:
             os.environ[name] = workspace
+
+
+@contextmanager
+def fastest_convolutions() -> Iterator[None]:
+    """For steps, whose shapes recur: cuDNN tries its kernels on each and keeps the fastest, unless results must repeat."""
+    before = torch.backends.cudnn.benchmark
+    torch.backends.cudnn.benchmark = not torch.are_deterministic_algorithms_enabled()
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.benchmark = before
 
 
 def keep_memory() -> None:

@@ -17,7 +17,6 @@ from torch import Tensor
 from grow_cli.console import warn
 from grow_cli.errors import TrainingFailed, UserError
 from grow_cli.methods.base import Method
-from grow_cli.training.memory import out_of_memory
 from grow_cli.training.step import Step
 
 if TYPE_CHECKING:
@@ -53,51 +52,55 @@ class CudaGraphs:
         return done
 
     def record(self, work: Callable[[], Outputs]) -> tuple[Outputs, Callable[[], None]]:
-        graph = torch.cuda.CUDAGraph()
-        # thread_local: another thread may fetch a batch from a file and pin its memory meanwhile
-        with torch.cuda.graph(graph, stream=self._stream, capture_error_mode="thread_local"):
+        graph, device = torch.cuda.CUDAGraph(), self._device
+        # What is recorded waits for the current device, which may be another job's, and where it fails it leaves its own stream
+        # the current one. thread_local: another thread may fetch a batch from a file and pin its memory meanwhile.
+        with (
+            torch.cuda.device(device),
+            torch.cuda.stream(torch.cuda.current_stream(device)),
+            torch.cuda.graph(graph, stream=self._stream, capture_error_mode="thread_local"),
+        ):
             done = work()
         return done, graph.replay
 
 
 class ReplayedStep:
-    """`make_step`'s step, recorded after a few steps and replayed from then on."""
+    """A step, recorded after it ran a few times and replayed from then on; one for all the nets that a run grows to."""
 
-    def __init__(self, session: Session, step: Step, recorder: Recorder) -> None:
-        self._session, self._step, self._recorder = session, step, recorder
+    def __init__(self, session: Session, recorder: Recorder) -> None:
+        self._session, self._recorder = session, recorder
         self._by_loss = session.task.of_loss(0.0) is not None
-        self._groups = session.optimizer.param_groups
-        self._rates = [torch.tensor(float(group["lr"]), device=session.device) for group in self._groups]
-        self._known = [float(group["lr"]) for group in self._groups]
         self._refused = False
+
+    def over(self, step: Step) -> ReplayedStep:
+        """The same for another step, of `make_step`."""
+        self._step, self._groups = step, self._session.optimizer.param_groups
+        self._known = [float(group["lr"]) for group in self._groups]
+        self._rates = [torch.tensor(rate, device=self._session.device) for rate in self._known]
         self.forget()
+        return self
 
     def forget(self) -> None:
         """Record anew, and give the recording's memory back: an event may replace what it reads, the optimizer's moments, too."""
         self._warm = 0
-        self._batch: tuple[Tensor, Tensor] | None = None
-        self._done: Outputs | None = None
-        self._replay: Callable[[], None] = lambda: None
+        self._recording: tuple[Outputs, Outputs, Callable[[], None]] | None = None
 
     def __call__(self, x: Tensor, y: Tensor) -> Outputs:
         """One step; never waits for the device but where it records."""
         self._follow_rates()
-        if self._batch is not None and (x.shape, y.shape) != tuple(part.shape for part in self._batch):
-            self.forget()  # another batch size
         if self._warm < WARM_UP:
             self._warm += 1
             return self._recorder.warm_up(lambda: self._with_tensor_rates(x, y))
-        if self._batch is None and not self._refused:
+        if self._recording is None and not self._refused:
             self._record(x, y)
-        if self._batch is None:
+        if self._recording is None:
             return self._with_tensor_rates(x, y)
-        for fixed, new in zip(self._batch, (x, y), strict=True):
+        batch, (loss, outputs), replay = self._recording
+        for fixed, new in zip(batch, (x, y), strict=True):
             fixed.copy_(new)
-        self._replay()
-        assert self._done is not None
-        loss, outputs = self._done
+        replay()
         # outputs over a vocabulary are large, and nobody reads them
-        return loss.clone(), outputs[:0] if self._by_loss else outputs.clone()
+        return loss.clone(), (outputs[:0] if self._by_loss else outputs).clone()
 
     def _follow_rates(self) -> None:
         for i, group in enumerate(self._groups):
@@ -114,17 +117,16 @@ class ReplayedStep:
         batch = (x.clone(), y.clone())
         try:
             with self._groups_with({"lr": self._rates, "capturable": [True] * len(self._groups)}):
-                self._done, self._replay = self._recorder.record(lambda: self._step(*batch))
-        except RuntimeError as error:
-            if out_of_memory(error):
-                raise
+                done, replay = self._recorder.record(lambda: self._step(*batch))
+        except (RuntimeError, AssertionError) as error:
             self._give_up(error)
         else:
-            self._batch = batch
+            self._recording = batch, done, replay
 
-    def _give_up(self, error: RuntimeError) -> None:
+    def _give_up(self, error: Exception) -> None:
         """From now on the step as it is; TrainingFailed with graph=always."""
-        why = (str(error).splitlines() or [type(error).__name__])[0]
+        cause = error.__context__ or error  # of several errors, the first says what was wrong
+        why = (str(cause).splitlines() or [type(cause).__name__])[0]
         if self._session.config.graph == "always":
             raise TrainingFailed(
                 f"graph=always: the training step cannot be recorded as a CUDA graph ({why})"
@@ -151,15 +153,14 @@ class ReplayedStep:
                 group.update({name: earlier[name] for name in settings if name in earlier})
 
 
-def replayed(session: Session, step: Step) -> Step:
-    """The step replayed as a CUDA graph where the config wants that and it can be; UserError where it must be and cannot."""
+def replayed(session: Session) -> ReplayedStep | None:
+    """What replays this run's steps as a CUDA graph, where the config wants that and they can be; UserError where they must be
+    and cannot."""
     wanted = session.config.graph
     why_not = cannot_replay(session)
     if wanted == "always" and why_not:
         raise UserError(f"graph=always: {why_not}: use graph=auto")
-    if wanted == "never" or why_not:
-        return step
-    return ReplayedStep(session, step, CudaGraphs(session.device))
+    return None if wanted == "never" or why_not else ReplayedStep(session, CudaGraphs(session.device))
 
 
 def cannot_replay(session: Session) -> str:
@@ -169,8 +170,12 @@ def cannot_replay(session: Session) -> str:
         return f"device={session.device.type} has no CUDA graphs"
     if config.compile:
         return "compile=true makes a program of its own of the step"
+    if config.precision == "fp64":
+        return "precision=fp64 has rates in float64, which a recorded step reads in float32"
     if not config.optimizer.replayable:
-        return f"optimizer={config.optimizer.name} decides in Python at each step"
+        return f"optimizer={config.optimizer.name} may decide in Python at each step"
+    if not config.model.replayable:
+        return f"model={config.model.name} may decide in Python at each step"
     if not method.trains_by_gradient:
         return f"method={config.method.name} does not train by gradient steps"
     if type(method).regularizer is not Method.regularizer and not method.replayable_regularizer:

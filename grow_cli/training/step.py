@@ -37,8 +37,7 @@ def not_coarser(outputs: Tensor) -> Tensor:
 def fastest_layout(session: Session) -> torch.memory_format:
     """Channels last where tensor cores convolve images: a convolution gives its outputs as it got its inputs."""
     cores = session.device.type == "cuda" and session.config.precision in ("bf16", "tf32")
-    images = len(session.data.spec.input_shape) == 3 and any(isinstance(m, nn.Conv2d) for m in session.model.modules())
-    return torch.channels_last if cores and images else torch.contiguous_format
+    return torch.channels_last if cores and session.config.model.channels_last else torch.contiguous_format
 
 
 def make_forward(session: Session, *, compiled: bool = False) -> Step:
