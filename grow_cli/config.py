@@ -230,9 +230,10 @@ class Config(Section):
     """CPU threads of torch; null: one for small nets (more slow them down on a shared machine), else torch's choice."""
     compile: bool = key(False, role="speed")
     """Compile the training step with torch.compile, at the start and after each growth; `seconds` leaves that time out."""
+    graph: str = key("auto", one_of=("auto", "always", "never"), role="speed")
+    """Replay the training step as one CUDA graph: auto (on a GPU, where the step allows it), always (else an error), never."""
     deterministic: bool = key(False, role="speed")
-    """Bit-identical results on a GPU as well: slower, and an operation without a deterministic implementation ends the
-    run."""
+    """Bit-identical results on a GPU as well: slower, and an operation that cannot give them ends the run."""
     batch_size: int = key(32, at_least=1)
     """Training samples per step."""
     label_smoothing: float = key(0.0, at_least=0, below=1)
@@ -264,9 +265,8 @@ class Config(Section):
             f"device={self.device}: must be auto, cpu, cuda, cuda:<number> or mps",
         )
         if self.subset is not None:
-            fraction = isinstance(self.subset, float)
             check(
-                0 < self.subset <= 1 if fraction else self.subset >= 1,
+                0 < self.subset <= 1 if isinstance(self.subset, float) else self.subset >= 1,
                 f"subset={self.subset}: a count of 1 or more, or a fraction above 0 and up to 1.0",
             )
 

@@ -9,11 +9,9 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import resource
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 from typing import Any
 
@@ -90,17 +88,19 @@ def fabricate(root: Path, *, runs: int, seeds: int, datasets: int) -> None:
 
 
 def measure(runs: int, seeds: int, datasets: int, *options: str) -> tuple[float, float]:
-    """Seconds and GB that `grow compare` takes for them, in a process of its own."""
+    """Processor seconds and GB that `grow compare` takes for them, in a process of its own: what else runs does not count."""
     with tempfile.TemporaryDirectory() as folder:
         fabricate(Path(folder) / "runs", runs=runs, seeds=seeds, datasets=datasets)
         command = [sys.executable, "-m", "grow_cli", "compare", "runs", *options]
         environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-        began = time.perf_counter()
-        ended = subprocess.run(command, cwd=folder, env=environment, check=False, capture_output=True, text=True)
-        if ended.returncode not in (0, NOT_DECIDED):
-            raise SystemExit(ended.stderr)
-        seconds = time.perf_counter() - began
-    return seconds, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024 / 1e9
+        with tempfile.TemporaryFile() as errors:
+            child = subprocess.Popen(command, cwd=folder, env=environment, stdout=subprocess.DEVNULL, stderr=errors)
+            _, status, used = os.wait4(child.pid, 0)
+            child.returncode = os.waitstatus_to_exitcode(status)
+            errors.seek(0)
+            if child.returncode not in (0, NOT_DECIDED):
+                raise SystemExit(errors.read().decode())
+    return used.ru_utime + used.ru_stime, used.ru_maxrss * 1024 / 1e9
 
 
 def fixed_seeds(effect: float, power: float) -> int:

@@ -197,6 +197,7 @@ def test_every_part_declares_one_role_for_a_key() -> None:
         "dataset.storage",
         "threads",
         "compile",
+        "graph",
         "deterministic",
         "evaluate.batch_size",
     ]

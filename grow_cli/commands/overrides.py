@@ -14,6 +14,7 @@ from omegaconf.errors import OmegaConfBaseException
 from grow_cli import config as configuration
 from grow_cli.config import Config
 from grow_cli.errors import UserError
+from grow_cli.files import is_there
 from grow_cli.records import reading
 from grow_cli.records.configs import typed as typed_config
 from grow_cli.records.folder import RunFolder, runs_below
@@ -30,7 +31,8 @@ def existing(path: Path) -> RunFolder:
         hint = f"did you mean {runs[-1]}?" if runs else "name a folder that `grow train` wrote"
         if len(runs) > 1:
             hint = f"it holds {len(runs)} runs: name one of them, like {runs[0]}"
-        raise UserError(f"{path} is not a run folder (it has no .hydra/config.yaml): {hint}")
+        why = "it has no .hydra/config.yaml" if is_there(path) else "there is no such folder"
+        raise UserError(f"{path} is not a run folder ({why}): {hint}")
     return folder
 
 

@@ -49,6 +49,9 @@ class Method(Part):
     group_name: ClassVar[str] = "method"
     on_several_ranks: ClassVar[bool] = False
     """Whether several processes were shown to train with it as one does (docs/ranks.md); refused under torchrun otherwise."""
+    replayable_regularizer: ClassVar[bool] = False
+    """Whether its `regularizer` does the same operations on the same tensors at each step between two events, so that the step
+    can be replayed as a CUDA graph."""
 
     kind: ClassVar[str] = "none"
     """`depth`, `width`, `heads`, `removal` or `none`."""

@@ -40,6 +40,11 @@ class ModelOption(Option):
     group_name: ClassVar[str] = "model"
     on_several_ranks: ClassVar[bool] = False
     """Whether several processes were shown to train with it as one does (docs/ranks.md); refused under torchrun otherwise."""
+    replayable: ClassVar[bool] = False
+    """Whether a step can be replayed as a CUDA graph: the same operations on the same tensors each time, none by a choice in
+    Python."""
+    channels_last: ClassVar[bool] = False
+    """Whether it computes the same of images whose memory holds the channels last, which tensor cores convolve faster."""
     language: ClassVar[bool] = False
     """Whether it reads bytes of text, and nothing else."""
 

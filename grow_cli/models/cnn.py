@@ -25,6 +25,8 @@ class CNNOption(ModelOption):
     """
 
     on_several_ranks = True
+    replayable = True
+    channels_last = True
 
     channels: list[list[int]] = size_keys([8, 8], [16, 16])
     """Channels of each convolution, a list per stage; a stage may be empty."""

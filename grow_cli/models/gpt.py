@@ -24,6 +24,7 @@ class GPTOption(ModelOption):
     """A decoder that predicts the next byte: pre-norm blocks of causal attention and MLP."""
 
     on_several_ranks = True
+    replayable = True
 
     language: ClassVar[bool] = True
 

@@ -20,6 +20,7 @@ class MLPOption(ModelOption):
     """Linear layers, each followed by norm, activation and dropout; images are flattened."""
 
     on_several_ranks = True
+    replayable = True
 
     hidden: list[int] = size_keys(64)
     """Units of each hidden layer; `[]` is a linear model."""

@@ -21,6 +21,8 @@ class ResidualCNNOption(ModelOption):
     """A convolution, average pooling, then blocks of two convolutions (norm-act-conv twice) on a residual stream."""
 
     on_several_ranks = True
+    replayable = True
+    channels_last = True
 
     width: int = size_key(32)
     """Channels of the residual stream."""

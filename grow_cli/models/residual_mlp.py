@@ -20,6 +20,7 @@ class ResidualMLPOption(ModelOption):
     """Blocks x + W2 act(W1 norm(x)) on a residual stream; images are flattened."""
 
     on_several_ranks = True
+    replayable = True
 
     width: int = size_key(64)
     """Width of the residual stream."""

@@ -26,6 +26,8 @@ class ResNet18Option(ModelOption):
     """
 
     on_several_ranks = True
+    replayable = True
+    channels_last = True
 
     stream: list[int] = size_keys(8, 16, 32, 64)
     """Channels of the residual stream in each stage."""

@@ -20,6 +20,7 @@ class StagesOption(ModelOption):
     """A sum of small nets that all read the input, each multiplied by a magnitude; images are flattened."""
 
     on_several_ranks = True
+    replayable = True
 
     hidden: list[list[int]] = size_keys([20, 20])
     """Units of each hidden layer, a list per stage."""

@@ -23,6 +23,7 @@ class ViTOption(ModelOption):
     """A small patch transformer: pre-norm blocks of attention and MLP, learned positions, mean over the tokens."""
 
     on_several_ranks = True
+    replayable = True
 
     patch: int = key(4, at_least=1)
     """Pixels along a side of a patch; must divide the image's height and width."""

@@ -20,6 +20,7 @@ class Adam(OptimizerOption):
     """Adam; `weight_decay` is an L2 term in the gradient."""
 
     on_several_ranks = True
+    replayable = True
 
     weight_decay: float = key(1e-3, at_least=0, tune=(1e-6, 1e-2))
     beta1: float = key(0.9, at_least=0, below=1)

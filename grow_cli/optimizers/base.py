@@ -25,6 +25,8 @@ class OptimizerOption(Option):
     group_name: ClassVar[str] = "optimizer"
     on_several_ranks: ClassVar[bool] = False
     """Whether several processes were shown to train with it as one does (docs/ranks.md); refused under torchrun otherwise."""
+    replayable: ClassVar[bool] = False
+    """Whether its step can be replayed as a CUDA graph: it does the same operations on the same tensors each time."""
 
     lr: float = key(1e-3, above=0, tune=(1e-4, 3e-2))
     """The base rate, which the schedule multiplies."""

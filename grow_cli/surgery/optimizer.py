@@ -144,6 +144,9 @@ def follow_new_entries(optimizer: Optimizer, lr_warmup: int = 0) -> None:
     away: list[tuple[Tensor, dict[str, Tensor], Tensor]] = []
 
     def before(*_: Any) -> None:
+        for parameter, marks, _earlier in away:  # of a step that failed
+            optimizer.state[parameter].update(marks)
+        away.clear()
         for parameter, state in optimizer.state.items():
             marks = {name: state.pop(name) for name in _MARKS if name in state}
             if marks:
@@ -164,7 +167,7 @@ def follow_new_entries(optimizer: Optimizer, lr_warmup: int = 0) -> None:
                     left = marks[_RISING]
                     risen = earlier + (1 - left / (lr_warmup + 1)) * (parameter - earlier)
                     parameter.copy_(torch.where(left > 0, risen, parameter))  # the others to the last bit as they are
-                    marks[_RISING] = (left - 1).clamp(min=0)
+                    left.sub_(1).clamp_(min=0)  # in place: a recorded step (training/graph.py) goes on from there
             state.update(marks)
         away.clear()
 

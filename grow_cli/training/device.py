@@ -160,6 +160,17 @@ def deterministic(wanted: bool) -> Iterator[None]:
             os.environ[name] = workspace
 
 
+@contextmanager
+def fastest_convolutions() -> Iterator[None]:
+    """For steps, whose shapes recur: cuDNN tries its kernels on each and keeps the fastest, unless results must repeat."""
+    before = torch.backends.cudnn.benchmark
+    torch.backends.cudnn.benchmark = not torch.are_deterministic_algorithms_enabled()
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.benchmark = before
+
+
 def keep_memory() -> None:
     """Let the C library keep what is freed, up to a gigabyte, instead of giving it back to the system at once.
 

@@ -15,14 +15,15 @@ from grow_cli.records.words import widths_text
 from grow_cli.surgery.measure import count_parameters
 from grow_cli.training import checkpoint
 from grow_cli.training.budget import Budget, Ended
-from grow_cli.training.device import synchronize
+from grow_cli.training.device import fastest_convolutions, synchronize
 from grow_cli.training.display import Display
 from grow_cli.training.evaluation import measure_grid, measure_split
 from grow_cli.training.event import grow, growth_closed
+from grow_cli.training.graph import replayed
 from grow_cli.training.metrics import Gathered
 from grow_cli.training.rollback import roll_back, undo_of
 from grow_cli.training.session import Session
-from grow_cli.training.step import extra_flops, extra_so_far, make_measuring_step, make_step, pass_flops
+from grow_cli.training.step import Step, extra_flops, extra_so_far, make_measuring_step, make_step, pass_flops
 
 
 class Loop:
@@ -38,6 +39,7 @@ class Loop:
         self.hopeless: Callable[[int, float], bool] = lambda evaluations, best: False
         """Asked after each evaluation, with how many there were and the best validation score (more is better)."""
         self._pruned = False
+        self._replayed = replayed(session)
         self._batch_size_changed()
         self._model_changed()
 
@@ -80,7 +82,8 @@ class Loop:
 
     def train_until_next_evaluation(self) -> None:
         """Train up to the next evaluation, and evaluate."""
-        self._train_until(self.budget.next_evaluation(self.session.progress.step, self.session.config.evaluate))
+        with fastest_convolutions():
+            self._train_until(self.budget.next_evaluation(self.session.progress.step, self.session.config.evaluate))
         self._evaluate()
 
     def _train_until(self, end: int) -> None:
@@ -243,6 +246,8 @@ class Loop:
     def _grow(self) -> None:
         session, progress = self.session, self.session.progress
         self.display.growing()
+        if self._replayed is not None:
+            self._replayed.forget()
         batch_size = session.batches.batch_size
         if session.config.checkpoint.events:
             checkpoint.save_net(self.folder.checkpoints, session, progress.firings + 1)
@@ -300,7 +305,8 @@ class Loop:
         """What is derived from the model and costs too much to derive at every step."""
         session = self.session
         make = make_step if self.method.trains_by_gradient else make_measuring_step
-        self._step = make(session, compiled=session.config.compile)
+        step = make(session, compiled=session.config.compile)
+        self._step: Step = step if self._replayed is None else self._replayed.over(step)
         self.flops = session.flops
         self.step_flops = pass_flops(session) if self.method.trains_by_gradient else self.flops
         self.parameters = session.parameters

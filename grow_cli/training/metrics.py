@@ -40,7 +40,7 @@ class Gathered:
     def add(self, loss: Tensor, outputs: Tensor, targets: Tensor) -> None:
         """A minibatch: mean loss (), outputs (n, k), targets (n,) or (n, k)."""
         if self._by_loss:  # outputs over a vocabulary are large: nothing of them is kept
-            outputs, targets = outputs[:0], targets[:0]
+            outputs, targets = outputs[:0].clone(), targets[:0].clone()  # a view alone would keep all of their memory
         self._pending.append((loss, outputs, targets))
         if len(self._pending) == _SCORE_EVERY:
             self._score()

@@ -44,6 +44,16 @@ def test_slow_or_waiting_steps_break_a_promise_on_a_gpu_and_none_on_a_cpu(check:
     assert check.broken_steps(check.Steps("vit", "bf16", 0.5, 1.0, None), CPU) == []
 
 
+def test_a_graph_that_is_slow_or_trains_another_net_breaks_a_promise(check: ModuleType) -> None:
+    assert check.broken_replay(None) == []
+    assert check.broken_replay(check.Replay("mlp", ratio=6.0, apart=1e-6)) == []
+    assert check.broken_replay(check.Replay("mlp", 2.0, 1e-6)) == [
+        "mlp: 2.0 times the steps by graph=always, below 5.0"
+    ]
+    for apart in (0.5, float("nan")):
+        assert "graph=always trains another net" in check.broken_replay(check.Replay("mlp", 6.0, apart))[0]
+
+
 def test_a_page_without_a_gpu_says_so_and_names_what_is_broken_and_what_was_not_tried(check: ModuleType) -> None:
     rows = [check.Row("tiny", "fp32", broken=["nothing grew"]), check.Row("copy", "fp32")]
     text = check.page(CPU, rows, [check.Steps("mlp", "fp32", 0.9, 1.0, None)], ["fold, bf16"], 12.0)

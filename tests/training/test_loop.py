@@ -350,3 +350,24 @@ def test_regression_and_flat_data_train_too(make: Any) -> None:
         loop.train()
         assert any(k in loop.session.measured for k in ("val_r2", "val_accuracy"))
         assert loop.session.progress.events > 0
+
+
+@pytest.mark.parametrize(
+    "more", [("method=deepen", "model=vit"), ("method=net2net", "model=mlp", "growth.optimizer_state=reset")]
+)
+def test_what_is_added_under_sgd_begins_without_momentum_beside_what_has_some(make: Any, more: tuple[str, ...]) -> None:
+    loop = make(*more, "optimizer=sgd", "trigger=never")
+    loop.display.start(100, {})
+    for end in (3, 6):
+        loop._train_until(end)
+        loop._grow()
+    assert loop.session.progress.events == 2
+    loop._train_until(9)
+    assert math.isfinite(loop.gathered.read()["train_loss"])
+
+
+def test_what_a_language_model_puts_out_is_not_kept_until_the_next_evaluation() -> None:
+    gathered = Gathered(TASKS["language"], CPU)
+    outputs = torch.zeros(4, 5, 256)
+    gathered.add(torch.tensor(1.0), outputs, torch.zeros(4, 5, dtype=torch.uint8))
+    assert gathered._pending[0][1].untyped_storage().nbytes() < outputs.untyped_storage().nbytes()

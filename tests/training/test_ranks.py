@@ -235,16 +235,42 @@ def test_a_signal_to_one_process_ends_both_and_one_and_then_two_go_on_to_the_sam
     )
     code, _, err = ended(launcher)
     assert code == 0, err
-    whole, resumed = (state(tmp_path / name / "checkpoints" / "last.pt") for name in ("whole", "r"))
+    _same_in_the_end(tmp_path)
+
+
+@pytest.mark.slow
+def test_two_processes_and_then_one_go_on_with_what_one_began(
+    grow: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keys = ["train", *SHORT, *TINY]
+    assert grow(*keys, "run_dir=whole").code == 0
+    asked, saved = itertools.count(1), tmp_path / "r" / "checkpoints" / "last.pt"
+    with monkeypatch.context() as patched:
+        patched.setattr(Interrupts, "__call__", lambda self: signal.SIGTERM if next(asked) > 15 else None)
+        assert grow(*keys, "run_dir=r").code == 128 + signal.SIGTERM
+    began = state(saved)["progress"]["step"]
+    assert 0 < began < 25
+    for (code, _, err), first in zip(
+        driven(tmp_path, 2, [["resume", "r"]], signal_at=(25, "0")), (True, False), strict=True
+    ):
+        assert code == 128 + signal.SIGTERM, err
+        assert ("grow resume" in err) is first
+    assert state(saved)["progress"]["step"] == began + 25
+    assert grow("resume", "r").code == 0
+    _same_in_the_end(tmp_path)
+
+
+def _same_in_the_end(folder: Path) -> None:
+    whole, resumed = (state(folder / name / "checkpoints" / "last.pt") for name in ("whole", "r"))
     assert whole["progress"]["step"] == resumed["progress"]["step"] == 63
     assert whole["batches"]["cursor"] == resumed["batches"]["cursor"]
     assert torch.equal(whole["batches"]["generator"], resumed["batches"]["generator"])
     assert furthest(whole, resumed) <= 1e-4
     steps = [
-        [row.split(",")[0] for row in (tmp_path / n / "metrics.csv").read_text().splitlines()] for n in ("whole", "r")
+        [row.split(",")[0] for row in (folder / n / "metrics.csv").read_text().splitlines()] for n in ("whole", "r")
     ]
     assert steps[0] == steps[1]
-    assert {path.name for path in tmp_path.iterdir()} == {"whole", "r"}
+    assert {path.name for path in folder.iterdir()} == {"whole", "r"}
 
 
 class OneOfTwo(Ranks):

@@ -13,6 +13,7 @@ class Settings(Method):
     """Algorithm 1, with its choices."""
 
     on_several_ranks = True
+    replayable_regularizer = True
 
     cluster: str = key("kmeans", one_of=("kmeans", "hdbscan"))
     """`kmeans`, with the number of clusters that maximises the silhouette, or `hdbscan`."""
