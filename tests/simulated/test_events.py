@@ -9,7 +9,15 @@ from simulated.runs import watched_gpu
 
 from grow_cli import hardware, testing
 
-_TINY = ("method=tiny", "dataset=digits", "model=resnet18", "trigger=every", "trigger.every=1", "device=cuda")
+_TINY = (
+    "method=tiny",
+    "graph=never",
+    "dataset=digits",
+    "model=resnet18",
+    "trigger=every",
+    "trigger.every=1",
+    "device=cuda",
+)
 _SHORT = ("stop.epochs=2", "evaluate.every=1", "batch_size=100", "growth.max_events=1")
 
 

@@ -13,7 +13,7 @@ from test_contract import PROBLEMS
 
 from grow_cli import testing
 
-_SHORT = ("device=cuda", "subset=96", "stop.epochs=3", "evaluate.unit=epochs")
+_SHORT = ("device=cuda", "graph=never", "subset=96", "stop.epochs=3", "evaluate.unit=epochs")
 _DIGITS = ("dataset=digits",)
 _EVERY = ("trigger=every", "trigger.every=1")
 _WIDTH = PROBLEMS["method=gradmax"]
