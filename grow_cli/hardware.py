@@ -19,6 +19,10 @@ _LARGER = 64
 # Bytes of free memory for each number of a piece: it is held in float32 and float64, and some ten times on its way.
 _BYTES = 128
 
+SOLVED_HERE = 2**20
+"""Numbers of the largest matrix that the CPU solves for a GPU, which waits several times for each and has none of the CPU's
+advantage in small ones. (Not measured on a GPU.)"""
+
 
 def waits(device: torch.device) -> bool:
     """Whether the host waits for the device when it reads a value."""

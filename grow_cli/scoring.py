@@ -16,7 +16,7 @@ from torch import Tensor
 
 from grow_cli.data.sample import Sample
 from grow_cli.errors import UserError
-from grow_cli.hardware import fetched, sent
+from grow_cli.hardware import SOLVED_HERE, fetched, sent
 from grow_cli.models.modules.layers import Block, LinearMap
 from grow_cli.models.modules.sites import DepthSite, WidthSite
 from grow_cli.records.words import counted
@@ -30,9 +30,6 @@ if TYPE_CHECKING:
 
 # Outputs up to which the metric E[JᵀJ] takes a pass for each; above, as many random ones estimate it without bias.
 _EXACT_OUTPUTS = 16
-
-# Numbers of the largest matrix that the CPU solves for a GPU, which waits several times for each. (Not measured on a GPU.)
-_SOLVED_HERE = 2**20
 
 # Rows of a layer's problem: more say little more, positions of an image being alike.
 _MOST_ROWS = 2**16
@@ -162,7 +159,7 @@ def take_readings(
     read_by = [zip(taps, place.readers, strict=True) for taps, place in zip(readers, places, strict=True)]
     rows = [torch.cat([patches_of(trace.seen[tap], reader).flatten(1) for tap, reader in some]) for some in read_by]
     solved = [*rows, *(metric for metric in metrics if isinstance(metric, Tensor))]
-    if all(t.numel() <= _SOLVED_HERE for t in solved):
+    if all(t.numel() <= SOLVED_HERE for t in solved):
         solved = fetched(solved)
     for i, place in enumerate(places):
         goal, metric = _columns(pulled[i]), solved[len(places) + i]

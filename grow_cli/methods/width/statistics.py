@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from grow_cli.data.sample import Sample
-from grow_cli.hardware import fetched, piece, sent, waits
+from grow_cli.hardware import SOLVED_HERE, fetched, piece, sent, waits
 from grow_cli.models.modules.layers import LinearMap
 from grow_cli.models.modules.sites import WidthSite
 from grow_cli.surgery.flops import alike, counted_before
@@ -47,10 +47,6 @@ _WORTH_KEEPING = 256
 
 # Numbers in the widest matrix of a piece of a minibatch: it is read again by the products while it is in a CPU's cache.
 _PIECE = 2**20
-
-# Side of the largest matrix that the CPU solves for a GPU: a GPU waits several times for each, and has none of the CPU's
-# advantage in small ones. (Not measured on a GPU.)
-_SOLVED_HERE = 1024
 
 
 class _Sums:
@@ -262,7 +258,7 @@ def _fetch(parts: Sequence[_SiteSums]) -> None:
 
 def solved_here(patches: SitePatches) -> bool:
     """Whether the matrices of a site are so small that the CPU solves them, wherever the net is."""
-    return max(patches.fan_in, patches.fan_out, patches.site.consumer.weight[0].numel() + 1) <= _SOLVED_HERE
+    return max(patches.fan_in, patches.fan_out, patches.site.consumer.weight[0].numel() + 1) ** 2 <= SOLVED_HERE
 
 
 def _pieces(numbers_per_sample: int, *tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
