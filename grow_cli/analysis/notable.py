@@ -11,8 +11,6 @@ from grow_cli.config import GROUP_KEYS, Config
 from grow_cli.records.flat import flatten
 from grow_cli.schema import role_of
 
-_ABSENT = object()
-
 
 def typed(value: Any) -> str:
     """A value as one types it."""
@@ -46,8 +44,8 @@ def changed_from_defaults(config: dict[str, Any]) -> list[tuple[str, str, str]]:
             continue
         for key, own in value.items():
             full = f"{name}.{key}" if name else key
-            default = defaults.get(key, _ABSENT)
-            if default is not _ABSENT and default is not MISSING and role_of(full) != "folder" and own != default:
+            default = defaults.get(key, MISSING)
+            if default is not MISSING and role_of(full) != "folder" and own != default:
                 found.append((full, typed(own), typed(default)))
     return found
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from grow_cli.analysis.signed_rank import wilcoxon
+from grow_cli.analysis.verdicts import corrected
 
 _RESAMPLES = 10_000
 # Samples whose bootstraps are drawn at once: 13 MB for ten values each.
@@ -70,51 +72,50 @@ def _paired(d: NDArray[np.float64], bootstrapped: tuple[float, float]) -> Paired
     return Paired(len(d), float(d.mean()), low, high, *bootstrapped, t, wilcoxon(d), spread)
 
 
-def interval(values: Sequence[float] | NDArray[np.float64]) -> tuple[float, float]:
-    """Bootstrap interval (BCa) of the mean at `LEVEL`; NaN below three values. Its draws are the same every time."""
+def _bootstrap(samples: NDArray[np.float64]) -> tuple[Any, Any]:
+    """Interval (BCa) of the mean of each row (..., n). Its draws are the same every time."""
     from scipy import stats
 
+    found = stats.bootstrap(
+        (samples,),
+        np.mean,
+        axis=-1,
+        confidence_level=LEVEL,
+        n_resamples=_RESAMPLES,
+        method="BCa",
+        rng=np.random.default_rng(0),
+    ).confidence_interval
+    return found.low, found.high
+
+
+def interval(values: Sequence[float] | NDArray[np.float64]) -> tuple[float, float]:
+    """Bootstrap interval of the mean at `LEVEL`; NaN below three values."""
     x = np.asarray(values, dtype=float)
     if len(x) < 3:
         return math.nan, math.nan
     if np.ptp(x) == 0:
         return float(x[0]), float(x[0])
-    found = stats.bootstrap(
-        (x,), np.mean, confidence_level=LEVEL, n_resamples=_RESAMPLES, method="BCa", rng=np.random.default_rng(0)
-    ).confidence_interval
-    return float(found.low), float(found.high)
+    low, high = _bootstrap(x)
+    return float(low), float(high)
 
 
 def intervals(many: Sequence[NDArray[np.float64]]) -> list[tuple[float, float]]:
     """`interval` of each, those of one length together; equal to it but for the rounding of sums."""
-    from scipy import stats
-
     found = {i: interval(x) for i, x in enumerate(many) if len(x) < 3 or np.ptp(x) == 0}
     for n in {len(x) for i, x in enumerate(many) if i not in found}:
         alike = [i for i, x in enumerate(many) if len(x) == n and i not in found]
         for start in range(0, len(alike), _TOGETHER):
             chunk = alike[start : start + _TOGETHER]
-            ends = stats.bootstrap(
-                (np.stack([many[i] for i in chunk] * (2 if len(chunk) == 1 else 1)),),  # one alone is summed otherwise
-                np.mean,
-                axis=-1,
-                confidence_level=LEVEL,
-                n_resamples=_RESAMPLES,
-                method="BCa",
-                rng=np.random.default_rng(0),
-            ).confidence_interval
-            found |= {i: (float(a), float(b)) for i, a, b in zip(chunk, ends.low, ends.high, strict=False)}
+            ends = _bootstrap(
+                np.stack([many[i] for i in chunk] * (2 if len(chunk) == 1 else 1))
+            )  # one alone is summed otherwise
+            found |= {i: (float(a), float(b)) for i, a, b in zip(chunk, *ends, strict=False)}
     return [found[i] for i in range(len(many))]
 
 
 def holm(pvalues: Sequence[float]) -> list[float]:
-    """Holm's step-down correction; a test without a p-value counts in the family. (statsmodels' takes seconds to import.)"""
-    known = sorted((i for i, p in enumerate(pvalues) if not math.isnan(p)), key=lambda i: pvalues[i])
-    corrected, least = [math.nan] * len(pvalues), 0.0
-    for rank, i in enumerate(known):
-        least = max(least, min(1.0, (len(pvalues) - rank) * pvalues[i]))
-        corrected[i] = least
-    return corrected
+    """Holm's step-down correction: that of questions which exclude no other. (statsmodels' takes seconds to import.)"""
+    return [found for found, _ in corrected([(p, None) for p in pvalues])]
 
 
 def anytime(cost: Sequence[float], score: Sequence[float], start: float) -> tuple[list[float], list[float]]:
