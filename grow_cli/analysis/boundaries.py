@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from grow_cli.analysis.figures import save
+from grow_cli.analysis.figures import empty, save
 from grow_cli.analysis.phases import data_of, evenly, load_last, load_phases
 from grow_cli.config import Config
 from grow_cli.errors import UserError
@@ -63,14 +63,12 @@ def draw_boundaries(folder: RunFolder, config: Config, output: Path) -> Path:
     x, y, pairs = grid(points, SIDE)
     left, right, bottom, top = extent = [float(end) for end in (x[0], x[-1], y[0], y[-1])]
 
-    from matplotlib.figure import Figure
-
     chosen = evenly(phases, _PANELS)
     columns = min(_COLUMNS, len(chosen))
     rows = -(-len(chosen) // columns)
     wide = max(2.8, 5.6 / columns)
     tall = wide * min(2.0, max(0.5, (top - bottom) / (right - left))) + 0.35
-    figure = Figure(figsize=(wide * columns + 0.6, tall * rows + 1.0), layout="constrained")
+    figure = empty(wide * columns + 0.6, tall * rows + 1.0)
     panels = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
     size = min(16, max(7, 3000 / len(points)))
     for axes, phase in zip(panels.flat, chosen, strict=False):
@@ -83,7 +81,7 @@ def draw_boundaries(folder: RunFolder, config: Config, output: Path) -> Path:
                 color=COLOURS[c],
                 edgecolors="white",
                 linewidths=0.03 * size,
-                label=f"class {_name(data, c)}",
+                label=f"class {data.spec.classes[c] if data.spec.classes else c}",
             )
         axes.set_title(phase.title, fontsize=8.5)
         axes.set(xlim=(left, right), ylim=(bottom, top))
@@ -102,10 +100,6 @@ def draw_boundaries(folder: RunFolder, config: Config, output: Path) -> Path:
         handles, labels, loc="outside lower center", ncols=len(labels), fontsize=8, frameon=False, markerscale=2
     )
     return save(figure, output)
-
-
-def _name(data: Any, c: int) -> str:
-    return data.spec.classes[c] if data.spec.classes else str(c)
 
 
 def draw_plane(axes: Any, probabilities: Tensor, extent: list[float]) -> None:

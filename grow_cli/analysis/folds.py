@@ -5,16 +5,17 @@ from __future__ import annotations
 import io
 from typing import TYPE_CHECKING, Any
 
-import torch
 from torch import Tensor
 
 from grow_cli.analysis.boundaries import COLOURS, SIDE, class_probabilities, draw_plane, grid
+from grow_cli.analysis.figures import empty
 from grow_cli.analysis.phases import data_of, load_phases
 from grow_cli.data.tensors import Data
 from grow_cli.files import is_there
 from grow_cli.records.events import growth_events
 from grow_cli.records.pictures import render
 from grow_cli.records.reading import reading
+from grow_cli.surgery.signals import Tap, Trace
 
 if TYPE_CHECKING:
     from grow_cli.config import Config
@@ -51,13 +52,11 @@ def draw_planes(folder: RunFolder, config: Config, rows: list[dict[str, Any]]) -
 
 
 def _draw(before: GrowableModel, after: GrowableModel, name: str, unit: int, mistake: Tensor, data: Data) -> bytes:
-    from matplotlib.figure import Figure
-
     shown = data.probe(_POINTS)
     points = data.normalizer.inverse(shown.x)
     x, y, pairs = grid(points, SIDE)
     extent = [float(end) for end in (x[0], x[-1], y[0], y[-1])]
-    figure = Figure(figsize=(7.2, 3.1), layout="constrained")
+    figure = empty(7.2, 3.1)
     panels = figure.subplots(1, 2, sharex=True, sharey=True)
     for axes, model, title in zip(panels, (before, after), ("before", "after"), strict=True):
         draw_plane(axes, class_probabilities(model, data.normalizer(pairs)), extent)
@@ -77,14 +76,7 @@ def _draw(before: GrowableModel, after: GrowableModel, name: str, unit: int, mis
     return buffer.getvalue()
 
 
-@torch.no_grad()
 def _preactivation(model: GrowableModel, name: str, unit: int, x: Tensor) -> Tensor:
     """(n,) of a unit of the hidden layer of that name."""
-    seen: list[Tensor] = []
     site = {site.name: site for site in model.width_sites()}[name]
-    handle = site.producer.register_forward_hook(lambda module, arguments, output: seen.append(output))
-    try:
-        model(x)
-    finally:
-        handle.remove()
-    return seen[0][:, unit]
+    return Trace(model, x, [], seen=[Tap(site.producer)]).seen[Tap(site.producer)][:, unit]

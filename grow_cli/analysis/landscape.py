@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 import torch
 from torch import Tensor
 
-from grow_cli.analysis.figures import save
+from grow_cli.analysis.figures import empty, save
 from grow_cli.analysis.phases import Phase, data_of, evenly, load_last, load_phases
 from grow_cli.analysis.score import thresholds
 from grow_cli.config import Config
@@ -166,11 +166,9 @@ def colour_range(maps: Sequence[Tensor]) -> tuple[float, float]:
 
 def _panels(count: int) -> tuple[Figure, list[tuple[Any, Any]]]:
     """A figure, and for each phase its upper and its lower axes."""
-    from matplotlib.figure import Figure
-
     columns = min(_COLUMNS, count)
     blocks = -(-count // columns)
-    figure = Figure(figsize=(max(6.0, 3.4 * columns + 1.0), 4.2 * blocks + 0.8), layout="constrained")
+    figure = empty(max(6.0, 3.4 * columns + 1.0), 4.2 * blocks + 0.8)
     axes = figure.subplots(2 * blocks, columns, sharex=True, sharey="row", squeeze=False)
     pairs = [(axes[2 * (i // columns), i % columns], axes[2 * (i // columns) + 1, i % columns]) for i in range(count)]
     for above, below in pairs[::columns]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from grow_cli.analysis.figures import save, short
+from grow_cli.analysis.figures import empty, save, short
 from grow_cli.analysis.numbers import short_number
 from grow_cli.analysis.report.reading import RunData, read_run
 from grow_cli.analysis.runs import nothing_held_out
@@ -53,9 +53,7 @@ def plot_runs(folders: list[RunFolder], output: Path, against: str = "steps") ->
 
 
 def _draw(runs: list[RunData], output: Path, against: str) -> Path:
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(8, 7.5), layout="constrained")
+    figure = empty(8, 7.5)
     above, middle, below = figure.subplots(3, 1, sharex=True, height_ratios=(3, 3, 2))
     labels = [f"{r.name('method')} seed {r.summary.get('seed')}" if r.summary else r.folder.path.name for r in runs]
     scores = set()

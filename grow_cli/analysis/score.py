@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from grow_cli.analysis.figures import save, short
+from grow_cli.analysis.figures import empty, save, short
 from grow_cli.config import Config
 from grow_cli.errors import UserError
 from grow_cli.files import is_there
@@ -80,9 +80,7 @@ def draw_score(folder: RunFolder, config: Config, output: Path) -> Path:
             f"{folder.path} has no natural expansion score: growth.jsonl has no candidates and metrics.csv no {_READING}; "
             "train with method=senn, or with trigger=eta"
         )
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(8, 4.8), layout="constrained")
+    figure = empty(8, 4.8)
     axes = figure.subplots()
     for number, (label, (steps, ratios)) in enumerate(curves.items()):
         if steps:

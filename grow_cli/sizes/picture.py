@@ -6,16 +6,14 @@ from pathlib import Path
 
 import numpy as np
 
-from grow_cli.analysis.figures import save
+from grow_cli.analysis.figures import empty, save
 from grow_cli.records.metrics import read_metrics
 from grow_cli.sizes.answer import Answer
 
 
 def draw(found: Answer, output: Path) -> Path:
     """Validation scores only; a rung that halving dropped is hollow, for it was trained for a part of the budget."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(7, 4.5), layout="constrained")
+    figure = empty(7, 4.5)
     axes = figure.subplots()
     column, scale = found.task.column("val"), 100 if found.task.percent else 1
     for number, folder in enumerate(found.runs):
