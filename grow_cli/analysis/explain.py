@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import base64
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from grow_cli.analysis.figures import save_page
 from grow_cli.analysis.folds import draw_planes
+from grow_cli.analysis.numbers import score_text
 from grow_cli.analysis.report.look import document
-from grow_cli.analysis.report.own import state_of
-from grow_cli.errors import UserError
-from grow_cli.files import write_text
+from grow_cli.analysis.report.own import picture_of, state_of
 from grow_cli.records.folder import RunFolder
 from grow_cli.records.mistakes import Neuron, read_mistakes
 from grow_cli.records.words import counted, were
@@ -32,14 +31,9 @@ def write_page(folder: RunFolder, config: Config, output: Path) -> Path:
     task = task_in(summary, "test")
     value = summary.get(task.column("test"))
     if value is not None:
-        facts.append(f"test {task.words} " + (f"{100 * value:.2f} %" if task.percent else f"{value:.4f}"))
+        facts.append(f"test {task.words} {score_text(task, value)}")
     body = f'<p>{escape(tell(neurons))}</p>\n{_LEGEND}<div class="gallery large">\n{cards}\n</div>'
-    page = document(title, " · ".join(facts), body)
-    try:
-        write_text(output, page)
-    except OSError as error:
-        raise UserError(f"{output} cannot be written ({error.strerror}): choose another place with -o FILE") from error
-    return output
+    return save_page(document(title, " · ".join(facts), body), output)
 
 
 def tell(neurons: list[Neuron]) -> str:
@@ -64,8 +58,7 @@ def _card(neuron: Neuron, plane: bytes | None) -> str:
     row = {key: None if value is None else escape(str(value)) for key, value in neuron.row.items()}
     png = plane or neuron.png
     told = f"the mistake that neuron {row['neuron']} was grown for"
-    shown = "" if png is None else f'<img src="data:image/png;base64,{base64.b64encode(png).decode()}" alt="{told}">'
-    kind = "wide" if png is not None and int.from_bytes(png[16:20], "big") > _WIDE else ""
+    shown, kind = ("", "") if png is None else picture_of(png, told)
     state, word = state_of(neuron)
     counts = [row["cluster"], *(row[key] for key in ("cluster_after", "cluster_at_end") if row[key] is not None)]
     distance = float(str(neuron.row["distance"]))
@@ -87,8 +80,6 @@ def _count(cell: Any) -> str:
 def _mistakes(cell: Any) -> str:
     return counted(int(cell), "mistake")
 
-
-_WIDE = 300  # pixels: a chart, and not an image
 
 _LEGEND = """<p class="note">Each neuron folds the decision surface where it is nearest to its mistake: <b>predicted → true</b> is
 what the net said of that instance before the neuron came, and what it should have said. A cluster's three counts are the mistakes

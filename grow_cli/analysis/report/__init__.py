@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from grow_cli.analysis.figures import save_page
 from grow_cli.analysis.report.page import Page
 from grow_cli.analysis.report.run import run_page
 from grow_cli.analysis.report.sweep import sweep_page
-from grow_cli.errors import UserError
-from grow_cli.files import write_text
 from grow_cli.records.folder import RunFolder
 
 
@@ -17,8 +16,4 @@ def write_report(paths: Sequence[Path], output: Path) -> Path:
     """Write the page of one run, or of all the runs at and below these paths, and return where it is."""
     first = RunFolder(paths[0])
     page: Page = run_page(first) if len(paths) == 1 and first.claimed else sweep_page(paths, output)
-    try:
-        write_text(output, page.html())
-    except OSError as error:
-        raise UserError(f"{output} cannot be written ({error.strerror}): choose another place with -o FILE") from error
-    return output
+    return save_page(page.html(), output)

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from html import escape
 from typing import Any
 
-from grow_cli.analysis.report.look import SERIES, variable
+from grow_cli.analysis.report.look import SERIES
 
 COLOURS = SERIES
 DASHES = ["solid", "dash", "dot", "dashdot"]
-INK, GREY, PAPER = variable("ink"), variable("soft"), variable("paper")
-GREEN, RED = variable("right"), variable("wrong")
-_GRID = variable("grid")
+# of whichever paper the page is on
+INK, GREY, PAPER = "var(--ink)", "var(--soft)", "var(--paper)"
+GREEN, RED = "var(--right)", "var(--wrong)"
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,7 @@ class Chart:
     """Its id in the page."""
     title: str
     data: list[dict[str, Any]]
-    """Traces, as they stand on the axis that is shown first."""
+    """Traces; where there are several axes, without their places."""
     layout: dict[str, Any]
     note: str = ""
     """A sentence below it, as text."""
@@ -47,6 +48,13 @@ class Chart:
     """A legend above it that wraps; without any, plotly draws its own inside."""
     half: bool = False
     """Whether two fit beside each other on a wide screen."""
+
+    def __post_init__(self) -> None:
+        """Traces stand on the axis that is shown first, where there are several."""
+        shown = self.axes.get("step", {})
+        for coordinate in [name for name in ("x", "y") if name in shown]:
+            for trace, places in zip(self.data, shown[coordinate], strict=True):
+                trace[coordinate] = places
 
     @property
     def json(self) -> dict[str, Any]:
@@ -84,7 +92,7 @@ def layout(height: int, **changes: Any) -> dict[str, Any]:
 def _axis(changes: dict[str, Any]) -> dict[str, Any]:
     title = changes.get("title", "")
     axis = {
-        "gridcolor": _GRID,
+        "gridcolor": "var(--grid)",
         "zeroline": False,
         "linecolor": GREY,
         "tickcolor": GREY,
@@ -98,6 +106,19 @@ def line(name: str, y: Sequence[Any], **changes: Any) -> dict[str, Any]:
     """A curve; one of few points shows them."""
     mode = "lines+markers" if sum(value is not None for value in y) < 40 else "lines"
     return {"type": "scatter", "mode": mode, "name": name, "y": list(y), "marker": {"size": 4}} | changes
+
+
+def stack(
+    names: Sequence[Any], parts: Sequence[dict[str, Any]], **shape: Any
+) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """Bars on top of each other, and their layout: of each part its `name`, its `y`, a value for each name, and what else is its
+    own; a part has a colour of its own unless it brings one."""
+    data = []
+    for i, part in enumerate(parts):
+        colour = {"color": COLOURS[i % len(COLOURS)], "line": {"color": PAPER, "width": 1}}
+        data.append({"type": "bar", "x": list(names), "marker": colour} | part)
+    gap = min(0.8, max(0.15, 1 - len(names) / 6))  # few bars stay narrow
+    return data, layout(300, barmode="stack", bargap=gap, **shape)
 
 
 def vertical(places: Sequence[float], colours: Sequence[str]) -> list[dict[str, Any]]:
@@ -128,11 +149,6 @@ def scale(values: Sequence[float | None], *, decades: float = 1.0) -> dict[str, 
     return {"type": "log", "dtick": step, "minorloglabels": "complete", "exponentformat": exponents}
 
 
-def bar_gap(bars: int) -> float:
-    """Few bars stay narrow."""
-    return min(0.8, max(0.15, 1 - bars / 6))
-
-
 def categories(title: str, names: Sequence[Any]) -> dict[str, Any]:
     """An axis of names, upright where they are many and long."""
     level = len(set(names)) <= 6 or max(len(str(name)) for name in names) <= 5
@@ -146,12 +162,7 @@ def words(text: Any) -> str:
 
 def wrapped(text: str, length: int) -> str:
     """Escaped, in lines of about this many characters."""
-    lines = [""]
-    for word in text.split(" "):
-        if lines[-1] and len(lines[-1]) + len(word) >= length:
-            lines.append("")
-        lines[-1] = f"{lines[-1]} {word}".strip()
-    return "<br>".join(words(part) for part in lines)
+    return "<br>".join(map(words, textwrap.wrap(text, length, break_long_words=False, break_on_hyphens=False)))
 
 
 def number(value: Any, form: str = ".4g") -> str:

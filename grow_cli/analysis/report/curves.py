@@ -9,6 +9,8 @@ import numpy as np
 from grow_cli.analysis.report.charts import COLOURS, DASHES, GREY, Chart, layout, line, scale, vertical
 from grow_cli.analysis.report.events import colour, hover, symbol
 from grow_cli.analysis.report.reading import COLUMNS, RunData
+from grow_cli.config import Stop
+from grow_cli.records.metrics import AXES
 
 SPLITS = {"train": "training", "val": "validation", "test": "test"}
 _LOOKS = {"train": ("dot", GREY), "val": ("solid", COLOURS[0]), "test": ("dash", COLOURS[1])}
@@ -21,8 +23,7 @@ def growth_end(run: RunData, axis: str) -> float | None:
     stop = run.config.get("stop") or {}
     if not run.events or not isinstance(until, int | float) or not 0 < until < 1:
         return None
-    columns = {"epochs": "epoch", "steps": "step", "seconds": "seconds", "flops": "flops"}
-    limits = {columns[name]: stop[name] for name in columns if stop.get(name)}
+    limits = {AXES[name].column: stop[name] for name in Stop.BUDGETS if stop.get(name)}
     if not limits:
         return None
     used = np.max([run.metrics[column].to_numpy(dtype=float) / limit for column, limit in limits.items()], axis=0)
@@ -94,8 +95,6 @@ def curves(run: RunData) -> Chart:
     axes = _axes(run, len(data), marks=bool(run.events))
     if run.events:
         data.append(_marks(run))
-    for trace, x in zip(data, axes["step"]["x"], strict=True):
-        trace["x"] = x
     shape = layout(
         560,
         xaxis={"title": COLUMNS["step"], "anchor": "y2"},
@@ -127,20 +126,18 @@ def size_and_rate(run: RunData) -> Chart:
     for i, (column, name, hue) in enumerate(drawn):
         # a row holds the size that the net had before it: the step is at the place of the row above
         style = {"color": hue, "width": 1.8, "shape": "vh" if column == "parameters" else "linear"}
-        place = {"yaxis": "y" if i == 0 else "y2", "showlegend": False, "x": axes["step"]["x"][i]}
+        place = {"yaxis": "y" if i == 0 else "y2", "showlegend": False}
         data.append(line(name, run.column(column), line=style, **place))
     both = len(drawn) > 1
+    rate = {"yaxis2": {"title": "learning rate", "domain": [0, 0.46], "rangemode": "tozero"}} if both else {}
     shape = layout(
         380 if both else 240,
         xaxis={"title": COLUMNS["step"], "anchor": "y2" if both else "y"},
         yaxis={"title": "parameters", "domain": [0.54 if both else 0, 1], "rangemode": "tozero"},
         shapes=_lines(run, axes["step"]["lines"]),
         hovermode="x unified",
+        **rate,
     )
-    if both:
-        shape["yaxis2"] = layout(0, yaxis={"title": "learning rate", "domain": [0, 0.46], "rangemode": "tozero"})[
-            "yaxis"
-        ]
     title = "Parameters and learning rate" if both else "Parameters"
     return Chart("size-and-rate", title, data, shape, axes=axes)
 
@@ -174,8 +171,6 @@ def _reading(run: RunData, name: str, index: int, *, half: bool) -> Chart:
     for at in axes.values():
         x = at["x"][0]
         at["x"] = [x, [x[0], x[-1]]][: len(data)]
-    for trace, x in zip(data, axes["step"]["x"], strict=True):
-        trace["x"] = x
     shape = layout(
         240,
         xaxis={"title": COLUMNS["step"]},

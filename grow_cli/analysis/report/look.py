@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
 from html import escape
 from importlib import resources
 
-LIGHT: Mapping[str, str] = {
+LIGHT = {
     "paper": "#ffffff",
     "panel": "#f3f5f7",
     "ink": "#1b1f24",
@@ -19,7 +17,7 @@ LIGHT: Mapping[str, str] = {
     "right": "#116329",
     "wrong": "#a8231b",
 }
-DARK: Mapping[str, str] = {
+DARK = {
     "paper": "#14181d",
     "panel": "#1f262d",
     "ink": "#e6e9ed",
@@ -39,11 +37,6 @@ SERIES = (
 )
 """Twelve colours of curves: 3:1 or more on either paper, and far from each other for normal eyes (0.118 or more in OKLab) and for
 those without red or green cones; found by a greedy search."""
-
-
-def variable(name: str) -> str:
-    """The colour of this name, in light and dark mode."""
-    return f"var(--{name})"
 
 
 def contrast(first: str, second: str) -> float:
@@ -79,11 +72,6 @@ def style() -> str:
         f"\n:root {{ color-scheme: light; {light} }}\n"
         f"@media screen and (prefers-color-scheme: dark) {{ :root {{ color-scheme: dark; {dark} }} }}{_STYLE}"
     )
-
-
-def palettes() -> str:
-    """Both, as the script of the charts reads them."""
-    return json.dumps({"light": dict(LIGHT), "dark": dict(DARK)})
 
 
 def library() -> str:

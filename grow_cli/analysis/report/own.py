@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 from collections.abc import Iterator, Sequence
 from html import escape
+from itertools import zip_longest
 from statistics import median
 from typing import Any
 
@@ -12,13 +13,12 @@ from grow_cli.analysis.report.charts import (
     COLOURS,
     DASHES,
     GREY,
-    PAPER,
     Chart,
-    bar_gap,
     categories,
     layout,
     number,
     scale,
+    stack,
     words,
 )
 from grow_cli.analysis.report.events import colour
@@ -31,7 +31,6 @@ from grow_cli.records.reading import reading
 _COEFFICIENTS = {"beta": "β, velocity", "gamma": "γ, acceleration", "eta": "η, escape"}
 _KINDS = {"width": ("a new unit", "circle"), "depth": ("a new layer", "square")}
 _PICTURES = 60
-_WIDE = 300  # pixels: a chart, and not an image
 
 
 def own_charts(run: RunData) -> list[Chart]:
@@ -177,24 +176,19 @@ def _mistakes(run: RunData) -> Chart | None:
     found = [event for event in run.events if event.details.get("clusters")]
     if not found:
         return None
-    most = max(len(event.details["clusters"]) for event in found)
     names = [f"{event.event}<br>step {event.step:,}" for event in found]
-    data = [
-        {
-            "type": "bar",
-            "name": f"cluster {i + 1}",
-            "x": names,
-            "y": [event.details["clusters"][i] if i < len(event.details["clusters"]) else None for event in found],
-            "marker": {"color": COLOURS[i % len(COLOURS)], "line": {"color": PAPER, "width": 1}},
-            "hovertemplate": f"cluster {i + 1}: %{{y:,}} mistakes<extra></extra>",
-        }
-        for i in range(most)
-    ]
-    shape = layout(
-        300,
-        barmode="stack",
-        showlegend=most <= 10,
-        bargap=bar_gap(len(found)),
+    clusters = list(zip_longest(*(event.details["clusters"] for event in found)))
+    data, shape = stack(
+        names,
+        [
+            {
+                "name": f"cluster {i}",
+                "y": list(counts),
+                "hovertemplate": f"cluster {i}: %{{y:,}} mistakes<extra></extra>",
+            }
+            for i, counts in enumerate(clusters, 1)
+        ],
+        showlegend=len(clusters) <= 10,
         xaxis=categories("growth event", names),
         yaxis={"title": "mistakes", "rangemode": "tozero"},
     )
@@ -207,23 +201,18 @@ def _phases(run: RunData) -> Chart | None:
     names = list(dict.fromkeys(name for _, phases in spent for name in phases))
     if not names:
         return None
-    places = [str(event.event) for event, _ in spent]
     alone = len(names) == 1  # then colours tell which events added something
-    data = [
-        {
-            "type": "bar",
-            "name": words(name),
-            "x": places,
-            "y": [phases.get(name) for _, phases in spent],
-            "marker": {"color": [colour(event) for event, _ in spent] if alone else COLOURS[i % len(COLOURS)]},
-            "hovertemplate": f"event %{{x}}<br>{words(name)}: %{{y:.3g}} s<extra></extra>",
-        }
-        for i, name in enumerate(names)
-    ]
-    shape = layout(
-        300,
-        barmode="stack",
-        bargap=bar_gap(len(places)),
+    data, shape = stack(
+        [str(event.event) for event, _ in spent],
+        [
+            {
+                "name": words(name),
+                "y": [phases.get(name) for _, phases in spent],
+                "marker": {"color": [colour(event) for event, _ in spent] if alone else COLOURS[i % len(COLOURS)]},
+                "hovertemplate": f"event %{{x}}<br>{words(name)}: %{{y:.3g}} s<extra></extra>",
+            }
+            for i, name in enumerate(names)
+        ],
         xaxis={"title": "event", "type": "category"},
         yaxis={"title": "seconds", "rangemode": "tozero"},
         showlegend=not alone,
@@ -240,6 +229,15 @@ def state_of(neuron: Neuron) -> tuple[str, str]:
     return known.get(str(neuron.row["right_at_end"]), ("", "not known yet"))
 
 
+def picture_of(png: bytes, alt: str) -> tuple[str, str]:
+    """The HTML of a picture that is part of the page, and its figure's class: `wide` for a chart, nothing for an image.
+
+    :param alt: HTML
+    """
+    wide = "wide" if int.from_bytes(png[16:20], "big") > 300 else ""  # its width in pixels
+    return f'<img src="data:image/png;base64,{base64.b64encode(png).decode()}" alt="{alt}">', wide
+
+
 def own_html(run: RunData) -> str:
     """The mistakes that neurons were grown for, as a gallery; empty where there are none."""
     if not has_mistakes(run.folder):
@@ -248,12 +246,11 @@ def own_html(run: RunData) -> str:
     shown = [neuron for neuron in neurons if neuron.png is not None][:_PICTURES]
     cards = []
     for neuron in shown:
-        row, png = {key: escape(str(value)) for key, value in neuron.row.items()}, neuron.png or b""
-        wide = "wide" if int.from_bytes(png[16:20], "big") > _WIDE else ""
+        row = {key: escape(str(value)) for key, value in neuron.row.items()}
+        picture, wide = picture_of(neuron.png or b"", f"the mistake of neuron {row['neuron']}")
         kind, state = state_of(neuron)
         cards.append(
-            f'<figure class="{wide}"><img src="data:image/png;base64,{base64.b64encode(png).decode()}" '
-            f'alt="the mistake of neuron {row["neuron"]}"><p>neuron {row["neuron"]}, event {row["event"]}</p>'
+            f'<figure class="{wide}">{picture}<p>neuron {row["neuron"]}, event {row["event"]}</p>'
             f"<p><b>{row['predicted']} → {row['true']}</b> <span class='{kind}'>{state}</span></p></figure>"
         )
     if not cards:

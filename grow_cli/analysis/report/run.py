@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 from html import escape
+from itertools import zip_longest
 from typing import Any
 
 from grow_cli.analysis.comparison import compare
 from grow_cli.analysis.numbers import score_text, seconds_text, short_number
-from grow_cli.analysis.report.charts import COLOURS, GREY, PAPER, Chart, bar_gap, categories, layout, number
+from grow_cli.analysis.report.charts import COLOURS, GREY, Chart, categories, number, stack
 from grow_cli.analysis.report.confusion import confusion, confusion_table, worst
 from grow_cli.analysis.report.curves import SPLITS, curves, reading_charts, size_and_rate
 from grow_cli.analysis.report.events import event_table, stages
@@ -148,35 +149,28 @@ def architecture(run: RunData) -> Chart:
     """A bar for each stage, a piece for each hidden layer, the first at the bottom."""
     found = stages(run)
     names = [event if len(found) > 6 or not step else f"{event}<br>step {step:,}" for event, step, _, _ in found]
-    depth = max(len(widths) for *_, widths in found)
-    data: list[dict[str, Any]] = [
+    layers: list[dict[str, Any]] = [
         {
-            "type": "bar",
             "name": f"layer {i + 1}",
-            "x": names,
-            "y": [widths[i] if i < len(widths) else None for *_, widths in found],
-            "text": [str(widths[i]) if i < len(widths) else "" for *_, widths in found],
+            "y": list(widths),
+            "text": ["" if width is None else str(width) for width in widths],
             "textposition": "inside",
             "insidetextanchor": "middle",
             "textangle": 0,
             "constraintext": "inside",
             "insidetextfont": {"color": on(COLOURS[i % len(COLOURS)])},
-            "marker": {"color": COLOURS[i % len(COLOURS)], "line": {"color": PAPER, "width": 1}},
             "hovertemplate": "%{x}<br>layer " + str(i + 1) + ": %{y:,} units<extra></extra>",
         }
-        for i in range(depth)
+        for i, widths in enumerate(zip_longest(*(widths for *_, widths in found)))
     ]
-    if not depth:  # a chart of nothing but its stages
-        data = [
-            {"type": "bar", "name": "no hidden layer", "x": names, "y": [0] * len(names), "marker": {"color": GREY}}
-        ]
-    shape = layout(
-        300,
-        barmode="stack",
-        bargap=bar_gap(len(found)),
+    # without layers a chart of nothing but its stages
+    nothing = {"name": "no hidden layer", "y": [0] * len(names), "marker": {"color": GREY}}
+    data, shape = stack(
+        names,
+        layers or [nothing],
         xaxis=categories("growth event", names),
-        yaxis={"title": "hidden units" if depth else "no hidden layer", "rangemode": "tozero"},
-        showlegend=1 < depth <= 12,
+        yaxis={"title": "hidden units" if layers else "no hidden layer", "rangemode": "tozero"},
+        showlegend=1 < len(layers) <= 12,
     )
     return Chart("architecture", "Hidden widths", data, shape)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from grow_cli.analysis.report.look import library, palettes
+from grow_cli.analysis.report.look import DARK, LIGHT, library
 
 
 def scripts(charts: dict[str, Any]) -> str:
@@ -15,7 +15,8 @@ def scripts(charts: dict[str, Any]) -> str:
     """
     # no `<`: nothing in the data can end the script
     data = json.dumps(charts, allow_nan=False).replace("<", chr(92) + "u003c")
-    script = f"const CHARTS = {data};\nconst PALETTES = {palettes()};\n{_SCRIPT}"
+    palettes = json.dumps({"light": LIGHT, "dark": DARK})
+    script = f"const CHARTS = {data};\nconst PALETTES = {palettes};\n{_SCRIPT}"
     return f"<script>{library()}</script>\n<script>\n{script}</script>\n"
 
 

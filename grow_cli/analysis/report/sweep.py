@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
 from html import escape
@@ -13,7 +12,7 @@ from urllib.parse import quote
 
 import numpy as np
 
-from grow_cli.analysis.comparison import compare
+from grow_cli.analysis.comparison import Comparison, compare
 from grow_cli.analysis.figures import short
 from grow_cli.analysis.numbers import score_text, seconds_text, short_number
 from grow_cli.analysis.report.charts import Chart, Key, layout, number, scale, words, wrapped
@@ -21,10 +20,9 @@ from grow_cli.analysis.report.keys import keys_of
 from grow_cli.analysis.report.page import Page, table
 from grow_cli.analysis.report.reading import COLUMNS
 from grow_cli.analysis.runs import Record, read_records
-from grow_cli.analysis.ways import Way, ways_of
+from grow_cli.analysis.ways import Way
 from grow_cli.records.flat import plain
 from grow_cli.records.words import counted
-from grow_cli.tasks import Task
 
 # Places at which the curves of a way are averaged, at most.
 _PLACES = 200
@@ -38,26 +36,18 @@ def sweep_page(paths: Sequence[Path], output: Path) -> Page:
     :param output: the page's path, to which links are relative
     """
     records = read_records(paths)
-    groups: dict[tuple[str, Task], list[Record]] = defaultdict(list)
-    for record in records:
-        groups[record.dataset, record.task].append(record)
-    datasets = list(dict.fromkeys(dataset for dataset, _ in groups))
+    comparisons = compare(records)
+    datasets = list(dict.fromkeys(found.title for found in comparisons))
     page = Page(f"{counted(len(records), 'run')} on {', '.join(datasets)}", " · ".join(str(path) for path in paths))
-    for index, of in enumerate(groups.values()):
-        for found in compare(of):
-            page.heading(found.title)
-            page.compare(found)
-        ways = ways_of(of)
+    for index, found in enumerate(comparisons):
+        page.heading(found.title)
+        page.compare(found)
         if index == 0:
             page.axis_buttons()
-        page.draw([_curves(ways, index), _final(ways, index), *_costs(ways, index)])
+        page.draw([_curves(found, index), _final(found, index), *_costs(found, index)])
     page.heading("Runs")
     page.add(_runs(records, output))
     return page
-
-
-def _name(way: Way) -> str:
-    return way.records[0].task.words
 
 
 def average(runs: Sequence[tuple[Sequence[float], Sequence[float]]]) -> tuple[list[float], list[float], list[float]]:
@@ -88,9 +78,9 @@ def average(runs: Sequence[tuple[Sequence[float], Sequence[float]]]) -> tuple[li
     return places.tolist(), values.mean(axis=0).tolist(), deviation.tolist()
 
 
-def _curves(ways: list[Way], index: int) -> Chart:
+def _curves(comparison: Comparison, index: int) -> Chart:
     """The mean of each way's validation score, and a band of a standard deviation."""
-    task = ways[0].records[0].task
+    ways, task = comparison.ways, comparison.task
     score, direction = task.column("val"), task.direction
     axes: dict[str, dict[str, Any]] = {}
     for axis, title in COLUMNS.items():
@@ -110,9 +100,7 @@ def _curves(ways: list[Way], index: int) -> Chart:
         for key, way in zip(keys, ways, strict=True)
         for trace in (_curve(key, len(way.records), task.percent), _band(key))
     ]
-    for trace, x, y in zip(data, axes["step"]["x"], axes["step"]["y"], strict=True):
-        trace |= {"x": x, "y": y}
-    title = f"Validation {_name(ways[0])}, mean over seeds"
+    title = f"Validation {task.words}, mean over seeds"
     low = {"title": title.split(",")[0].lower().replace("r²", "R²"), "tickformat": ".1~%" if task.percent else None}
     shape = layout(
         440,
@@ -173,25 +161,34 @@ def _told(way: Way, record: Record) -> str:
     )
 
 
-def _final(ways: list[Way], index: int) -> Chart:
+def _seeds(key: Key, way: Way, x: list[Any], y: list[Any], name: str) -> dict[str, Any]:
+    """A marker for each run of a way."""
+    return {
+        "type": "scatter",
+        "mode": "markers",
+        "x": x,
+        "y": y,
+        "name": name,
+        "text": [_told(way, r) for r in way.records],
+        "hovertemplate": "%{text}<extra></extra>",
+        "marker": {"color": key.colour, "symbol": key.symbol, "size": 9, "line": {"width": 1.5, "color": key.colour}},
+    }
+
+
+def _values(way: Way, key: str) -> list[Any]:
+    """A field of each run's summary, None where it has none."""
+    return plain([r.summary.get(key) for r in way.records])
+
+
+def _final(comparison: Comparison, index: int) -> Chart:
     """A point for each seed, and their mean."""
+    ways, task = comparison.ways, comparison.task
     data: list[dict[str, Any]] = []
     for key, way in zip(keys_of(ways), ways, strict=True):
         name = wrapped(way.label, _NAME)
-        values = plain([r.summary.get(r.task.column("test")) for r in way.records])
+        values = _values(way, task.column("test"))
         known = [value for value in values if value is not None]
-        data.append(
-            {
-                "type": "scatter",
-                "mode": "markers",
-                "x": values,
-                "y": [name] * len(values),
-                "name": name,
-                "text": [_told(way, r) for r in way.records],
-                "hovertemplate": "%{text}<extra></extra>",
-                "marker": _marker(key),
-            }
-        )
+        data.append(_seeds(key, way, values, [name] * len(values), name))
         if known:
             data.append(
                 {
@@ -200,40 +197,27 @@ def _final(ways: list[Way], index: int) -> Chart:
                     "x": [sum(known) / len(known)],
                     "y": [name],
                     "name": f"mean of {name}",
-                    "hovertemplate": f"mean {score_text(way.records[0].task, sum(known) / len(known))}<extra></extra>",
+                    "hovertemplate": f"mean {score_text(task, sum(known) / len(known))}<extra></extra>",
                     "marker": {"color": key.colour, "symbol": "line-ns-open", "size": 22, "line": {"width": 2}},
                 }
             )
-    title, percent = f"Test {_name(ways[0])}", ways[0].records[0].task.percent
+    title = f"Test {task.words}"
     shape = layout(
         110 + 46 * len(ways),
-        xaxis={"title": title, "tickformat": ".1~%" if percent else None},
+        xaxis={"title": title, "tickformat": ".1~%" if task.percent else None},
         yaxis={"title": "", "type": "category", "autorange": "reversed"},
         showlegend=False,
     )
     return Chart(f"final-{index}", f"{title}, a point for each seed (line: mean)", data, shape)
 
 
-def _marker(key: Key) -> dict[str, Any]:
-    return {"color": key.colour, "symbol": key.symbol, "size": 9, "line": {"width": 1.5, "color": key.colour}}
-
-
-def _costs(ways: list[Way], index: int) -> list[Chart]:
+def _costs(comparison: Comparison, index: int) -> list[Chart]:
     """Scores against cost."""
-    name, percent = _name(ways[0]), ways[0].records[0].task.percent
+    ways, task = comparison.ways, comparison.task
     charts = []
     for cost, title in (("parameters", "parameters"), ("training_flops", "training FLOPs")):
         data = [
-            {
-                "type": "scatter",
-                "mode": "markers",
-                "x": plain([r.summary.get(cost) for r in way.records]),
-                "y": plain([r.summary.get(r.task.column("test")) for r in way.records]),
-                "name": words(way.label),
-                "text": [_told(way, r) for r in way.records],
-                "hovertemplate": "%{text}<extra></extra>",
-                "marker": _marker(key),
-            }
+            _seeds(key, way, _values(way, cost), _values(way, task.column("test")), words(way.label))
             for key, way in zip(keys_of(ways), ways, strict=True)
         ]
         costs = [x for trace in data for x in trace["x"] if x]
@@ -241,10 +225,10 @@ def _costs(ways: list[Way], index: int) -> list[Chart]:
         shape = layout(
             340,
             xaxis={"title": title, **scale(costs), **alone, "exponentformat": "SI"},
-            yaxis={"title": f"test {name}", "tickformat": ".1~%" if percent else None},
+            yaxis={"title": f"test {task.words}", "tickformat": ".1~%" if task.percent else None},
             showlegend=False,
         )
-        charts.append(Chart(f"cost-{cost}-{index}", f"Test {name} against {title}", data, shape, half=True))
+        charts.append(Chart(f"cost-{cost}-{index}", f"Test {task.words} against {title}", data, shape, half=True))
     return charts
 
 
