@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,14 +13,15 @@ from rich.markup import escape
 from rich.table import Table
 
 from grow_cli import console
-from grow_cli.analysis.comparison import COSTS, Comparison
-from grow_cli.analysis.figures import save
-from grow_cli.analysis.reaching import medians_table, sooner_table
+from grow_cli.analysis.comparison import Comparison
+from grow_cli.analysis.figures import empty, save
+from grow_cli.analysis.notes import one_split
+from grow_cli.analysis.reaching import COSTS, medians_table, sooner_table
 from grow_cli.analysis.rows import rows_of_tests
 from grow_cli.analysis.verdicts import ALPHA
 from grow_cli.analysis.ways import Way
 from grow_cli.errors import UserError
-from grow_cli.files import write_text
+from grow_cli.files import write_texts
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -50,11 +52,11 @@ def show_frame(title: str, frame: pd.DataFrame) -> None:
 
 def _frames(comparison: Comparison) -> list[tuple[str, pd.DataFrame]]:
     kind = comparison.kind
-    scale = " (percentage points)" if comparison.percent else ""
+    scale = " (percentage points)" if comparison.task.percent else ""
     frames = [
         (f"{comparison.title}: {kind}, mean ± standard deviation over seeds", comparison.table),
         (
-            f"Differences of {kind}{scale}{', on one split of the data' if comparison.one_split else ''}",
+            f"Differences of {kind}{scale}{', on one split of the data' if one_split(comparison.ways) else ''}",
             comparison.tests,
         ),
         ("Anytime: mean of the best validation score so far, against", comparison.anytime),
@@ -142,24 +144,28 @@ def markdown_table(frame: pd.DataFrame) -> str:
 
 def write(comparisons: list[Comparison], folder: Path, command: str) -> list[Path]:
     """compare.md, compare.csv, compare_tests.csv and the pictures; UserError where they cannot be written."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        numbers = pd.concat([c.numbers.assign(dataset=c.title, metric=c.metric) for c in comparisons])
-        tests = pd.DataFrame([row for c in comparisons for row in rows_of_tests(c)])
-        texts = {
-            "compare.md": markdown(comparisons, command),
-            "compare.csv": numbers.to_csv(index=False),
-            "compare_tests.csv": tests.to_csv(index=False),
-        }
-        for name, text in texts.items():
-            write_text(folder / name, text)
-    except OSError as error:
-        raise UserError(f"{folder} cannot be written ({error.strerror}): choose another with -o FOLDER") from error
-    written = [folder / name for name in texts]
+    numbers = pd.concat([c.numbers.assign(dataset=c.title, metric=c.metric) for c in comparisons])
+    tests = pd.DataFrame([row for c in comparisons for row in rows_of_tests(c)])
+    texts = {
+        "compare.md": markdown(comparisons, command),
+        "compare.csv": numbers.to_csv(index=False),
+        "compare_tests.csv": tests.to_csv(index=False),
+    }
+    written = write_into(folder, texts)
     for number, comparison in enumerate(comparisons):
         written.append(draw_anytime(comparison, folder / f"anytime{_suffix(number)}.png"))
         written.append(draw_fronts(comparison, folder / f"fronts{_suffix(number)}.png"))
     return written
+
+
+def write_into(folder: Path, texts: dict[str, str]) -> list[Path]:
+    """The files, written by name into a folder, which is made; UserError where they cannot be."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_texts(folder, texts)
+    except OSError as error:
+        raise UserError(f"{folder} cannot be written ({error.strerror}): choose another with -o FOLDER") from error
+    return [folder / name for name in texts]
 
 
 def _suffix(number: int) -> str:
@@ -174,9 +180,7 @@ def mean_curve(runs: list[tuple[list[float], list[float]]], grid: np.ndarray) ->
 def draw_anytime(comparison: Comparison, output: Path) -> Path:
     """The best validation score so far against each cost, a line per way: a colour for a grown way and its controls, or
     for each control where one way has grown."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(11, 8), layout="constrained")
+    figure = empty(11, 8)
     for axes, cost in zip(figure.subplots(2, 2).flat, COSTS, strict=True):
         _draw_curves(comparison, cost, axes)
     _legend(comparison, figure, lines=True)
@@ -191,10 +195,9 @@ def _draw_curves(comparison: Comparison, cost: str, axes: Axes) -> None:
     grid = np.geomspace(max(min(firsts, default=1), 1e-9), max(ends), _GRID)
     means: list[np.ndarray] = []
     for way in comparison.ways:
-        control = way.records[0].control
-        width, dash = (1.8, "-") if control is None else (0.9, _DASHES[_kind(comparison, control)])
+        look = _look(comparison, way)
         means.append(mean_curve(curves[way.label], grid))
-        axes.plot(grid, means[-1], color=_colour(comparison, way), lw=width, ls=dash)
+        axes.plot(grid, means[-1], color=look.colour, lw=look.width, ls=look.dash)
     finals = [float(np.mean([ys[-1] for _, ys in runs])) for runs in curves.values()]
     low, high = min(finals), max(finals)
     margin = max(0.1 * abs(high), 2 * (high - low))
@@ -214,50 +217,49 @@ _DASHES = ("--", ":", "-.", (0, (9, 3)), (0, (6, 1, 1, 1, 1, 1)))
 _MARKERS = ("s", "^", "v", "D", "x")
 
 
-def _kinds(comparison: Comparison) -> list[str]:
-    return list(dict.fromkeys(w.records[0].control for w in comparison.ways if w.records[0].control))
+@dataclass(frozen=True)
+class _Look:
+    """Of a way, and of a kind of control in the legend."""
+
+    colour: str
+    width: float = 1.8
+    dash: Any = "-"
+    marker: str = "o"
 
 
-def _kind(comparison: Comparison, control: str) -> int:
-    return _kinds(comparison).index(control) % len(_DASHES)
-
-
-def _colour(comparison: Comparison, way: Way) -> str:
-    """The colour of the grown way that it belongs to; where there is but one, each kind of control has its own."""
-    grown, control = _grown(comparison), way.records[0].control
-    if control is not None and len(grown) == 1:
-        return _control_colour(comparison, control)
-    return f"C{grown.index(way.source) % 10}" if way.source in grown else "grey"
+def _kinds(comparison: Comparison) -> dict[str, _Look]:
+    """Kind of control → its look in the legend, in the order in which they come."""
+    kinds = dict.fromkeys(way.control for way in comparison.ways if way.control)
+    alone = len(_grown(comparison)) == 1
+    return {
+        kind: _Look(f"C{1 + number % 5}" if alone else "dimgrey", 0.9, _DASHES[number % 5], _MARKERS[number % 5])
+        for number, kind in enumerate(kinds)
+    }
 
 
 def _grown(comparison: Comparison) -> list[str]:
-    return [w.label for w in comparison.ways if w.records[0].control is None]
+    return [way.label for way in comparison.ways if way.control is None]
 
 
-def _control_colour(comparison: Comparison, kind: str) -> str:
-    """In the legend."""
-    return f"C{1 + _kind(comparison, kind)}" if len(_grown(comparison)) == 1 else "dimgrey"
+def _look(comparison: Comparison, way: Way) -> _Look:
+    """The colour of the grown way that it belongs to; where there is but one, each kind of control has its own."""
+    grown = _grown(comparison)
+    colour = f"C{grown.index(way.source) % 10}" if way.source in grown else "grey"
+    if way.control is None:
+        return _Look(colour)
+    of_kind = _kinds(comparison)[way.control]
+    return of_kind if len(grown) == 1 else replace(of_kind, colour=colour)
 
 
 def _legend(comparison: Comparison, figure: Figure, *, lines: bool) -> None:
     from matplotlib.lines import Line2D
 
-    entries = [
-        Line2D(
-            [],
-            [],
-            color=_colour(comparison, w),
-            lw=1.8 if lines else 0,
-            marker="" if lines else "o",
-            label=_literal(w.label),
-        )
-        for w in comparison.ways
-        if w.records[0].control is None
-    ]
-    for number, kind in enumerate(_kinds(comparison)):
-        style: dict[str, Any] = {"ls": _DASHES[number % 5]} if lines else {"lw": 0, "marker": _MARKERS[number % 5]}
-        colour = _control_colour(comparison, kind)
-        entries.append(Line2D([], [], color=colour, label=f"its control {kind}", **({"lw": 0.9} | style)))
+    told = [(literal(w.label), _look(comparison, w)) for w in comparison.ways if w.control is None]
+    told += [(f"its control {kind}", look) for kind, look in _kinds(comparison).items()]
+    entries = []
+    for label, look in told:
+        style: dict[str, Any] = {"lw": look.width, "ls": look.dash} if lines else {"lw": 0, "marker": look.marker}
+        entries.append(Line2D([], [], color=look.colour, label=label, **style))
     figure.legend(handles=entries, loc="outside lower center", ncols=4, fontsize=8, frameon=False)
 
 
@@ -270,16 +272,14 @@ def _log_scale(axes: Axes) -> None:
     axes.xaxis.set_minor_formatter(NullFormatter())
 
 
-def _literal(label: str) -> str:
+def literal(label: str) -> str:
     """Literal text: not read as mathematics, and not hidden because of a leading underscore."""
     return "\u200b" + label.replace("$", r"\$")
 
 
 def draw_fronts(comparison: Comparison, output: Path) -> Path:
     """The score against parameters and training FLOPs, with the Pareto front."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(11, 5), layout="constrained")
+    figure = empty(11, 5)
     n = comparison.numbers.set_index("way")
     for axes, (name, key, label) in zip(
         figure.subplots(1, 2),
@@ -287,14 +287,14 @@ def draw_fronts(comparison: Comparison, output: Path) -> Path:
         strict=True,
     ):
         for way in comparison.ways:
-            row, control = n.loc[way.label], way.records[0].control
+            row, look = n.loc[way.label], _look(comparison, way)
             axes.errorbar(
                 row[key],
                 row["mean"],
                 yerr=None if np.isnan(row["sd"]) else row["sd"],
-                fmt="o" if control is None else _MARKERS[_kind(comparison, control)],
-                color=_colour(comparison, way),
-                mfc=_colour(comparison, way) if control is None else "white",
+                fmt=look.marker,
+                color=look.colour,
+                mfc=look.colour if way.control is None else "white",
                 capsize=2,
                 elinewidth=0.8,
             )

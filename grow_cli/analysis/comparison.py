@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
@@ -13,19 +13,14 @@ from typing import Any
 import pandas as pd
 
 from grow_cli.analysis import reaching, statistics
-from grow_cli.analysis.notes import cautions_of, notes_of, one_split, power_note, taken_back, verdict_note
-from grow_cli.analysis.numbers import cost_text, interval_text, p_text, short_number
+from grow_cli.analysis.notes import cautions_of, notes_of, power_note, taken_back, verdict_note
+from grow_cli.analysis.numbers import cost_text, interval_text, p_text, rank_text, short_number
+from grow_cli.analysis.reaching import COSTS
 from grow_cli.analysis.runs import Record, nothing_held_out
-from grow_cli.analysis.signed_rank import least_pvalue
 from grow_cli.analysis.stopping import Decision, decide
-from grow_cli.analysis.verdicts import ALPHA
 from grow_cli.analysis.ways import Test, Way, Within, tests_of, ways_of
 from grow_cli.errors import UserError
-from grow_cli.records.metrics import AXES
 from grow_cli.tasks import Task
-
-COSTS = {AXES[name].words: AXES[name].column for name in ("steps", "flops", "seconds", "parameters")}
-"""What the anytime curves are drawn against → its column of metrics.csv."""
 
 
 @dataclass(frozen=True)
@@ -54,10 +49,6 @@ class Comparison:
     """One-sided tests of the cost of reaching `to`."""
 
     @property
-    def percent(self) -> bool:
-        return self.task.percent
-
-    @property
     def kind(self) -> str:
         """`test accuracy`, `test bits per byte (lower is better)`."""
         words = self.metric.replace("_", " ")
@@ -73,7 +64,7 @@ class Comparison:
                     "way": r["way"],
                     "trigger": r["trigger"],
                     "seeds": f"{r['seeds']}",
-                    self.metric.replace("_", " ") + (", %" if self.percent else ""): self._spread(r),
+                    self.metric.replace("_", " ") + (", %" if self.task.percent else ""): self._spread(r),
                     "parameters": f"{r['parameters']:,.0f}",
                     "FLOPs/sample": short_number(r["flops_per_sample"]),
                     "FLOPs": short_number(r["training_flops"]),
@@ -90,7 +81,7 @@ class Comparison:
     @property
     def anytime(self) -> pd.DataFrame:
         """Mean of the best validation score so far, over costs up to the largest that any way spent."""
-        scale = 100 if self.percent else 1
+        scale = 100 if self.task.percent else 1
         return pd.DataFrame(
             [
                 {"way": r["way"]} | {cost: f"{scale * r[f'anytime_{column}']:.2f}" for cost, column in COSTS.items()}
@@ -114,8 +105,8 @@ class Comparison:
     @property
     def tests(self) -> pd.DataFrame:
         """Mean differences with interval and p-values."""
-        scale = 100 if self.percent else 1
-        digits = 2 if self.percent else 4
+        scale = 100 if self.task.percent else 1
+        digits = 2 if self.task.percent else 4
         return pd.DataFrame(
             [
                 {
@@ -125,22 +116,13 @@ class Comparison:
                     "Δ": f"{scale * t.found.difference:+.{digits}f}",
                     f"{statistics.LEVEL:.0%}": interval_text(scale * t.found.low, scale * t.found.high, digits),
                     "bootstrap": interval_text(scale * t.found.bootstrap_low, scale * t.found.bootstrap_high, digits),
-                    "t: p (Holm)": f"{p_text(t.found.t_pvalue)} ({p_text(t.t_holm)})",
-                    "rank: p (Holm)": f"{p_text(t.found.wilcoxon_pvalue)} ({p_text(t.wilcoxon_holm)}){_never(t)}",
+                    "t: p (Holm)": p_text(t.found.t_pvalue, t.t_holm),
+                    "rank: p (Holm)": rank_text(t.found.wilcoxon_pvalue, t.wilcoxon_holm, t.found.n),
                 }
-                | (
-                    {}
-                    if self.within is None
-                    else {"TOST: p (corrected)": f"{p_text(t.tost_pvalue)} ({p_text(t.equal)})"}
-                )
+                | ({} if self.within is None else {"TOST: p (corrected)": p_text(t.tost_pvalue, t.equal)})
                 for t in self.tests_made
             ]
         )
-
-    @property
-    def one_split(self) -> bool:
-        """Whether the differences are of one cut of the data only."""
-        return one_split(self.ways)
 
     @property
     def deciding(self) -> pd.DataFrame:
@@ -163,15 +145,9 @@ class Comparison:
         return bool(self.decisions) and all(d.decided for d in self.decisions or [])
 
     def _spread(self, row: pd.Series) -> str:
-        scale, digits = (100, 2) if self.percent else (1, 4)
+        scale, digits = (100, 2) if self.task.percent else (1, 4)
         mean = f"{scale * row['mean']:.{digits}f}"
         return mean if math.isnan(row["sd"]) else f"{mean} ± {scale * row['sd']:.{digits}f}"
-
-
-def _never(test: Test) -> str:
-    """Where the number of pairs alone forbids a small p-value, the cell says so."""
-    least = least_pvalue(test.found.n)
-    return f", never < {least:.2g}" if least > ALPHA else ""
 
 
 def compare(
@@ -201,26 +177,20 @@ def compare(
         raise UserError(f"--to {to:g}: a validation score above 0 and at most 1 (0.97 for 97 %)")
     if equal_within is not None and not 0 < equal_within < math.inf:
         raise UserError(f"--equal-within {equal_within:g}: a difference above 0, such as 0.1 (points of accuracy)")
-    found = []
-    for (name, task), of in by_dataset.items():
-        ways, within = ways_of(of), None if equal_within is None else Within.of(equal_within, task)
-        tests = tests_of(ways, task.column(split), against, within)
-        decisions = _decided(tests, within) if until_decided else None
-        found.append(replace(_compare(name, task, split, of, ways, tests, to, within), decisions=decisions))
-    return found
+    return [_compare(of, split, against, to, equal_within, until_decided) for of in by_dataset.values()]
 
 
 def _compare(
-    dataset: str,
-    task: Task,
-    split: str,
     records: list[Record],
-    ways: list[Way],
-    tests: list[Test],
+    split: str,
+    against: str | None,
     to: float | None,
-    within: Within | None,
+    equal_within: float | None,
+    until_decided: bool,
 ) -> Comparison:
-    metric = task.column(split)
+    task, ways = records[0].task, ways_of(records)
+    metric, within = task.column(split), None if equal_within is None else Within.of(equal_within, task)
+    tests = tests_of(ways, metric, against, within)
     read = {record.folder.path: record.metrics for record in records}
     metrics = _equally_often(read)
     curves = {
@@ -231,7 +201,7 @@ def _compare(
     }
     numbers = _numbers(ways, metric, curves)
     if to is not None:
-        numbers = numbers.join(_reached(ways, to)).join(reaching.medians(ways, to))
+        numbers = numbers.join(reaching.reached(ways, to))
     notes = [*taken_back(numbers), *verdict_note(tests, within), *power_note(tests, within), *notes_of(ways, tests)]
     if task.direction < 0:
         notes.insert(0, f"Lower is better: a negative first − second means that the first has fewer {task.label}.")
@@ -245,8 +215,9 @@ def _compare(
         )
         notes.append(reaching.NOTE)
     return Comparison(
-        *(dataset, metric, task, ways, tests, numbers, curves, notes, to, within),
+        *(records[0].dataset, metric, task, ways, tests, numbers, curves, notes, to, within),
         cautions=cautions_of(ways, tests),
+        decisions=_decided(tests, within) if until_decided else None,
         sooner=[] if to is None else reaching.sooner(tests, to),
     )
 
@@ -288,7 +259,7 @@ def _numbers(
             {
                 "way": way.label,
                 "trigger": way.trigger,
-                "control": way.records[0].control or "",
+                "control": way.control or "",
                 "seeds": len(scores),
                 "mean": fmean(scores),
                 "sd": stdev(scores) if len(scores) > 1 else math.nan,
@@ -307,19 +278,4 @@ def _numbers(
     for name, key in (("parameters", "parameters"), ("flops", "training_flops")):
         for row, on in zip(rows, statistics.front([float(r[key]) for r in rows], means), strict=True):
             row[f"front_{name}"] = on
-    return pd.DataFrame(rows)
-
-
-def _reached(ways: list[Way], to: float) -> pd.DataFrame:
-    """A row per way: how many of its runs reached that validation score, and the mean and spread of the cost."""
-    rows: list[dict[str, float]] = []
-    for way in ways:
-        seen = [reaching.first_there(record, to) for record in way.records]
-        first = pd.DataFrame([evaluation for evaluation in seen if evaluation is not None])
-        row: dict[str, float] = {"to": to, "reached": len(first)}
-        for column in COSTS.values():
-            costs = first[column].tolist() if len(first) else []
-            row[f"to_{column}"] = fmean(costs) if costs else math.nan
-            row[f"to_{column}_sd"] = stdev(costs) if len(costs) > 1 else math.nan
-        rows.append(row)
     return pd.DataFrame(rows)

@@ -67,7 +67,7 @@ def cautions_of(ways: list[Way], tests: list[Test]) -> list[str]:
 
 def tuned_note(ways: list[Way], *, alike: bool) -> list[str]:
     """The cost of tuning, and whether the ways were tuned alike (not their controls, which have their run's recipe)."""
-    own = [way for way in ways if way.records[0].control is None]
+    own = [way for way in ways if way.control is None]
     found = {way.label: {_tuned(record) for record in way.records} for way in own}
     kinds = {mark and (mark[0], mark[1], mark[3]) for marks in found.values() for mark in marks}
     if kinds == {None} or (len(kinds) == 1) != alike:
@@ -228,7 +228,7 @@ def notes_of(ways: list[Way], tests: list[Test]) -> list[str]:
         notes.append(_splits(ways))
     elif len(ways) > 1:
         notes.append("No two ways share two seeds: nothing can be tested. Train each with several, seed=0,1,2,3,4.")
-    recipes = {way.label: _recipe(way) for way in ways if way.records[0].control is None}
+    recipes = {way.label: _recipe(way) for way in ways if way.control is None}
     # the kind of model first, what else differs of it last
     keys = sorted(
         differing(list(recipes.values())), key=lambda k: (k.startswith("model.") - 2 * (k == "model.name"), k)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 
+from grow_cli.analysis.signed_rank import least_pvalue
+from grow_cli.analysis.verdicts import ALPHA
 from grow_cli.tasks import Task
 
 
@@ -32,17 +34,27 @@ def score_text(task: Task, score: float | None) -> str:
     return f"{100 * score:.2f} %" if task.percent else f"{score:.4f}"
 
 
-def cost_text(kind: str, mean: float, spread: float) -> str:
+def cost_text(kind: str, *numbers: float) -> str:
+    """A cost, `never` if it is infinite, or a mean and its spread; – where there is neither."""
+
     def text(number: float) -> str:
+        if math.isinf(number):
+            return "never"
         return short_number(number) if kind == "FLOPs" else f"{number:,.{kind == 'seconds':d}f}"
 
-    return " ± ".join(text(number) for number in (mean, spread) if not math.isnan(number)) or "–"
+    return " ± ".join(text(number) for number in numbers if not math.isnan(number)) or "–"
 
 
-def p_text(value: float) -> str:
-    if math.isnan(value):
-        return "–"
-    return f"{value:.3f}" if value >= 0.001 else f"{value:.0e}"
+def p_text(value: float, corrected: float) -> str:
+    """`0.012 (0.024)`."""
+    raw, after = ("–" if math.isnan(p) else f"{p:.3f}" if p >= 0.001 else f"{p:.0e}" for p in (value, corrected))
+    return f"{raw} ({after})"
+
+
+def rank_text(value: float, corrected: float, pairs: int) -> str:
+    """The same of a signed-rank test; where the number of pairs alone forbids a small p-value, it is said."""
+    least = least_pvalue(pairs)
+    return p_text(value, corrected) + (f", never < {least:.2g}" if least > ALPHA else "")
 
 
 def interval_text(low: float, high: float, digits: int) -> str:

@@ -12,14 +12,13 @@ from rich.markup import escape
 
 from grow_cli import console
 from grow_cli.analysis import across, statistics
-from grow_cli.analysis.comparing import markdown_table, show_frame
+from grow_cli.analysis.comparing import literal, markdown_table, show_frame, write_into
 from grow_cli.analysis.comparison import Comparison
-from grow_cli.analysis.figures import save
-from grow_cli.analysis.numbers import interval_text, p_text
-from grow_cli.analysis.signed_rank import least_pvalue, wilcoxon
-from grow_cli.analysis.verdicts import ALPHA
+from grow_cli.analysis.figures import empty, save
+from grow_cli.analysis.numbers import interval_text, rank_text
+from grow_cli.analysis.signed_rank import wilcoxon
 from grow_cli.errors import UserError
-from grow_cli.files import write_text
+from grow_cli.tasks import Task
 
 _THRESHOLDS = 300
 
@@ -37,9 +36,7 @@ class OverDatasets:
     """All datasets of one task."""
 
     metric: str
-    percent: bool
-    direction: int
-    """Of the score: -1 where `scores` are turned."""
+    task: Task
     datasets: list[str]
     left_out: list[str]
     """Labels of ways that some datasets lack."""
@@ -52,7 +49,7 @@ class OverDatasets:
 
     @property
     def ways_table(self) -> pd.DataFrame:
-        scale, digits = (100, 2) if self.percent else (1, 4)
+        scale, digits = (100, 2) if self.task.percent else (1, 4)
         return pd.DataFrame(
             [
                 {
@@ -67,15 +64,13 @@ class OverDatasets:
 
     @property
     def pairs_table(self) -> pd.DataFrame:
-        least = least_pvalue(len(self.datasets))
-        never = f", never < {least:.2g}" if least > ALPHA else ""
         return pd.DataFrame(
             [
                 {
                     "first over second": f"{r['first']} over {r['second']}",
                     "improvement": f"{r['improvement']:.2f}",
                     "95%": interval_text(r["low"], r["high"], 2).replace("+", ""),
-                    "rank over datasets: p (Holm)": f"{p_text(r['rank_pvalue'])} ({p_text(r['rank_holm'])}){never}",
+                    "rank over datasets: p (Holm)": rank_text(r["rank_pvalue"], r["rank_holm"], len(self.datasets)),
                 }
                 for _, r in self.pairs.iterrows()
             ]
@@ -83,7 +78,7 @@ class OverDatasets:
 
     def frames(self) -> list[tuple[str, pd.DataFrame]]:
         """Titles and tables for readers."""
-        kind = self.metric.replace("_", " ") + (", %" if self.percent else "")
+        kind = self.metric.replace("_", " ") + (", %" if self.task.percent else "")
         return [
             (f"Over {len(self.datasets)} datasets ({', '.join(self.datasets)}): {kind}", self.ways_table),
             ("Probability of improvement over all datasets", self.pairs_table),
@@ -131,7 +126,7 @@ def _over(comparisons: list[Comparison]) -> OverDatasets:
         ways.append({"way": label, "runs": runs, "iqm": sign * of.value, "low": low, "high": high})
     pairs = pd.DataFrame(_pairs(comparisons, common, scores))
     left_out = [label for label in labels if label not in common]
-    return OverDatasets(first.metric, first.percent, sign, datasets, left_out, scores, pd.DataFrame(ways), pairs)
+    return OverDatasets(first.metric, first.task, datasets, left_out, scores, pd.DataFrame(ways), pairs)
 
 
 def _pairs(
@@ -179,27 +174,19 @@ def write(over: list[OverDatasets], folder: Path, command: str) -> list[Path]:
         "over_datasets.csv": pd.concat([of.ways.assign(metric=of.metric) for of in over]).to_csv(index=False),
         "over_datasets_pairs.csv": pd.concat([of.pairs.assign(metric=of.metric) for of in over]).to_csv(index=False),
     }
-    try:
-        for name, text in texts.items():
-            write_text(folder / name, text)
-    except OSError as error:
-        raise UserError(f"{folder} cannot be written ({error.strerror}): choose another with -o FOLDER") from error
-    return [*(folder / name for name in texts), *map(draw_profiles, over, pictures)]
+    return [*write_into(folder, texts), *map(draw_profiles, over, pictures)]
 
 
 def draw_profiles(over: OverDatasets, output: Path) -> Path:
     """The fraction of runs above each score, averaged over datasets, with pointwise intervals."""
-    from matplotlib.figure import Figure
-
     every = np.concatenate([of for each in over.scores.values() for of in each])
     thresholds = np.linspace(every.min(), every.max(), _THRESHOLDS)
-    figure = Figure(figsize=(8, 5), layout="constrained")
+    figure = empty(8, 5)
     axes = figure.subplots()
-    sign = over.direction
+    sign = over.task.direction
     for number, (label, scores) in enumerate(over.scores.items()):
         fraction, low, high = across.profile_band(scores, thresholds)
-        shown = label.replace("$", r"\$")
-        axes.plot(sign * thresholds, fraction, color=f"C{number % 10}", label="\u200b" + shown)
+        axes.plot(sign * thresholds, fraction, color=f"C{number % 10}", label=literal(label))
         axes.fill_between(sign * thresholds, low, high, color=f"C{number % 10}", alpha=0.15, lw=0)
     if sign < 0:
         axes.invert_xaxis()

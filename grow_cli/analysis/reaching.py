@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from statistics import median
+from statistics import fmean, median, stdev
 
 import pandas as pd
 
 from grow_cli.analysis import statistics
-from grow_cli.analysis.numbers import p_text, short_number
+from grow_cli.analysis.numbers import cost_text, p_text
 from grow_cli.analysis.runs import Record
 from grow_cli.analysis.signed_rank import wilcoxon
 from grow_cli.analysis.ways import Test, Way
 from grow_cli.records.metrics import AXES
 
-SPENT = {AXES[name].words: AXES[name].column for name in ("steps", "flops", "seconds")}
-"""What reaching a target costs → its column of metrics.csv."""
+COSTS = {AXES[name].words: AXES[name].column for name in ("steps", "flops", "seconds", "parameters")}
+"""What is held against a score → its column of metrics.csv."""
+SPENT = {words: column for words, column in COSTS.items() if column != "parameters"}
+"""Those that only rise while a run lasts."""
 
 NOTE = (
     "Sooner: one-sided signed-rank test, exact, of the ratios of cost, paired by seed; if one run of a pair missed the "
@@ -45,19 +47,29 @@ def first_there(record: Record, to: float) -> pd.Series | None:
 def costs_to(record: Record, to: float) -> dict[str, float]:
     """Column → what the run had spent when it first saw the target; infinite where it never did."""
     there = first_there(record, to)
-    return {column: math.inf if there is None else float(there[column]) for column in SPENT.values()}
+    return {column: _cost(there, column) for column in SPENT.values()}
 
 
-def medians(ways: list[Way], to: float) -> pd.DataFrame:
-    """A row per way: `misses`, and the median of each cost over all of its seeds, infinite where that one never came."""
-    rows = []
+def _cost(there: pd.Series | None, column: str) -> float:
+    return math.inf if there is None else float(there[column])
+
+
+def reached(ways: list[Way], to: float) -> pd.DataFrame:
+    """A row per way: how many of its runs reached that validation score, and the mean and spread of their cost; `misses`, and
+    the median of each cost over all of its seeds, infinite where that one never came."""
+    rows: list[dict[str, float]] = []
     for way in ways:
-        costs = [costs_to(record, to) for record in way.records]
-        misses = sum(math.isinf(cost["step"]) for cost in costs)
-        # halfway between a cost and never is never
-        rows.append(
-            {"misses": misses} | {f"to_{c}_median": median([cost[c] for cost in costs]) for c in SPENT.values()}
-        )
+        seen = [first_there(record, to) for record in way.records]
+        first = [evaluation for evaluation in seen if evaluation is not None]
+        row: dict[str, float] = {"to": to, "reached": len(first)}
+        for column in COSTS.values():
+            costs = [float(evaluation[column]) for evaluation in first]
+            row[f"to_{column}"] = fmean(costs) if costs else math.nan
+            row[f"to_{column}_sd"] = stdev(costs) if len(costs) > 1 else math.nan
+        row["misses"] = len(seen) - len(first)
+        for column in SPENT.values():  # halfway between a cost and never is never
+            row[f"to_{column}_median"] = median(_cost(evaluation, column) for evaluation in seen)
+        rows.append(row)
     return pd.DataFrame(rows)
 
 
@@ -89,16 +101,10 @@ def medians_table(numbers: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(
         [
             {"way": r["way"], "missed": f"{r['misses']} of {r['seeds']}"}
-            | {cost: _cost(cost, r[f"to_{column}_median"]) for cost, column in SPENT.items()}
+            | {cost: cost_text(cost, r[f"to_{column}_median"]) for cost, column in SPENT.items()}
             for _, r in numbers.iterrows()
         ]
     )
-
-
-def _cost(kind: str, cost: float) -> str:
-    if math.isinf(cost):
-        return "never"
-    return short_number(cost) if kind == "FLOPs" else f"{cost:,.{kind == 'seconds':d}f}"
 
 
 def sooner_table(found: list[Sooner]) -> pd.DataFrame:
@@ -106,7 +112,7 @@ def sooner_table(found: list[Sooner]) -> pd.DataFrame:
     return pd.DataFrame(
         [
             {"first before second": f"{s.test.first.label} before {s.test.name_of_second}", "n": f"{s.test.found.n}"}
-            | {f"{cost}: p (Holm)": f"{p_text(s.pvalues[c])} ({p_text(s.holm[c])})" for cost, c in SPENT.items()}
+            | {f"{cost}: p (Holm)": p_text(s.pvalues[c], s.holm[c]) for cost, c in SPENT.items()}
             for s in found
         ]
     )

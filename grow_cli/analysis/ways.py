@@ -23,6 +23,11 @@ class Way:
     records: list[Record]
 
     @property
+    def control(self) -> str | None:
+        """Which control it is; None of a grown way."""
+        return self.records[0].control
+
+    @property
     def trigger(self) -> str:
         """Its runs' own: a static control has `never`, and a replay `at`."""
         return str(self.records[0].summary["trigger"])
@@ -71,7 +76,7 @@ class Test:
     @property
     def name_of_second(self) -> str:
         """The second way's name; for the first way's own control, its kind."""
-        control = self.second.records[0].control
+        control = self.second.control
         return control if control is not None and self.second.source == self.first.label else self.second.label
 
 
@@ -91,7 +96,7 @@ def ways_of(records: list[Record]) -> list[Way]:
                 )
     ways = [Way(label, sorted(runs, key=lambda r: r.seed)) for label, runs in grouped.items()]
     order = {way.label: i for i, way in enumerate(ways)}
-    return sorted(ways, key=lambda w: (order[w.source], w.records[0].control is not None, order[w.label]))
+    return sorted(ways, key=lambda w: (order[w.source], w.control is not None, order[w.label]))
 
 
 @dataclass(frozen=True)
@@ -115,9 +120,9 @@ class Within:
 
 def tests_of(ways: list[Way], metric: str, against: str | None, within: Within | None) -> list[Test]:
     """The tests of a table: all grown ways with each other, each with its controls; or all ways `against` one."""
-    grown = [way for way in ways if way.records[0].control is None]
+    grown = [way for way in ways if way.control is None]
     pairs = list(combinations(grown, 2))
-    controls = [way for way in ways if way.records[0].control is not None]
+    controls = [way for way in ways if way.control is not None]
     pairs += [(source, way) for source in grown for way in controls if way.source == source.label]
     if against is not None:
         pairs = [(way, other) for other in ways if other.label == against for way in ways if way is not other]

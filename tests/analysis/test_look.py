@@ -78,7 +78,7 @@ def oklab(colour: str) -> np.ndarray:
 
 def way(label: str, control: str | None = None, of: str = "") -> Any:
     record = SimpleNamespace(control=control, task=TASKS["classification"])
-    return SimpleNamespace(label=label, source=of or label, records=[record])
+    return SimpleNamespace(label=label, control=control, source=of or label, records=[record])
 
 
 def test_a_control_has_its_methods_colour_and_a_dash_and_an_open_marker_of_its_kind() -> None:

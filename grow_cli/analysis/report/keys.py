@@ -33,10 +33,10 @@ CONTROL_DASHES = ("6px,3px", "2px,2px", "8px,2px,2px,2px", "11px,4px", "11px,3px
 def keys_of(ways: Sequence[Way]) -> list[Key]:
     """A key per way, in order: of one source the colour; a control has its kind's dash and open marker."""
     sources = list(dict.fromkeys(way.source for way in ways))
-    kinds = list(dict.fromkeys(way.records[0].control for way in ways if way.records[0].control))
+    kinds = list(dict.fromkeys(way.control for way in ways if way.control))
     keys = []
     for number, way in enumerate(ways):
-        place, control = sources.index(way.source), way.records[0].control
+        place, control = sources.index(way.source), way.control
         colour = COLOURS[place % len(COLOURS)]
         if control is None:  # beyond twelve the colours come again with other markers
             dash, symbol = "solid", SYMBOLS[(place + place // len(COLOURS)) % len(SYMBOLS)]
