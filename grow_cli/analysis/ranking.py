@@ -9,7 +9,7 @@ from statistics import fmean, stdev
 from typing import Any
 
 from grow_cli import console
-from grow_cli.analysis.runs import base_name, dataset_name, flatten, telling
+from grow_cli.analysis.runs import base_name, dataset_name, flatten, labels
 from grow_cli.errors import UserError
 from grow_cli.records.folder import RunFolder
 from grow_cli.tasks import Task, task_in
@@ -42,24 +42,26 @@ class Ranked:
 
 def ranking(folders: Iterable[RunFolder]) -> dict[str, list[Ranked]]:
     """Dataset → its ways, the best first. A run that is not finished, or cannot be read, is left out."""
-    named: dict[tuple[str, str], list[tuple[dict[str, Any], dict[str, Any]]]] = defaultdict(list)
+    runs: list[tuple[str, str, dict[str, Any]]] = []
+    summaries: list[dict[str, Any]] = []
     for folder in folders:
         try:
             summary, config = folder.read_summary(), folder.config()
             if summary.get("status") == "finished" and summary.get(task_in(summary).column("val")) is not None:
-                named[dataset_name(config, summary), base_name(summary)].append((flatten(config), dict(summary)))
+                runs.append((dataset_name(config, summary), base_name(summary), flatten(config)))
+                summaries.append(dict(summary))
         except UserError:
             continue
-    found: dict[str, list[Ranked]] = defaultdict(list)
-    for (dataset, name), runs in named.items():
-        ways: dict[str, list[dict[str, Any]]] = defaultdict(list)
-        told = telling([flat for flat, _ in runs])
-        for flat, own in runs:
-            ways[", ".join([name, *told(flat)])].append(own)
-        found[dataset] += [Ranked(label, task_in(alike[0]), alike) for label, alike in ways.items()]
-    for ways_of_one in found.values():
-        ways_of_one.sort(key=lambda way: -way.task.direction * fmean(way.scores))
-    return found
+    found: dict[str, dict[str, list[dict[str, Any]]]] = defaultdict(lambda: defaultdict(list))
+    for number, label in labels(runs).items():
+        found[runs[number][0]][label].append(summaries[number])
+    return {
+        dataset: sorted(
+            (Ranked(label, task_in(alike[0]), alike) for label, alike in ways.items()),
+            key=lambda way: -way.task.direction * fmean(way.scores),
+        )
+        for dataset, ways in found.items()
+    }
 
 
 def show_ranking(folders: Iterable[RunFolder]) -> None:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -71,19 +71,9 @@ def find_runs(paths: Iterable[Path]) -> list[RunFolder]:
     return list(found.values())
 
 
-@dataclass(frozen=True)
-class _Read:
-    """What a finished run's files hold."""
-
-    folder: RunFolder
-    summary: dict[str, Any]
-    config: dict[str, Any]
-    metrics: pd.DataFrame
-
-
 def read_records(paths: Iterable[Path]) -> list[Record]:
     """The finished runs at and below these paths; a warning names those that are not finished, or whose files are damaged."""
-    read: list[_Read] = []
+    read: list[Record] = []
     unfinished = []
     for folder in find_runs(paths):
         try:
@@ -101,8 +91,9 @@ def read_records(paths: Iterable[Path]) -> list[Record]:
     return _named(read)
 
 
-def _finished(folder: RunFolder, summary: Fields) -> _Read:
-    """Damaged where something is missing that a comparison needs: an earlier grow's run, or one without a score."""
+def _finished(folder: RunFolder, summary: Fields) -> Record:
+    """A run without its label; Damaged where something is missing that a comparison needs: an earlier grow's run, or one
+    without a score."""
     task = task_in(summary, "test")
     for key in (task.column("test"), task.column("val"), *_NUMBERS):
         if not isinstance(summary[key], int | float):
@@ -114,39 +105,27 @@ def _finished(folder: RunFolder, summary: Fields) -> _Read:
     config = folder.config()
     for group in ("dataset", "model", "method", "trigger"):
         config[group]
-    return _Read(folder, summary, config, read_metrics(folder, (task.column("val"),)))
+    metrics = read_metrics(folder, (task.column("val"),))
+    control = summary.get("control") or None
+    return Record(folder, summary, config, dataset_name(config, summary), "", control, metrics=metrics)
 
 
-def _named(read: list[_Read]) -> list[Record]:
-    flat = {one.folder.path: flatten(one.config) for one in read}
-    alike = defaultdict(list)  # runs of one name and dataset
-    for one in read:
-        if not one.summary.get("control"):
-            alike[dataset_name(one.config, one.summary), base_name(one.summary)].append(flat[one.folder.path])
-    told = {kind: telling(configs) for kind, configs in alike.items()}
+def _named(read: list[Record]) -> list[Record]:
+    own = [one for one in read if one.control is None]
+    named = labels([(one.dataset, base_name(one.summary), flatten(one.config)) for one in own])
+    label_of = {one.folder.path: named[number] for number, one in enumerate(own)}
     records: dict[Path, Record] = {}
     # a control lies below its run: runs come before their controls
     for one in sorted(read, key=lambda r: len(r.folder.path.resolve().parts)):
-        place, dataset, control = (
-            one.folder.path.resolve(),
-            dataset_name(one.config, one.summary),
-            one.summary.get("control"),
-        )
-        parent = None
-        if control:
-            parent = records.get(place.parent.parent)
-            if parent is None:
-                warn(
-                    f"{one.folder.path} is the control of a run that is not among the finished runs here, so it is left out"
-                )
-                continue
-            label = f"{parent.label} · {control}"
+        place = one.folder.path.resolve()
+        if one.control is None:
+            records[place] = replace(one, label=label_of[one.folder.path])
+        elif (parent := records.get(place.parent.parent)) is not None:
+            records[place] = replace(one, label=f"{parent.label} · {one.control}", of=parent)
         else:
-            name = base_name(one.summary)
-            label = ", ".join([name, *told[dataset, name](flat[one.folder.path])])
-        records[place] = Record(
-            one.folder, one.summary, one.config, dataset, label, control or None, parent, metrics=one.metrics
-        )
+            warn(
+                f"{one.folder.path} is the control of a run that is not among the finished runs here, so it is left out"
+            )
     if not records:
         raise UserError("none of the runs is finished: there is nothing to compare")
     return list(records.values())
@@ -173,14 +152,9 @@ def nothing_held_out(config: dict[str, Any]) -> bool:
     return bool(config["dataset"].get("validation") == 0)  # absent from what an older grow wrote
 
 
-def tells_apart(key: str) -> bool:
-    """Whether runs that differ in a key are other ways: not by where, how fast or under what name they ran, nor by seeds."""
-    return key != "seed" and role_of(key) in OF_THE_RUN
-
-
 def flatten(config: dict[str, Any]) -> dict[str, Any]:
-    """Nested keys as `optimizer.lr`, those left out that do not tell ways apart."""
-    return {key: value for key, value in flat_keys(config).items() if tells_apart(key)}
+    """Nested keys as `optimizer.lr`, without those that tell no ways apart: where, how fast and under what name it ran, seeds."""
+    return {key: value for key, value in flat_keys(config).items() if key != "seed" and role_of(key) in OF_THE_RUN}
 
 
 def differing(configs: list[dict[str, Any]]) -> list[str]:
@@ -189,11 +163,21 @@ def differing(configs: list[dict[str, Any]]) -> list[str]:
     return [key for key in keys if len({repr(config[key]) for config in configs if key in config}) > 1]
 
 
-def telling(alike: list[dict[str, Any]]) -> Callable[[dict[str, Any]], list[str]]:
-    """Run → `key=value` of the keys that differ; of another option of a group its name, and what differs among its own kind.
+def labels(runs: Sequence[tuple[str, str, dict[str, Any]]]) -> dict[int, str]:
+    """Number of a run (its dataset, name and flat config) → its label; those of one dataset and name follow each other."""
+    alike: dict[tuple[str, str], dict[int, dict[str, Any]]] = defaultdict(dict)
+    for number, (dataset, name, config) in enumerate(runs):
+        alike[dataset, name][number] = config
+    found = {}
+    for (_, name), configs in alike.items():
+        for number, told in zip(configs, _telling(list(configs.values())), strict=True):
+            found[number] = ", ".join([name, *told])
+    return found
 
-    The runs are looked through once, however many are asked for.
-    """
+
+def _telling(alike: list[dict[str, Any]]) -> Iterator[list[str]]:
+    """Of each run `key=value` of the keys that differ; of another option of a group its name, and what differs among its own
+    kind."""
     keys = differing(alike)
     own: dict[tuple[str, Any], set[str]] = {}
 
@@ -206,6 +190,5 @@ def telling(alike: list[dict[str, Any]]) -> Callable[[dict[str, Any]], list[str]
             own[kind] = set(differing([c for c in alike if c.get(name) == kind[1]]))
         return key in own[kind]
 
-    return lambda config: [
-        f"{key.removesuffix('.name')}={config[key]}" for key in keys if key in config and differs(key, config)
-    ]
+    for config in alike:
+        yield [f"{key.removesuffix('.name')}={config[key]}" for key in keys if key in config and differs(key, config)]
