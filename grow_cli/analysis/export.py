@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from grow_cli.errors import UserError
-from grow_cli.files import write_atomically, write_text
 from grow_cli.records.folder import RunFolder
 from grow_cli.records.words import widths_text
 
@@ -83,59 +81,8 @@ def describe(model: GrowableModel, config: Config, inputs: dict[str, Any]) -> di
 
 def write(model: GrowableModel, kind: str, about: dict[str, Any], file: Path) -> list[Path]:
     """The net, in evaluation mode and on the CPU, in this format; the files written."""
-    return {"state_dict": _write_code, "torch_export": _write_program, "onnx": _write_onnx}[kind](model, about, file)
+    from grow_cli.analysis import export_code, export_program
 
-
-def _write_code(model: GrowableModel, about: dict[str, Any], file: Path) -> list[Path]:
-    import torch
-
-    from grow_cli.analysis.export_code import as_code
-
-    source, weights = as_code(model, about, file.stem)
-    write_atomically(file, lambda temporary: torch.save(weights, temporary))
-    code = file.with_suffix(".py")
-    write_text(code, source)
-    return [file, code]
-
-
-def _write_program(model: GrowableModel, about: dict[str, Any], file: Path) -> list[Path]:
-    import torch
-
-    from grow_cli.analysis.export_program import with_normalisation
-
-    net, example, about = with_normalisation(model, about)
-    program = torch.export.export(net, (example,), dynamic_shapes=_any_batch())
-
-    def save(temporary: Path) -> None:
-        with temporary.open("wb") as stream:  # a path would have to end in .pt2
-            torch.export.save(program, stream, extra_files={"about.json": json.dumps(about)})
-
-    write_atomically(file, save)
-    return [file]
-
-
-def _write_onnx(model: GrowableModel, about: dict[str, Any], file: Path) -> list[Path]:
-    import torch
-
-    from grow_cli.analysis.export_program import with_normalisation
-
-    net, example, about = with_normalisation(model, about)
-    program = torch.onnx.export(
-        net,
-        (example,),
-        dynamo=True,
-        dynamic_shapes=_any_batch(),
-        input_names=["input"],
-        output_names=["output"],
-        verbose=False,
-    )
-    assert program is not None
-    program.model.metadata_props.update({key: json.dumps(value) for key, value in about.items()})
-    write_atomically(file, lambda temporary: program.save(temporary, external_data=False))
-    return [file]
-
-
-def _any_batch() -> tuple[dict[int, Any]]:
-    import torch
-
-    return ({0: torch.export.Dim("batch", min=1)},)
+    if kind == "state_dict":
+        return export_code.write(model, about, file)
+    return [(export_program.write_onnx if kind == "onnx" else export_program.write_torch)(model, about, file)]

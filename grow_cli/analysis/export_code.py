@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import inspect
 import re
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -15,6 +16,7 @@ from torch import Tensor, fx, nn
 
 from grow_cli.analysis import export_inputs
 from grow_cli.errors import UserError
+from grow_cli.files import write_atomically, write_text
 from grow_cli.models.modules.activations import Rational, ReLURight, Sine
 from grow_cli.models.modules.network import GrowableModel
 
@@ -29,6 +31,15 @@ class _Tracer(fx.Tracer):
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         return isinstance(m, _COPIED) or super().is_leaf_module(m, module_qualified_name)
+
+
+def write(model: GrowableModel, about: dict[str, Any], file: Path) -> list[Path]:
+    """The weights, and the code beside them."""
+    source, weights = as_code(model, about, file.stem)
+    code = file.with_suffix(".py")
+    write_atomically(file, lambda temporary: torch.save(weights, temporary))
+    write_text(code, source)
+    return [file, code]
 
 
 def as_code(model: GrowableModel, about: dict[str, Any], name: str) -> tuple[str, dict[str, Tensor]]:
@@ -201,8 +212,26 @@ def _bytes_prepared(about: dict[str, Any]) -> list[str]:
 
 
 def _docstring(about: dict[str, Any], name: str) -> str:
-    shape = ", ".join(map(str, ["n", *about["input_shape"]]))
     grown = f"its hidden widths {about['widths']}" if about["widths"] else "without a hidden layer"
+    language = about["task"] == "language"
+    x = 'torch.tensor([list(b"def ")])' if language else "x"
+    text = f"""\
+A net of {about["dataset"]}: model={about["model"]}, method={about["method"]}, {grown}, step {about["step"]} of {about["run"]}.
+
+Needs torch and {name}.pt beside this file:
+
+    from {name} import load, prepare
+    outputs = load()(prepare({x}))
+
+{_text_in_words(about) if language else _numbers_in_words(about)}
+Written by `grow export`, which is not needed to use it.
+"""
+    return text.replace("\\", "\\\\").replace('"', '\\"')
+
+
+def _numbers_in_words(about: dict[str, Any]) -> str:
+    """Inputs and outputs of a net that reads images or vectors."""
+    shape = ", ".join(map(str, ["n", *about["input_shape"]]))
     unit = about["raw_inputs"] or "numbers in its own unit"
     image = "; ".join(f"{what}: {how}" for what, how in (about.get("image") or {}).items())
     files = f"`read(path)` makes them of an image file: {image}.\n" if image else ""
@@ -213,48 +242,24 @@ def _docstring(about: dict[str, Any], name: str) -> str:
         outputs = (
             f"`outputs`: (n, {about['outputs']}) logits, one per class, {order}; softmax(1) makes them probabilities."
         )
-    elif about["task"] == "language":
-        return _docstring_of_text(about, name, grown)
     else:
         outputs = f"`outputs`: (n, {about['outputs']}) numbers, in the unit of the dataset's targets."
         if "spread" in table:
             unit_of = f"`values(outputs)` is in the unit of {table['target']}, the target"
             outputs = f"`outputs`: (n, {about['outputs']}) numbers; {unit_of}."
-    text = f"""\
-A net of {about["dataset"]}: model={about["model"]}, method={about["method"]}, {grown}, step {about["step"]} of {about["run"]}.
-
-Needs torch and {name}.pt beside this file:
-
-    from {name} import load, prepare
-    outputs = load()(prepare(x))
-
+    return f"""\
 `x`: inputs as the dataset holds them, ({shape}): {unit}.
 {files}`prepare` makes of them what the net takes, {about["precision"]} of the same shape: (x - MEAN) / STD, with the mean and the
 standard deviation of the training split, of each channel or number.
-{outputs}
-Written by `grow export`, which is not needed to use it.
-"""
-    return _quoted(text)
+{outputs}"""
 
 
-def _quoted(text: str) -> str:
-    return text.replace("\\", "\\\\").replace('"', '\\"')
-
-
-def _docstring_of_text(about: dict[str, Any], name: str, grown: str) -> str:
+def _text_in_words(about: dict[str, Any]) -> str:
+    """The same of one that reads text."""
     (context,) = about["input_shape"]
-    return _quoted(f"""\
-A net of {about["dataset"]}: model={about["model"]}, method={about["method"]}, {grown}, step {about["step"]} of {about["run"]}.
-
-Needs torch and {name}.pt beside this file:
-
-    from {name} import load, prepare
-    outputs = load()(prepare(torch.tensor([list(b"def ")])))
-
+    return f"""\
 `x`: bytes of texts, (n, tokens), at most {context} tokens.
-`outputs`: (n, tokens, {about["outputs"]}) logits of the byte that follows each; softmax(-1) makes them probabilities.
-Written by `grow export`, which is not needed to use it.
-""")
+`outputs`: (n, tokens, {about["outputs"]}) logits of the byte that follows each; softmax(-1) makes them probabilities."""
 
 
 def _compare(source: str, weights: dict[str, Tensor], model: GrowableModel) -> None:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from grow_cli.files import write_atomically
 from grow_cli.models.modules.network import GrowableModel
 
 _BATCH = 2  # torch takes a batch of one for a constant
+_ANY_BATCH = ({0: torch.export.Dim("batch", min=1)},)
 
 
 class Normalised(nn.Module):
@@ -43,3 +47,34 @@ def with_normalisation(model: GrowableModel, about: dict[str, Any]) -> tuple[nn.
     kind = str(example.dtype).removeprefix("torch.")
     inside = f"in the graph: it takes {kind} as the dataset holds it and computes (x - mean) / std itself"
     return Normalised(model, about["mean"], about["std"]).eval(), example, about | {"normalisation": inside}
+
+
+def write_torch(model: GrowableModel, about: dict[str, Any], file: Path) -> Path:
+    """A program of torch.export, with `about` as `about.json` in it."""
+    net, example, about = with_normalisation(model, about)
+    program = torch.export.export(net, (example,), dynamic_shapes=_ANY_BATCH)
+
+    def save(temporary: Path) -> None:
+        with temporary.open("wb") as stream:  # a path would have to end in .pt2
+            torch.export.save(program, stream, extra_files={"about.json": json.dumps(about)})
+
+    write_atomically(file, save)
+    return file
+
+
+def write_onnx(model: GrowableModel, about: dict[str, Any], file: Path) -> Path:
+    """A model of ONNX, with `about` in its metadata."""
+    net, example, about = with_normalisation(model, about)
+    program = torch.onnx.export(
+        net,
+        (example,),
+        dynamo=True,
+        dynamic_shapes=_ANY_BATCH,
+        input_names=["input"],
+        output_names=["output"],
+        verbose=False,
+    )
+    assert program is not None
+    program.model.metadata_props.update({key: json.dumps(value) for key, value in about.items()})
+    write_atomically(file, lambda temporary: program.save(temporary, external_data=False))
+    return file
