@@ -19,8 +19,6 @@ from grow_cli.records.words import counted
 from grow_cli.surgery.measure import evaluation_mode
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from grow_cli.models.modules.network import GrowableModel
     from grow_cli.records.folder import RunFolder
 
@@ -220,15 +218,8 @@ def in_unit(outputs: np.ndarray, inputs: dict[str, Any]) -> np.ndarray:
     return outputs * table["spread"] + table["mean"] if "spread" in table else outputs
 
 
-def predictions(predictor: Predictor, samples: Samples, top: int = 1) -> pd.DataFrame:
-    """A row per sample: its name; the `top` likeliest classes with their probabilities, or the values."""
-    import pandas as pd
-
-    return pd.DataFrame(predicted(predictor, samples, top))
-
-
 def predicted(predictor: Predictor, samples: Samples, top: int = 1) -> dict[str, list[Any]]:
-    """The columns of `predictions`, for a terminal, which need not wait half a second for pandas."""
+    """Columns, for each sample: its name; the `top` likeliest classes with their probabilities, or the values."""
     outputs = predictor.outputs(samples.x)
     columns: dict[str, list[Any]] = {"sample": samples.names}
     if not predictor.classes:

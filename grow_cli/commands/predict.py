@@ -51,14 +51,17 @@ def main(arguments: list[str]) -> int:
     if options.output is not None and options.output.exists():
         raise UserError(f"-o {options.output} exists already and is not overwritten: choose another name")
     folder = existing(options.run)
-    from grow_cli.analysis.predicting import Predictor, predicted, predictions
+    from grow_cli.analysis.predicting import Predictor, predicted
 
     predictor = Predictor(folder, "best" if options.best else "last")
     samples = predictor.read(sys.stdin if options.source == "-" else Path(options.source))
+    columns = predicted(predictor, samples, options.top)
     if options.output is None and not options.csv and not options.json:
-        _show(predicted(predictor, samples, options.top))
+        _show(columns)
         return 0
-    found = predictions(predictor, samples, options.top)
+    import pandas as pd  # takes half a second, for which a terminal need not wait
+
+    found = pd.DataFrame(columns)
     if options.output is not None:
         text = _json(found) if options.output.suffix == ".json" else found.to_csv(index=False)
         try:
