@@ -44,8 +44,11 @@ def plan_file(folder: RunFolder) -> Path:
     return folder.path / "controls" / TRIED / "ladder.json"
 
 
-def planned(folder: RunFolder) -> list[Rung]:
-    """The rungs of a run's plan; none where there is none yet. Damaged where the file is not grow's."""
+def planned(folder: RunFolder, asked: int | None = None) -> list[Rung]:
+    """The rungs of a run's plan; none where there is none yet. Damaged where the file is not grow's.
+
+    :param asked: how many were asked for: none where the plan was made for another number
+    """
     path = plan_file(folder)
     if not is_there(path):
         return []
@@ -55,7 +58,7 @@ def planned(folder: RunFolder) -> list[Rung]:
         for rung in rungs:
             if rung.name != str(int(rung.parameters)):  # it names a folder
                 raise reading.damaged(path, f"a rung is called {rung.name!r}")
-    return rungs
+        return rungs if asked in (None, found.get("asked")) else []
 
 
 def write_plan(folder: RunFolder, content: dict[str, Any]) -> None:
@@ -72,8 +75,7 @@ def plan(runs: list[RunFolder], count: int) -> list[Rung]:
     has is kept, if it is as long: nothing is trained twice when a seed is added.
     """
     for folder in runs:
-        rungs = planned(folder)
-        if rungs and _asked(folder) == count:
+        if rungs := planned(folder, count):
             return rungs
     grew = [folder for folder in runs if has_grown(folder)] or runs
     by_size = sorted(grew, key=lambda folder: int(folder.read_summary()["parameters"]))
@@ -97,11 +99,6 @@ def has_grown(folder: RunFolder) -> bool:
     """Whether any of a finished run's growth was kept."""
     summary = folder.read_summary()
     return int(summary.get("events", 0)) > int(summary.get("undone", 0))
-
-
-def _asked(folder: RunFolder) -> int | None:
-    found = reading.json_data(plan_file(folder), folder.path)
-    return found.get("asked") if isinstance(found, dict) else None
 
 
 def rung_config(folder: RunFolder, rung: Rung) -> dict[str, Any]:
