@@ -13,10 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from grow_cli.analysis.listed import Listed, locked
+from grow_cli.config import Stop
 from grow_cli.errors import UserError
 from grow_cli.files import open_to_read
 from grow_cli.records.folder import RunFolder
 from grow_cli.records.jobs import Entry, number_of, read_jobs
+from grow_cli.records.metrics import AXES
 from grow_cli.records.words import counted, lasting
 
 STATES = ("queued", "running", "finished", "interrupted", "crashed", "failed")
@@ -24,8 +26,6 @@ STATES = ("queued", "running", "finished", "interrupted", "crashed", "failed")
 
 # since when a process is at the sweep, and a job's folder → what became of it, and why
 _Spool = tuple[float, dict[str, tuple[str, str]]]
-# a limit of the budget → the column of metrics.csv that comes up to it
-_COLUMNS = {"epochs": "epoch", "steps": "step", "seconds": "seconds", "flops": "flops"}
 
 
 @dataclass(frozen=True)
@@ -86,9 +86,11 @@ class Status:
 def used(row: Mapping[str, str], config: Mapping[str, Any]) -> float:
     """How much of a run's budget is used at a row of its metrics.csv, from 0 to 1; `config` is flat."""
     parts = [
-        float(row[column]) / limit
-        for name, column in _COLUMNS.items()
-        if isinstance(limit := config.get(f"stop.{name}"), int | float) and limit > 0 and _number(row.get(column))
+        float(row[AXES[name].column]) / limit
+        for name in Stop.BUDGETS
+        if isinstance(limit := config.get(f"stop.{name}"), int | float)
+        and limit > 0
+        and _number(row.get(AXES[name].column))
     ]
     return min(1.0, max(parts, default=0.0))
 
