@@ -12,7 +12,6 @@ import math
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from grow_cli import run
@@ -167,6 +166,6 @@ def adopt(searched: Searched, folder: RunFolder, settings: dict[str, Any]) -> st
 
 def _test(folder: RunFolder, settings: dict[str, Any]) -> dict[str, Any]:
     """The fields that the summary lacks, of the test split, which was not read before."""
-    config = built(dict(folder.config()), settings, Path(folder.hydra / "config.yaml"))
+    config = built(dict(folder.config()), settings, folder.hydra / "config.yaml")
     measured = run.evaluate(config, folder, "last", splits=("test",))
     return {key: value for key, value in measured.items() if key.startswith("test_")}
