@@ -14,10 +14,12 @@ import pandas as pd
 
 from grow_cli.analysis import reaching, statistics
 from grow_cli.analysis.notes import cautions_of, notes_of, power_note, taken_back, verdict_note
-from grow_cli.analysis.numbers import cost_text, interval_text, p_text, rank_text, short_number
+from grow_cli.analysis.numbers import cost_text, interval_text, p_text, short_number
 from grow_cli.analysis.reaching import COSTS
 from grow_cli.analysis.runs import Record, nothing_held_out
+from grow_cli.analysis.signed_rank import least_pvalue
 from grow_cli.analysis.stopping import Decision, decide
+from grow_cli.analysis.verdicts import ALPHA
 from grow_cli.analysis.ways import Test, Way, Within, tests_of, ways_of
 from grow_cli.errors import UserError
 from grow_cli.tasks import Task
@@ -148,6 +150,12 @@ class Comparison:
         scale, digits = (100, 2) if self.task.percent else (1, 4)
         mean = f"{scale * row['mean']:.{digits}f}"
         return mean if math.isnan(row["sd"]) else f"{mean} ± {scale * row['sd']:.{digits}f}"
+
+
+def rank_text(value: float, corrected: float, pairs: int) -> str:
+    """p-values of a signed-rank test; where the number of pairs alone forbids a small p-value, it is said."""
+    least = least_pvalue(pairs)
+    return p_text(value, corrected) + (f", never < {least:.2g}" if least > ALPHA else "")
 
 
 def compare(

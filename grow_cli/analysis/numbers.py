@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import math
 
-from grow_cli.analysis.signed_rank import least_pvalue
-from grow_cli.analysis.verdicts import ALPHA
 from grow_cli.tasks import Task
 
 
@@ -49,12 +47,6 @@ def p_text(value: float, corrected: float) -> str:
     """`0.012 (0.024)`."""
     raw, after = ("–" if math.isnan(p) else f"{p:.3f}" if p >= 0.001 else f"{p:.0e}" for p in (value, corrected))
     return f"{raw} ({after})"
-
-
-def rank_text(value: float, corrected: float, pairs: int) -> str:
-    """The same of a signed-rank test; where the number of pairs alone forbids a small p-value, it is said."""
-    least = least_pvalue(pairs)
-    return p_text(value, corrected) + (f", never < {least:.2g}" if least > ALPHA else "")
 
 
 def interval_text(low: float, high: float, digits: int) -> str:

@@ -13,9 +13,9 @@ from rich.markup import escape
 from grow_cli import console
 from grow_cli.analysis import across, statistics
 from grow_cli.analysis.comparing import literal, markdown_table, show_frame, write_into
-from grow_cli.analysis.comparison import Comparison
+from grow_cli.analysis.comparison import Comparison, rank_text
 from grow_cli.analysis.figures import empty, save
-from grow_cli.analysis.numbers import interval_text, rank_text
+from grow_cli.analysis.numbers import interval_text
 from grow_cli.analysis.signed_rank import wilcoxon
 from grow_cli.errors import UserError
 from grow_cli.tasks import Task

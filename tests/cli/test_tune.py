@@ -202,7 +202,7 @@ def test_trials_and_the_winner_begin_with_the_net_of_another_run(grow: Callable,
 
 def way(label: str, tuned: object, control: str | None = None) -> Any:
     record = SimpleNamespace(config={"tuned": tuned}, control=control)
-    return SimpleNamespace(label=label, records=[record])
+    return SimpleNamespace(label=label, control=control, records=[record])
 
 
 def test_a_comparison_says_what_tuning_cost_and_first_of_all_that_ways_were_not_tuned_alike() -> None:
