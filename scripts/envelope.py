@@ -5,7 +5,7 @@
 
 What an oracle of sizing gets at a budget is the lower envelope of all static sizes; regret is what a net loses against it. A
 byte-level GPT on Python's sources: static nets of one to six blocks and three that grow, at five budgets of training FLOPs,
-each twice the one before. One rate for all ways at a budget: of three, the one with the lowest validation loss on another
+each twice the one before. One rate for all ways at a budget: of four, the one with the lowest validation loss on another
 seed, summed over three ways. The envelope's size is chosen on validation, regrets are of the test part.
 
 Each finished run is a row of docs/results/data/envelope.csv, and nothing that has a row there is trained again: the study
@@ -49,7 +49,7 @@ net, from scratch, is the best. On the tuning seed two blocks overtook one at ab
 with the root of the budget, so that three are to overtake two at three times as many."""
 STEADY = 0.6
 """The part of the budget in which nets may grow, at a constant rate; then it falls to zero."""
-RATES = ("3e-3", "6e-3", "1.2e-2")
+RATES = ("3e-3", "6e-3", "1.2e-2", "2.4e-2")
 TUNED = ("static-1", "static-6", "grown 2 → 6 at 50 %")
 TUNING_SEED = 50
 FIRST_SEED = 100
