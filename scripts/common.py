@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import os
 import subprocess
 import sys
-from collections.abc import Mapping
 from pathlib import Path
-
-from grow_cli.files import write_text
 
 ROOT = Path(__file__).resolve().parent.parent
 NOTES = "<!-- notes: kept when the page is made again -->"
@@ -46,29 +41,6 @@ def train_once(run: Path, overrides: list[str]) -> None:
     else:
         grow("train", "threads=1", *overrides, f"run_dir={run}", "progress=off")
     print(os.path.relpath(run, ROOT), flush=True)
-
-
-def recorded(table: Path) -> list[dict[str, str]]:
-    """The rows of finished runs in docs/results/data/NAME.csv, column → text; none where there is no table."""
-    if not table.exists():
-        return []
-    return list(csv.DictReader(io.StringIO(table.read_text(encoding="utf-8"))))
-
-
-def record(table: Path, row: Mapping[str, object]) -> None:
-    """Add the row of a finished run. The table is committed, so that a study of days can be gone on with anywhere.
-
-    One process writes. ValueError where the table has other columns.
-    """
-    rows: list[Mapping[str, object]] = [*recorded(table)]
-    if rows and list(rows[0]) != list(row):
-        raise ValueError(f"{table} has the columns {', '.join(rows[0])}, and the row {', '.join(row)}")
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(row), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows([*rows, row])
-    table.parent.mkdir(parents=True, exist_ok=True)
-    write_text(table, text.getvalue())
 
 
 def write_page(name: str, text: str) -> Path:

@@ -18,24 +18,21 @@ from __future__ import annotations
 import argparse
 import itertools
 import math
-import multiprocessing
-import os
-import tempfile
 from collections.abc import Iterable, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from common import ROOT, record, recorded, write_page
+from common import ROOT, write_page
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from scipy import stats
+from training_table import Table
 
 from grow_cli.analysis.equivalence import tost
 from grow_cli.analysis.verdicts import corrected, word
 
-TABLE = ROOT / "docs" / "results" / "data" / "envelope.csv"
+TABLE = Table("envelope", ("budget", "way", "rate", "seed"), "loss")
 SIZES = (1, 2, 3, 4, 6)
 STATIC = tuple(f"static-{n}" for n in SIZES)
 SPENT = "grown as FLOPs are spent"
@@ -57,7 +54,6 @@ CLAIM = {"static": 0.05, "grown": 0.02}
 """Nats: every static size loses more than the first somewhere, a grown net never more than the second."""
 DELTA = 0.02
 """Nats that do not matter where two ways are held against each other; fixed before the runs."""
-COLUMNS = ("val_loss", "test_loss", "parameters", "training_flops", "steps", "seconds", "torch", "corpus")
 
 Run = tuple[float, str, str, int]
 """Budget, way, rate, seed."""
@@ -86,48 +82,28 @@ def overrides(run: Run) -> list[str]:
         *("dataset=python", "dataset.measured=32768", "model=gpt", "model.dim=32", "batch_size=16", "clip_norm=1"),
         *("schedule=anneal", "schedule.warmup=10", f"growth.until={STEADY}"),
         *("evaluate.unit=steps", f"evaluate.every={evaluated}"),
-        *("stop.epochs=null", f"stop.flops={budget:g}", f"optimizer.lr={rate}", "threads=1", "progress=off"),
+        *("stop.epochs=null", f"stop.flops={budget:g}", f"optimizer.lr={rate}"),
         *(f"model.blocks={blocks}", f"seed={seed}", *(grown if fractions else ["method=static"])),
     ]
 
 
-def train(run: Run) -> tuple[Run, dict[str, Any]]:
-    """What came out, by column; in a process of its own that trains one run after the other."""
-    import grow_cli as grow
+def train_all(runs: Iterable[Run], jobs: int) -> None:
+    """Train what has no row yet."""
+    TABLE.train({key(run): overrides(run) for run in runs if same_net(run) == run}, jobs)
 
-    with tempfile.TemporaryDirectory() as folder:
-        found = grow.train([*overrides(run), f"run_dir={folder}/run"]).summary
-    found |= {"torch": found["versions"]["torch"], "corpus": found["data"]["corpus"]["sha256"][:8]}
-    return run, {column: found[column] for column in COLUMNS}
+
+def key(run: Run) -> tuple[str, ...]:
+    """As the table has it."""
+    budget, way, rate, seed = run
+    return f"{budget:g}", way, rate, str(seed)
 
 
 def read() -> Losses:
-    """Losses of the finished runs. ValueError where the table mixes corpora: each Python has its own sources."""
-    rows = recorded(TABLE)
-    if len({row["corpus"] for row in rows}) > 1:
-        raise ValueError(f"{TABLE} has runs of several corpora, which cannot be compared")
+    """Losses of the finished runs."""
     return {
-        (float(row["budget"]), row["way"], row["rate"], int(row["seed"])): {
-            "val": float(row["val_loss"]),
-            "test": float(row["test_loss"]),
-        }
-        for row in rows
+        (float(budget), way, rate, int(seed)): {"val": float(row["val_loss"]), "test": float(row["test_loss"])}
+        for (budget, way, rate, seed), row in TABLE.rows().items()
     }
-
-
-def train_all(runs: Iterable[Run], jobs: int) -> None:
-    """Train what has no row yet, and give it one."""
-    known = read()
-    missing = [run for run in runs if run not in known and same_net(run) == run]
-    os.environ["OMP_NUM_THREADS"] = "1"
-    with ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn")) as pool:
-        for done in as_completed([pool.submit(train, run) for run in missing]):
-            (budget, way, rate, seed), found = done.result()
-            record(TABLE, {"budget": f"{budget:g}", "way": way, "rate": rate, "seed": seed, **found})
-            print(
-                f"{budget:g} {way}, rate {rate}, seed {seed}: {found['test_loss']:.4f} ({found['seconds']:.0f} s)",
-                flush=True,
-            )
 
 
 def same_net(run: Run) -> Run:

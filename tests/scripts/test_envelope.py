@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import envelope
 import numpy as np
 import pytest
-from common import record, recorded
 
 SEEDS = tuple(range(100, 105))
 OFFSETS = {"static-1": 0.08, "static-2": 0.0, "static-3": 0.03, "static-4": 0.06, "static-6": 0.3}
@@ -79,15 +76,3 @@ def test_a_seed_counts_once_every_way_has_been_trained_at_every_budget() -> None
     assert envelope.complete(losses, RATES) == list(SEEDS)
     del losses[envelope.BUDGETS[1], "static-4", "6e-3", 102]
     assert envelope.complete(losses, RATES) == [100, 101, 103, 104]
-
-
-def test_finished_runs_are_rows_of_one_table(tmp_path: Path) -> None:
-    table = tmp_path / "data" / "study.csv"
-    assert recorded(table) == []
-    record(table, {"way": "grown 2 → 6, at 50 %", "seed": 1, "loss": 0.1 + 0.2})
-    record(table, {"way": "static", "seed": 2, "loss": 1e-7})
-    first, second = recorded(table)
-    assert (first["way"], float(first["loss"]), second["seed"]) == ("grown 2 → 6, at 50 %", 0.1 + 0.2, "2")
-    with pytest.raises(ValueError, match="columns"):
-        record(table, {"way": "static", "seed": 3})
-    assert recorded(table) == [first, second]
