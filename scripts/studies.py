@@ -97,7 +97,36 @@ _MNIST = ("dataset=mnist", "dataset.validation=0.05")
 _CIFAR = ("dataset=cifar10", "dataset.crop=0", "dataset.flip=false", "dataset.validation=0.05")
 _RATES = ("4e-3", "8e-3", "1.6e-2", "3.2e-2")
 
+_STACKED = ("model.blocks=2", "method.pattern=stack", "method.factor=3", "method.warmup_steps=0", "trigger=at")
+_THREE = {way: (f"method={way}", *_STACKED, "trigger.fractions=[0.5]") for way in ("alether", "copy", "random")}
+
 STUDIES = {
+    "alether_stack": Study(
+        "Python's sources, 3.2e11 training FLOPs",
+        "A byte-level GPT (width 32, context 64, batches of 16 windows) of two blocks becomes one of six at half the FLOPs.",
+        (
+            *("dataset=python", "dataset.measured=32768", "model=gpt", "model.dim=32", "batch_size=16", "clip_norm=1"),
+            *(
+                "schedule.warmup=10",
+                "evaluate.unit=steps",
+                "evaluate.every=96",
+                "stop.epochs=null",
+                "stop.flops=3.2e11",
+            ),
+        ),
+        {
+            **_THREE,
+            "zero-random": (*_THREE["random"], "method.output=zero"),
+            "static-6": ("method=static", "model.blocks=6"),
+        },
+        (
+            *(("alether", "copy"), ("alether", "random"), ("copy", "random")),
+            *(("alether", "zero-random"), ("alether", "static-6")),
+        ),
+        ("3e-3", "6e-3", "1.2e-2", "2.4e-2"),
+        within=0.02,
+        score="loss",
+    ),
     "scarce_mnist": _scarce(
         "MNIST, a transformer",
         "Patches of 7, width 32, batches of 64; 7.9e10 training FLOPs.",
@@ -133,6 +162,14 @@ STUDIES = {
 }
 
 PAGES = {
+    "alether_stack": (
+        "Alether's extrapolation for a whole stack, beside copies and fresh blocks",
+        "The same event for all: four blocks on top of two, each made of the block it repeats (`method.pattern=stack`), speaking "
+        "at once and trained with all else from the first step. *alether* extrapolates the trajectory of each source, *copy* "
+        "takes its weights (this is `method=stack`), *random* draws fresh ones, *zero-random* fresh ones that add nothing at "
+        "first; *static-6* is the net that all end with, from scratch (`static-flops`).",
+        ("alether_stack",),
+    ),
     "scarce": (
         "Depth growth where compute is scarce: MNIST and CIFAR-10, two blocks become six",
         "Every run gets the same training FLOPs, far fewer than it takes to train a net of six blocks. Four blocks come at 30 % "

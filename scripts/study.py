@@ -118,7 +118,7 @@ def verdicts(found: Found) -> list[str]:
     lines = []
     for (first, second), d in rows.items():
         if (first, second) not in answers:
-            lines.append(f"| {first} − {second} | the same numbers | {d.mean():+.3g} | | |")
+            lines.append(f"| {first} − {second} | no spread | {d.mean():+.3g} | | |")
             continue
         differs, equal = answers[first, second]
         half = stats.t.ppf(1 - LEVEL / 2, len(d) - 1) * d.std(ddof=1) / math.sqrt(len(d))
