@@ -1,0 +1,182 @@
+"""What `scripts/study.py` compares: the ways, their recipes, the pairs that are judged, and which studies share a page."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+FIRST_SEED = 100
+TUNING_SEED = 50
+BEST = "static-best"
+"""Stands, in a pair, for the static size of the ladder that is best on validation."""
+
+
+@dataclass(frozen=True)
+class Study:
+    """Ways that are compared on one dataset at one budget, each at its own rate."""
+
+    title: str
+    note: str
+    recipe: tuple[str, ...]
+    """Overrides of every run."""
+    ways: dict[str, tuple[str, ...]]
+    """Label → overrides."""
+    pairs: tuple[tuple[str, str], ...]
+    """First and second way of each difference that is judged; fixed before the runs."""
+    rates: tuple[str, ...]
+    """Learning rates, of which each way has the one that is best on validation on the tuning seed."""
+    within: float
+    """The difference that does not matter, in points or nats; fixed before the runs."""
+    ladder: tuple[str, ...] = ()
+    """The ways that are static sizes."""
+    score: str = "accuracy"
+    """`accuracy`, in points, or `loss`, in nats."""
+
+    @property
+    def sign(self) -> int:
+        """1 where more is better."""
+        return 1 if self.score == "accuracy" else -1
+
+    @property
+    def unit(self) -> float:
+        return 100.0 if self.score == "accuracy" else 1.0
+
+    @property
+    def unit_name(self) -> str:
+        return "points" if self.score == "accuracy" else "nats"
+
+    @property
+    def score_name(self) -> str:
+        return "accuracy, %" if self.score == "accuracy" else "loss, nats"
+
+    @property
+    def plain(self) -> str:
+        """Format of a score."""
+        return ".2f" if self.score == "accuracy" else ".4f"
+
+    @property
+    def signed(self) -> str:
+        return f"+{self.plain}"
+
+
+def _ladder(blocks: str, width: int) -> dict[str, tuple[str, ...]]:
+    """Static nets of one to six blocks.
+
+    :param blocks: the key that lists a width per block
+    """
+    return {f"static-{n}": ("method=static", f"model.{blocks}={[width] * n}".replace(" ", "")) for n in (1, 2, 3, 4, 6)}
+
+
+def _scarce(title: str, note: str, recipe: tuple[str, ...], blocks: str, width: int, rates: tuple[str, ...]) -> Study:
+    """Two blocks become six at 30 % of the FLOPs, in two ways, beside static nets of the same FLOPs."""
+    two = f"model.{blocks}=[{width},{width}]"
+    at = ("trigger.fractions=[0.3]", two)
+    return Study(
+        title,
+        note,
+        (*recipe, "stop.epochs=null", "schedule.warmup=10", "evaluate.unit=steps"),
+        {
+            "zero-random": ("method=zero_blocks", "method.blocks=4", "method.pattern=before_frontier", *at),
+            "stack": ("method=stack", "method.factor=3", *at),
+            **_ladder(blocks, width),
+        },
+        (
+            ("zero-random", "static-6"),
+            ("stack", "static-6"),
+            ("zero-random", BEST),
+            ("stack", BEST),
+            ("zero-random", "stack"),
+        ),
+        rates,
+        within=0.5,
+        ladder=tuple(_ladder(blocks, width)),
+    )
+
+
+_VIT = ("model=vit", "model.dim=32", "batch_size=64", "optimizer.weight_decay=0.05", "clip_norm=1")
+_MNIST = ("dataset=mnist", "dataset.validation=0.05")
+_CIFAR = ("dataset=cifar10", "dataset.crop=0", "dataset.flip=false", "dataset.validation=0.05")
+_RATES = ("4e-3", "8e-3", "1.6e-2", "3.2e-2")
+
+_STACKED = ("model.blocks=2", "method.pattern=stack", "method.factor=3", "method.warmup_steps=0", "trigger=at")
+_THREE = {way: (f"method={way}", *_STACKED, "trigger.fractions=[0.5]") for way in ("alether", "copy", "random")}
+
+STUDIES = {
+    "alether_stack": Study(
+        "Python's sources, 3.2e11 training FLOPs",
+        "A byte-level GPT (width 32, context 64, batches of 16 windows) of two blocks becomes one of six at half the FLOPs.",
+        (
+            *("dataset=python", "dataset.measured=32768", "model=gpt", "model.dim=32", "batch_size=16", "clip_norm=1"),
+            *(
+                "schedule.warmup=10",
+                "evaluate.unit=steps",
+                "evaluate.every=96",
+                "stop.epochs=null",
+                "stop.flops=3.2e11",
+            ),
+        ),
+        {
+            **_THREE,
+            "zero-random": (*_THREE["random"], "method.output=zero"),
+            "static-6": ("method=static", "model.blocks=6"),
+        },
+        (
+            *(("alether", "copy"), ("alether", "random"), ("copy", "random")),
+            *(("alether", "zero-random"), ("alether", "static-6")),
+        ),
+        ("3e-3", "6e-3", "1.2e-2", "2.4e-2"),
+        within=0.02,
+        score="loss",
+    ),
+    "scarce_mnist": _scarce(
+        "MNIST, a transformer",
+        "Patches of 7, width 32, batches of 64; 7.9e10 training FLOPs.",
+        (*_MNIST, *_VIT, "model.patch=7", "stop.flops=7.9e10", "evaluate.every=60"),
+        "mlp",
+        64,
+        _RATES,
+    ),
+    "scarce_mnist_residual": _scarce(
+        "MNIST, residual blocks",
+        "Fully connected blocks, a stream of width 64, batches of 32.",
+        (*_MNIST, "model=residual_mlp", "batch_size=32", "stop.flops=4e9", "evaluate.every=60"),
+        "hidden",
+        64,
+        _RATES,
+    ),
+    "scarce_cifar": _scarce(
+        "CIFAR-10 (JPEG copy), a transformer",
+        "Patches of 4, width 32, batches of 64; 1.5e11 training FLOPs.",
+        (*_CIFAR, *_VIT, "model.patch=4", "stop.flops=1.5e11", "evaluate.every=30"),
+        "mlp",
+        64,
+        _RATES,
+    ),
+    "scarce_cifar_residual": _scarce(
+        "CIFAR-10 (JPEG copy), convolutional residual blocks",
+        "Blocks of two 3 × 3 convolutions of 16 channels on a stream of 16, batches of 64; 1.5e11 training FLOPs.",
+        (*_CIFAR, "model=residual_cnn", "batch_size=64", "stop.flops=1.5e11", "evaluate.every=30"),
+        "hidden",
+        16,
+        _RATES,
+    ),
+}
+
+PAGES = {
+    "alether_stack": (
+        "Alether's extrapolation for a whole stack, beside copies and fresh blocks",
+        "The same event for all: four blocks on top of two, each made of the block it repeats (`method.pattern=stack`), speaking "
+        "at once and trained with all else from the first step. *alether* extrapolates the trajectory of each source, *copy* "
+        "takes its weights (this is `method=stack`), *random* draws fresh ones, *zero-random* fresh ones that add nothing at "
+        "first; *static-6* is the net that all end with, from scratch (`static-flops`).",
+        ("alether_stack",),
+    ),
+    "scarce": (
+        "Depth growth where compute is scarce: MNIST and CIFAR-10, two blocks become six",
+        "Every run gets the same training FLOPs, far fewer than it takes to train a net of six blocks. Four blocks come at 30 % "
+        "of them, without steps of the new blocks alone: *zero-random* puts fresh blocks before the last one that add nothing at "
+        "first, *stack* repeats the whole stack three times. *static-6* is the net that both end with, from scratch "
+        "(`static-flops`); the rate falls to zero in the last 40 % of the FLOPs.",
+        ("scarce_mnist", "scarce_mnist_residual", "scarce_cifar", "scarce_cifar_residual"),
+    ),
+}
+"""Page → its title, what a reader must know before the tables, and its studies."""

@@ -1,0 +1,87 @@
+"""scripts/study.py: rates, ladders and verdicts, on a table that is planted."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import studies
+import study
+import training_table
+from studies import BEST, STUDIES, TUNING_SEED, Study
+
+from grow_cli.api.overrides import typed
+from grow_cli.commands.train import compose
+
+PLANTED = Study(
+    "Planted",
+    "Nothing was trained.",
+    (),
+    {"grown": (), "small": (), "large": ()},
+    (("grown", "large"), ("grown", BEST), ("small", "small")),
+    ("1e-3", "2e-3"),
+    within=0.02,
+    ladder=("small", "large"),
+    score="loss",
+)
+LEVELS = {"grown": 1.5, "small": 1.51, "large": 1.8}
+"""Test loss; on validation small is the best size and 2e-3 the best rate, while the test part would have the others."""
+NOISE = (0.0, 0.001, -0.001, 0.002, -0.002)
+
+
+@pytest.fixture
+def found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> study.Found:
+    monkeypatch.setattr(training_table, "ROOT", tmp_path)
+    monkeypatch.setitem(STUDIES, "planted", PLANTED)
+    monkeypatch.setitem(studies.PAGES, "planted", ("Planted", "About it.", ("planted",)))
+    table = study.table("planted")
+
+    def add(way: str, rate: str, seed: int, val: float, test: float) -> None:
+        rest = {
+            "parameters": 10,
+            "training_flops": 1e9,
+            "events": 0,
+            "steps": 3,
+            "seconds": 1.0,
+            "torch": "2",
+            "data": "d",
+        }
+        table.add((way, rate, str(seed)), {"val_loss": val, "test_loss": test, **rest})
+
+    for order, (way, level) in enumerate(LEVELS.items()):
+        for rate, worse in (("1e-3", 0.5), ("2e-3", 0.0)):
+            add(way, rate, TUNING_SEED, level + worse, level - worse)
+        for number, noise in enumerate(NOISE):
+            add(way, "2e-3", 100 + number, level + noise, level + NOISE[number - order])
+    add("grown", "2e-3", 105, 0.1, 0.1)  # no other way has this seed
+    return study.Found(PLANTED, table)
+
+
+def test_rates_and_the_static_size_are_chosen_on_validation(found: study.Found) -> None:
+    assert found.best == dict.fromkeys(LEVELS, "2e-3")
+    assert found.chosen() == "small"
+    assert found.test(BEST).tolist() == found.test("small").tolist()
+
+
+def test_a_seed_counts_once_every_way_has_it(found: study.Found) -> None:
+    assert found.seeds == ["100", "101", "102", "103", "104"]
+
+
+def test_lower_losses_are_better_and_close_ones_equal_within_delta(found: study.Found) -> None:
+    words = [line.split("|")[2].strip() for line in study.verdicts(found)]
+    assert words == ["**better**", "**better, but within 0.02 nats**", "no spread"]
+
+
+def test_the_page_has_every_way_and_the_cost_of_the_search(found: study.Found) -> None:
+    text = study.page("planted")
+    assert all(f"| {way}" in text for way in ("grown", "small (`static-best`)", "large"))
+    assert "took 6e+09 FLOPs" in text
+    assert "costs 2e+09 a seed" in text
+
+
+@pytest.mark.parametrize("name", sorted(STUDIES))
+def test_every_way_of_a_study_is_a_run_that_can_be_composed(name: str) -> None:
+    for way in STUDIES[name].ways:
+        config = compose(typed(study.overrides(STUDIES[name], way, STUDIES[name].rates[0], 0, []), {}))
+        assert config.stop.flops
+        assert {way for pair in STUDIES[name].pairs for way in pair} <= {*STUDIES[name].ways, BEST}
