@@ -141,9 +141,7 @@ def _stop(limit: dict[str, Any]) -> dict[str, Any]:
 def _option(group: str, name: str, like: dict[str, Any]) -> dict[str, Any]:
     """An option with its defaults, except for keys that it shares with `like`."""
     cls = registry.groups()[group][name]
-    option = OmegaConf.to_container(OmegaConf.structured(cls(name=name)))
-    assert isinstance(option, dict)
-    own = {str(key): value for key, value in option.items()}
+    own = configs.as_plain(OmegaConf.structured(cls(name=name)))
     return own | {key: value for key, value in like.items() if key in own and key != "name"}
 
 

@@ -23,7 +23,7 @@ from typing import Any, ClassVar
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.experimental.callback import Callback
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from grow_cli import console
 from grow_cli.analysis.ranking import show_ranking
@@ -31,7 +31,7 @@ from grow_cli.commands.jobs import IDENTIFYING, Plan, find, forget, names_its_jo
 from grow_cli.config import Config
 from grow_cli.errors import TrainingFailed, UserError
 from grow_cli.files import open_lock, open_plainly, shortest, write_text
-from grow_cli.records.configs import typed
+from grow_cli.records.configs import as_plain, typed
 from grow_cli.records.flat import flatten
 from grow_cli.records.folder import RunFolder
 from grow_cli.records.grammar import key_of
@@ -318,9 +318,7 @@ def refuse_other_config(folder: RunFolder, raw: DictConfig) -> None:
 
 def _flat(config: DictConfig) -> dict[str, Any]:
     make_absolute(config)
-    plain = OmegaConf.to_container(config, resolve=True)
-    assert isinstance(plain, dict)
-    return flatten({str(key): value for key, value in plain.items()})
+    return flatten(as_plain(config))
 
 
 def objective(summary: dict[str, Any]) -> float | None:
