@@ -40,9 +40,7 @@ def parser() -> console.Parser:
     # what the processes of `-j` are told: one rung, to a part of its budget
     parser.add_argument("--rung", help=argparse.SUPPRESS)
     parser.add_argument("--until", type=float, default=1.0, help=argparse.SUPPRESS)
-    parser.add_argument(
-        "-j", "--jobs", type=int, default=1, metavar="N", help="how many to train at the same time (default: 1)"
-    )
+    parser.add_jobs("how many to train at the same time (default: 1)", type=int, default=1)
     return parser
 
 

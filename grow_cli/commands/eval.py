@@ -25,7 +25,7 @@ def parser() -> console.Parser:
         "texts.",
     )
     parser.add_run()
-    parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE")
+    parser.add_overrides(None)
     parser.add_best()
     parser.add_argument(
         "--on",
@@ -54,7 +54,7 @@ def main(arguments: list[str]) -> int:
     config = config_of(folder, [*options.overrides, *whole])
     from grow_cli import run
 
-    result = run.evaluate(config, folder, "best" if options.best else "last", other=other)
+    result = run.evaluate(config, folder, options.which, other=other)
     if options.json:
         print(json.dumps(result))
         return 0
@@ -85,9 +85,8 @@ def _measure_on(folder: RunFolder, options: argparse.Namespace) -> int:
         raise UserError(f"{options.overrides[0]}: --on prepares the samples as in training and takes no keys")
     from grow_cli.analysis.predicting import Predictor, measure
 
-    which = "best" if options.best else "last"
-    predictor = Predictor(folder, which)
-    found: dict[str, Any] = {"run": str(folder.path), "checkpoint": which, "on": str(options.on)}
+    predictor = Predictor(folder, options.which)
+    found: dict[str, Any] = {"run": str(folder.path), "checkpoint": options.which, "on": str(options.on)}
     found |= measure(predictor, predictor.read(options.on, labelled=True))
     if options.json:
         print(json.dumps(found))

@@ -36,7 +36,7 @@ def parser() -> console.Parser:
     parser.add_argument("--top", type=int, default=1, metavar="K", help="show the K most likely classes (default: 1)")
     parser.add_argument("--csv", action="store_true", help="print CSV")
     parser.add_argument("--json", action="store_true", help="print JSON: a list with one object per sample")
-    parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="write to FILE.csv or FILE.json instead")
+    parser.add_output("FILE", "write to FILE.csv or FILE.json instead")
     parser.add_best()
     return parser
 
@@ -53,7 +53,7 @@ def main(arguments: list[str]) -> int:
     folder = existing(options.run)
     from grow_cli.analysis.predicting import Predictor, predicted, predictions
 
-    predictor = Predictor(folder, "best" if options.best else "last")
+    predictor = Predictor(folder, options.which)
     samples = predictor.read(sys.stdin if options.source == "-" else Path(options.source))
     if options.output is None and not options.csv and not options.json:
         _show(predicted(predictor, samples, options.top))

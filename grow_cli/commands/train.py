@@ -57,9 +57,7 @@ def parser() -> console.Parser:
         "Examples: grow train method=tiny stop.epochs=20; grow train -m method=tiny,random_width seed=0,1,2",
         add_help=False,
     )
-    parser.add_argument(
-        "overrides", nargs="*", metavar="KEY=VALUE", help="a key and its value, without spaces around ="
-    )
+    parser.add_overrides("a key and its value, without spaces around =")
     parser.add_argument("-m", "--multirun", action="store_true", help="a sweep: one run for each of KEY=V1,V2,...")
     parser.add_argument("--cfg", choices=("job",), help="show the composed config with all keys, and train nothing")
     parser.add_argument("-h", "--help", action="store_true", help="show this")
