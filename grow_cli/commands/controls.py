@@ -7,8 +7,6 @@ import shlex
 from collections.abc import Iterable
 from pathlib import Path
 
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeElapsedColumn
-
 from grow_cli import console
 from grow_cli.commands import children, ladders
 from grow_cli.commands.overrides import only, with_overrides
@@ -145,14 +143,11 @@ def _in_processes(wanted: list[tuple[RunFolder, str]], overrides: list[str], job
 
 def _side_by_side(wanted: list[tuple[RunFolder, str]], overrides: list[str], jobs: int) -> int:
     """Returns how many failed."""
-    columns = ("controls", BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    bar = Progress(*columns, console=console.out, transient=True, disable=not console.out.is_terminal)
-    task = bar.add_task("", total=len(wanted))
     failed: list[tuple[str, str]] = []
     impossible: dict[str, list[tuple[str, str]]] = {str(folder.path): [] for folder, _ in wanted}
 
     def done(ended: children.Ended) -> None:
-        bar.advance(task)
+        advance()
         path, kind = ended.arguments[1], ended.arguments[3]
         no = f"{path}: no {kind}: "
         lines = [line for line in ended.out.splitlines() if "controls" in line or line.startswith(no)]
@@ -163,7 +158,7 @@ def _side_by_side(wanted: list[tuple[RunFolder, str]], overrides: list[str], job
         else:
             console.say("\n".join(lines[-1:]))
 
-    with bar:
+    with ladders.progress(len(wanted), "controls") as advance:
         children.run(
             [["controls", str(folder.path), "--only", kind, *overrides] for folder, kind in wanted], jobs, done
         )
