@@ -27,7 +27,7 @@ from omegaconf import DictConfig
 
 from grow_cli import console
 from grow_cli.analysis.ranking import show_ranking
-from grow_cli.commands.jobs import IDENTIFYING, Plan, find, forget, names_its_jobs, planned, register
+from grow_cli.commands.jobs import IDENTIFYING, Plan, find, forget, names_its_jobs, planned, register, told
 from grow_cli.config import Config
 from grow_cli.errors import TrainingFailed, UserError
 from grow_cli.files import open_lock, open_plainly, shortest, write_text
@@ -154,19 +154,15 @@ class Tally(Callback):
     def begins(self) -> None:
         """Say which job is trained now: `job 3 of 6: method=tiny seed=1`."""
         number = HydraConfig.get().job.num + 1
-        told = " ".join(self.words(HydraConfig.get().overrides.task))
+        words = told(HydraConfig.get().overrides.task, self.swept)
         console.say(
-            f"job {number}" + (f" of {self.total}" if self.total else "") + (f": {told}" if told else ""), "bold"
+            f"job {number}" + (f" of {self.total}" if self.total else "") + (f": {words}" if words else ""), "bold"
         )
-
-    def words(self, overrides: Iterable[str]) -> list[str]:
-        """The job's overrides that distinguish it from the other jobs."""
-        return Plan([], (), self.swept).told(overrides)
 
     def wait(self, folder: RunFolder, config: Config, begun: bool) -> None:
         """Leave a job to `local` or `slurm`, which train all of them side by side when Hydra has composed the last."""
-        told = " ".join(self.words(HydraConfig.get().overrides.task))
-        self.waiting.append(Job(HydraConfig.get().job.num, folder, config, begun, told))
+        words = told(HydraConfig.get().overrides.task, self.swept)
+        self.waiting.append(Job(HydraConfig.get().job.num, folder, config, begun, words))
 
     def ended(self, job: Job, became: str, sentence: str) -> None:
         """Called once per job that waited."""
@@ -303,10 +299,6 @@ def refuse_other_config(folder: RunFolder, raw: DictConfig) -> None:
         there = _flat(typed(folder.config(), folder.hydra / "config.yaml"))
     except UserError as error:
         raise UserError(f"{error}; {remedy}") from error
-    except Exception as error:
-        if type(error).__module__.split(".")[0] != "omegaconf":
-            raise
-        raise UserError(f"{folder.path} holds this job as another grow knew it ({error}): {remedy}") from error
     here = _flat(raw)
     for key in sorted(there.keys() | here.keys()):
         if role_of(key) in IDENTIFYING and there.get(key) != here.get(key):
