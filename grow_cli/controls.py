@@ -285,7 +285,10 @@ def train_beside(
     from grow_cli import run
 
     resume = target.begun
-    raw = target.config() if resume else make() | {"threads": _threads(folder)}
+    raw = target.config() if resume else make()
+    trained, threads = _data_and_threads(folder)
+    if not resume:
+        raw["threads"] = threads
     config = built(raw, settings, (target if resume else folder).hydra / "config.yaml")
     configuration.check_run(config)
     if resume:
@@ -295,25 +298,19 @@ def train_beside(
         make_folder(target.path.parent)
         target.create({"config": dict(raw), "overrides": overrides})
     try:
-        run.train(config, target, resume=resume, trained=_trained(folder), **how)
+        run.train(config, target, resume=resume, trained=trained, **how)
     finally:
         target.discard_unless_trained()
     return "resumed" if resume else "trained"
 
 
-def _trained(folder: RunFolder) -> Trained:
-    """The data that the run was trained on, which its control must use as well."""
+def _data_and_threads(folder: RunFolder) -> tuple[Trained, int]:
+    """Of the run: its data, which its control must use as well, and its threads, for seconds are to be compared."""
     from grow_cli.data.identity import Trained
     from grow_cli.training import checkpoint
 
-    return replace(Trained.of(checkpoint.load(folder.checkpoints / "last.pt")), inputs=None)
-
-
-def _threads(folder: RunFolder) -> int:
-    """As many as the run had: seconds are to be compared."""
-    from grow_cli.training import checkpoint
-
-    return int(checkpoint.load(folder.checkpoints / "last.pt")["progress"]["threads"])
+    state = checkpoint.load(folder.checkpoints / "last.pt")
+    return replace(Trained.of(state), inputs=None), int(state["progress"]["threads"])
 
 
 def overshot(folder: RunFolder, target: RunFolder, kind: str) -> str:

@@ -71,7 +71,7 @@ def main(arguments: list[str]) -> int:
             ladders.train_best(runs, overrides, options)
         return 0
     except (Interrupted, KeyboardInterrupt):
-        console.err.print(f"interrupted: continue with `{begun}`", markup=False, highlight=False, soft_wrap=True)
+        console.err.print(f"interrupted: continue with `{begun}`", markup=False)
         raise
 
 

@@ -93,12 +93,7 @@ def _measure_on(folder: RunFolder, options: argparse.Namespace) -> int:
         return 0
     scores = {name: value for name, value in found.items() if isinstance(value, float)}
     told = ", ".join(f"{name.replace('_', ' ')} {value:.4g}" for name, value in scores.items())
-    console.out.print(
-        f"{options.on}: {counted(int(found['samples']), 'sample')}, {told}",
-        markup=False,
-        highlight=False,
-        soft_wrap=True,
-    )
+    console.line(f"{options.on}: {counted(int(found['samples']), 'sample')}, {told}")
     if "classes" in found:
         _show_classes(found)
     return 0
@@ -121,9 +116,7 @@ def _show_classes(found: dict[str, Any]) -> None:
         )
     console.uncut(table)
     if len(rows) > _MATRIX:
-        console.out.print(
-            f"--json prints the confusion matrix of all {len(rows)} classes", markup=False, highlight=False
-        )
+        console.say(f"--json prints the confusion matrix of all {len(rows)} classes")
         return
     console.line(
         "confusion matrix: a row per class, a column per prediction"

@@ -18,7 +18,7 @@ from grow_cli.analysis.notable import typed
 from grow_cli.commands.choices import GROUPS, describe
 from grow_cli.commands.composition import composed
 from grow_cli.commands.hydra_errors import explained
-from grow_cli.commands.places import addresses, near, places
+from grow_cli.commands.places import addresses, near, option_in, places
 from grow_cli.config import GROUP_KEYS, Config
 from grow_cli.errors import UserError
 from grow_cli.records.configs import as_plain
@@ -69,7 +69,7 @@ def _option(group: str, name: str) -> None:
         also = brought(group, raw)
     _print(Text(f"{group}={name}", style="bold"), Text(f": {describe(group)[name]}"))
     if group in GROUP_KEYS:
-        cls = registry.groups()[group][_class_of(group, raw)]
+        cls = option_in(raw, group)
         doc = cleandoc(cls.__doc__ or "")
         if doc and not doc.startswith(f"{cls.__name__}("):  # the signature that a dataclass gives itself
             _meaning(" ".join(doc.split()), indent=2)
@@ -83,12 +83,6 @@ def _option(group: str, name: str) -> None:
         _print(Text("It also sets, unless you set them yourself:"))
         for word in also:
             _print(Text(f"  {word}"))
-
-
-def _class_of(group: str, raw: DictConfig) -> str:
-    """The registered option behind a preset: `cnn` for `vgg`."""
-    chosen = OmegaConf.get_type(raw[group])
-    return next(name for name, cls in registry.groups()[group].items() if cls is chosen)
 
 
 def brought(group: str, raw: DictConfig) -> list[str]:

@@ -108,7 +108,7 @@ def register(sweep: Path, plan: Plan) -> tuple[dict[tuple[str, ...], str], list[
         if folder is None:
             folder = f"{number}-{name}"
             if folder in taken and (folder in known.named or RunFolder(sweep / folder).claimed):
-                folder = f"{_after(taken)}-{name}"
+                folder = f"{1 + max(map(number_of, taken))}-{name}"
         if folder not in known.named:
             new.append(Entry(folder, identity, told(overrides, plan.swept)))
         taken.add(folder)
@@ -166,8 +166,3 @@ def _numbered(sweep: Path) -> dict[str, list[str]]:
         if number.isdigit() and rest:
             found[rest].append(name)
     return found
-
-
-def _after(names: Iterable[str]) -> int:
-    """The number after the largest that folders have."""
-    return 1 + max(map(number_of, names), default=-1)

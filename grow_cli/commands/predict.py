@@ -65,7 +65,7 @@ def main(arguments: list[str]) -> int:
             write_text(options.output, text)
         except OSError as error:
             raise UserError(f"{options.output} cannot be written ({error.strerror}): choose another place") from error
-        console.out.print(f"{options.output}: {len(found)} predictions", markup=False, highlight=False, soft_wrap=True)
+        console.line(f"{options.output}: {len(found)} predictions")
     else:
         print(_json(found) if options.json else found.to_csv(index=False), end="")
     return 0
@@ -87,6 +87,4 @@ def _show(columns: dict[str, list[Any]]) -> None:
     console.uncut(table)
     samples = len(columns["sample"])
     if samples > _SHOWN:
-        console.out.print(
-            f"... and {samples - _SHOWN:,} more: --csv prints, -o FILE writes all", markup=False, highlight=False
-        )
+        console.say(f"... and {samples - _SHOWN:,} more: --csv prints, -o FILE writes all")

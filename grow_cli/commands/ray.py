@@ -207,7 +207,7 @@ def _cluster(address: str | None) -> Iterator[ModuleType]:
     try:
         if address is not None:
             there = sum(node["Alive"] for node in ray.nodes())
-            console.out.print(f"joined the Ray cluster of {counted(there, 'node')}", markup=False, highlight=False)
+            console.say(f"joined the Ray cluster of {counted(there, 'node')}")
         yield ray
     finally:
         ray.shutdown()

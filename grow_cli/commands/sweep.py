@@ -259,8 +259,8 @@ def conclude(tally: Tally, outcomes: list[Outcome], ranked: Iterable[str] | None
         show_ranking(RunFolder(tally.sweep / name) for name in names)
         if any(outcome.became in ("trained", "resumed") for outcome in outcomes) and len(outcomes) > 1:
             path = shlex.quote(str(shortest(tally.sweep)))
-            console.out.print(f"next: grow compare {path}", markup=False, soft_wrap=True)
-            console.out.print(f"      grow report {path}", markup=False, soft_wrap=True)
+            console.line(f"next: grow compare {path}")
+            console.line(f"      grow report {path}")
         console.say(f"{describe(outcomes)}; the sweep is in")
         console.out.print(str(tally.sweep), markup=False, style="bold", soft_wrap=True)
     refuse_unfinished(outcomes)

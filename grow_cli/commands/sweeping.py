@@ -129,7 +129,7 @@ def retry(sweep: Path, at_once: int, arguments: list[str]) -> int:
         local.train(jobs, tally.ended, Sweep(jobs=at_once))
     except (Interrupted, KeyboardInterrupt):
         again = f"grow sweep {' '.join(map(shlex.quote, arguments))}"
-        console.err.print(f"interrupted: go on with `{again}`", markup=False, highlight=False, soft_wrap=True)
+        console.err.print(f"interrupted: go on with `{again}`", markup=False)
         raise
     finally:
         outcomes = tally.collect()
