@@ -126,14 +126,10 @@ def _run(arguments: list[str]) -> int:
             code = _dispatch(arguments)
             sys.stdout.flush()
         return code
-    except UserError as error:
+    except (UserError, TrainingFailed) as error:
         _show_traceback_if_asked()
         console.error(str(error))
-        return 2
-    except TrainingFailed as error:
-        _show_traceback_if_asked()
-        console.error(str(error))
-        return 1
+        return 2 if isinstance(error, UserError) else 1
     except Interrupted as error:
         return 128 + error.signal_number
     except KeyboardInterrupt:

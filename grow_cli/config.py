@@ -19,12 +19,10 @@ from grow_cli.keys import check_ranges, key
 
 @dataclass
 class Section:
-    """Base of the parts of the configuration that are no options."""
-
-    prefix: ClassVar[str] = ""
+    """Base of the parts of the configuration that are no options; each is named like its class."""
 
     def __post_init__(self) -> None:
-        check_ranges(self, self.prefix)
+        check_ranges(self, f"{type(self).__name__.lower()}.")
 
 
 _NO_RULE: dict[str, Any] = {"above": 0, "null": "for no such rule"}
@@ -34,7 +32,6 @@ _NO_RULE: dict[str, Any] = {"above": 0, "null": "for no such rule"}
 class Stop(Section):
     """The run ends as soon as one of these is reached; epochs, steps, seconds or flops must be given (they are the budget)."""
 
-    prefix: ClassVar[str] = "stop."
     BUDGETS: ClassVar[tuple[str, ...]] = ("epochs", "steps", "seconds", "flops")
 
     epochs: int | None = key(100, **_NO_RULE)
@@ -68,8 +65,6 @@ class Stop(Section):
 @dataclass
 class Growth(Section):
     """When growing is allowed, for every trigger and method."""
-
-    prefix: ClassVar[str] = "growth."
 
     until: float = key(0.6, at_least=0, at_most=1, why="it is a fraction of the budget")
     """Fraction of the budget after which growth stops and the `anneal` schedule lowers the rate to zero."""
@@ -116,8 +111,6 @@ class Growth(Section):
 class Evaluate(Section):
     """When the net is measured, the trigger is read and a row of metrics is written."""
 
-    prefix: ClassVar[str] = "evaluate."
-
     every: float = key(1, above=0)
     """Distance between evaluations, in `unit`."""
     unit: str = key("epochs", one_of=("steps", "epochs"))
@@ -141,8 +134,6 @@ class Evaluate(Section):
 @dataclass
 class Trajectory(Section):
     """The history of the frontier layer's weights (Alether, Def. 2), for triggers and methods that read it."""
-
-    prefix: ClassVar[str] = "trajectory."
 
     window: int = key(20, at_least=3, why="an acceleration needs 3 snapshots")
     """S: snapshots kept."""
@@ -169,8 +160,6 @@ class Trajectory(Section):
 class Checkpoint(Section):
     """When checkpoints are written, and which are kept."""
 
-    prefix: ClassVar[str] = "checkpoint."
-
     every: int = key(1, at_least=1)
     """Evaluations between checkpoints. One is always written before growth, at the best validation and at the end."""
     events: bool = False
@@ -180,8 +169,6 @@ class Checkpoint(Section):
 @dataclass
 class Sweep(OnClusters, Section):
     """How the jobs of a sweep (-m) are run; a single run ignores it."""
-
-    prefix: ClassVar[str] = "sweep."
 
     engine: str = key("in_turn", one_of=("in_turn", "local", "slurm", "ray"))
     """`in_turn`: one after the other in this process (or as Hydra's launcher has it); `local`: side by side in processes;
@@ -195,7 +182,7 @@ class Sweep(OnClusters, Section):
 
 
 @dataclass
-class Config(Section):
+class Config:
     """A run. `grow train KEY=VALUE ...` sets any of these."""
 
     dataset: Any = MISSING
@@ -250,7 +237,7 @@ class Config(Section):
     sweep: Sweep = key(make=Sweep, role="shown")
 
     def __post_init__(self) -> None:
-        super().__post_init__()
+        check_ranges(self, "")
         if not getattr(self.dataset, "language", False):
             for name in ("val_score", "train_score"):
                 value = getattr(self.stop, name)

@@ -166,10 +166,21 @@ class Parser(argparse.ArgumentParser):
         self.add_argument("run", type=Path, metavar="RUN", help="a run folder")
 
     def add_best(self) -> None:
-        """Which of its two checkpoints."""
-        self.add_argument(
-            "--best", action="store_true", help="the checkpoint with the best validation instead of the last"
-        )
+        """Which of its two checkpoints: `options.which`."""
+        about = "the checkpoint with the best validation instead of the last"
+        self.add_argument("--best", dest="which", action="store_const", const="best", default="last", help=about)
+
+    def add_overrides(self, about: str | None) -> None:
+        """KEY=VALUE words."""
+        self.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help=about)
+
+    def add_output(self, metavar: str | None, about: str) -> None:
+        """Where to write."""
+        self.add_argument("-o", "--output", type=Path, metavar=metavar, help=about)
+
+    def add_jobs(self, about: str, **how: Any) -> None:
+        """How many to train side by side."""
+        self.add_argument("-j", "--jobs", metavar="N", help=about, **how)
 
     def error(self, message: str) -> NoReturn:
         raise UserError(f"{self.prog}: {message} (`{self.prog} --help` says more)")

@@ -5,10 +5,9 @@ A control is stored in its run's folder, in `controls/<kind>`, and is a run like
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from copy import deepcopy
 from dataclasses import fields, replace
-from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -141,9 +140,7 @@ def _stop(limit: dict[str, Any]) -> dict[str, Any]:
 def _option(group: str, name: str, like: dict[str, Any]) -> dict[str, Any]:
     """An option with its defaults, except for keys that it shares with `like`."""
     cls = registry.groups()[group][name]
-    option = OmegaConf.to_container(OmegaConf.structured(cls(name=name)))
-    assert isinstance(option, dict)
-    own = {str(key): value for key, value in option.items()}
+    own = configs.as_plain(OmegaConf.structured(cls(name=name)))
     return own | {key: value for key, value in like.items() if key in own and key != "name"}
 
 
@@ -183,24 +180,26 @@ def equal_sizes(architecture: dict[str, Any], initial: dict[str, Any]) -> dict[s
     keys = list(grown.sizes())
     net = on_meta(architecture | {"model": architecture["model"] | initial})
     first = {key: net.size(key) for key in keys}
-    target = count_parameters(grown)
-    if not _count(first):
+    numbers, target = _numbers(first), count_parameters(grown)
+    if not numbers:
         raise NotPossible("its initial net has no hidden layer that could be wider")
 
-    def parameters(sizes: dict[str, Any]) -> int:
+    def scaled(factor: float) -> list[int]:
+        return [max(1, round(n * factor)) for n in numbers]
+
+    def parameters(numbers: list[int]) -> int:
+        sizes = _with_numbers(first, iter(numbers))
         return count_parameters(on_meta(architecture | {"model": architecture["model"] | sizes}))
 
-    low, high = 0.0, 2.0
-    while parameters(_scaled(first, high)) < target:
+    high = 2.0
+    while parameters(scaled(high)) < target:
         high *= 2
-    for _ in range(40):
-        middle = (low + high) / 2
-        low, high = (middle, high) if parameters(_scaled(first, middle)) < target else (low, middle)
-    best = min((_scaled(first, low), _scaled(first, high)), key=lambda s: abs(parameters(s) - target))
-    best = _nudged(best, lambda s: abs(parameters(s) - target))
+    factor = nearest(lambda f: parameters(scaled(f)), high, target)
+    nudged = _nudged(scaled(factor), lambda some: abs(parameters(some) - target))
+    best: dict[str, Any] = _with_numbers(first, iter(nudged))
     if best == {key: architecture["model"][key] for key in keys}:
         raise NotPossible("scaling all widths of its initial net gives the grown net: see static-steps")
-    if abs(parameters(best) - target) > _ALIKE * target:
+    if abs(parameters(nudged) - target) > _ALIKE * target:
         raise NotPossible(f"no scaling of its initial net comes within {_ALIKE:.0%} of its parameters")
     return best
 
@@ -215,47 +214,42 @@ def on_meta(architecture: dict[str, Any]) -> Any:
         return rebuild(architecture)
 
 
-def _mapped(sizes: Any, change: Callable[[int], int]) -> Any:
-    """Nested sizes with every number changed, in order."""
+def nearest(parameters: Callable[[float], int], high: float, wanted: float) -> float:
+    """The place on the way from 0 to `high` whose parameters are nearest."""
+    low = 0.0
+    for _ in range(40):
+        middle = (low + high) / 2
+        low, high = (middle, high) if parameters(middle) < wanted else (low, middle)
+    return min((low, high), key=lambda t: abs(parameters(t) - wanted))
+
+
+def _numbers(sizes: Any) -> list[int]:
+    """The numbers in nested sizes, in order."""
+    inner = sizes.values() if isinstance(sizes, dict) else sizes
+    return [sizes] if isinstance(sizes, int) else [number for part in inner for number in _numbers(part)]
+
+
+def _with_numbers(sizes: Any, numbers: Iterator[int]) -> Any:
+    """Nested sizes with other numbers, in order."""
     if isinstance(sizes, dict):
-        return {key: _mapped(value, change) for key, value in sizes.items()}
-    if isinstance(sizes, list):
-        return [_mapped(value, change) for value in sizes]
-    return change(sizes)
+        return {key: _with_numbers(value, numbers) for key, value in sizes.items()}
+    return [_with_numbers(value, numbers) for value in sizes] if isinstance(sizes, list) else next(numbers)
 
 
-def _scaled(sizes: dict[str, Any], factor: float) -> dict[str, Any]:
-    scaled: dict[str, Any] = _mapped(sizes, lambda n: max(1, round(n * factor)))
-    return scaled
-
-
-def _count(sizes: dict[str, Any]) -> int:
-    """How many numbers there are."""
-    places = count()
-    _mapped(sizes, lambda _: next(places))
-    return next(places)
-
-
-def _nudged(sizes: dict[str, Any], miss: Callable[[dict[str, Any]], int]) -> dict[str, Any]:
+def _nudged(numbers: list[int], miss: Callable[[list[int]], int]) -> list[int]:
     """One unit more or less here and there, as long as that comes nearer."""
-    best, least = sizes, miss(sizes)
+    best, least = numbers, miss(numbers)
     improved = True
     while improved:
         improved = False
-        for index in range(_count(sizes)):
+        for index in range(len(numbers)):
             for step in (1, -1):
-                other = _changed(best, index, step)
+                other = [*best]
+                other[index] = max(1, other[index] + step)
                 found = miss(other)
                 if found < least:
                     best, least, improved = other, found, True
     return best
-
-
-def _changed(sizes: dict[str, Any], index: int, step: int) -> dict[str, Any]:
-    """The number at this place of all, one more or less."""
-    places = count()
-    changed: dict[str, Any] = _mapped(sizes, lambda n: max(1, n + step) if next(places) == index else n)
-    return changed
 
 
 def control_folder(folder: RunFolder, kind: str) -> RunFolder:
@@ -291,7 +285,10 @@ def train_beside(
     from grow_cli import run
 
     resume = target.begun
-    raw = target.config() if resume else make() | {"threads": _threads(folder)}
+    raw = target.config() if resume else make()
+    trained, threads = _data_and_threads(folder)
+    if not resume:
+        raw["threads"] = threads
     config = built(raw, settings, (target if resume else folder).hydra / "config.yaml")
     configuration.check_run(config)
     if resume:
@@ -301,25 +298,19 @@ def train_beside(
         make_folder(target.path.parent)
         target.create({"config": dict(raw), "overrides": overrides})
     try:
-        run.train(config, target, resume=resume, trained=_trained(folder), **how)
+        run.train(config, target, resume=resume, trained=trained, **how)
     finally:
         target.discard_unless_trained()
     return "resumed" if resume else "trained"
 
 
-def _trained(folder: RunFolder) -> Trained:
-    """The data that the run was trained on, which its control must use as well."""
+def _data_and_threads(folder: RunFolder) -> tuple[Trained, int]:
+    """Of the run: its data, which its control must use as well, and its threads, for seconds are to be compared."""
     from grow_cli.data.identity import Trained
     from grow_cli.training import checkpoint
 
-    return replace(Trained.of(checkpoint.load(folder.checkpoints / "last.pt")), inputs=None)
-
-
-def _threads(folder: RunFolder) -> int:
-    """As many as the run had: seconds are to be compared."""
-    from grow_cli.training import checkpoint
-
-    return int(checkpoint.load(folder.checkpoints / "last.pt")["progress"]["threads"])
+    state = checkpoint.load(folder.checkpoints / "last.pt")
+    return replace(Trained.of(state), inputs=None), int(state["progress"]["threads"])
 
 
 def overshot(folder: RunFolder, target: RunFolder, kind: str) -> str:

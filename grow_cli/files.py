@@ -146,19 +146,12 @@ def open_to_read(path: Path, root: Path | None = None) -> BinaryIO:
 
 def is_plain(path: Path) -> bool:
     """Whether an ordinary file is there that is no link."""
-    try:
-        return stat.S_ISREG(os.lstat(path).st_mode)
-    except (OSError, ValueError):
-        return False
+    return os.path.isfile(path) and not os.path.islink(path)
 
 
 def is_there(path: Path) -> bool:
     """Whether anything has this name, be it a link to nowhere."""
-    try:
-        os.lstat(path)
-    except (OSError, ValueError):
-        return False
-    return True
+    return os.path.lexists(path)
 
 
 def sync(path: Path) -> None:

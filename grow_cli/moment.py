@@ -76,14 +76,6 @@ class Progress:
             setattr(self, f.name, state.get(f.name, getattr(self, f.name)))
 
 
-def _not_interrupted() -> int | None:
-    return None
-
-
-def _nothing_scored(samples: int) -> list[Scored]:
-    return []
-
-
 @dataclass(frozen=True)
 class Moment:
     """A run as it is now. Nothing of it may be changed: what a method adds goes through `Event.apply`."""
@@ -106,9 +98,9 @@ class Moment:
     """The last evaluation: train_loss, val_loss, val_accuracy or val_r2, ..."""
     closed: str = ""
     """Why nothing can grow any more, as of the last evaluation; empty while something can."""
-    scored: Callable[[int], list[Scored]] = _nothing_scored
+    scored: Callable[[int], list[Scored]] = lambda samples: []
     """What the method would add now, with its natural expansion score on so many samples; its cost is charged to growth."""
-    interrupted: Callable[[], int | None] = _not_interrupted
+    interrupted: Callable[[], int | None] = lambda: None
     """The number of the signal that asks for a stop, if one has arrived."""
 
     def stop_if_interrupted(self) -> None:

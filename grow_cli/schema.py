@@ -71,19 +71,21 @@ def _meanings(holder: type) -> dict[str, str]:
     return found
 
 
+def _holders() -> dict[str, list[type]]:
+    """Group or section → whose keys stand below it: its options, or itself."""
+    groups = {group: list(options.values()) for group, options in registry.groups().items()}
+    return groups | {name: [cls] for name, cls in sections().items()}
+
+
 @cache
 def _declared() -> dict[str, Role]:
     """Key → its role, of those that have one."""
     found: dict[str, Role] = {}
-    hints = get_type_hints(Config)
+    holders = _holders()
     for f in fields(Config):
         own = f.metadata.get("role", "")
-        holders = [
-            *registry.groups().get(f.name, {}).values(),
-            *([hints[f.name]] if is_dataclass(hints[f.name]) else []),
-        ]
         found[f.name] = own
-        for inner in (inner for holder in holders for inner in fields(holder)):
+        for inner in (inner for holder in holders.get(f.name, []) for inner in fields(holder)):
             name = f"{f.name}.{inner.name}"
             found[name] = own or inner.metadata.get("role", "") or found.get(name, "")
     return {name: role for name, role in found.items() if role}
@@ -104,31 +106,21 @@ def keys_with(*roles: Role) -> list[str]:
 
 def is_text(name: str) -> bool:
     """Whether a key's value is text, with any option that has it: it is then taken as it is typed."""
-    return name.lstrip("+~").split("@")[0] in _texts()
+    return any(hint in (str, str | None) for hint in _types().get(name.lstrip("+~").split("@")[0], []))
 
 
 def names_numbers(name: str) -> bool:
     """Whether a key holds numbers by names of the user's own; a name with a prefix (`+`) is none."""
-    return name in _numbers_by_name()
+    return dict[str, float] in _types().get(name, [])
 
 
 @cache
-def _texts() -> frozenset[str]:
-    return frozenset(name for name, hint in _types() if hint in (str, str | None))
-
-
-@cache
-def _numbers_by_name() -> frozenset[str]:
-    return frozenset(name for name, hint in _types() if hint == dict[str, float])
-
-
-def _types() -> list[tuple[str, Any]]:
-    """Every key, and its type; once for each option that has it."""
-    hints = get_type_hints(Config)
-    found = list(hints.items())
-    for f in fields(Config):
-        parts = [*registry.groups().get(f.name, {}).values(), *([hints[f.name]] if is_dataclass(hints[f.name]) else [])]
-        found += [(f"{f.name}.{name}", hint) for part in parts for name, hint in get_type_hints(part).items()]
+def _types() -> dict[str, list[Any]]:
+    """Key → its types, one for each option that has it."""
+    found: dict[str, list[Any]] = {name: [hint] for name, hint in get_type_hints(Config).items()}
+    for name, holders in _holders().items():
+        for inner, hint in (pair for holder in holders for pair in get_type_hints(holder).items()):
+            found.setdefault(f"{name}.{inner}", []).append(hint)
     return found
 
 

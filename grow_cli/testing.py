@@ -22,10 +22,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from omegaconf import OmegaConf
 
 from grow_cli import cli, registry, run
 from grow_cli.commands.choices import describe
-from grow_cli.commands.train import compose
+from grow_cli.commands.train import begin, compose, go_on
 from grow_cli.config import Config, check_run
 from grow_cli.errors import Interrupted
 from grow_cli.models.base import on_paper, rebuild
@@ -206,40 +207,23 @@ def _config(typed: list[str]) -> Config:
 
 def _trained(path: Path, typed: list[str]) -> RunFolder:
     config, folder = _config(typed), RunFolder(path)
-    folder.create(_files(config, typed))
-    try:
-        run.train(config, folder)
-    finally:
-        folder.close()
+    begin(config, folder, {"config": OmegaConf.structured(config), "overrides": typed})
     return folder
-
-
-def _files(config: Config, typed: list[str]) -> dict[str, Any]:
-    from omegaconf import OmegaConf
-
-    return {"config": OmegaConf.structured(config), "overrides": OmegaConf.create(list(typed))}
 
 
 def _broken_and_resumed(path: Path, typed: list[str], stop_at: int) -> RunFolder:
     """Interrupt in the first step after `stop_at` evaluations, as by a signal, and resume in new objects."""
-    config, folder = _config(typed), RunFolder(path)
-    folder.create(_files(config, typed))
     with _interrupted_after(stop_at):
         try:
-            run.train(config, folder)
+            _trained(path, typed)
         except Interrupted:
             pass
         else:
             raise AssertionError("the run ended before it could be interrupted: " + str(typed))
-    folder.close()
+    folder = RunFolder(path)
     assert folder.read_summary()["status"] == "interrupted"
-    again = RunFolder(path)
-    again.open()
-    try:
-        run.train(_config(typed), again, resume=True)
-    finally:
-        again.close()
-    return again
+    go_on(_config(typed), folder)
+    return folder
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from grow_cli import console
 from grow_cli.api.guard import composing, interruptible, silent, undisturbed
@@ -59,9 +59,8 @@ def prepared(words: list[str], *, dataset: str | None = None) -> tuple[DictConfi
         raw = composed(words, with_hydra=True)
         if dataset is not None:
             raw.dataset.name = dataset
-        place = OmegaConf.to_container(raw.hydra.run, resolve=True)
-    assert isinstance(place, dict)
-    return raw, RunFolder(Path(place["dir"])), take_hydra(raw)
+        folder = RunFolder(Path(raw.hydra.run.dir))
+    return raw, folder, take_hydra(raw)
 
 
 def trained(

@@ -58,7 +58,7 @@ class Board:
         self._live = _Live(
             console=console.out, get_renderable=self.table, refresh_per_second=_PER_SECOND, transient=True
         )
-        console.out.print(f"{counted(len(jobs), 'job')}, {at_once} at a time", markup=False, highlight=False)
+        console.say(f"{counted(len(jobs), 'job')}, {at_once} at a time")
 
     def __enter__(self) -> None:
         if console.out.is_terminal:
@@ -88,7 +88,11 @@ class Board:
 
     def table(self) -> Group:
         """As it is now: at most as many lines as the terminal has."""
-        running = {path: _running(row) for path, row in list(self.rows.items()) if row.state == "running"}
+        running = {
+            path: JobState(row.job.folder, row.job.told, "running")
+            for path, row in list(self.rows.items())
+            if row.state == "running"
+        }
         found = Counter(row.state for row in self.rows.values())
         parts = sum(used(now.run.last, self.rows[path].limits) for path, now in running.items())
         end = expected_end(self._begun, time.time(), self._over + parts, len(self.rows) - self._over - parts)
@@ -127,7 +131,3 @@ class _Live(Live):
     def refresh(self) -> None:
         with console.whatever_happens_to_the_terminal():
             super().refresh()
-
-
-def _running(row: _Row) -> JobState:
-    return JobState(row.job.folder, row.job.told, "running")

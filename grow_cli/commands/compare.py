@@ -46,7 +46,7 @@ def parser() -> Parser:
         action="store_true",
         help="also aggregate over all datasets: interquartile mean, probability of improvement, performance profiles",
     )
-    parser.add_argument("-o", "--output", type=Path, help="folder to write to (default: compare in the first RUN)")
+    parser.add_output(None, "folder to write to (default: compare in the first RUN)")
     return parser
 
 

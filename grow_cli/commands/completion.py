@@ -114,27 +114,10 @@ def _arguments(command: Command, before: str, last: str) -> list[str]:
 
 def _overrides(given: list[str], last: str) -> list[str]:
     from hydra._internal.config_loader_impl import ConfigLoaderImpl
+    from hydra._internal.core_plugins.bash_completion import BashCompletion
     from hydra._internal.utils import create_config_search_path
-    from hydra.plugins.completion_plugin import CompletionPlugin
 
     from grow_cli.commands.composition import prepare_hydra
-
-    class Words(CompletionPlugin):
-        """Hydra's completion without a shell."""
-
-        @staticmethod
-        def provides() -> str:
-            return ""
-
-        def install(self) -> None: ...
-
-        def uninstall(self) -> None: ...
-
-        def query(self, config_name: str | None) -> None: ...
-
-        @staticmethod
-        def help(command: str) -> str:
-            return ""
 
     prepare_hydra()
     own, *plugins = map(str, registry.config_folders())
@@ -142,7 +125,8 @@ def _overrides(given: list[str], last: str) -> list[str]:
     for folder in plugins:
         search.append("plugin", f"file://{folder}")
     loader: Any = ConfigLoaderImpl(config_search_path=search)
-    found = Words(loader)._query("train", " ".join([*given, last]) if last else " ".join(given) + " ")
+    # any of Hydra's shells: what it offers for a line is the same
+    found = BashCompletion(loader)._query("train", " ".join([*given, last]) if last else " ".join(given) + " ")
     hidden = ("schema", "--") if last.startswith("hydra") else ("schema", "--", "hydra")
     return sorted(word for word in found if not word.startswith(hidden))
 

@@ -7,8 +7,6 @@ import shlex
 from collections.abc import Iterable
 from pathlib import Path
 
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeElapsedColumn
-
 from grow_cli import console
 from grow_cli.commands import children, ladders
 from grow_cli.commands.overrides import only, with_overrides
@@ -40,9 +38,7 @@ def parser() -> console.Parser:
     # what the processes of `-j` are told: one rung, to a part of its budget
     parser.add_argument("--rung", help=argparse.SUPPRESS)
     parser.add_argument("--until", type=float, default=1.0, help=argparse.SUPPRESS)
-    parser.add_argument(
-        "-j", "--jobs", type=int, default=1, metavar="N", help="how many to train at the same time (default: 1)"
-    )
+    parser.add_jobs("how many to train at the same time (default: 1)", type=int, default=1)
     return parser
 
 
@@ -75,7 +71,7 @@ def main(arguments: list[str]) -> int:
             ladders.train_best(runs, overrides, options)
         return 0
     except (Interrupted, KeyboardInterrupt):
-        console.err.print(f"interrupted: continue with `{begun}`", markup=False, highlight=False, soft_wrap=True)
+        console.err.print(f"interrupted: continue with `{begun}`", markup=False)
         raise
 
 
@@ -147,14 +143,11 @@ def _in_processes(wanted: list[tuple[RunFolder, str]], overrides: list[str], job
 
 def _side_by_side(wanted: list[tuple[RunFolder, str]], overrides: list[str], jobs: int) -> int:
     """Returns how many failed."""
-    columns = ("controls", BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    bar = Progress(*columns, console=console.out, transient=True, disable=not console.out.is_terminal)
-    task = bar.add_task("", total=len(wanted))
     failed: list[tuple[str, str]] = []
     impossible: dict[str, list[tuple[str, str]]] = {str(folder.path): [] for folder, _ in wanted}
 
     def done(ended: children.Ended) -> None:
-        bar.advance(task)
+        advance()
         path, kind = ended.arguments[1], ended.arguments[3]
         no = f"{path}: no {kind}: "
         lines = [line for line in ended.out.splitlines() if "controls" in line or line.startswith(no)]
@@ -165,7 +158,7 @@ def _side_by_side(wanted: list[tuple[RunFolder, str]], overrides: list[str], job
         else:
             console.say("\n".join(lines[-1:]))
 
-    with bar:
+    with ladders.progress(len(wanted), "controls") as advance:
         children.run(
             [["controls", str(folder.path), "--only", kind, *overrides] for folder, kind in wanted], jobs, done
         )

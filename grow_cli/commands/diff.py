@@ -37,13 +37,13 @@ def main(arguments: list[str]) -> int:
     folders = [existing(path) for path in paths]
     letters = [_letter(number) for number in range(len(folders))]
     for letter, folder in zip(letters, folders, strict=True):
-        console.out.print(f"{letter}: {folder.path}", markup=False, soft_wrap=True)
+        console.line(f"{letter}: {folder.path}")
     keys = differing_keys([folder.config() for folder in folders])
     results = _results([folder.read_summary() for folder in folders])
     for title, rows in (("key", keys), ("result", results)):
         console.out.print()
         if not rows:
-            console.out.print(f"no {title} differs", markup=False)
+            console.say(f"no {title} differs")
             continue
         console.columns((title, *letters), [(name, *values) for name, values in rows])
     return 0

@@ -25,7 +25,7 @@ def parser() -> console.Parser:
         "texts.",
     )
     parser.add_run()
-    parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE")
+    parser.add_overrides(None)
     parser.add_best()
     parser.add_argument(
         "--on",
@@ -54,7 +54,7 @@ def main(arguments: list[str]) -> int:
     config = config_of(folder, [*options.overrides, *whole])
     from grow_cli import run
 
-    result = run.evaluate(config, folder, "best" if options.best else "last", other=other)
+    result = run.evaluate(config, folder, options.which, other=other)
     if options.json:
         print(json.dumps(result))
         return 0
@@ -85,21 +85,15 @@ def _measure_on(folder: RunFolder, options: argparse.Namespace) -> int:
         raise UserError(f"{options.overrides[0]}: --on prepares the samples as in training and takes no keys")
     from grow_cli.analysis.predicting import Predictor, measure
 
-    which = "best" if options.best else "last"
-    predictor = Predictor(folder, which)
-    found: dict[str, Any] = {"run": str(folder.path), "checkpoint": which, "on": str(options.on)}
+    predictor = Predictor(folder, options.which)
+    found: dict[str, Any] = {"run": str(folder.path), "checkpoint": options.which, "on": str(options.on)}
     found |= measure(predictor, predictor.read(options.on, labelled=True))
     if options.json:
         print(json.dumps(found))
         return 0
     scores = {name: value for name, value in found.items() if isinstance(value, float)}
     told = ", ".join(f"{name.replace('_', ' ')} {value:.4g}" for name, value in scores.items())
-    console.out.print(
-        f"{options.on}: {counted(int(found['samples']), 'sample')}, {told}",
-        markup=False,
-        highlight=False,
-        soft_wrap=True,
-    )
+    console.line(f"{options.on}: {counted(int(found['samples']), 'sample')}, {told}")
     if "classes" in found:
         _show_classes(found)
     return 0
@@ -122,9 +116,7 @@ def _show_classes(found: dict[str, Any]) -> None:
         )
     console.uncut(table)
     if len(rows) > _MATRIX:
-        console.out.print(
-            f"--json prints the confusion matrix of all {len(rows)} classes", markup=False, highlight=False
-        )
+        console.say(f"--json prints the confusion matrix of all {len(rows)} classes")
         return
     console.line(
         "confusion matrix: a row per class, a column per prediction"

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from grow_cli.commands.overrides import config_of, existing
 from grow_cli.console import Parser, page_name
 
@@ -15,13 +13,7 @@ def parser() -> Parser:
         description="Show why each neuron exists: the mistake that it was grown for, before and after, as one HTML page.",
     )
     parser.add_run()
-    parser.add_argument(
-        "-o",
-        "--output",
-        type=Path,
-        metavar="FILE.html",
-        help="file to write the page to (default: explain.html in RUN)",
-    )
+    parser.add_output("FILE.html", "file to write the page to (default: explain.html in RUN)")
     return parser
 
 

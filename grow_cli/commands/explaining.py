@@ -5,7 +5,6 @@ Meanings and ranges come from the field that declares the key; values are those 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import MISSING
 from inspect import cleandoc
 from typing import Any
@@ -15,12 +14,14 @@ from rich.padding import Padding
 from rich.text import Text
 
 from grow_cli import console, registry
+from grow_cli.analysis.notable import typed
 from grow_cli.commands.choices import GROUPS, describe
 from grow_cli.commands.composition import composed
 from grow_cli.commands.hydra_errors import explained
-from grow_cli.commands.places import near, places
+from grow_cli.commands.places import addresses, near, option_in, places
 from grow_cli.config import GROUP_KEYS, Config
 from grow_cli.errors import UserError
+from grow_cli.records.configs import as_plain
 from grow_cli.records.flat import flatten
 from grow_cli.schema import Declared, declared_by, sections
 
@@ -68,12 +69,11 @@ def _option(group: str, name: str) -> None:
         also = brought(group, raw)
     _print(Text(f"{group}={name}", style="bold"), Text(f": {describe(group)[name]}"))
     if group in GROUP_KEYS:
-        cls = registry.groups()[group][_class_of(group, raw)]
+        cls = option_in(raw, group)
         doc = cleandoc(cls.__doc__ or "")
         if doc and not doc.startswith(f"{cls.__name__}("):  # the signature that a dataclass gives itself
             _meaning(" ".join(doc.split()), indent=2)
-        values = OmegaConf.to_container(raw[group], resolve=True)
-        assert isinstance(values, dict)
+        values = as_plain(raw[group])
         for declared in declared_by(cls).values():
             _key(f"{group}.", declared, values[declared.name])
         if not declared_by(cls):
@@ -85,18 +85,13 @@ def _option(group: str, name: str) -> None:
             _print(Text(f"  {word}"))
 
 
-def _class_of(group: str, raw: DictConfig) -> str:
-    """The registered option behind a preset: `cnn` for `vgg`."""
-    chosen = OmegaConf.get_type(raw[group])
-    return next(name for name, cls in registry.groups()[group].items() if cls is chosen)
-
-
 def brought(group: str, raw: DictConfig) -> list[str]:
     """What an option sets beside its own keys, as it is typed: `model=mlp_tiny`, `stop.epochs=36`."""
     ours, plain = _choices(raw), _choices(composed([], with_hydra=True))
     others = {of: option for of, option in ours.items() if of != group}
     before, after = (flatten(_values(config)) for config in (composed([f"{k}={v}" for k, v in others.items()]), raw))
-    before |= flatten(_declared())  # what is composed holds what the default method sets
+    # what is composed holds what the default method sets
+    before |= flatten(as_plain(OmegaConf.structured(Config)))
     changed = {key: value for key, value in after.items() if before.get(key, MISSING) != value}
     return [f"{of}={option}" for of, option in others.items() if option != plain[of]] + [
         f"{key}={written(value)}" for key, value in changed.items() if not key.startswith(f"{group}.")
@@ -106,13 +101,6 @@ def brought(group: str, raw: DictConfig) -> list[str]:
 def _choices(raw: DictConfig) -> dict[str, str]:
     """Group → its option, as Hydra chose them, which tells a preset from the option behind it."""
     return {of: raw.hydra.runtime.choices[of] for of in GROUP_KEYS}
-
-
-def _declared() -> dict[str, Any]:
-    """The defaults of the keys that are in no group."""
-    roots = {name: key.default for name, key in declared_by(Config).items()}
-    inner = {name: {key: told.default for key, told in declared_by(cls).items()} for name, cls in sections().items()}
-    return {name: value for name, value in (roots | inner).items() if name not in GROUP_KEYS}
 
 
 def _values(raw: DictConfig) -> dict[str, Any]:
@@ -178,20 +166,11 @@ def _print(*parts: Text) -> None:
 
 def written(value: Any) -> str:
     """A value as it is typed, or as near to that as one can read."""
-    if value is None or isinstance(value, bool):
-        return {None: "null", True: "true", False: "false"}[value]
-    if isinstance(value, list):
-        return f"[{','.join(map(written, value))}]"
     if isinstance(value, dict):
         return "{" + ",".join(value) + "}"
-    return "..." if value is MISSING else str(value)
+    return "..." if value is MISSING else typed(value)
 
 
-def names() -> Iterator[str]:
+def names() -> set[str]:
     """Arguments of `grow list` other than groups and options, for completion."""
-    yield EVERY_RUN
-    yield from declared_by(Config)
-    for name, cls in sections().items():
-        yield from (f"{name}.{key}" for key in declared_by(cls))
-    for group, options in registry.groups().items():
-        yield from dict.fromkeys(f"{group}.{key}" for cls in options.values() for key in declared_by(cls))
+    return {EVERY_RUN, *declared_by(Config), *addresses()}

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from grow_cli.analysis.export import FORMATS, check_packages, place
 from grow_cli.commands.overrides import config_of, existing, only
 from grow_cli.console import OneOf, Parser
@@ -32,12 +30,8 @@ def parser() -> Parser:
         "torch_export: a .pt2 program; onnx: a file for ONNX Runtime and others",
     )
     parser.add_best()
-    parser.add_argument(
-        "-o", "--output", type=Path, metavar="PATH", help="a folder, or a file's name (default: RUN/export)"
-    )
-    parser.add_argument(
-        "overrides", nargs="*", metavar="KEY=VALUE", help="data_dir, dataset.path: needed for runs of older versions"
-    )
+    parser.add_output("PATH", "a folder, or a file's name (default: RUN/export)")
+    parser.add_overrides("data_dir, dataset.path: needed for runs of older versions")
     return parser
 
 
@@ -53,7 +47,7 @@ def main(arguments: list[str]) -> int:
     allowed = [key for key in keys_with("place", "data") if key != "device"]
     only(options.overrides, allowed, "a net is exported as it was trained")
     config = config_of(folder, options.overrides)
-    written = export(folder, config, options.format, "best" if options.best else "last", file)
+    written = export(folder, config, options.format, options.which, file)
     print(*written, sep="\n")
     print("load it:", _LOADING[options.format].format(stem=file.stem, file=str(file)))
     return 0

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from typing import Any
 
 from grow_cli import console
-from grow_cli.commands.overrides import with_overrides
 from grow_cli.config import Config, Stop
 from grow_cli.errors import UserError
 from grow_cli.records.folder import RunFolder
@@ -75,8 +74,3 @@ def _on_a_mark(config: Config, summary: dict[str, Any]) -> bool:
     distance = config.evaluate.every if config.evaluate.unit == "epochs" else max(1, round(config.evaluate.every))
     at = summary["epochs" if config.evaluate.unit == "epochs" else "steps"] / distance
     return bool(abs(at - round(at)) < 1e-6)
-
-
-def extend(folder: RunFolder, overrides: Sequence[str]) -> None:
-    """Move the limits of a folder that is held: its config has them from now on, the former files are kept beside it."""
-    folder.extend(with_overrides(folder, limits(overrides)), overrides)

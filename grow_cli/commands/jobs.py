@@ -43,10 +43,6 @@ class Plan:
     swept: frozenset[str]
     """The keys that have several values."""
 
-    def told(self, overrides: Iterable[str]) -> list[str]:
-        """The job's overrides that distinguish it from the other jobs."""
-        return [unquoted(override) for override in overrides if key_of(override) in self.swept]
-
 
 def planned(config: DictConfig, overrides: Sequence[Override]) -> list[list[str]] | None:
     """The jobs of a sweep; None where its sweeper is no plain product of the values, or cannot say it."""
@@ -75,6 +71,11 @@ def identifying(overrides: Iterable[str], swept: Collection[str] = ()) -> list[s
         return name != "sweep" and (name in swept or role_of(name) in IDENTIFYING)
 
     return sorted(unquoted(override) for override in overrides if counts(override))
+
+
+def told(overrides: Iterable[str], swept: Collection[str]) -> str:
+    """What distinguishes a job from the other jobs: `method=tiny seed=1`."""
+    return " ".join(unquoted(override) for override in overrides if key_of(override) in swept)
 
 
 def unquoted(override: str) -> str:
@@ -107,9 +108,9 @@ def register(sweep: Path, plan: Plan) -> tuple[dict[tuple[str, ...], str], list[
         if folder is None:
             folder = f"{number}-{name}"
             if folder in taken and (folder in known.named or RunFolder(sweep / folder).claimed):
-                folder = f"{_after(taken)}-{name}"
+                folder = f"{1 + max(map(number_of, taken))}-{name}"
         if folder not in known.named:
-            new.append(Entry(folder, identity, " ".join(plan.told(overrides))))
+            new.append(Entry(folder, identity, told(overrides, plan.swept)))
         taken.add(folder)
         place[identity] = folder
     jobs = with_ends(known, [(folder, "", "") for folder in place.values()])
@@ -165,8 +166,3 @@ def _numbered(sweep: Path) -> dict[str, list[str]]:
         if number.isdigit() and rest:
             found[rest].append(name)
     return found
-
-
-def _after(names: Iterable[str]) -> int:
-    """The number after the largest that folders have."""
-    return 1 + max(map(number_of, names), default=-1)

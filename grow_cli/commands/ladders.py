@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import argparse
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeElapsedColumn
@@ -69,7 +70,7 @@ def train_best(runs: list[RunFolder], overrides: list[str], options: argparse.Na
     for group in groups(runs):
         for folder in group:
             with_overrides(folder, overrides)
-        if all(control_folder(folder, KIND).read_summary() for folder in group) and not options.rung:
+        if all(control_folder(folder, KIND).read_summary() for folder in group):
             for folder in group:
                 console.line(f"{control_folder(folder, KIND).path} exists already")
             continue
@@ -136,17 +137,10 @@ def trainer(overrides: list[str], jobs: int) -> Jobs:
     return train
 
 
-class progress:
+@contextmanager
+def progress(total: int, what: str) -> Iterator[Callable[[], None]]:
     """`with progress(8, "sizes") as advance:`: a bar on a terminal, which vanishes."""
-
-    def __init__(self, total: int, what: str) -> None:
-        columns = (what, BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-        self.bar = Progress(*columns, console=console.out, transient=True, disable=not console.out.is_terminal)
-        self.task = self.bar.add_task("", total=total)
-
-    def __enter__(self) -> Callable[[], None]:
-        self.bar.start()
-        return lambda: self.bar.advance(self.task)
-
-    def __exit__(self, *error: object) -> None:
-        self.bar.stop()
+    columns = (what, BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console.out, transient=True, disable=not console.out.is_terminal) as bar:
+        task = bar.add_task("", total=total)
+        yield lambda: bar.advance(task)

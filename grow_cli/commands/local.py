@@ -28,13 +28,9 @@ if TYPE_CHECKING:
 LOG = "log.txt"
 
 
-def train(jobs: Sequence[Job], note: Callable[[Job, str, str], None], how: Sweep | None = None) -> None:
-    """Train all jobs; `note` gets the outcome of each (a key of COUNTED), and the reason if the outcome does not say it.
-
-    :param how: None: as the first job's config says
-    """
+def train(jobs: Sequence[Job], note: Callable[[Job, str, str], None], config: Sweep) -> None:
+    """Train all jobs; `note` gets the outcome of each (a key of COUNTED), and the reason if the outcome does not say it."""
     of = {str(job.folder.path): job for job in jobs}
-    config = how or jobs[0].config.sweep
     gpus = _gpus(jobs)
     at_once = min(len(jobs), config.jobs or len(gpus) * config.slots_per_gpu or _processors(jobs))
     board = Board(jobs, at_once)

@@ -19,12 +19,8 @@ def parser() -> console.Parser:
         description="Draw runs against steps, epochs, seconds or FLOPs with growth events marked, or another picture of one run.",
     )
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="run folders")
-    parser.add_argument(
-        "-o",
-        "--output",
-        type=Path,
-        metavar="FILE",
-        help="file to write the picture to (default: growth.png, or the picture's name, in the first run)",
+    parser.add_output(
+        "FILE", "file to write the picture to (default: growth.png, or the picture's name, in the first run)"
     )
     parser.add_argument(
         "--picture",

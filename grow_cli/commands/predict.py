@@ -36,7 +36,7 @@ def parser() -> console.Parser:
     parser.add_argument("--top", type=int, default=1, metavar="K", help="show the K most likely classes (default: 1)")
     parser.add_argument("--csv", action="store_true", help="print CSV")
     parser.add_argument("--json", action="store_true", help="print JSON: a list with one object per sample")
-    parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="write to FILE.csv or FILE.json instead")
+    parser.add_output("FILE", "write to FILE.csv or FILE.json instead")
     parser.add_best()
     return parser
 
@@ -53,7 +53,7 @@ def main(arguments: list[str]) -> int:
     folder = existing(options.run)
     from grow_cli.analysis.predicting import Predictor, predicted
 
-    predictor = Predictor(folder, "best" if options.best else "last")
+    predictor = Predictor(folder, options.which)
     samples = predictor.read(sys.stdin if options.source == "-" else Path(options.source))
     columns = predicted(predictor, samples, options.top)
     if options.output is None and not options.csv and not options.json:
@@ -68,7 +68,7 @@ def main(arguments: list[str]) -> int:
             write_text(options.output, text)
         except OSError as error:
             raise UserError(f"{options.output} cannot be written ({error.strerror}): choose another place") from error
-        console.out.print(f"{options.output}: {len(found)} predictions", markup=False, highlight=False, soft_wrap=True)
+        console.line(f"{options.output}: {len(found)} predictions")
     else:
         print(_json(found) if options.json else found.to_csv(index=False), end="")
     return 0
@@ -90,6 +90,4 @@ def _show(columns: dict[str, list[Any]]) -> None:
     console.uncut(table)
     samples = len(columns["sample"])
     if samples > _SHOWN:
-        console.out.print(
-            f"... and {samples - _SHOWN:,} more: --csv prints, -o FILE writes all", markup=False, highlight=False
-        )
+        console.say(f"... and {samples - _SHOWN:,} more: --csv prints, -o FILE writes all")

@@ -14,6 +14,7 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
@@ -47,12 +48,8 @@ def refuse_without_ray(arguments: Sequence[str]) -> None:
             raise UserError(f"{word} needs a package that is not installed: pip install 'grow-cli[ray]'")
 
 
-def train(jobs: Sequence[Job], note: Callable[[Job, str, str], None], how: Sweep | None = None) -> None:
-    """All of them; `note` is told what became of each (a key of COUNTED), and why where that is not plain.
-
-    :param how: None: as the first job's config says
-    """
-    config = how or jobs[0].config.sweep
+def train(jobs: Sequence[Job], note: Callable[[Job, str, str], None], config: Sweep) -> None:
+    """All of them; `note` is told what became of each (a key of COUNTED), and why where that is not plain."""
     refuse_without_ray(["sweep.engine=ray"])
     with _cluster(config.address) as ray:
         wants = wanted(config, _nodes(ray), cuda=all(job.config.device in ("auto", "cuda") for job in jobs))
@@ -61,7 +58,8 @@ def train(jobs: Sequence[Job], note: Callable[[Job, str, str], None], how: Sweep
             told = ", ".join(f"{amount:g} {name}" for name, amount in wants.items() if amount)
             console.warn(f"no node of the cluster has what a job asks for ({told}): all wait until one joins it")
         board = Board(jobs, min(len(jobs), config.jobs or room or 1))
-        _Following(ray, _task(ray, wants), wants, config, board, note).all(jobs)
+        closed = local.closing(board, note, config.retries)
+        _Following(ray, _task(ray, wants), wants, config.jobs, board, closed, list(jobs)).to_the_end()
 
 
 def wanted(config: Sweep, nodes: Sequence[dict[str, float]], *, cuda: bool) -> dict[str, float]:
@@ -113,26 +111,22 @@ def resume(path: str, gpu: bool) -> children.Ended:
     return found[0]
 
 
+@dataclass
 class _Following:
     """Hands the jobs out, and says of each what became of it."""
 
-    def __init__(
-        self,
-        ray: ModuleType,
-        task: Any,
-        wants: dict[str, float],
-        config: Sweep,
-        board: Board,
-        note: Callable[[Job, str, str], None],
-    ) -> None:
-        self.ray, self.task, self.wants, self.config, self.board = ray, task, wants, config, board
-        self.closed = local.closing(board, note, config.retries)
-        self.waiting: list[Job] = []
-        self.flying: dict[Any, Job] = {}
+    ray: ModuleType
+    task: Any
+    wants: dict[str, float]
+    most: int | None
+    """How many at once; None: as many as there is room for."""
+    board: Board
+    closed: Callable[[Job, str, str], bool]
+    waiting: list[Job]
+    flying: dict[Any, Job] = field(default_factory=dict)
 
-    def all(self, jobs: Sequence[Job]) -> None:
-        """To their end; interrupted, what they have begun is ended, too, and waited for."""
-        self.waiting = list(jobs)
+    def to_the_end(self) -> None:
+        """Interrupted, what the jobs have begun is ended, too, and waited for."""
         try:
             with self.board:
                 while self.waiting or self.flying:
@@ -154,7 +148,7 @@ class _Following:
 
     def _hand_out(self) -> None:
         # one at least, for which the cluster may grow
-        most = (self.config.jobs or max(1, room_for(self.wants, _nodes(self.ray)))) if self.waiting else 0
+        most = (self.most or max(1, room_for(self.wants, _nodes(self.ray)))) if self.waiting else 0
         while self.waiting and len(self.flying) < most:
             job = self.waiting.pop(0)
             self.flying[self.task.remote(str(job.folder.path), self.wants["GPU"] > 0)] = job
@@ -171,17 +165,13 @@ def _came(ray: ModuleType, one: Any, job: Job) -> tuple[str, str]:
     try:
         ended = ray.get(one)
     except ray.exceptions.RayTaskError as error:  # it could not begin the process: no grow there, say
-        return "failed", f"its task on the cluster ended ({_last_line(error)})"
+        return "failed", f"its task on the cluster ended ({str(error).strip().splitlines()[-1]})"
     except ray.exceptions.RayError as error:
         if job.folder.read_summary().get("status") == "finished":
             return ("resumed" if job.begun else "trained"), ""
         return "crashed", f"its worker is lost: {type(error).__name__}"
     local.keep(job.folder.path, ended)
     return local.outcome(job.folder, ended, resumed=job.begun)
-
-
-def _last_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[-1]
 
 
 def _wait_for(holds: Callable[[], bool]) -> None:
@@ -217,7 +207,7 @@ def _cluster(address: str | None) -> Iterator[ModuleType]:
     try:
         if address is not None:
             there = sum(node["Alive"] for node in ray.nodes())
-            console.out.print(f"joined the Ray cluster of {counted(there, 'node')}", markup=False, highlight=False)
+            console.say(f"joined the Ray cluster of {counted(there, 'node')}")
         yield ray
     finally:
         ray.shutdown()

@@ -14,12 +14,9 @@ def parser() -> Parser:
     """The command's arguments."""
     parser = Parser(prog="grow report", description=_DESCRIPTION)
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUN|SWEEP", help="run folders, or folders of them")
-    parser.add_argument(
-        "-o",
-        "--output",
-        type=Path,
-        metavar="FILE.html",
-        help="file to write the page to (default: report.html in the folder; in this folder if several are named)",
+    parser.add_output(
+        "FILE.html",
+        "file to write the page to (default: report.html in the folder; in this folder if several are named)",
     )
     return parser
 

@@ -28,12 +28,7 @@ def parser() -> console.Parser:
         epilog="example: grow resume latest stop.epochs=200",
     )
     parser.add_run()
-    parser.add_argument(
-        "overrides",
-        nargs="*",
-        metavar="KEY=VALUE",
-        help="stop.* (a higher limit), and keys for paths, devices and display",
-    )
+    parser.add_overrides("stop.* (a higher limit), and keys for paths, devices and display")
     return parser
 
 

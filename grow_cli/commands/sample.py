@@ -41,7 +41,7 @@ def main(arguments: list[str]) -> int:
     from grow_cli.analysis.sampling import prompt_bytes, sample
 
     prompt = prompt_bytes(options.prompt)
-    checkpoint = folder.checkpoints / f"{'best' if options.best else 'last'}.pt"
+    checkpoint = folder.checkpoints / f"{options.which}.pt"
     if not is_there(checkpoint):
         raise UserError(
             f"there is no checkpoint at {checkpoint}: wait until the run has written one, or name another run"

@@ -39,7 +39,7 @@ def main(arguments: list[str]) -> int:
     run = Listed(folder, str(folder.path), begun_at(folder.path), summary, state_of(folder, summary))
     events = growth_events(folder)
     for line in _lines(run, events):
-        console.out.print(line, markup=False, soft_wrap=True)
+        console.line(line)
     return 0
 
 

@@ -45,9 +45,7 @@ def parser() -> console.Parser:
         "command continues after an interruption.",
         epilog="against " + "; ".join(f"{name}: {what}" for name, what in AGAINST.items()),
     )
-    parser.add_argument(
-        "overrides", nargs="*", metavar="KEY=VALUE", help="as for grow train: dataset=... model=... method=..."
-    )
+    parser.add_overrides("as for grow train: dataset=... model=... method=...")
     parser.add_argument("--seeds", type=int, default=5, metavar="N", help="seeds 0 to N-1 (default: %(default)s)")
     parser.add_argument(
         "--against", default="none", type=console.OneOf("--against", AGAINST), help="default: %(default)s"
@@ -69,9 +67,7 @@ def parser() -> console.Parser:
     parser.add_argument(
         "--out", type=Path, metavar="FOLDER", help="folder for all results (default: below outputs/size)"
     )
-    parser.add_argument(
-        "-j", "--jobs", type=int, default=1, metavar="N", help="how many to train at the same time (default: 1)"
-    )
+    parser.add_jobs("how many to train at the same time (default: 1)", type=int, default=1)
     return parser
 
 

@@ -28,30 +28,18 @@ from grow_cli.records.folder import RunFolder
 from grow_cli.records.words import counted
 
 if TYPE_CHECKING:
+    from rich.status import Status
+
     from grow_cli.commands.sweep import Job
     from grow_cli.config import Sweep
 
-# what Slurm ends, and not the job itself: what became of the job, and why
-_BY_SLURM = {
-    "CANCELLED": ("interrupted", "it was cancelled"),
-    "TIMEOUT": ("interrupted", "its time ended before it had saved: give more of it, or a larger sweep.lead_seconds"),
-    "DEADLINE": ("interrupted", "its deadline came"),
-    "PREEMPTED": ("interrupted", "it was preempted, and was not queued again"),
-    "NODE_FAIL": ("crashed", "its node failed"),
-    "BOOT_FAIL": ("crashed", "its node did not start"),
-    "OUT_OF_MEMORY": ("crashed", "it had too little memory: give more by sweep.memory_gb"),
-}
 _ASKED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR2)
 _LATE = 60.0  # seconds by which at the latest a file that another machine has written is seen (NFS)
 _SLOWEST = 15.0  # seconds between two looks at the queue
 
 
-def train(jobs: Sequence[Job], note: Callable[[Job, str, str], None], how: Sweep | None = None) -> None:
-    """All of them; `note` is told what became of each (a key of COUNTED), and why where that is not plain.
-
-    :param how: None: as the first job's config says
-    """
-    config = how or jobs[0].config.sweep
+def train(jobs: Sequence[Job], note: Callable[[Job, str, str], None], config: Sweep) -> None:
+    """All of them; `note` is told what became of each (a key of COUNTED), and why where that is not plain."""
     missing = list(jobs)
     try:
         _refuse_without_slurm()
@@ -100,8 +88,8 @@ def watch(left: dict[Key, Job], note: Callable[[Job, str, str], None]) -> None:
     """Until all have ended, which are taken out of `left` one by one; a line for each."""
     total, pause = len(left), 1.0
     late: dict[Key, float] = {}
-    view = _View()
-    with view:
+    with console.out.status("") if console.out.is_terminal else contextlib.nullcontext() as shown:
+        view = _View(shown)
         while left:
             known = {array: slurm_queue.tasks_of(array) for array in {array for array, _ in left}}
             for key, job in list(left.items()):
@@ -140,8 +128,8 @@ def outcome(folder: RunFolder, task: Task, *, resumed: bool) -> tuple[str, str]:
     became, sentence = local.outcome(folder, children.Ended([], code, "", _last_words(folder)), resumed=resumed)
     if became in ("trained", "resumed"):
         return became, sentence
-    if task.state in _BY_SLURM:
-        return _BY_SLURM[task.state]
+    if task.state in slurm_queue.BY_SLURM:
+        return slurm_queue.BY_SLURM[task.state]
     if code == 0:
         return "crashed", "its task ended without a word"
     if became == "failed" and not sentence:
@@ -161,18 +149,10 @@ def _last_words(folder: RunFolder) -> str:
 class _View:
     """What is shown meanwhile: how many wait and run, on a terminal, and once what somebody should look at."""
 
-    def __init__(self) -> None:
+    def __init__(self, shown: Status | None) -> None:
         self._counts: Counter[str] = Counter()
         self._told: set[str] = set()
-        self._shown = console.out.status("") if console.out.is_terminal else None
-
-    def __enter__(self) -> None:
-        if self._shown is not None:
-            self._shown.start()
-
-    def __exit__(self, *_: object) -> None:
-        if self._shown is not None:
-            self._shown.stop()
+        self._shown = shown
 
     def sees(self, key: Key, task: Task | None) -> None:
         """A task that is not over; None where Slurm does not answer."""

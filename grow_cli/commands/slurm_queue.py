@@ -24,20 +24,17 @@ if TYPE_CHECKING:
 
 RECORDS = ".slurm"
 """In a sweep's folder: for each array a script, a record of its id and jobs, and what Slurm said of its tasks."""
-_OVER = {
-    *(
-        "COMPLETED",
-        "FAILED",
-        "CANCELLED",
-        "TIMEOUT",
-        "DEADLINE",
-        "PREEMPTED",
-        "NODE_FAIL",
-        "BOOT_FAIL",
-        "OUT_OF_MEMORY",
-    ),
-    "GONE",
+BY_SLURM = {
+    "CANCELLED": ("interrupted", "it was cancelled"),
+    "TIMEOUT": ("interrupted", "its time ended before it had saved: give more of it, or a larger sweep.lead_seconds"),
+    "DEADLINE": ("interrupted", "its deadline came"),
+    "PREEMPTED": ("interrupted", "it was preempted, and was not queued again"),
+    "NODE_FAIL": ("crashed", "its node failed"),
+    "BOOT_FAIL": ("crashed", "its node did not start"),
+    "OUT_OF_MEMORY": ("crashed", "it had too little memory: give more by sweep.memory_gb"),
 }
+"""The end of a task by Slurm, and not by the job itself → what became of the job, and why."""
+_OVER = {"COMPLETED", "FAILED", "GONE", *BY_SLURM}
 _LARGEST = 2**24  # bytes of a record
 
 Key = tuple[str, int]

@@ -23,15 +23,15 @@ from typing import Any, ClassVar
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.experimental.callback import Callback
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from grow_cli import console
 from grow_cli.analysis.ranking import show_ranking
-from grow_cli.commands.jobs import IDENTIFYING, Plan, find, forget, names_its_jobs, planned, register
+from grow_cli.commands.jobs import IDENTIFYING, Plan, find, forget, names_its_jobs, planned, register, told
 from grow_cli.config import Config
 from grow_cli.errors import TrainingFailed, UserError
 from grow_cli.files import open_lock, open_plainly, shortest, write_text
-from grow_cli.records.configs import typed
+from grow_cli.records.configs import as_plain, typed
 from grow_cli.records.flat import flatten
 from grow_cli.records.folder import RunFolder
 from grow_cli.records.grammar import key_of
@@ -154,19 +154,15 @@ class Tally(Callback):
     def begins(self) -> None:
         """Say which job is trained now: `job 3 of 6: method=tiny seed=1`."""
         number = HydraConfig.get().job.num + 1
-        told = " ".join(self.words(HydraConfig.get().overrides.task))
+        words = told(HydraConfig.get().overrides.task, self.swept)
         console.say(
-            f"job {number}" + (f" of {self.total}" if self.total else "") + (f": {told}" if told else ""), "bold"
+            f"job {number}" + (f" of {self.total}" if self.total else "") + (f": {words}" if words else ""), "bold"
         )
-
-    def words(self, overrides: Iterable[str]) -> list[str]:
-        """The job's overrides that distinguish it from the other jobs."""
-        return Plan([], (), self.swept).told(overrides)
 
     def wait(self, folder: RunFolder, config: Config, begun: bool) -> None:
         """Leave a job to `local` or `slurm`, which train all of them side by side when Hydra has composed the last."""
-        told = " ".join(self.words(HydraConfig.get().overrides.task))
-        self.waiting.append(Job(HydraConfig.get().job.num, folder, config, begun, told))
+        words = told(HydraConfig.get().overrides.task, self.swept)
+        self.waiting.append(Job(HydraConfig.get().job.num, folder, config, begun, words))
 
     def ended(self, job: Job, became: str, sentence: str) -> None:
         """Called once per job that waited."""
@@ -263,8 +259,8 @@ def conclude(tally: Tally, outcomes: list[Outcome], ranked: Iterable[str] | None
         show_ranking(RunFolder(tally.sweep / name) for name in names)
         if any(outcome.became in ("trained", "resumed") for outcome in outcomes) and len(outcomes) > 1:
             path = shlex.quote(str(shortest(tally.sweep)))
-            console.out.print(f"next: grow compare {path}", markup=False, soft_wrap=True)
-            console.out.print(f"      grow report {path}", markup=False, soft_wrap=True)
+            console.line(f"next: grow compare {path}")
+            console.line(f"      grow report {path}")
         console.say(f"{describe(outcomes)}; the sweep is in")
         console.out.print(str(tally.sweep), markup=False, style="bold", soft_wrap=True)
     refuse_unfinished(outcomes)
@@ -303,10 +299,6 @@ def refuse_other_config(folder: RunFolder, raw: DictConfig) -> None:
         there = _flat(typed(folder.config(), folder.hydra / "config.yaml"))
     except UserError as error:
         raise UserError(f"{error}; {remedy}") from error
-    except Exception as error:
-        if type(error).__module__.split(".")[0] != "omegaconf":
-            raise
-        raise UserError(f"{folder.path} holds this job as another grow knew it ({error}): {remedy}") from error
     here = _flat(raw)
     for key in sorted(there.keys() | here.keys()):
         if role_of(key) in IDENTIFYING and there.get(key) != here.get(key):
@@ -318,9 +310,7 @@ def refuse_other_config(folder: RunFolder, raw: DictConfig) -> None:
 
 def _flat(config: DictConfig) -> dict[str, Any]:
     make_absolute(config)
-    plain = OmegaConf.to_container(config, resolve=True)
-    assert isinstance(plain, dict)
-    return flatten({str(key): value for key, value in plain.items()})
+    return flatten(as_plain(config))
 
 
 def objective(summary: dict[str, Any]) -> float | None:

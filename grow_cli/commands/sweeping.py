@@ -37,13 +37,7 @@ def parser() -> console.Parser:
     parser.add_argument("what", choices=("status", "retry"), metavar="status|retry", help="what to do")
     parser.add_argument("sweep", type=Path, metavar="SWEEP", help="the folder of a sweep")
     parser.add_argument("--json", action="store_true", help="status: as JSON, all jobs")
-    parser.add_argument(
-        "-j",
-        "--jobs",
-        type=console.positive("--jobs"),
-        metavar="N",
-        help="retry: how many jobs train at a time (default: 1)",
-    )
+    parser.add_jobs("retry: how many jobs train at a time (default: 1)", type=console.positive("--jobs"))
     return parser
 
 
@@ -135,7 +129,7 @@ def retry(sweep: Path, at_once: int, arguments: list[str]) -> int:
         local.train(jobs, tally.ended, Sweep(jobs=at_once))
     except (Interrupted, KeyboardInterrupt):
         again = f"grow sweep {' '.join(map(shlex.quote, arguments))}"
-        console.err.print(f"interrupted: go on with `{again}`", markup=False, highlight=False, soft_wrap=True)
+        console.err.print(f"interrupted: go on with `{again}`", markup=False)
         raise
     finally:
         outcomes = tally.collect()

@@ -22,11 +22,12 @@ from grow_cli import config as configuration
 from grow_cli import console, launched, registry
 from grow_cli.analysis.summary import in_a_line
 from grow_cli.analysis.summary import show as report
-from grow_cli.commands import beginning, extending, local, ray, replaced, slurm
+from grow_cli.commands import beginning, local, ray, replaced, slurm
 from grow_cli.commands.composition import composed, flags_first, plugins, prepare_hydra, refuse_two_folders, words
 from grow_cli.commands.hydra_errors import explain
 from grow_cli.commands.jobs import slug
 from grow_cli.commands.mistyped import refuse_mistyped
+from grow_cli.commands.overrides import with_overrides
 from grow_cli.commands.sweep import (
     Outcome,
     Tally,
@@ -57,9 +58,7 @@ def parser() -> console.Parser:
         "Examples: grow train method=tiny stop.epochs=20; grow train -m method=tiny,random_width seed=0,1,2",
         add_help=False,
     )
-    parser.add_argument(
-        "overrides", nargs="*", metavar="KEY=VALUE", help="a key and its value, without spaces around ="
-    )
+    parser.add_overrides("a key and its value, without spaces around =")
     parser.add_argument("-m", "--multirun", action="store_true", help="a sweep: one run for each of KEY=V1,V2,...")
     parser.add_argument("--cfg", choices=("job",), help="show the composed config with all keys, and train nothing")
     parser.add_argument("-h", "--help", action="store_true", help="show this")
@@ -98,7 +97,8 @@ def _launch(arguments: list[str]) -> int:
     try:
         decorate(_job)()
         if Tally.current and Tally.current.waiting:
-            _ENGINES[Tally.current.waiting[0].config.sweep.engine](Tally.current.waiting, Tally.current.ended)
+            how = Tally.current.waiting[0].config.sweep
+            _ENGINES[how.engine](Tally.current.waiting, Tally.current.ended, how)
     except (HydraException, OmegaConfBaseException) as error:
         if Tally.current:
             Tally.current.forget()
@@ -218,7 +218,7 @@ def go_on(config: configuration.Config, folder: RunFolder, moved: Sequence[str] 
     folder.open()
     try:
         if moved:
-            extending.extend(folder, moved)
+            folder.extend(with_overrides(folder, moved), moved)
         return run.train(config, folder, resume=folder.holds_a_run, **options)
     finally:
         folder.close()

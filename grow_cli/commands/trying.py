@@ -20,6 +20,7 @@ from grow_cli.commands.train import begin, built, checked, go_on, located
 from grow_cli.errors import Crashed, TrainingFailed, UserError
 from grow_cli.files import write_text
 from grow_cli.keys import OF_THE_RUN
+from grow_cli.records.configs import as_plain
 from grow_cli.records.flat import flatten
 from grow_cli.records.folder import RunFolder
 from grow_cli.records.reading import first_line
@@ -157,8 +158,5 @@ def write_experiment(tuned: Tuned, folder: Path, comment: str) -> str | None:
 def _flat(raw: DictConfig) -> dict[str, Any]:
     """What makes a run what it is, by key; the seed, and where things are, are whoever's that trains it."""
     located(raw)
-    found = OmegaConf.to_container(raw, resolve=True, enum_to_str=True)
-    assert isinstance(found, dict)
-    flat = flatten({str(key): value for key, value in found.items()})
     kept = (*OF_THE_RUN, "data")
-    return {key: value for key, value in flat.items() if role_of(key) in kept and key != "seed"}
+    return {key: value for key, value in flatten(as_plain(raw)).items() if role_of(key) in kept and key != "seed"}

@@ -36,9 +36,7 @@ def parser() -> console.Parser:
         epilog="A space is a YAML file with a line for each key: `optimizer.lr: {low: 1e-4, high: 3e-2, log: true}`, or "
         "`batch_size: [32, 128]`. By default the optimizer's rate and weight decay are searched.",
     )
-    parser.add_argument(
-        "overrides", nargs="*", metavar="KEY=VALUE", help="as for grow train: dataset=... model=... method=A,B"
-    )
+    parser.add_overrides("as for grow train: dataset=... model=... method=A,B")
     parser.add_argument("--space", default=DEFAULT, metavar="FILE", help="what is searched (default: %(default)s)")
     for name, count, says in (("trials", 16, "for each method"), ("seeds", 2, "runs of a trial")):
         option = f"--{name}"
@@ -55,9 +53,7 @@ def parser() -> console.Parser:
     parser.add_argument(
         "--folder", type=Path, metavar="FOLDER", help="the folder of the search (default: below outputs/tune)"
     )
-    parser.add_argument(
-        *("-j", "--jobs"), default=1, type=console.positive("--jobs"), metavar="N", help="trials at a time (default: 1)"
-    )
+    parser.add_jobs("trials at a time (default: 1)", type=console.positive("--jobs"), default=1)
     parser.add_argument("--one", action="store_true", help=argparse.SUPPRESS)  # a child of -j: one trial, and no more
     return parser
 

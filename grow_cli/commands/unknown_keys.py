@@ -29,7 +29,7 @@ def unknown_key(key: str, arguments: list[str]) -> str:
     if parent in registry.groups():
         return _in_group(parent, leaf, value, chosen) if chosen is not None else _in_a_sweep(parent, leaf, arguments)
     if parent in sections():
-        return _in_section(parent, leaf, value, chosen)
+        return _no_such_key(parent, leaf, value, list(declared_by(sections()[parent])), chosen)
     part = OmegaConf.select(chosen, parent) if parent and chosen is not None else None
     held = [str(name) for name in part if name != "name"] if isinstance(part, DictConfig) else []
     if held:  # a part of a part, like trigger.of.plateau
@@ -69,14 +69,14 @@ def _in_group(group: str, leaf: str, value: str, chosen: DictConfig) -> str:
     name = f"{group}={chosen[group].name}"
     if having:  # no other name was meant
         return f"{name} has no key {leaf}, which {having} has; the keys of {name} are {', '.join(known) or 'none'}"
-    return f"{name} has no key {leaf}{_meant(leaf, value, known, chosen)}; its keys are {_nearest_first(leaf, known)}"
+    return _no_such_key(name, leaf, value, known, chosen)
 
 
-def _in_section(section: str, leaf: str, value: str, chosen: DictConfig | None) -> str:
-    known = list(declared_by(sections()[section]))
-    return (
-        f"{section} has no key {leaf}{_meant(leaf, value, known, chosen)}; its keys are {_nearest_first(leaf, known)}"
-    )
+def _no_such_key(part: str, leaf: str, value: str, known: list[str], chosen: DictConfig | None) -> str:
+    # a similar key of the same part, or else a key of another part with exactly this name
+    meant = _did_you_mean(near(leaf, known) or lines(leaf, value, chosen))
+    nearest_first = sorted(known, key=lambda name: -SequenceMatcher(None, leaf, name).ratio())
+    return f"{part} has no key {leaf}{meant}; its keys are {', '.join(nearest_first) or 'none'}"
 
 
 def _at_the_root(key: str, leaf: str, value: str, chosen: DictConfig | None) -> str:
@@ -87,14 +87,5 @@ def _at_the_root(key: str, leaf: str, value: str, chosen: DictConfig | None) -> 
     return f"{told}{_did_you_mean(meant)}; `grow list keys` and `grow train --cfg job` show all keys"
 
 
-def _meant(leaf: str, value: str, own: list[str], chosen: DictConfig | None) -> str:
-    """A similar key of the same part, or else a key of another part with exactly this name."""
-    return _did_you_mean(near(leaf, own) or lines(leaf, value, chosen))
-
-
 def _did_you_mean(words: list[str]) -> str:
     return f" (did you mean {' or '.join(words[:_SOME])}?)" if words else ""
-
-
-def _nearest_first(leaf: str, known: list[str]) -> str:
-    return ", ".join(sorted(known, key=lambda name: -SequenceMatcher(None, leaf, name).ratio())) or "none"

@@ -34,7 +34,7 @@ def main(arguments: list[str]) -> int:
     """Print what is there, then what comes."""
     folder = existing(parser().parse(arguments).run)
     for line in follow(folder):
-        console.out.print(line, markup=False, soft_wrap=True)
+        console.line(line)
     return 0
 
 

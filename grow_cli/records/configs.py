@@ -33,9 +33,14 @@ def typed(raw: dict[str, Any], file: Path | str = "the run's config") -> DictCon
 
 def whole(raw: dict[str, Any], file: Path | str) -> dict[str, Any]:
     """The same as plain data again, whatever it lacked added as its schema has it."""
-    filled = OmegaConf.to_container(typed(raw, file), resolve=True)
-    assert isinstance(filled, dict)
-    return {str(key): value for key, value in filled.items()}
+    return as_plain(typed(raw, file))
+
+
+def as_plain(config: DictConfig) -> dict[str, Any]:
+    """A config as plain data, its interpolations resolved."""
+    plain = OmegaConf.to_container(config, resolve=True, enum_to_str=True)
+    assert isinstance(plain, dict)
+    return {str(key): value for key, value in plain.items()}
 
 
 def as_data(data: Any) -> Any:

@@ -115,19 +115,17 @@ _WIDTHS = ("widths_before", "widths_after")
 _KINDS = {
     "int": reading.WHOLE,
     "float": reading.NUMBER,
-    "float | None": reading.NUMBER,
     "str": reading.TEXT,
     "list[str]": (lambda value: _list_of(value, str), "a list of text"),
     "list[dict[str, Any]]": (lambda value: _list_of(value, dict), "a list of objects"),
-    "list[dict[str, Any]] | None": (lambda value: _list_of(value, dict), "a list of objects"),
     "dict[str, Any]": reading.OBJECT,
     "Mapping[str, float | None]": (
         lambda value: isinstance(value, dict) and all(v is None or reading.number(v) for v in value.values()),
         "an object of numbers",
     ),
 }
-# kind of a field, by its annotation and its name
-_FIELDS = {f.name: _KINDS[str(f.type)] for f in fields(GrowthEvent)} | {
+# kind of a field, by its annotation and its name; null is let by in any case
+_FIELDS = {f.name: _KINDS[str(f.type).removesuffix(" | None")] for f in fields(GrowthEvent)} | {
     "units_added": (lambda value: isinstance(value, int) and not isinstance(value, bool), "a whole number"),
     **dict.fromkeys(_WIDTHS, reading.WIDTHS),
 }

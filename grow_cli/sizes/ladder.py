@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from grow_cli.controls import NotPossible, on_meta
+from grow_cli.controls import NotPossible, nearest, on_meta
 
 BEYOND = 2.0
 """The top of the ladder, as a multiple of the grown net's parameters."""
@@ -63,18 +62,9 @@ def ladder(architecture: dict[str, Any], initial: dict[str, Any], count: int) ->
         if high > 64:
             raise NotPossible("growing further in the same direction never reaches twice its parameters")
     wanted = [begin * (target / begin) ** (k / (count - 1)) for k in range(count)]
-    places = [0.0, *(_nearest(parameters, high, w) for w in wanted[1:])]
+    places = [0.0, *(nearest(parameters, high, w) for w in wanted[1:])]
     found = {parameters(t): between(first, last, t) for t in places}
     return [_rung(architecture, found[n]) for n in sorted(found)]
-
-
-def _nearest(parameters: Callable[[float], int], high: float, wanted: float) -> float:
-    """The place on the way from 0 to `high` whose parameters are nearest."""
-    low = 0.0
-    for _ in range(40):
-        middle = (low + high) / 2
-        low, high = (middle, high) if parameters(middle) < wanted else (low, middle)
-    return min((low, high), key=lambda t: abs(parameters(t) - wanted))
 
 
 def _rung(architecture: dict[str, Any], sizes: dict[str, Any]) -> Rung:

@@ -100,7 +100,7 @@ class Counting:
         beside = threading.Thread(target=meanwhile)
         beside.start()
         try:
-            slurm.train(jobs, lambda job, word, why: became.append(word))
+            slurm.train(jobs, lambda job, word, why: became.append(word), jobs[0].config.sweep)
         finally:
             too_long.cancel()
             beside.join()
