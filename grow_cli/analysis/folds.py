@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 from typing import TYPE_CHECKING, Any
 
-import torch
 from torch import Tensor
 
 from grow_cli.analysis.boundaries import COLOURS, SIDE, class_probabilities, draw_plane, grid
@@ -15,6 +14,7 @@ from grow_cli.files import is_there
 from grow_cli.records.events import growth_events
 from grow_cli.records.pictures import render
 from grow_cli.records.reading import reading
+from grow_cli.surgery.signals import Tap, Trace
 
 if TYPE_CHECKING:
     from grow_cli.config import Config
@@ -77,14 +77,7 @@ def _draw(before: GrowableModel, after: GrowableModel, name: str, unit: int, mis
     return buffer.getvalue()
 
 
-@torch.no_grad()
 def _preactivation(model: GrowableModel, name: str, unit: int, x: Tensor) -> Tensor:
     """(n,) of a unit of the hidden layer of that name."""
-    seen: list[Tensor] = []
-    site = {site.name: site for site in model.width_sites()}[name]
-    handle = site.producer.register_forward_hook(lambda module, arguments, output: seen.append(output))
-    try:
-        model(x)
-    finally:
-        handle.remove()
-    return seen[0][:, unit]
+    tap = Tap({site.name: site for site in model.width_sites()}[name].producer)
+    return Trace(model, x, [], seen=[tap]).seen[tap][:, unit]

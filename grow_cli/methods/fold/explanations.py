@@ -15,6 +15,7 @@ from grow_cli.files import is_there, make_folder, write_atomically, write_text
 from grow_cli.hardware import sent
 from grow_cli.records.pictures import render
 from grow_cli.surgery.measure import evaluation_mode
+from grow_cli.surgery.signals import Tap, Trace
 
 if TYPE_CHECKING:
     from grow_cli.methods.fold.mistakes import Explained
@@ -135,13 +136,9 @@ def _draw_plane(axes: Any, one: Explained, now: Moment, site: WidthSite, mistake
     (left, bottom), (right, top) = (low - margin).tolist(), (high + margin).tolist()
     x, y = torch.linspace(left, right, _SIDE), torch.linspace(bottom, top, _SIDE)
     pairs = torch.cartesian_prod(y, x).flip(1).to(now.device)
-    seen: list[Tensor] = []
-    handle = site.producer.register_forward_hook(lambda module, arguments, output: seen.append(output))
-    try:
-        with evaluation_mode(now.model):
-            outputs = now.model(data.normalizer(pairs)).cpu()
-    finally:
-        handle.remove()
+    tap = Tap(site.producer)
+    trace = Trace(now.model, data.normalizer(pairs), [], seen=[tap])
+    outputs = trace.outputs.cpu()
     for c in range(data.spec.outputs):
         own = points[(probe.y == c).cpu()]
         axes.scatter(*own.T.numpy(), s=7, alpha=0.5, color=f"C{c}", linewidths=0)
@@ -152,7 +149,7 @@ def _draw_plane(axes: Any, one: Explained, now: Moment, site: WidthSite, mistake
         lead = (outputs[:, c] - others).reshape(_SIDE, _SIDE).numpy()
         if lead.min() < 0 < lead.max():
             axes.contour(x, y, lead, levels=[0.0], colors="black", linewidths=1.2)
-    heights = seen[0][:, one.unit].cpu().reshape(_SIDE, _SIDE).numpy()
+    heights = trace.seen[tap][:, one.unit].cpu().reshape(_SIDE, _SIDE).numpy()
     if heights.min() < 0 < heights.max():
         axes.contour(x, y, heights, levels=[0.0], colors="tab:red", linewidths=1.2, linestyles="dashed")
     axes.plot(*mistake.tolist(), "X", color="tab:red", markersize=9, markeredgecolor="white")

@@ -171,24 +171,14 @@ class Placement:
                 unit = part(unit)
             return output + unit * outgoing
 
-        handles = [
-            self.site.producer.register_forward_pre_hook(read),
-            self.site.consumer.register_forward_hook(add),
-        ]
-        try:
+        with self.site.producer.register_forward_pre_hook(read), self.site.consumer.register_forward_hook(add):
             yield heights
-        finally:
-            for handle in handles:
-                handle.remove()
 
 
 def features(model: nn.Module, site: WidthSite, x: Tensor) -> Tensor:
     """φ(x) (n, d): what the site's producer reads, in evaluation mode; differentiable."""
     seen: list[Tensor] = []
-    handle = site.producer.register_forward_pre_hook(lambda module, arguments: seen.append(arguments[0]))
-    try:
-        with evaluation_mode(model), torch.enable_grad():
-            model(x)
-    finally:
-        handle.remove()
+    hook = site.producer.register_forward_pre_hook(lambda module, arguments: seen.append(arguments[0]))
+    with hook, evaluation_mode(model), torch.enable_grad():
+        model(x)
     return seen[0]
