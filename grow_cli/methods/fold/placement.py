@@ -61,8 +61,11 @@ class Placement:
         self.radius = float(self.site.producer.weight.flatten(1).norm(dim=1).mean())
         """The mean norm of the present units' weights, which the new one's may not exceed."""
 
-    def fold(self, x: Tensor, true: Tensor, predicted: int, others: Tensor, *, outgoing: str, steps: int) -> Placed:
-        """For a mistake x (...) with its target () in a cluster (k, ...); ValueError where there is no boundary to fold at."""
+    def fold(self, x: Tensor, true: Tensor, predicted: Any, others: Tensor, *, outgoing: str, steps: int) -> Placed:
+        """For a mistake x (...) with its target () in a cluster (k, ...); ValueError where there is no boundary to fold at.
+
+        :param predicted: the class that the net gives it; of a regression it is not read
+        """
         shape = x.shape
         x, true = x.cpu().double().flatten(), true.cpu()
 
