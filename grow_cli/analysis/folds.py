@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
-from grow_cli.analysis.boundaries import COLOURS, SIDE, class_probabilities, draw_plane, grid
+from grow_cli.analysis.boundaries import COLOURS, SIDE, class_probabilities, draw_plane
 from grow_cli.analysis.phases import data_of, load_phases
 from grow_cli.data.tensors import Data
 from grow_cli.files import is_there
 from grow_cli.records.events import growth_events
-from grow_cli.records.pictures import render
+from grow_cli.records.pictures import grid, render
 from grow_cli.records.reading import reading
 from grow_cli.surgery.signals import Tap, Trace
 
