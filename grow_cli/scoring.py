@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, cast
 import torch
 from torch import Tensor
 
-from grow_cli.data.sample import Sample
+from grow_cli.data.sample import draw
 from grow_cli.errors import UserError
 from grow_cli.hardware import SOLVED_HERE, fetched, sent
 from grow_cli.models.modules.layers import Block, LinearMap
@@ -210,7 +210,7 @@ def score_proposals(now: Moment, candidates: Sequence[Proposal], samples: int) -
     if not places:
         return []
     n = rows_within(now, places, samples)
-    x, y = next(iter(Sample(now.data, n, n, int(torch.randint(2**62, ())))))
+    x, y = next(iter(draw(now.data, n, n)))
     readings = take_readings(now, places, x, y)
     return [
         Scored(_gain(proposal, reading), reading.score)

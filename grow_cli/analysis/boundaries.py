@@ -15,6 +15,7 @@ from grow_cli.analysis.phases import data_of, evenly, load_last, load_phases
 from grow_cli.config import Config
 from grow_cli.errors import UserError
 from grow_cli.records.folder import RunFolder
+from grow_cli.records.pictures import grid, lead
 
 _PANELS, _COLUMNS = 12, 4
 SIDE = 160  # grid points along a side
@@ -27,21 +28,6 @@ COLOURS = ("tab:blue", "tab:orange", "tab:green", "tab:red", "tab:purple", "tab:
 def class_probabilities(model: nn.Module, x: Tensor) -> Tensor:
     """(n, classes) of prepared inputs (n, d)."""
     return model(x).softmax(dim=1)
-
-
-def lead(probabilities: Tensor) -> Tensor:
-    """(n, classes): each class's probability less the largest of the others; a decision boundary is where it is 0."""
-    top = probabilities.topk(2, dim=1).values
-    others = torch.where(probabilities == top[:, :1], top[:, 1:], top[:, :1])
-    return probabilities - others
-
-
-def grid(points: Tensor, side: int) -> tuple[Tensor, Tensor, Tensor]:
-    """x (side,), y (side,) and all their pairs (side · side, 2), y outermost, around points (n, 2) and a little beyond."""
-    low, high = points.min(0).values, points.max(0).values
-    margin = 0.08 * (high - low)
-    x, y = (torch.linspace(float(a), float(b), side) for a, b in zip(low - margin, high + margin, strict=True))
-    return x, y, torch.cartesian_prod(y, x).flip(1)
 
 
 def draw_boundaries(folder: RunFolder, config: Config, output: Path) -> Path:

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
-from grow_cli.analysis.boundaries import COLOURS, SIDE, class_probabilities, draw_plane, grid
+from grow_cli.analysis.boundaries import COLOURS, SIDE, class_probabilities, draw_plane
 from grow_cli.analysis.figures import empty
 from grow_cli.analysis.phases import data_of, load_phases
 from grow_cli.data.tensors import Data
 from grow_cli.files import is_there
 from grow_cli.records.events import growth_events
-from grow_cli.records.pictures import render
+from grow_cli.records.pictures import grid, render
 from grow_cli.records.reading import reading
 from grow_cli.surgery.signals import Tap, Trace
 
@@ -78,5 +78,5 @@ def _draw(before: GrowableModel, after: GrowableModel, name: str, unit: int, mis
 
 def _preactivation(model: GrowableModel, name: str, unit: int, x: Tensor) -> Tensor:
     """(n,) of a unit of the hidden layer of that name."""
-    site = {site.name: site for site in model.width_sites()}[name]
-    return Trace(model, x, [], seen=[Tap(site.producer)]).seen[Tap(site.producer)][:, unit]
+    tap = Tap({site.name: site for site in model.width_sites()}[name].producer)
+    return Trace(model, x, [], seen=[tap]).seen[tap][:, unit]

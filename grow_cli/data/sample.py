@@ -11,6 +11,11 @@ from grow_cli.data.tensors import Data
 from grow_cli.hardware import sent
 
 
+def draw(data: Data, n: int, batch_size: int) -> Sample:
+    """Another sample at each call, from torch's global stream: inside a growth event the growth stream."""
+    return Sample(data, n, batch_size, int(torch.randint(2**62, ())))
+
+
 class Sample:
     """`n` training samples without repetition (all, if there are fewer), prepared and augmented as for training."""
 

@@ -169,7 +169,7 @@ class DepthMethod(Blocks):
         limit, new = now.config.growth.max_parameters, self._additions(now.model)
         if limit is None or len(new) == 1:
             return ""
-        added = sum(p.numel() for a in new for p in _on_paper(shaped(now.model, a)).parameters())
+        added = sum(p.numel() for a in new for p in on_paper(shaped(now.model, a)).parameters())
         total = count_parameters(now.model) + added
         if total <= limit:
             return ""
@@ -275,7 +275,7 @@ def _moved_up(model: GrowableModel, proposal: Proposal, by: int) -> DepthProposa
     return dataclasses.replace(proposal, site=site)
 
 
-def _on_paper(site: DepthSite) -> nn.Module:
+def on_paper(site: DepthSite) -> nn.Module:
     """Its new block without memory; nothing is drawn."""
     import torch
 
@@ -287,7 +287,7 @@ def _writers(site: DepthSite) -> set[str]:
     """The names of the parameters of the maps whose outputs are added to the stream; none where the block does not say."""
     from grow_cli.models.modules.layers import Block
 
-    block = _on_paper(site)
+    block = on_paper(site)
     if not isinstance(block, Block):
         return set()
     written = {id(p) for linear in block.outputs() for p in linear.parameters()}

@@ -10,8 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from grow_cli.errors import UserError
 from grow_cli.keys import key
@@ -20,8 +19,9 @@ from grow_cli.methods.width.offer import NO_ROOM, Offer
 from grow_cli.registry import option
 
 if TYPE_CHECKING:
-    from grow_cli.methods.width.statistics import Observer, Statistics
+    from grow_cli.methods.width.statistics import Statistics
     from grow_cli.models.modules.network import GrowableModel
+    from grow_cli.models.modules.sites import WidthSite
     from grow_cli.moment import Moment
 
 
@@ -37,12 +37,9 @@ class GradMax(SampledMethod):
 
     preserves_function = True
 
-    @cached_property
-    def observer(self) -> Observer:
-        """It keeps what does not change from one event to the next."""
-        from grow_cli.methods.width.statistics import Observer
-
-        return Observer(self.samples, self.max_samples, update=False, whiten=False, significance=False)
+    @property
+    def gathered(self) -> dict[str, Any]:
+        return {"update": False, "whiten": False, "significance": False}
 
     def check(self, model: GrowableModel) -> list[str]:
         from grow_cli.methods.width.activation import at_zero
@@ -57,8 +54,8 @@ class GradMax(SampledMethod):
                 )
         return warnings
 
-    def judged(self, now: Moment, statistics: list[Statistics]) -> Iterator[Offer]:
-        for found in statistics:
+    def offers(self, now: Moment, sites: list[WidthSite]) -> Iterator[Offer]:
+        for found in self.observed(now, sites):
             yield self._offer(now, found)
 
     def _offer(self, now: Moment, found: Statistics) -> Offer:
@@ -85,4 +82,4 @@ class GradMax(SampledMethod):
         }
         alpha = consumer.new_zeros(len(right), found.patches.fan_in)
         proposal = make_units(site, found.patches, alpha, omega.to(consumer), details=details)
-        return Offer(site, proposal, gain=float((found.cross @ omega).square().sum()), details=details)
+        return Offer(site, proposal, gain=float((found.cross @ omega).square().sum()))

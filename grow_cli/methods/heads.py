@@ -8,15 +8,18 @@ Chen et al., 2016, with heads for units), or fresh ones, which write nothing at 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
 from grow_cli.errors import UserError
 from grow_cli.keys import key
 from grow_cli.methods.base import Method
 from grow_cli.methods.net2net import shared
+from grow_cli.methods.width import parameters_left
 from grow_cli.registry import option
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from torch import nn
 
     from grow_cli.models.modules.network import GrowableModel
@@ -66,32 +69,27 @@ class Heads(Method):
 
     def _room(self, now: Moment, site: HeadSite) -> int:
         """The most heads to add there in one event."""
-        from grow_cli.surgery.measure import count_parameters
-
-        most, limit = self.heads, now.config.growth.max_parameters
-        if self.max_heads is not None:
-            most = min(most, max(0, self.max_heads - site.units))
-        if limit is not None:
-            maps = (*site.producers, site.consumer)
-            each = (sum(linear.weight.numel() for linear in maps) + 3 * site.producers[0].out_features) // site.units
-            most = min(most, max(0, limit - count_parameters(now.model)) // each)
-        return most
+        maps = (*site.producers, site.consumer)
+        each = (sum(linear.weight.numel() for linear in maps) + 3 * site.producers[0].out_features) // site.units
+        most = min(self.heads, parameters_left(now) // each)
+        return most if self.max_heads is None else min(most, max(0, self.max_heads - site.units))
 
     def candidates(self, now: Moment, notes: Notes) -> list[Proposal]:
-        rooms = [(site, self._room(now, site)) for site in now.model.head_sites()]
-        return [self._new(site, k) for site, k in rooms if k]
+        return list(self._proposed(now))
 
     def add(self, now: Moment, event: Event) -> None:
-        for i in range(len(now.model.head_sites())):
-            site = now.model.head_sites()[i]  # of the net as it is by now: each head leaves less room
-            k = self._room(now, site)
-            if k:
-                event.apply(self._new(site, k))
+        for proposal in self._proposed(now):
+            event.apply(proposal)
         if not event.applied:
             event.nothing(self.closed(now))
 
-    def _new(self, site: HeadSite, k: int) -> HeadProposal:
-        return copied_heads(site, k, self.noise) if self.start == "copy" else fresh_heads(site, k, self.start)
+    def _proposed(self, now: Moment) -> Iterator[Proposal]:
+        """Block by block, each for the net as it is by then: every head leaves less room."""
+        for i in range(len(now.model.head_sites())):
+            site = now.model.head_sites()[i]
+            k = self._room(now, site)
+            if k:
+                yield copied_heads(site, k, self.noise) if self.start == "copy" else fresh_heads(site, k, self.start)
 
 
 def copied_heads(site: HeadSite, k: int, noise: float) -> HeadProposal:
@@ -104,8 +102,8 @@ def copied_heads(site: HeadSite, k: int, noise: float) -> HeadProposal:
     source = sent(copied, out.device)
     return HeadProposal(
         site,
-        cast("Any", tuple(p.weight.detach().unflatten(0, (heads, size))[source].flatten(0, 1) for p in site.producers)),
-        cast("Any", tuple(p.bias.detach().unflatten(0, (heads, size))[source].flatten() for p in site.producers)),
+        tuple(p.weight.detach().unflatten(0, (heads, size))[source].flatten(0, 1) for p in site.producers),
+        tuple(p.bias.detach().unflatten(0, (heads, size))[source].flatten() for p in site.producers),
         shares[:, heads:].reshape(len(out), k * size),
         details={"site": site.name, "heads": k, "copied": copied.tolist()},
         replace={cast("nn.Parameter", site.consumer.weight): shares[:, :heads].reshape(out.shape)},
@@ -123,8 +121,8 @@ def fresh_heads(site: HeadSite, k: int, start: str) -> HeadProposal:
     outgoing = block.out.weight.detach()[:, -rows:]
     return HeadProposal(
         site,
-        cast("Any", tuple(p.weight.detach()[-rows:] for p in new)),
-        cast("Any", tuple(p.bias.detach()[-rows:] for p in new)),
+        tuple(p.weight.detach()[-rows:] for p in new),
+        tuple(p.bias.detach()[-rows:] for p in new),
         outgoing if start == "fresh" else outgoing.new_zeros(outgoing.shape),
         details={"site": site.name, "heads": k, "start": start},
     )

@@ -67,7 +67,7 @@ class Net2Net(WidthMethod):
             replace={cast("nn.Parameter", site.consumer.weight): shares[:, :units].reshape(consumer.shape)},
             details=details,
         )
-        return Offer(site, proposal, details=details)
+        return Offer(site, proposal)
 
 
 def shared(columns: Tensor, k: int, noise: float) -> tuple[Tensor, Tensor]:

@@ -18,7 +18,7 @@ from grow_cli.methods.depth import stack_of
 from grow_cli.registry import option
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Iterator
 
     from torch import Tensor, nn
 
@@ -97,23 +97,22 @@ class Prune(Method):
         return "" if left else f"no more can be removed (method.least={self.least})"
 
     def candidates(self, now: Moment, notes: Notes) -> list[Proposal]:
-        if self.what == "blocks":
-            return self._blocks(now)
-        sample = _sample(now, self.samples)
-        return [self._removal(now, sample, i, *found) for i, found in self._chosen(now, sample).items()]
+        return list(self._removals(now))
 
     def add(self, now: Moment, event: Event) -> None:
-        if self.what == "blocks":
-            for proposal in self._blocks(now):
-                event.apply(proposal)
-        else:
-            sample = _sample(now, self.samples)
-            for i, found in self._chosen(
-                now, sample
-            ).items():  # of the net as it is by now: earlier layers have changed
-                event.apply(self._removal(now, sample, i, *found))
+        for proposal in self._removals(now):
+            event.apply(proposal)
         if not event.applied:
             event.nothing(self.closed(now))
+
+    def _removals(self, now: Moment) -> Iterator[Proposal]:
+        """One after another, each of the net as it is by then: earlier layers have changed."""
+        if self.what == "blocks":
+            yield from self._blocks(now)
+            return
+        sample = _sample(now, self.samples)
+        for i, found in self._chosen(now, sample).items():
+            yield self._removal(now, sample, i, *found)
 
     def _chosen(self, now: Moment, sample: Batches) -> dict[int, tuple[list[int], float]]:
         """Number of a site → the units of the whole net that cost least which are there, and what they cost together."""
@@ -200,10 +199,9 @@ def _means(now: Moment, sites: list[WidthSite], sample: Batches) -> list[Tensor]
 def stood_in_for(now: Moment, site: WidthSite, removed: Tensor, sample: Batches) -> dict[nn.Parameter, Tensor]:
     """The consumer's bias, with the mean of what these units add to its outputs; nothing where it has none."""
     import torch
-    from torch import nn
-    from torch.nn import functional as F
 
     from grow_cli.hardware import sent
+    from grow_cli.surgery.patches import read
     from grow_cli.surgery.signals import Tap, Trace
 
     consumer, tap = site.consumer, Tap(site.consumer, entering=True)
@@ -216,10 +214,10 @@ def stood_in_for(now: Moment, site: WidthSite, removed: Tensor, sample: Batches)
     for x, _ in sample:
         now.stop_if_interrupted()
         seen = Trace(now.model, x, [], seen=[tap]).seen[tap] * own
-        if isinstance(consumer, nn.Conv2d):
-            added = F.conv2d(seen, weight, None, consumer.stride, consumer.padding).mean((2, 3))
+        if weight.ndim == 4:
+            added = read(consumer, seen, weight).mean((2, 3))
         else:
-            added = F.linear(seen.flatten(1, -2).mean(1) if seen.ndim > 2 else seen, weight)
+            added = read(consumer, seen.flatten(1, -2).mean(1) if seen.ndim > 2 else seen, weight)
         total += added.double().sum(0)
         count += len(x)
     return {cast("nn.Parameter", consumer.bias): consumer.bias.detach() + (total / count).to(weight)}
@@ -259,8 +257,6 @@ def block_costs(now: Moment, sites: list[DepthSite], sample: Batches) -> list[fl
 
 def _sample(now: Moment, samples: int) -> Batches:
     """The minibatches on which an event is judged, each time the same ones."""
-    import torch
+    from grow_cli.data.sample import draw
 
-    from grow_cli.data.sample import Sample
-
-    return Sample(now.data, samples, _BATCH, int(torch.randint(2**62, ())))
+    return draw(now.data, samples, _BATCH)

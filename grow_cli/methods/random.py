@@ -27,9 +27,7 @@ if TYPE_CHECKING:
 class RandomBlock(DepthMethod):
     """W_new as at the start of training."""
 
-    @property
-    def needs_source(self) -> bool:
-        return False
+    needs_source = False
 
     def starts(self, now: Moment, notes: Notes, new: list[NewBlock]) -> list[Start]:
         return fresh(new)

@@ -21,7 +21,6 @@ from grow_cli.registry import option
 
 if TYPE_CHECKING:
     from grow_cli.config import Config
-    from grow_cli.methods.width.statistics import Observer
     from grow_cli.models.modules.network import GrowableModel
     from grow_cli.models.modules.sites import DepthSite, WidthSite
     from grow_cli.moment import Moment
@@ -62,11 +61,9 @@ class Replay(SampledMethod, SearchedMethod, Protocol):
         )
 
     @property
-    def observer(self) -> Observer:
+    def gathered(self) -> dict[str, Any]:
         """For best updates."""
-        from grow_cli.methods.width.statistics import Observer
-
-        return Observer(self.samples, self.max_samples, rtol=self.rtol, whiten=False, significance=False)
+        return {"rtol": self.rtol, "whiten": False, "significance": False}
 
     def check_run(self, config: Config) -> list[str]:
         return [] if self.events else ["nothing will grow: method.events is empty (`grow controls RUN` fills it)"]
@@ -117,7 +114,7 @@ class Replay(SampledMethod, SearchedMethod, Protocol):
         from grow_cli.surgery.proposal import WidthProposal
 
         alpha, omega = random_directions(site, k)
-        best = self.observer.observe(now, [site], self.state.whitened)[0].update if update else None
+        best = self.observed(now, [site])[0].update if update else None
         batch = search_batch(now, self.search_samples)
         details: dict[str, Any] = {"site": site.name, "units": k}
         reason = "" if k else "the schedule has only a best update there"

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from grow_cli.console import warn
@@ -22,8 +21,9 @@ from grow_cli.registry import option
 
 if TYPE_CHECKING:
     from grow_cli.config import Config
-    from grow_cli.methods.width.statistics import Observer, Statistics
+    from grow_cli.methods.width.statistics import Statistics
     from grow_cli.models.modules.network import GrowableModel
+    from grow_cli.models.modules.sites import WidthSite
     from grow_cli.moment import Moment
 
 # Part of the units of growth.max_units below which a run says why it has so few.
@@ -77,17 +77,15 @@ class Tiny(SampledMethod, SearchedMethod):
     def check(self, model: GrowableModel) -> list[str]:
         return super().check(model) + check_linear_at_zero(model, self.name)
 
-    @cached_property
-    def observer(self) -> Observer:
-        """It keeps what does not change from one event to the next."""
-        from grow_cli.methods.width.statistics import Observer
+    @property
+    def gathered(self) -> dict[str, Any]:
+        return {"rtol": self.rtol, "significance": self.significance}
 
-        return Observer(self.samples, self.max_samples, rtol=self.rtol, significance=self.significance)
-
-    def judged(self, now: Moment, statistics: list[Statistics]) -> Iterator[Offer]:
+    def offers(self, now: Moment, sites: list[WidthSite]) -> Iterator[Offer]:
         """From δW*, S and N (Prop. 3.1, 3.2)."""
         from grow_cli.methods.width.searching import search_batch
 
+        statistics = self.observed(now, sites)
         batch = search_batch(now, self.search_samples)
         for found in statistics:
             yield self._offer(now, found, batch)

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from grow_cli.hardware import sent
+from grow_cli.models.modules.layers import replace_tensor
 from grow_cli.surgery.optimizer import carry, forget, inherit, mark_new, regroup, select
 from grow_cli.surgery.proposal import (
     Addition,
@@ -77,30 +78,23 @@ def _replace(proposal: Addition | UnitRemoval) -> None:
 
 
 def _widen(proposal: WidthProposal, optimizer: Optimizer | None, **marks: Any) -> None:
-    site, k = proposal.site, proposal.units
-    producer, consumer = site.producer, site.consumer
+    site, producer = proposal.site, proposal.site.producer
     _append(producer, "weight", 0, proposal.incoming, optimizer, **marks)
     if producer.bias is not None:
         bias = proposal.incoming_bias
-        _append(producer, "bias", 0, producer.bias.new_zeros(k) if bias is None else bias, optimizer, **marks)
+        bias = producer.bias.new_zeros(proposal.units) if bias is None else bias
+        _append(producer, "bias", 0, bias, optimizer, **marks)
     for follower in site.followers:
         for name, values in proposal.follower_values(follower).items():
             _append(follower, name, 0, values, optimizer, **marks)
-        if isinstance(follower, nn.BatchNorm1d | nn.BatchNorm2d):
-            follower.num_features += k
-    _append(consumer, "weight", 1, proposal.outgoing, optimizer, **marks)
-    for linear in (producer, consumer):
-        _set_sizes(linear)
+    _append(site.consumer, "weight", 1, proposal.outgoing, optimizer, **marks)
 
 
 def _add_heads(proposal: HeadProposal, optimizer: Optimizer | None, **marks: Any) -> None:
-    site = proposal.site
-    for producer, weight, bias in zip(site.producers, proposal.incoming, proposal.incoming_bias, strict=True):
+    for producer, weight, bias in zip(proposal.site.producers, proposal.incoming, proposal.incoming_bias, strict=True):
         _append(producer, "weight", 0, weight, optimizer, **marks)
         _append(producer, "bias", 0, bias, optimizer, **marks)
-    _append(site.consumer, "weight", 1, proposal.outgoing, optimizer, **marks)
-    for linear in (*site.producers, site.consumer):
-        _set_sizes(linear)
+    _append(proposal.site.consumer, "weight", 1, proposal.outgoing, optimizer, **marks)
 
 
 def _narrow(proposal: UnitRemoval, optimizer: Optimizer | None) -> None:
@@ -116,38 +110,20 @@ def _narrow(proposal: UnitRemoval, optimizer: Optimizer | None) -> None:
         for name, tensor in follower.state_dict().items():
             if tensor.ndim:
                 _shorten(follower, name, 0, stays, optimizer)
-        if isinstance(follower, nn.BatchNorm1d | nn.BatchNorm2d):
-            follower.num_features = len(stays)
     _shorten(site.consumer, "weight", 1, read, optimizer)
-    for linear in (site.producer, site.consumer):
-        _set_sizes(linear)
 
 
 def _shorten(owner: nn.Module, name: str, dim: int, kept: Tensor, optimizer: Optimizer | None) -> None:
     old = getattr(owner, name)
     if old is None:
         return
-    shorter = old.index_select(dim, kept)
-    if isinstance(old, nn.Parameter):
-        shorter = nn.Parameter(shorter, requires_grad=old.requires_grad)
-        if optimizer is not None:
-            select(optimizer, old, shorter, dim, kept)
-    setattr(owner, name, shorter)
+    shorter = replace_tensor(owner, name, old.index_select(dim, kept))
+    if optimizer is not None and isinstance(shorter, nn.Parameter):
+        select(optimizer, old, shorter, dim, kept)
 
 
 def _append(owner: nn.Module, name: str, dim: int, values: Tensor, optimizer: Optimizer | None, **marks: Any) -> None:
     old = getattr(owner, name)
-    longer = torch.cat([old, values.to(old)], dim)
-    if isinstance(old, nn.Parameter):
-        longer = nn.Parameter(longer, requires_grad=old.requires_grad)
-        if optimizer is not None:
-            carry(optimizer, old, longer, dim, **marks)
-    setattr(owner, name, longer)
-
-
-def _set_sizes(linear: nn.Linear | nn.Conv2d) -> None:
-    outputs, inputs = linear.weight.shape[:2]
-    if isinstance(linear, nn.Conv2d):
-        linear.out_channels, linear.in_channels = outputs, inputs
-    else:
-        linear.out_features, linear.in_features = outputs, inputs
+    longer = replace_tensor(owner, name, torch.cat([old, values.to(old)], dim))
+    if optimizer is not None and isinstance(longer, nn.Parameter):
+        carry(optimizer, old, longer, dim, **marks)

@@ -44,14 +44,8 @@ def flops_per_unit(model: nn.Module, input_shape: tuple[int, ...], site: WidthSi
     def seen(module: Any, _: Any, out: Tensor) -> None:
         places[module] = out.numel() // module.weight.shape[0]
 
-    maps = (site.producer, site.consumer)
-    handles = [linear.register_forward_hook(seen) for linear in maps]
-    try:
-        with evaluation_mode(model):
-            _ghost_of(model, input_shape, ())
-    finally:
-        for handle in handles:
-            handle.remove()
+    with evaluation_mode(model), site.producer.register_forward_hook(seen), site.consumer.register_forward_hook(seen):
+        _ghost_of(model, input_shape, ())
     written = site.producer.weight[0].numel() * places[site.producer]
     read = site.consumer.weight[:, 0].numel() * site.columns_per_unit * places[site.consumer]
     return 2 * (written + read)

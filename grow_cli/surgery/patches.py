@@ -17,8 +17,6 @@ exact, and the amplitude is searched for anyway.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from functools import cached_property
 from itertools import pairwise
 from typing import cast
 
@@ -44,6 +42,7 @@ class SitePatches:
         self.site = site
         self.pools: list[nn.Module] = []
         self.flattened = False
+        self._counted: dict[tuple[int, int], Tensor] = {}
         for linear in (site.producer, site.consumer):
             _check_convolution(linear, site.name)
         for module in site.between:
@@ -182,10 +181,6 @@ class SitePatches:
             self._counted[shape] = counted
         return self._counted[shape]
 
-    @cached_property
-    def _counted(self) -> dict[tuple[int, int], Tensor]:
-        return {}
-
 
 def read(consumer: LinearMap, x: Tensor, weight: Tensor) -> Tensor:
     """The consumer's outputs for other weights, its bias left out."""
@@ -210,15 +205,11 @@ def outer(columns: Tensor, weights: Tensor | None = None) -> Tensor:
     if p < _LARGE:
         return weighted @ columns.T
     result = columns.new_empty(p, p)
-    for a, b in _quarters(p):
+    for a, b in pairwise(p * i // 4 for i in range(5)):
         block = weighted[a:b] @ columns[a:].T
         result[a:b, a:] = block
         result[a:, a:b] = block.T
     return result
-
-
-def _quarters(p: int) -> Iterator[tuple[int, int]]:
-    return pairwise(p * i // 4 for i in range(5))
 
 
 def patches_of(x: Tensor, linear: LinearMap, *, ones: bool = True) -> Tensor:

@@ -151,9 +151,9 @@ class HeadProposal:
     kind: ClassVar[str] = "heads"
 
     site: HeadSite
-    incoming: tuple[Tensor, Tensor, Tensor]
+    incoming: tuple[Tensor, ...]
     """Of queries, keys and values: (k · size, dim)."""
-    incoming_bias: tuple[Tensor, Tensor, Tensor]
+    incoming_bias: tuple[Tensor, ...]
     """(k · size,) each."""
     outgoing: Tensor
     """(dim, k · size)."""

@@ -6,7 +6,7 @@ Autograd runs only from the loss down to the consumers' outputs: no parameter's 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -67,14 +67,11 @@ class Trace:
         self._taps, self._wanted = list(taps), set(seen)
         self._tapped: dict[Tap, Tensor] = {}
         modules = dict.fromkeys(tap.module for tap in (*taps, *seen))
-        handles = [module.register_forward_pre_hook(self._enter) for module in modules]
-        handles += [module.register_forward_hook(self._leave) for module in modules]
-        try:
-            with evaluation_mode(model), _frozen(model), torch.enable_grad():
-                self.outputs: Tensor = model(x)
-        finally:
-            for handle in handles:
-                handle.remove()
+        with ExitStack() as hooks, evaluation_mode(model), _frozen(model), torch.enable_grad():
+            for module in modules:
+                hooks.enter_context(module.register_forward_pre_hook(self._enter))
+                hooks.enter_context(module.register_forward_hook(self._leave))
+            self.outputs: Tensor = model(x)
 
     def _enter(self, module: nn.Module, arguments: tuple[Any, ...]) -> tuple[Any, ...]:
         return (self._pass(Tap(module, entering=True), arguments[0]), *arguments[1:])
@@ -142,14 +139,11 @@ class Tail:
             else:
                 self._kept.setdefault(part, []).append(output)
 
-        parts = [part for part in model.modules() if not any(part.children())]
-        handles = [part.register_forward_hook(keep) for part in parts]
-        try:
-            with evaluation_mode(model):
-                self.result: Tensor = model(x)
-        finally:
-            for handle in handles:
-                handle.remove()
+        with ExitStack() as hooks, evaluation_mode(model):
+            for part in model.modules():
+                if not any(part.children()):
+                    hooks.enter_context(part.register_forward_hook(keep))
+            self.result: Tensor = model(x)
 
     def __call__(self, outputs: Tensor) -> Tensor:
         """The net's outputs with the module's replaced by these; differentiable where they are."""

@@ -76,12 +76,12 @@ class _Search:
 
     def lead(self, point: Tensor) -> tuple[Tensor, Tensor]:
         """d () and ∇d (d,)."""
-        with torch.enable_grad():
-            leaf = point.detach()[None].requires_grad_()
-            outputs = self._logits(leaf)[0]
-            d = outputs[self._classes[0]] - outputs[self._classes[1]]
-            (slope,) = torch.autograd.grad(d, leaf, allow_unused=True) if d.requires_grad else (None,)
-        return d.detach(), torch.zeros_like(point) if slope is None else slope[0]
+
+        def ahead(at: Tensor) -> Tensor:
+            outputs = self._logits(at[None])[0]
+            return outputs[self._classes[0]] - outputs[self._classes[1]]
+
+        return _with_slope(ahead, point)
 
     def by_newton(self) -> Tensor | None:
         """A boundary point, by steps to the plane of the linear region that each leads to."""
@@ -151,6 +151,15 @@ class _Search:
         value, slope = self.lead(point)
         size = slope.norm().clamp_min(1e-300 if slope.dtype == torch.float64 else 1e-30)
         return slope / size, (value - slope @ (point - self.start)) / size
+
+
+def _with_slope(of: Callable[[Tensor], Tensor], point: Tensor) -> tuple[Tensor, Tensor]:
+    """A function's value () at a point (d,), and its gradient (d,) there; 0 where it does not depend on the point."""
+    with torch.enable_grad():
+        leaf = point.detach().requires_grad_()
+        value = of(leaf)
+        (slope,) = torch.autograd.grad(value, leaf, allow_unused=True) if value.requires_grad else (None,)
+    return value.detach(), torch.zeros_like(point) if slope is None else slope
 
 
 def _shortest_step(planes: list[tuple[Tensor, Tensor]]) -> Tensor:
@@ -235,25 +244,18 @@ def ascend_in_ball(objective: Callable[[Tensor], Tensor], start: Tensor, *, radi
     The bound is what gives E‖∂L/∂w‖ a maximum at all: it grows with w.
     """
 
-    def measured(w: Tensor) -> tuple[Tensor, Tensor]:
-        with torch.enable_grad():
-            leaf = w.detach().requires_grad_()
-            value = objective(leaf)
-            (slope,) = torch.autograd.grad(value, leaf, allow_unused=True) if value.requires_grad else (None,)
-        return value.detach(), torch.zeros_like(w) if slope is None else slope
-
     def bounded(w: Tensor) -> Tensor:
         return w * (radius / w.norm().clamp_min(max(radius, 1e-30)))
 
     point = bounded(start.detach())
-    value, slope = measured(point)
+    value, slope = _with_slope(objective, point)
     length = radius / 4
     for _ in range(steps):
         size = slope.norm()
         if float(size) * radius <= 1e-12 * (1 + abs(float(value))):  # flat but for rounding
             break
         tried = bounded(point + length * slope / size)
-        found, ahead = measured(tried)
+        found, ahead = _with_slope(objective, tried)
         if found > value:
             point, value, slope = tried, found, ahead
         else:

@@ -145,10 +145,7 @@ class History:
 
     def walk_metrics(self, every: int) -> TrajectoryMetrics:
         """What a driftless random walk would read here, its snapshots taken `every` training steps."""
-        check(
-            len(self) >= 3,
-            f"the history holds {len(self)} of the 3 snapshots that are needed: wait until it has 3, or until `full`",
-        )
+        self._check_length()
         return walk_metrics([every * step for step in self.steps], self.smoothing)
 
     def drift(self, level: float = 0.05) -> Drift:
@@ -226,9 +223,8 @@ class History:
 
     def _resolutions(self) -> list[float]:
         """How far rounding may have moved a snapshot of each tensor: that of its own dtype, of float32, and of the average."""
-        repeated = 1 / math.sqrt(
-            1 - self.smoothing**2
-        )  # the average is rounded at every step, and forgets at that rate
+        # the average is rounded at every step, and forgets at that rate
+        repeated = 1 / math.sqrt(1 - self.smoothing**2)
         coarser = [max(1.0, torch.finfo(t.dtype).eps / torch.finfo(torch.float32).eps) for t in self._watched.values()]
         pieces, stored = self._last.split(self._sizes), self._opened().rounding()
         return [
@@ -237,11 +233,14 @@ class History:
 
     def _gram(self) -> Tensor:
         store = self._opened()
+        self._check_length()
+        return store.gram(self._order)
+
+    def _check_length(self) -> None:
         check(
             len(self) >= 3,
             f"the history holds {len(self)} of the 3 snapshots that are needed: wait until it has 3, or until `full`",
         )
-        return store.gram(self._order)
 
     def _opened(self) -> VelocityStore:
         if self._store is None:
@@ -250,14 +249,14 @@ class History:
 
     def _layout(self) -> dict[str, Any]:
         """What a saved history and this one must agree on."""
-        smoothed = self._average is not None
-        settings = {
+        return {
             "window": self.window,
             "dtype": self.dtype,
             "sampling": self.sampling,
-            "smoothed": smoothed,
+            "smoothed": self._average is not None,
+            "names": list(self._watched),
+            "sizes": self._sizes,
         }
-        return settings | {"names": list(self._watched), "sizes": self._sizes}
 
     def _tensors(self) -> dict[str, Tensor]:
         average = {} if self._average is None else {"average": self._average}

@@ -52,7 +52,8 @@ def ascend(evaluate: Evaluate, start: Tensor, *, steps: int, rate: float) -> Fou
         values = torch.where(better, new, values)
         rates = torch.where(better, rates * _LENGTHEN, rates / _SHRINK)
         taken.append(better.float().mean())
-    return Found(points, values, _total(taken) / max(1, steps))
+    # read at the end: a GPU would wait at each step
+    return Found(points, values, sum(numbers(taken)) / max(1, steps))
 
 
 def langevin(evaluate: Evaluate, start: Tensor, *, steps: int, rate: float, temperature: float, scale: Tensor) -> Found:
@@ -97,13 +98,6 @@ def langevin(evaluate: Evaluate, start: Tensor, *, steps: int, rate: float, temp
             elif step % 10 == 0 and recent > 0.75:
                 rate *= 3
     return Found(points * scale, values, taken / max(1, steps))
-
-
-def _total(parts: list[Tensor]) -> float:
-    total = 0.0
-    for part in numbers(parts):  # read at the end: a GPU would wait at each step
-        total += part
-    return total
 
 
 def _finite(values: Tensor, gradients: Tensor) -> tuple[Tensor, Tensor]:

@@ -22,7 +22,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -85,45 +85,14 @@ def trajectory_metrics(history: Tensor, eps: float = 1e-8) -> TrajectoryMetrics:
     return metrics_from_gram(gram(history), eps)
 
 
-def extrapolate(
-    history: Tensor,
-    *,
-    beta0: float = 0.1,
-    gamma0: float = 0.15,
-    eta0: float = 0.03,
-    rank: int | None = 10,
-    escape_modes: int = 5,
-    tau_crit: float = 2.0,
-    kappa_crit: float = 0.5,
-    eps: float = 1e-8,
-    eta_max: float | None = None,
-    step_scale: StepScale = "absolute",
-    durations: Sequence[float] | None = None,
-    resolution: float | None = None,
-    escape_along: EscapeAlong = "orthogonal",
-) -> Extrapolation:
-    """Algorithm 1 on the snapshots in the rows of `history` (S, P); what the keywords mean says `coefficients`.
+def extrapolate(history: Tensor, *, resolution: float | None = None, **settings: Any) -> Extrapolation:
+    """Algorithm 1 on the snapshots in the rows of `history` (S, P); the settings are those of `coefficients`.
 
     The resolution's default is the rounding of the history's dtype.
     """
     if resolution is None:
         resolution = rounding(history[-1]) if history.is_floating_point() else 0.0
-    plan = coefficients(
-        gram(history),
-        beta0=beta0,
-        gamma0=gamma0,
-        eta0=eta0,
-        rank=rank,
-        escape_modes=escape_modes,
-        tau_crit=tau_crit,
-        kappa_crit=kappa_crit,
-        eps=eps,
-        eta_max=eta_max,
-        step_scale=step_scale,
-        durations=durations,
-        resolution=resolution,
-        escape_along=escape_along,
-    )
+    plan = coefficients(gram(history), resolution=resolution, **settings)
     return Extrapolation(weights=_weighted_sum(history.detach(), plan.c), **vars(plan))
 
 

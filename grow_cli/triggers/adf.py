@@ -43,17 +43,12 @@ class Adf(Trigger):
     autolag: str | None = key(None, one_of=("AIC", "BIC", "t-stat"), null="for maxlag itself")
     """Choose the number of lags by `AIC`, `BIC` or `t-stat`; null: use `maxlag`."""
 
+    readings = ("adf_pvalue", "adf_slope_pvalue", "adf_minimum")
+    falling = ("adf_pvalue",)
+
     @dataclass
     class State:
         losses: list[float] = field(default_factory=list)
-
-    @property
-    def readings(self) -> tuple[str, ...]:
-        return ("adf_pvalue", "adf_slope_pvalue", "adf_minimum")
-
-    @property
-    def falling(self) -> tuple[str, ...]:
-        return ("adf_pvalue",)
 
     def thresholds(self, now: Moment) -> dict[str, float]:
         return {"adf_pvalue": self.level}

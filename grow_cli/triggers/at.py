@@ -69,15 +69,15 @@ class At(Trigger):
             late += [step for step in self.steps if step >= until * config.stop.steps]
         if not late:
             return []
-        whole = (
-            "budget ends"
-            if self.fractions
-            else f"{counted(config.stop.steps or 0, 'step')} end{'s' if config.stop.steps == 1 else ''}"
-        )
+        name, whole = "fractions", "budget ends"
+        if self.steps:
+            name, whole = (
+                "steps",
+                f"{counted(config.stop.steps or 0, 'step')} end{'s' if config.stop.steps == 1 else ''}",
+            )
         return [
-            f"trigger.{'fractions' if self.fractions else 'steps'}: nothing grows at {', '.join(map(str, late))}, for "
-            f"growth.until={until:g} of the {whole} before: give growth.until=1, or fewer "
-            f"{'fractions' if self.fractions else 'steps'}"
+            f"trigger.{name}: nothing grows at {', '.join(map(str, late))}, for growth.until={until:g} of the {whole} before: "
+            f"give growth.until=1, or fewer {name}"
         ]
 
     def update(self, now: Moment) -> Verdict:

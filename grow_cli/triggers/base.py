@@ -86,18 +86,36 @@ def rounded_away(now: Moment, epochs: float) -> float:
     return (min(evaluations * lost, distance / 2) + 1e-6) / epoch
 
 
-def too_long_for(now: Moment, trigger: Trigger, patience: int, needed: int) -> list[str]:
-    """A warning where a trigger that reads the trajectory needs more training steps than there are while growth is allowed."""
-    trajectory, allowed = now.config.trajectory, growing_steps(now)
-    if needed <= allowed:
-        return []
-    return [
-        f"trigger={trigger.name} needs {needed:,} steps before it can fire (trajectory.window={trajectory.window} snapshots, "
-        f"trajectory.every={trajectory.every}, trigger.patience={patience}), and while growth is allowed there are "
-        f"{allowed:,.0f} (growth.until={now.config.growth.until:g}): take snapshots more often, or train longer"
-    ]
+@dataclass
+class TrajectoryTrigger(Trigger):
+    """Base of the triggers that count readings of the frontier's trajectory, in a row, that show stagnation."""
 
+    needs_trajectory = True
 
-def newest_snapshot(now: Moment) -> int:
-    """Its number; -1 before there is one."""
-    return now.history.steps[-1] if now.history is not None and now.history.steps else -1
+    @dataclass
+    class State:
+        stagnant: int = 0
+        newest: int = -1
+        """The last snapshot that was counted, or that was there when growth was last tried; -1: none."""
+
+    def filled(self, now: Moment) -> int:
+        """Training steps until the window is full."""
+        from grow_cli.theory.history import first_full
+
+        trajectory = now.config.trajectory
+        return trajectory.every * first_full(trajectory.window, trajectory.sampling)[-1]
+
+    def too_long(self, now: Moment, patience: int, needed: int) -> list[str]:
+        """A warning where it needs more training steps than there are while growth is allowed."""
+        trajectory, allowed = now.config.trajectory, growing_steps(now)
+        if needed <= allowed:
+            return []
+        return [
+            f"trigger={self.name} needs {needed:,} steps before it can fire (trajectory.window={trajectory.window} snapshots, "
+            f"trajectory.every={trajectory.every}, trigger.patience={patience}), and while growth is allowed there are "
+            f"{allowed:,.0f} (growth.until={now.config.growth.until:g}): take snapshots more often, or train longer"
+        ]
+
+    def reset(self, now: Moment) -> None:
+        steps = [] if now.history is None else now.history.steps
+        self.state = self.State(newest=steps[-1] if steps else -1)

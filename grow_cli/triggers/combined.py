@@ -30,65 +30,64 @@ class Combined(Trigger):
     """Name → trigger; add one with `+trigger@trigger.of.NAME=OPTION`, drop one with `~trigger.of.NAME`."""
 
     @property
-    def parts(self) -> list[Trigger]:
-        """The triggers inside; UserError if there are none, or one is not a trigger."""
+    def parts(self) -> dict[str, Trigger]:
+        """The triggers inside, by name; UserError if there are none, or one is not a trigger."""
         if not self.of:
             raise UserError(f"trigger={self.name} has no triggers: add one with +trigger@trigger.of.NAME=OPTION")
         for name, part in self.of.items():
             if not isinstance(part, Trigger):
                 raise UserError(
-                    f"trigger.of.{name}={part} is not a trigger: add one with +trigger@trigger.of.{name}=OPTION, and drop "
-                    "one "
+                    f"trigger.of.{name}={part} is not a trigger: add one with +trigger@trigger.of.{name}=OPTION, and drop one "
                     "with ~trigger.of.NAME"
                 )
-        return list(self.of.values())
+        return self.of
 
     def begin(self) -> Self:
         combined = copy.copy(self)
-        combined.of = {name: part.begin() for name, part in zip(self.of, self.parts, strict=True)}
+        combined.of = {name: part.begin() for name, part in self.parts.items()}
         return combined
 
     @property
     def needs_trajectory(self) -> bool:
-        return any(part.needs_trajectory for part in self.parts)
+        return any(part.needs_trajectory for part in self.parts.values())
 
     @property
     def reads_budget(self) -> bool:
-        return any(part.reads_budget for part in self.parts)
+        return any(part.reads_budget for part in self.parts.values())
 
     @property
     def readings(self) -> tuple[str, ...]:
-        return tuple(self._told(name, reading) for name, part in self._named for reading in part.readings)
-
-    @property
-    def _named(self) -> list[tuple[str, Trigger]]:
-        return list(zip(self.of, self.parts, strict=True))
+        return tuple(self._told(name, reading) for name, part in self.parts.items() for reading in part.readings)
 
     def _told(self, name: str, reading: str) -> str:
         """A part's reading by its own name, or after the part's where another part has one of that name."""
-        shared = sum(reading in part.readings for part in self.parts) > 1
+        shared = sum(reading in part.readings for part in self.parts.values()) > 1
         return f"{name}.{reading}" if shared else reading
 
     @property
     def falling(self) -> tuple[str, ...]:
-        return tuple(self._told(name, reading) for name, part in self._named for reading in part.falling)
+        return tuple(self._told(name, reading) for name, part in self.parts.items() for reading in part.falling)
 
     def thresholds(self, now: Moment) -> dict[str, float]:
-        return {self._told(name, of): limit for name, part in self._named for of, limit in part.thresholds(now).items()}
+        return {
+            self._told(name, of): limit
+            for name, part in self.parts.items()
+            for of, limit in part.thresholds(now).items()
+        }
 
     def check_run(self, config: Config) -> list[str]:
-        return [sentence for part in self.parts for sentence in part.check_run(config)]
+        return [sentence for part in self.parts.values() for sentence in part.check_run(config)]
 
     def check_start(self, now: Moment) -> list[str]:
-        return [sentence for part in self.parts for sentence in part.check_start(now)]
+        return [sentence for part in self.parts.values() for sentence in part.check_start(now)]
 
     def update(self, now: Moment) -> Verdict:
-        verdicts = {name: part.update(now) for name, part in self._named}
+        verdicts = {name: part.update(now) for name, part in self.parts.items()}
         readings = {self._told(name, of): value for name, one in verdicts.items() for of, value in one.readings.items()}
         return Verdict(self.rule(verdict.fires for verdict in verdicts.values()), readings)
 
     def reset(self, now: Moment) -> None:
-        for part in self.parts:
+        for part in self.parts.values():
             part.reset(now)
 
     def state_dict(self) -> dict[str, Any]:

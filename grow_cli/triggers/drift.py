@@ -17,7 +17,7 @@ from grow_cli.errors import UserError
 from grow_cli.keys import key
 from grow_cli.records.words import counted
 from grow_cli.registry import option
-from grow_cli.triggers.base import Trigger, Verdict, newest_snapshot, too_long_for
+from grow_cli.triggers.base import TrajectoryTrigger, Verdict
 
 if TYPE_CHECKING:
     from grow_cli.config import Config
@@ -29,7 +29,7 @@ _FEWEST = 6
 
 @option("trigger", "drift")
 @dataclass
-class DriftTest(Trigger):
+class DriftTest(TrajectoryTrigger):
     """Fires when `patience` windows in a row, which do not overlap, show that the frontier's weights do not drift."""
 
     level: float = key(0.05, above=0, below=1)
@@ -37,23 +37,8 @@ class DriftTest(Trigger):
     patience: int = key(1, at_least=1, unit="window")
     """Windows in a row that must show no drift."""
 
-    @dataclass
-    class State:
-        newest: int = -1
-        """The last snapshot of the last window that was tested."""
-        stagnant: int = 0
-
-    @property
-    def needs_trajectory(self) -> bool:
-        return True
-
-    @property
-    def readings(self) -> tuple[str, ...]:
-        return ("variance_ratio", "drift", "drift_upper", "stagnant_windows")
-
-    @property
-    def falling(self) -> tuple[str, ...]:
-        return ("drift_upper",)
+    readings = ("variance_ratio", "drift", "drift_upper", "stagnant_windows")
+    falling = ("drift_upper",)
 
     def thresholds(self, now: Moment) -> dict[str, float]:
         return {"drift_upper": 0.0, "stagnant_windows": self.patience}
@@ -75,11 +60,7 @@ class DriftTest(Trigger):
         ]
 
     def check_start(self, now: Moment) -> list[str]:
-        from grow_cli.theory.history import first_full
-
-        trajectory = now.config.trajectory
-        window = trajectory.every * first_full(trajectory.window, trajectory.sampling)[-1]
-        return too_long_for(now, self, self.patience, window * self.patience)
+        return self.too_long(now, self.patience, self.filled(now) * self.patience)
 
     def update(self, now: Moment) -> Verdict:
         history, state = now.history, self.state
@@ -91,6 +72,3 @@ class DriftTest(Trigger):
             state.stagnant = state.stagnant + 1 if found.upper <= 0 else 0
         told = (found.variance_ratio, found.drift, found.upper, state.stagnant)
         return Verdict(state.stagnant >= self.patience, dict(zip(self.readings, told, strict=True)))
-
-    def reset(self, now: Moment) -> None:
-        self.state = self.State(newest=newest_snapshot(now))

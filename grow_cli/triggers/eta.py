@@ -34,13 +34,11 @@ class Eta(Trigger):
     samples: int = key(1024, at_least=2)
     """New training samples on which proposals are scored, unless the method has already scored its own."""
 
+    readings = ("eta_ratio", "eta_gain", "eta_score")
+
     @dataclass
     class State:
         asked: int = 0
-
-    @property
-    def readings(self) -> tuple[str, ...]:
-        return ("eta_ratio", "eta_gain", "eta_score")
 
     def thresholds(self, now: Moment) -> dict[str, float]:
         return {"eta_ratio": self.tau - 1, "eta_gain": self.alpha}

@@ -24,14 +24,12 @@ class Plateau(Trigger):
     min_delta: float = key(0.0, at_least=0)
     """A smaller decrease of the validation loss does not count as an improvement."""
 
+    readings = ("evaluations_without_gain",)
+
     @dataclass
     class State:
         best: float = math.inf
         waited: int = 0
-
-    @property
-    def readings(self) -> tuple[str, ...]:
-        return ("evaluations_without_gain",)
 
     def thresholds(self, now: Moment) -> dict[str, float]:
         return {"evaluations_without_gain": self.patience}

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from grow_cli.keys import key
 from grow_cli.registry import option
-from grow_cli.triggers.base import Trigger, Verdict, newest_snapshot, too_long_for
+from grow_cli.triggers.base import TrajectoryTrigger, Verdict
 
 if TYPE_CHECKING:
     from grow_cli.config import Trajectory
@@ -26,7 +26,7 @@ _TABLE_1 = {"absolute": (2.0, 0.5), "diffusion": (1.0, 1.0)}
 
 @option("trigger", "tau_kappa")
 @dataclass
-class TauKappa(Trigger):
+class TauKappa(TrajectoryTrigger):
     """Fires when tau ≥ tau_crit and kappa ≥ kappa_crit at `patience` readings in a row, the window full (Table 1)."""
 
     tau_crit: float | None = key(None, at_least=0, null="for 2 (Table 1), or 1 with scale=diffusion")
@@ -38,19 +38,7 @@ class TauKappa(Trigger):
     scale: str = key("absolute", one_of=("absolute", "diffusion"))
     """`absolute` (as in the paper), or `diffusion`: in units of a random walk, which has 1."""
 
-    @dataclass
-    class State:
-        stagnant: int = 0
-        newest: int = -1
-        """The last snapshot that was counted."""
-
-    @property
-    def needs_trajectory(self) -> bool:
-        return True
-
-    @property
-    def readings(self) -> tuple[str, ...]:
-        return ("tau", "kappa", "rho", "stagnant_evaluations")
+    readings = ("tau", "kappa", "rho", "stagnant_evaluations")
 
     @property
     def crit(self) -> tuple[float, float]:
@@ -77,13 +65,10 @@ class TauKappa(Trigger):
         return tau * walk.tau, kappa * walk.kappa
 
     def check_start(self, now: Moment) -> list[str]:
-        from grow_cli.theory.history import first_full
-
         trajectory = now.config.trajectory
-        filled = trajectory.every * first_full(trajectory.window, trajectory.sampling)[-1]
         evaluation = now.config.evaluate.steps(now.steps_per_epoch)
-        needed = filled + (self.patience - 1) * max(evaluation, trajectory.every)
-        return too_long_for(now, self, self.patience, needed) + self._out_of_reach(trajectory)
+        needed = self.filled(now) + (self.patience - 1) * max(evaluation, trajectory.every)
+        return self.too_long(now, self.patience, needed) + self._out_of_reach(trajectory)
 
     def _out_of_reach(self, trajectory: Trajectory) -> list[str]:
         """Where absolute thresholds lie clearly above what a random walk has, as with smoothing."""
@@ -112,6 +97,3 @@ class TauKappa(Trigger):
             state.stagnant, state.newest = state.stagnant + 1 if stagnant else 0, history.steps[-1]
         readings = {"tau": metrics.tau, "kappa": metrics.kappa, "rho": metrics.rho}
         return Verdict(state.stagnant >= self.patience, readings | {"stagnant_evaluations": state.stagnant})
-
-    def reset(self, now: Moment) -> None:
-        self.state = self.State(newest=newest_snapshot(now))

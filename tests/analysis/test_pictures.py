@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 
 from grow_cli import config as configuration
 from grow_cli.analysis import landscape, plot
-from grow_cli.analysis.boundaries import class_probabilities, grid, lead, mixed
+from grow_cli.analysis.boundaries import class_probabilities, mixed
 from grow_cli.analysis.figures import short
 from grow_cli.analysis.phases import evenly, load_phases
 from grow_cli.analysis.pictures import AGAINST, PICTURES
@@ -30,6 +30,7 @@ from grow_cli.models.base import rebuild
 from grow_cli.models.modules.plain import MLP
 from grow_cli.records.events import GrowthEvent, growth_events
 from grow_cli.records.folder import RunFolder
+from grow_cli.records.pictures import grid, lead
 from grow_cli.theory.expansion import expansion_gain_bound, expansion_score
 
 SENN = (

@@ -254,10 +254,3 @@ def test_a_gram_matrix_must_be_square_and_of_two_velocities_or_more(K: Tensor) -
     for function in (metrics_from_gram, coefficients):
         with pytest.raises(ValueError, match="shape"):
             function(K)
-
-
-def test_extrapolate_and_coefficients_have_the_same_keywords_and_defaults() -> None:
-    import inspect
-
-    public, inner = (list(inspect.signature(f).parameters.values())[1:] for f in (extrapolate, coefficients))
-    assert [(p.name, p.default) for p in public] == [(p.name, p.default) for p in inner]

@@ -89,14 +89,10 @@ class FoldAtMistakes(Settings):
         return model.width_sites()[self.state.index]
 
     def candidates(self, now: Moment, notes: Notes) -> list[Proposal]:
-        from grow_cli.methods.fold.mistakes import judge
-
-        return self._proposed(now, judge(now, self.tolerance), notes)[0]
+        return self._proposed(now, self._judged(now), notes)[0]
 
     def add(self, now: Moment, event: Event) -> None:
-        from grow_cli.methods.fold.mistakes import judge
-
-        judged = judge(now, self.tolerance)
+        judged = self._judged(now)
         for known in self.state.grown:
             known.after = known.after or known.now(judged)
         proposals, found = self._proposed(now, judged, event)
@@ -104,6 +100,11 @@ class FoldAtMistakes(Settings):
             event.apply(proposal)
             self.state.grown += found
             self.state.held = None
+
+    def _judged(self, now: Moment) -> Judged:
+        from grow_cli.methods.fold.mistakes import judge
+
+        return judge(now, self.tolerance)
 
     def _proposed(self, now: Moment, judged: Judged, notes: Notes) -> tuple[list[Proposal], list[Explained]]:
         """One proposal, of a neuron per cluster from the largest down, and why each neuron is in it; or none."""
@@ -148,7 +149,12 @@ class FoldAtMistakes(Settings):
         self, now: Moment, judged: Judged, clusters: list[Tensor], placement: Placement, mistakes: int
     ) -> tuple[list[Placed], list[Explained], int]:
         """The neurons, their records, and at how many instances no boundary was reached."""
-        most = min(self.neurons_per_event, room(now, self._site(now.model)))
+        import torch
+
+        from grow_cli.methods.fold.mistakes import Explained
+
+        site = self._site(now.model)
+        most = min(self.neurons_per_event, room(now, site))
         taken = {known.sample for known in self.state.grown}
         folds: list[Placed] = []
         found: list[Explained] = []
@@ -159,14 +165,31 @@ class FoldAtMistakes(Settings):
             for sample in [s for s in members.tolist() if s not in taken][:_TRIED]:
                 now.stop_if_interrupted()
                 x, y, others = self._instance(now, members, sample)
+                predicted = judged.answer(sample)
                 try:
-                    fold = self._fold(judged, sample, x, y, others, placement)
+                    fold = placement.fold(x, y, predicted, others, outgoing=self.outgoing, steps=self.steps)
                 except ValueError:  # that boundary is not reached
                     unreached += 1
                     continue
-                fold.details.update(neuron=len(self.state.grown) + len(folds) + 1, sample=sample, cluster=len(members))
-                found.append(self._explained(now, judged, members, fold, len(folds), mistakes, x, y))
+                neuron = len(self.state.grown) + len(folds) + 1
+                fold.details.update(neuron=neuron, sample=sample, cluster=len(members))
+                explained = Explained(
+                    neuron=neuron,
+                    event=now.progress.firings + 1,
+                    step=now.progress.step,
+                    unit=site.units + len(folds),
+                    sample=sample,
+                    predicted=predicted,
+                    true=y.tolist(),
+                    error=float(judged.errors[sample]),
+                    mistakes=mistakes,
+                    tolerance=judged.tolerance,
+                    members=members.to(torch.int32),
+                    x_mistake=x.clone(),  # a view would keep the whole split
+                    x_fold=fold.x_fold.float(),
+                )
                 folds.append(fold)
+                found.append(explained)
                 break
         return folds, found, unreached
 
@@ -178,43 +201,6 @@ class FoldAtMistakes(Settings):
         others = prepare(train.x.index_select(0, sent(members, train.y.device)))
         x, y, others = fetched([prepare(train.x[sample : sample + 1])[0], train.y[sample], others])
         return x, y, others
-
-    def _fold(self, judged: Judged, sample: int, x: Tensor, y: Tensor, others: Tensor, placement: Placement) -> Placed:
-        predicted = judged.answer(sample)
-        answer = predicted if isinstance(predicted, int) else 0
-        return placement.fold(x, y, answer, others, outgoing=self.outgoing, steps=self.steps)
-
-    def _explained(
-        self,
-        now: Moment,
-        judged: Judged,
-        members: Tensor,
-        fold: Placed,
-        place: int,
-        mistakes: int,
-        x: Tensor,
-        y: Tensor,
-    ) -> Explained:
-        import torch
-
-        from grow_cli.methods.fold.mistakes import Explained
-
-        sample = fold.details["sample"]
-        return Explained(
-            neuron=fold.details["neuron"],
-            event=now.progress.firings + 1,
-            step=now.progress.step,
-            unit=self._site(now.model).units + place,
-            sample=sample,
-            predicted=judged.answer(sample),
-            true=y.tolist(),
-            error=float(judged.errors[sample]),
-            mistakes=mistakes,
-            tolerance=judged.tolerance,
-            members=members.to(torch.int32),
-            x_mistake=x.clone(),  # a view would keep the whole split
-            x_fold=fold.x_fold.float(),
-        )
 
     def _clusters(self, now: Moment, errors: Tensor, mistakes: Tensor, notes: Notes) -> list[Tensor]:
         """Samples of each cluster of mistakes, the largest cluster first and the most typical sample first."""
@@ -275,9 +261,7 @@ class FoldAtMistakes(Settings):
         return held
 
     def rolled_back(self, now: Moment, before: dict[str, Any]) -> None:
-        from grow_cli.methods.fold.mistakes import judge
-
-        judged = judge(now, self.tolerance)
+        judged = self._judged(now)
         last = max((known.event for known in self.state.grown if not known.rolled_back), default=0)
         for known in self.state.grown:
             if known.event == last:
@@ -293,11 +277,9 @@ class FoldAtMistakes(Settings):
 
     def conclude(self, now: Moment) -> dict[str, Any]:
         """How many instances neurons were grown for, and the part of them that the net is right about in the end."""
-        from grow_cli.methods.fold.mistakes import judge
-
         if not self.state.grown:
             return {"mistakes_targeted": 0, "mistakes_corrected": None}
-        judged = judge(now, self.tolerance)
+        judged = self._judged(now)
         for known in self.state.grown:
             known.at_end = known.now(judged)
             known.after = known.after or known.at_end

@@ -13,8 +13,9 @@ from torch import Tensor
 
 from grow_cli.files import is_there, make_folder, write_atomically, write_text
 from grow_cli.hardware import sent
-from grow_cli.records.pictures import render
+from grow_cli.records.pictures import grid, lead, render
 from grow_cli.surgery.measure import evaluation_mode
+from grow_cli.surgery.signals import Tap, Trace
 
 if TYPE_CHECKING:
     from grow_cli.methods.fold.mistakes import Explained
@@ -130,34 +131,21 @@ def _draw_plane(axes: Any, one: Explained, now: Moment, site: WidthSite, mistake
     data = now.data
     probe = data.probe(600)
     points = data.normalizer.inverse(probe.x).cpu()
-    low, high = points.min(0).values, points.max(0).values
-    margin = 0.08 * (high - low)
-    (left, bottom), (right, top) = (low - margin).tolist(), (high + margin).tolist()
-    x, y = torch.linspace(left, right, _SIDE), torch.linspace(bottom, top, _SIDE)
-    pairs = torch.cartesian_prod(y, x).flip(1).to(now.device)
-    seen: list[Tensor] = []
-    handle = site.producer.register_forward_hook(lambda module, arguments, output: seen.append(output))
-    try:
-        with evaluation_mode(now.model):
-            outputs = now.model(data.normalizer(pairs)).cpu()
-    finally:
-        handle.remove()
+    x, y, pairs = grid(points, _SIDE)
+    tap = Tap(site.producer)
+    trace = Trace(now.model, data.normalizer(pairs.to(now.device)), [], seen=[tap])
     for c in range(data.spec.outputs):
         own = points[(probe.y == c).cpu()]
         axes.scatter(*own.T.numpy(), s=7, alpha=0.5, color=f"C{c}", linewidths=0)
-    ahead = outputs.topk(2, dim=1).values
-    likeliest = outputs.argmax(1)
-    for c in range(1, data.spec.outputs):
-        others = torch.where(likeliest == c, ahead[:, 1], ahead[:, 0])
-        lead = (outputs[:, c] - others).reshape(_SIDE, _SIDE).numpy()
-        if lead.min() < 0 < lead.max():
-            axes.contour(x, y, lead, levels=[0.0], colors="black", linewidths=1.2)
-    heights = seen[0][:, one.unit].cpu().reshape(_SIDE, _SIDE).numpy()
+    for values in lead(trace.outputs.cpu()).T.numpy()[1:]:  # the first class's boundaries are the others', too
+        if values.min() < 0 < values.max():
+            axes.contour(x, y, values.reshape(_SIDE, _SIDE), levels=[0.0], colors="black", linewidths=1.2)
+    heights = trace.seen[tap][:, one.unit].cpu().reshape(_SIDE, _SIDE).numpy()
     if heights.min() < 0 < heights.max():
         axes.contour(x, y, heights, levels=[0.0], colors="tab:red", linewidths=1.2, linestyles="dashed")
     axes.plot(*mistake.tolist(), "X", color="tab:red", markersize=9, markeredgecolor="white")
     axes.plot(*fold.tolist(), "o", color="white", markersize=6, markeredgecolor="tab:red")
-    axes.set(xlim=(left, right), ylim=(bottom, top), xlabel="x₁", ylabel="x₂")
+    axes.set(xlim=(float(x[0]), float(x[-1])), ylim=(float(y[0]), float(y[-1])), xlabel="x₁", ylabel="x₂")
 
 
 def _draw_curve(axes: Any, one: Explained, now: Moment, mistake: Tensor, fold: Tensor) -> None:

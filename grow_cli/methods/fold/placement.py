@@ -61,8 +61,11 @@ class Placement:
         self.radius = float(self.site.producer.weight.flatten(1).norm(dim=1).mean())
         """The mean norm of the present units' weights, which the new one's may not exceed."""
 
-    def fold(self, x: Tensor, true: Tensor, predicted: int, others: Tensor, *, outgoing: str, steps: int) -> Placed:
-        """For a mistake x (...) with its target () in a cluster (k, ...); ValueError where there is no boundary to fold at."""
+    def fold(self, x: Tensor, true: Tensor, predicted: Any, others: Tensor, *, outgoing: str, steps: int) -> Placed:
+        """For a mistake x (...) with its target () in a cluster (k, ...); ValueError where there is no boundary to fold at.
+
+        :param predicted: the class that the net gives it; of a regression it is not read
+        """
         shape = x.shape
         x, true = x.cpu().double().flatten(), true.cpu()
 
@@ -171,24 +174,14 @@ class Placement:
                 unit = part(unit)
             return output + unit * outgoing
 
-        handles = [
-            self.site.producer.register_forward_pre_hook(read),
-            self.site.consumer.register_forward_hook(add),
-        ]
-        try:
+        with self.site.producer.register_forward_pre_hook(read), self.site.consumer.register_forward_hook(add):
             yield heights
-        finally:
-            for handle in handles:
-                handle.remove()
 
 
 def features(model: nn.Module, site: WidthSite, x: Tensor) -> Tensor:
     """φ(x) (n, d): what the site's producer reads, in evaluation mode; differentiable."""
     seen: list[Tensor] = []
-    handle = site.producer.register_forward_pre_hook(lambda module, arguments: seen.append(arguments[0]))
-    try:
-        with evaluation_mode(model), torch.enable_grad():
-            model(x)
-    finally:
-        handle.remove()
+    hook = site.producer.register_forward_pre_hook(lambda module, arguments: seen.append(arguments[0]))
+    with hook, evaluation_mode(model), torch.enable_grad():
+        model(x)
     return seen[0]

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from grow_cli.errors import UserError
+from grow_cli.methods.depth import on_paper
 from grow_cli.methods.senn.settings import Settings
 from grow_cli.methods.width import check_widening, limits, no_room, room, units_left
 from grow_cli.registry import option
@@ -66,8 +67,6 @@ class Senn(Settings):
         return []
 
     def _check_insertion(self, model: GrowableModel) -> None:
-        import torch
-
         from grow_cli.models.modules.activations import Rational
 
         chain = [site for site in model.depth_sites() if not site.residual]
@@ -78,8 +77,7 @@ class Senn(Settings):
             )
 
         def begins_as_identity(site: DepthSite) -> bool:
-            with torch.device("meta"):  # nothing is drawn
-                return site.identity and any(isinstance(m, Rational) for m in site.make_block().modules())
+            return site.identity and any(isinstance(m, Rational) for m in on_paper(site).modules())
 
         if not any(map(begins_as_identity, chain)):
             raise UserError(

@@ -13,7 +13,7 @@ from grow_cli.errors import UserError
 from grow_cli.hardware import numbers
 from grow_cli.methods.senn.candidates import Candidates, NewLayer, NewUnits
 from grow_cli.methods.senn.settings import Settings
-from grow_cli.methods.width import room, units_left
+from grow_cli.methods.width import parameters_left, room, units_left
 from grow_cli.models.modules.activations import Rational
 from grow_cli.models.modules.sites import DepthSite, WidthSite
 from grow_cli.records.words import counted
@@ -25,7 +25,7 @@ from grow_cli.scoring import (
     take_readings,
 )
 from grow_cli.surgery.flops import elementwise
-from grow_cli.surgery.measure import evaluation_mode
+from grow_cli.surgery.measure import count_parameters, evaluation_mode
 from grow_cli.surgery.proposal import Proposal
 from grow_cli.theory.expansion import Scored
 from grow_cli.theory.natural import Jacobian, conjugate_gradients, fisher_product, twice_differentiable
@@ -158,13 +158,10 @@ class Visit:
         return not reason
 
     def _fits(self, site: DepthSite) -> bool:
-        growth, model = self.now.config.growth, self.now.model
+        growth = self.now.config.growth
         if site.units > units_left(self.now) or (growth.max_units is not None and site.units > growth.max_units[0]):
             return False
-        if growth.max_parameters is None:
-            return True
-        wanted = sum(p.numel() for p in (*model.parameters(), *site.make_block().parameters()) if p.requires_grad)
-        return wanted <= growth.max_parameters
+        return growth.max_parameters is None or count_parameters(site.make_block()) <= parameters_left(self.now)
 
     def look(self) -> list[Candidate]:
         """The best proposal of every site of the present net."""

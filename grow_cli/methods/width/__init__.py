@@ -9,6 +9,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from grow_cli.errors import UserError
@@ -49,24 +50,28 @@ def units_left(now: Moment) -> int:
     return sys.maxsize if limit is None else max(0, limit - sum(now.model.widths()))
 
 
+def parameters_left(now: Moment) -> int:
+    """Trainable parameters that the whole net may still get."""
+    from grow_cli.surgery.measure import count_parameters
+
+    limit = now.config.growth.max_parameters
+    return sys.maxsize if limit is None else max(0, limit - count_parameters(now.model))
+
+
 def room(now: Moment, site: WidthSite) -> int:
     """The most units to add there in one event; 0 where the budget of units, parameters or FLOPs is used up."""
     from grow_cli.surgery.flops import flops_per_sample, flops_per_unit
-    from grow_cli.surgery.measure import count_parameters
 
     growth, producer, consumer = now.config.growth, site.producer, site.consumer.weight
     fan_in = producer.weight[0].numel() + (producer.bias is not None)
     most = min(fan_in, consumer.shape[0]) if growth.neurons is None else growth.neurons
-    if growth.max_parameters is not None:
-        followers = sum(len(list(f.parameters())) for f in site.followers)
-        each = fan_in + consumer[:, 0].numel() * site.columns_per_unit + followers
-        left = growth.max_parameters - count_parameters(now.model)
-        most = min(most, max(0, left) // each)
+    followers = sum(len(list(f.parameters())) for f in site.followers)
+    each = fan_in + consumer[:, 0].numel() * site.columns_per_unit + followers
+    most = min(most, units_left(now), parameters_left(now) // each)
     if growth.max_flops_per_sample is not None:
         shape = now.data.spec.input_shape
         left = growth.max_flops_per_sample - flops_per_sample(now.model, shape)
         most = min(most, max(0, left) // flops_per_unit(now.model, shape, site))
-    most = min(most, units_left(now))
     widths = limits(now)
     if widths is not None:
         index = [s.name for s in now.model.width_sites()].index(site.name)
@@ -203,16 +208,20 @@ class SampledMethod(WidthMethod):
         """Sites whose raw inputs have been whitened: counted once, though a resumed run does it anew."""
 
     @property
+    def gathered(self) -> dict[str, Any]:
+        """Which statistics, as arguments of `Observer`."""
+        raise NotImplementedError
+
+    @cached_property
     def observer(self) -> Observer:
-        """What gathers the statistics."""
-        raise NotImplementedError
+        """It keeps what does not change from one event to the next."""
+        from grow_cli.methods.width.statistics import Observer
 
-    def judged(self, now: Moment, statistics: list[Statistics]) -> Iterator[Offer]:
-        """An offer from each site's statistics."""
-        raise NotImplementedError
+        return Observer(self.samples, self.max_samples, **self.gathered)
 
-    def offers(self, now: Moment, sites: list[WidthSite]) -> Iterator[Offer]:
-        yield from self.judged(now, self.observer.observe(now, sites, self.state.whitened))
+    def observed(self, now: Moment, sites: list[WidthSite]) -> list[Statistics]:
+        """The statistics of each of these sites of the present net."""
+        return self.observer.observe(now, sites, self.state.whitened)
 
     def rolled_back(self, now: Moment, before: dict[str, Any]) -> None:
         super().rolled_back(now, before | {"whitened": self.state.whitened})

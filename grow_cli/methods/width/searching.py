@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from grow_cli.data.sample import draw
 from grow_cli.hardware import sent
 from grow_cli.methods.width.amplitude import Search, plus, search_units
 from grow_cli.methods.width.offer import Offer
-from grow_cli.methods.width.statistics import draw
 from grow_cli.methods.width.units import make_units, updated
 from grow_cli.models.modules.sites import WidthSite
 from grow_cli.records.words import counted
@@ -101,7 +101,7 @@ def search_batch(now: Moment, samples: int | None) -> tuple[Tensor, Tensor]:
     if samples is None:
         x = now.data.probe(1).x
         samples = samples_for(max(Tail(now.model, s.consumer, x).outputs.numel() for s in now.model.width_sites()))
-    return next(iter(draw(now, samples, batch_size=samples)))
+    return next(iter(draw(now.data, samples, samples)))
 
 
 def samples_for(numbers: int) -> int:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from grow_cli.data.sample import Sample
+from grow_cli.data.sample import Sample, draw
 from grow_cli.hardware import SOLVED_HERE, fetched, piece, sent, waits
 from grow_cli.models.modules.layers import LinearMap
 from grow_cli.models.modules.sites import WidthSite
@@ -267,11 +267,6 @@ def _pieces(numbers_per_sample: int, *tensors: Tensor) -> Iterator[tuple[Tensor,
     return zip(*(t.split(size) for t in tensors), strict=True)
 
 
-def draw(now: Moment, n: int, *, batch_size: int) -> Sample:
-    """Fresh training samples, inside a growth event: from the growth stream."""
-    return Sample(now.data, n, batch_size, int(torch.randint(2**62, ())))
-
-
 @dataclass
 class Observer:
     """Looks at sites of a run's net, on `samples` samples, or on as many as each site's sums need.
@@ -294,7 +289,7 @@ class Observer:
         :param whitened: sites whose raw inputs the run has whitened, in this process or in one before; those that are whitened
             now are added
         """
-        x, y = next(iter(draw(now, 2, batch_size=2)))
+        x, y = next(iter(draw(now.data, 2, 2)))
         counts = []
         for site, seen in zip(sites, signals(now.model, sites, x, y, now.loss), strict=True):
             patches = SitePatches(site)
@@ -315,7 +310,7 @@ class Observer:
         collector = Collector(
             now.model, now.loss, self.rtol, self.update, self.whiten, self.significance, known_whitening=self._known
         )
-        return collector.collect(sites, draw(now, n, batch_size=batch_size), counts)
+        return collector.collect(sites, draw(now.data, n, batch_size), counts)
 
 
 def _inputs_whitening(now: Moment, patches: SitePatches, shape: torch.Size, rtol: float, most: int) -> Tensor:

@@ -20,6 +20,24 @@ from grow_cli.models.modules.activations import Rational, make_activation
 LinearMap = nn.Linear | nn.Conv2d
 
 
+def replace_tensor(module: nn.Module, name: str, tensor: Tensor) -> Tensor:
+    """Put a tensor of another shape in the place of a module's parameter or buffer, which is returned as it then stands there.
+
+    What the module says of its own size follows.
+    """
+    old = getattr(module, name)
+    if isinstance(old, nn.Parameter):
+        tensor = nn.Parameter(tensor, requires_grad=old.requires_grad)
+    setattr(module, name, tensor)
+    if isinstance(module, nn.Conv2d):
+        module.out_channels, module.in_channels = module.weight.shape[:2]
+    elif isinstance(module, nn.Linear):
+        module.out_features, module.in_features = module.weight.shape
+    elif isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
+        module.num_features = len(tensor)
+    return tensor
+
+
 class Growable(nn.Module):
     """What can be inserted in a stack."""
 

@@ -14,13 +14,13 @@ from math import prod
 from typing import Any
 
 import torch
-from torch import Tensor, fx, nn
+from torch import fx, nn
 from torch.fx.passes.shape_prop import ShapeProp
 from torch.nn import functional as F
 
 from grow_cli.errors import UserError
 from grow_cli.models.modules.activations import Rational, ReLURight
-from grow_cli.models.modules.layers import LinearMap
+from grow_cli.models.modules.layers import LinearMap, replace_tensor
 from grow_cli.models.modules.sites import WidthSite
 
 _OWN = (Rational, ReLURight)
@@ -240,22 +240,7 @@ def resize(site: WidthSite, units: int) -> None:
                 if tensor.ndim:
                     fresh = 1.0 if name in ("running_var",) or (module is not producer and name == "weight") else 0.0
                     added = tensor.new_full((max(0, extra), *tensor.shape[1:]), fresh)
-                    _set(module, name, torch.cat([tensor[:units], added]))
+                    replace_tensor(module, name, torch.cat([tensor[:units], added]))
         weight = consumer.weight
         columns = weight.new_zeros(weight.shape[0], max(0, extra) * per_unit, *weight.shape[2:])
-        _set(consumer, "weight", torch.cat([weight[:, : units * per_unit], columns], 1))
-        for follower in site.followers:
-            if isinstance(follower, nn.BatchNorm1d | nn.BatchNorm2d):
-                follower.num_features = units
-        for linear in (producer, consumer):
-            outputs, inputs = linear.weight.shape[:2]
-            names = (
-                ("out_channels", "in_channels") if isinstance(linear, nn.Conv2d) else ("out_features", "in_features")
-            )
-            for name, value in zip(names, (outputs, inputs), strict=True):
-                setattr(linear, name, value)
-
-
-def _set(module: nn.Module, name: str, tensor: Tensor) -> None:
-    old = getattr(module, name)
-    setattr(module, name, nn.Parameter(tensor, old.requires_grad) if isinstance(old, nn.Parameter) else tensor)
+        replace_tensor(consumer, "weight", torch.cat([weight[:, : units * per_unit], columns], 1))
