@@ -11,7 +11,7 @@ from typing import Any, cast
 
 from torch import Tensor, nn
 
-from grow_cli.models.ends import Ends
+from grow_cli.data.base import DataSpec
 from grow_cli.models.modules.activations import can_be_identity
 from grow_cli.models.modules.layers import Layer, LinearMap, conv_layer, linear_layer
 from grow_cli.models.modules.network import GrowableModel
@@ -115,7 +115,7 @@ class MLP(PlainNet):
     """`model=mlp`."""
 
     def __init__(
-        self, ends: Ends, *, hidden: list[int], activation: str, norm: str, bias: bool, dropout: float
+        self, ends: DataSpec, *, hidden: list[int], activation: str, norm: str, bias: bool, dropout: float
     ) -> None:
         super().__init__(ends)
         self.activation, self.norm, self._bias, self._dropout = activation, norm, bias, dropout
@@ -154,7 +154,7 @@ class CNN(PlainNet):
 
     def __init__(
         self,
-        ends: Ends,
+        ends: DataSpec,
         *,
         channels: list[list[int]],
         hidden: list[int],

@@ -10,7 +10,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from grow_cli.models.ends import Ends
+from grow_cli.data.base import DataSpec
 from grow_cli.models.modules.activations import make_activation
 from grow_cli.models.modules.layers import Growable
 from grow_cli.models.modules.network import GrowableModel
@@ -73,7 +73,7 @@ class Stage(Growable):
 class Stages(GrowableModel):
     """`model=stages`."""
 
-    def __init__(self, ends: Ends, *, hidden: list[list[int]], activation: str, first: str) -> None:
+    def __init__(self, ends: DataSpec, *, hidden: list[list[int]], activation: str, first: str) -> None:
         super().__init__(ends)
         self._stage = partial(self._made, prod(self.input_shape), activation, first)
         self.stages = nn.ModuleList(self._stage(sizes) for sizes in hidden)
