@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from grow_cli.hardware import sent
+from grow_cli.models.modules.layers import set_sizes
 from grow_cli.surgery.optimizer import carry, forget, inherit, mark_new, regroup, select
 from grow_cli.surgery.proposal import (
     Addition,
@@ -90,7 +91,7 @@ def _widen(proposal: WidthProposal, optimizer: Optimizer | None, **marks: Any) -
             follower.num_features += k
     _append(consumer, "weight", 1, proposal.outgoing, optimizer, **marks)
     for linear in (producer, consumer):
-        _set_sizes(linear)
+        set_sizes(linear)
 
 
 def _add_heads(proposal: HeadProposal, optimizer: Optimizer | None, **marks: Any) -> None:
@@ -100,7 +101,7 @@ def _add_heads(proposal: HeadProposal, optimizer: Optimizer | None, **marks: Any
         _append(producer, "bias", 0, bias, optimizer, **marks)
     _append(site.consumer, "weight", 1, proposal.outgoing, optimizer, **marks)
     for linear in (*site.producers, site.consumer):
-        _set_sizes(linear)
+        set_sizes(linear)
 
 
 def _narrow(proposal: UnitRemoval, optimizer: Optimizer | None) -> None:
@@ -120,7 +121,7 @@ def _narrow(proposal: UnitRemoval, optimizer: Optimizer | None) -> None:
             follower.num_features = len(stays)
     _shorten(site.consumer, "weight", 1, read, optimizer)
     for linear in (site.producer, site.consumer):
-        _set_sizes(linear)
+        set_sizes(linear)
 
 
 def _shorten(owner: nn.Module, name: str, dim: int, kept: Tensor, optimizer: Optimizer | None) -> None:
@@ -143,11 +144,3 @@ def _append(owner: nn.Module, name: str, dim: int, values: Tensor, optimizer: Op
         if optimizer is not None:
             carry(optimizer, old, longer, dim, **marks)
     setattr(owner, name, longer)
-
-
-def _set_sizes(linear: nn.Linear | nn.Conv2d) -> None:
-    outputs, inputs = linear.weight.shape[:2]
-    if isinstance(linear, nn.Conv2d):
-        linear.out_channels, linear.in_channels = outputs, inputs
-    else:
-        linear.out_features, linear.in_features = outputs, inputs

@@ -6,7 +6,6 @@ accuracies that grown ones are compared with, and a user's own torch net would h
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections import OrderedDict
 from math import gcd
 from typing import cast
@@ -97,6 +96,15 @@ def same_conv(inputs: int, outputs: int, kernel: int) -> nn.Conv2d:
     return nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2)
 
 
+def set_sizes(linear: LinearMap) -> None:
+    """What the module says of its sizes, after its weight has got others."""
+    outputs, inputs = linear.weight.shape[:2]
+    if isinstance(linear, nn.Conv2d):
+        linear.out_channels, linear.in_channels = outputs, inputs
+    else:
+        linear.out_features, linear.in_features = outputs, inputs
+
+
 def make_norm(name: str, units: int, *, spatial_dims: int = 0) -> nn.Module:
     """`batch`, `layer`, `group` (8 groups, or the largest divisor of 8 that divides the units) or `none`."""
     if name == "batch":
@@ -108,15 +116,16 @@ def make_norm(name: str, units: int, *, spatial_dims: int = 0) -> nn.Module:
     return nn.Identity()
 
 
-class Block(Growable, ABC):
+class Block(Growable):
     """x + f(x): one hidden dimension that can be widened, and linear maps that write to the stream."""
 
     producer: LinearMap
+    activation: nn.Module
     consumer: LinearMap
 
-    @abstractmethod
     def between(self) -> tuple[nn.Module, ...]:
         """From the producer's output to the consumer's input."""
+        return (self.activation,)
 
     def outputs(self) -> list[LinearMap]:
         """The linear maps whose outputs are added to the stream."""
@@ -132,6 +141,9 @@ class Block(Growable, ABC):
             if linear.bias is not None:
                 nn.init.zeros_(linear.bias)
 
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.consumer(self.activations(x)[0])
+
 
 class MLPBlock(Block):
     """x + W2 act(W1 norm(x)), on (n, width)."""
@@ -143,14 +155,8 @@ class MLPBlock(Block):
         self.activation = make_activation(activation, hidden)
         self.consumer = nn.Linear(hidden, width)
 
-    def between(self) -> tuple[nn.Module, ...]:
-        return (self.activation,)
-
     def activations(self, x: Tensor) -> list[Tensor]:
         return [self.activation(self.producer(self.norm(x)))]
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x + self.consumer(self.activations(x)[0])
 
 
 class ConvBlock(Block):
@@ -170,9 +176,6 @@ class ConvBlock(Block):
 
     def activations(self, x: Tensor) -> list[Tensor]:
         return [self.activation(self.norm(self.producer(self.activation_in(self.norm_in(x)))))]
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x + self.consumer(self.activations(x)[0])
 
 
 class TransformerBlock(Block):
@@ -215,9 +218,6 @@ class TransformerBlock(Block):
     def heads(self) -> int:
         """How many there are now."""
         return self.query.weight.shape[0] // self.head_size
-
-    def between(self) -> tuple[nn.Module, ...]:
-        return (self.activation,)
 
     def outputs(self) -> list[LinearMap]:
         return [self.out, self.consumer]

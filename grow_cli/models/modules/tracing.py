@@ -20,7 +20,7 @@ from torch.nn import functional as F
 
 from grow_cli.errors import UserError
 from grow_cli.models.modules.activations import Rational, ReLURight
-from grow_cli.models.modules.layers import LinearMap
+from grow_cli.models.modules.layers import LinearMap, set_sizes
 from grow_cli.models.modules.sites import WidthSite
 
 _OWN = (Rational, ReLURight)
@@ -231,7 +231,7 @@ def _flattens(node: fx.Node) -> bool:
 
 
 def resize(site: WidthSite, units: int) -> None:
-    """Make a site so wide, new entries without effect: what a net's weights are then loaded into."""
+    """Make a site so wide (or narrow), new entries without effect: what a net's weights are then loaded into."""
     with torch.no_grad():
         extra = units - site.units
         per_unit, producer, consumer = site.columns_per_unit, site.producer, site.consumer
@@ -239,21 +239,14 @@ def resize(site: WidthSite, units: int) -> None:
             for name, tensor in [*module.named_parameters(recurse=False), *module.named_buffers(recurse=False)]:
                 if tensor.ndim:
                     fresh = 1.0 if name in ("running_var",) or (module is not producer and name == "weight") else 0.0
-                    added = tensor.new_full((max(0, extra), *tensor.shape[1:]), fresh)
-                    _set(module, name, torch.cat([tensor[:units], added]))
+                    _set(module, name, F.pad(tensor, (0, 0) * (tensor.ndim - 1) + (0, extra), value=fresh))
         weight = consumer.weight
-        columns = weight.new_zeros(weight.shape[0], max(0, extra) * per_unit, *weight.shape[2:])
-        _set(consumer, "weight", torch.cat([weight[:, : units * per_unit], columns], 1))
+        _set(consumer, "weight", F.pad(weight, (0, 0) * (weight.ndim - 2) + (0, extra * per_unit)))
         for follower in site.followers:
             if isinstance(follower, nn.BatchNorm1d | nn.BatchNorm2d):
                 follower.num_features = units
         for linear in (producer, consumer):
-            outputs, inputs = linear.weight.shape[:2]
-            names = (
-                ("out_channels", "in_channels") if isinstance(linear, nn.Conv2d) else ("out_features", "in_features")
-            )
-            for name, value in zip(names, (outputs, inputs), strict=True):
-                setattr(linear, name, value)
+            set_sizes(linear)
 
 
 def _set(module: nn.Module, name: str, tensor: Tensor) -> None:
