@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from grow_cli.errors import UserError
+from grow_cli.errors import UserError, first_line
 
 SUFFIXES = (".csv", ".tsv", ".parquet", ".npz")
 MOST_CLASSES = 20
@@ -49,8 +49,9 @@ def read(path: Path | Any, name: str = "") -> pd.DataFrame:
     except UserError:
         raise
     except Exception as error:  # every format has exceptions of its own
-        first = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise UserError(f"{name} cannot be read as a table ({first}): give a CSV, parquet or npz file") from error
+        raise UserError(
+            f"{name} cannot be read as a table ({first_line(error)}): give a CSV, parquet or npz file"
+        ) from error
     frame.columns = [str(column).strip() for column in frame.columns]
     if not len(frame):
         raise UserError(f"{name} has column names but no rows: give a table with samples")

@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from grow_cli.console import warn
-from grow_cli.errors import UserError
+from grow_cli.errors import UserError, first_line
 from grow_cli.files import is_there, make_folder, write_text
 from grow_cli.records import reading
 from grow_cli.records.events import growth_events
 from grow_cli.records.flat import plain
 from grow_cli.records.folder import RunFolder
-from grow_cli.records.reading import damaged, first_line, json_data, whole
+from grow_cli.records.reading import damaged, json_data, whole
 from grow_cli.registry import Option
 
 if TYPE_CHECKING:

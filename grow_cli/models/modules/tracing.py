@@ -18,7 +18,7 @@ from torch import Tensor, fx, nn
 from torch.fx.passes.shape_prop import ShapeProp
 from torch.nn import functional as F
 
-from grow_cli.errors import UserError
+from grow_cli.errors import UserError, first_line
 from grow_cli.models.modules.activations import Rational, ReLURight
 from grow_cli.models.modules.layers import LinearMap, set_sizes
 from grow_cli.models.modules.sites import WidthSite
@@ -95,14 +95,14 @@ def trace(module: nn.Module, input_shape: tuple[int, ...]) -> Found:
         graph = _Tracer().trace(copy)
     except Exception as error:  # whatever a stranger's forward runs into
         raise UserError(
-            f"{type(module).__name__} cannot be traced by torch.fx ({_first(error)}): its forward must not branch on "
+            f"{type(module).__name__} cannot be traced by torch.fx ({first_line(error)[:200]}): its forward must not branch on "
             "values: build it from modules and tensor functions"
         ) from error
     try:
         with torch.no_grad():
             ShapeProp(fx.GraphModule(copy, graph)).propagate(torch.randn(2, *input_shape))
     except Exception as error:
-        why = _first(error.__cause__ or error)
+        why = first_line(error.__cause__ or error)[:200]
         raise UserError(
             f"{type(module).__name__} cannot take samples of shape {input_shape} ({why}): change the module's first layer "
             "or the shape of the samples"
@@ -115,10 +115,6 @@ def trace(module: nn.Module, input_shape: tuple[int, ...]) -> Found:
         )
     places, refused = _Reader(copy, graph).read()
     return Found(tuple(places), tuple(refused), shape[1], str(graph))
-
-
-def _first(error: BaseException) -> str:
-    return next(iter(str(error).splitlines()), type(error).__name__)[:200]
 
 
 def _shape(node: Any) -> tuple[int, ...] | None:
