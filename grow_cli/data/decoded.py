@@ -133,27 +133,19 @@ class Writer:
         _write(self._file, memoryview(json.dumps(header).encode().ljust(_HEADER)), 0)
 
 
-def write_decoded(path: Path, fingerprint: str, shape: Shape, fill: Callable[[Put], bool]) -> bool:
-    """What `fill` returns: whether the images are of this shape, and the file is written. OSError where that fails."""
+def write_decoded(path: Path, fingerprint: str, shape: Shape, fill: Callable[[Put], object]) -> None:
+    """The file of the images that `fill` hands on, or none if it raises. OSError where writing fails."""
     need, free = size_of(shape), shutil.disk_usage(path.parent).free
     if free < need + _ROOM:
         raise OSError(errno.ENOSPC, f"{need / 1e9:.1f} GB are needed and {free / 1e9:.1f} GB are free")
-    good = False
-
-    class _OtherShape(Exception):
-        """Ends the writing: what is there by then goes with its temporary file."""
 
     def write(temporary: Path) -> None:
         with temporary.open("r+b", buffering=0) as file:
             writer = Writer(file.fileno(), shape)
-            if not fill(writer.put):
-                raise _OtherShape
+            fill(writer.put)
             writer.finish(fingerprint)
 
-    with contextlib.suppress(_OtherShape):
-        write_atomically(path, write)
-        good = True
-    return good
+    write_atomically(path, write)
 
 
 @contextlib.contextmanager
