@@ -84,7 +84,9 @@ def open_decoded(path: Path, fingerprint: str) -> Decoded | None:
             if size != end:
                 raise ValueError(f"it has {size:,} bytes and should have {end:,}")
             # read-only: a private writable map of 20 GB is refused where less memory is free
-            whole = np.memmap(file, np.uint8, "r")
+            pixels = np.memmap(file, np.uint8, "r", _HEADER, shape)
+            of_bytes = np.memmap(file, _kind(shape), "r", counts, (n, channels, _LEVELS))
+            of_images = np.memmap(file, np.uint64, "r", sums, (n,))
     except FileNotFoundError:
         return None
     except OSError as error:
@@ -97,15 +99,7 @@ def open_decoded(path: Path, fingerprint: str) -> Decoded | None:
         raise ValueError("its header is damaged") from error
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that nobody may write to it
-        pixels = torch.from_numpy(whole[_HEADER : _HEADER + int(np.prod(shape))].reshape(shape))
-    return Decoded(
-        pixels,
-        whole[counts : counts + n * channels * _LEVELS * _kind(shape).itemsize]
-        .view(_kind(shape))
-        .reshape(n, channels, -1),
-        whole[sums:].view(np.uint64),
-        path,
-    )
+        return Decoded(torch.from_numpy(pixels), of_bytes, of_images, path)
 
 
 class Writer:
