@@ -304,13 +304,13 @@ class Loop:
         frontier = self.method.frontier(session.model) if session.history is not None else None
         self.frontier_parameters = 0 if frontier is None else count_parameters(frontier)
 
+    def state(self) -> dict[str, Any]:
+        """What `restore` goes on from."""
+        return checkpoint.capture(self.session, self.gathered)
+
     def save(self, *, best: bool) -> None:
         """A checkpoint."""
-        checkpoint.save(
-            self.folder.checkpoints,
-            checkpoint.capture(self.session, self.gathered),
-            best=best,
-        )
+        checkpoint.save(self.folder.checkpoints, self.state(), best=best)
 
     def close(self) -> None:
         """Give terminal and files back."""

@@ -46,10 +46,6 @@ class SharedLoop(Loop):
         super()._model_changed()
         self._step = make_shared_step(self.session, self.ranks)
 
-    def state(self) -> dict[str, Any]:
-        """From which another rank goes on."""
-        return checkpoint.capture(self.session, self.gathered)
-
     def save(self, *, best: bool) -> None:
         """A checkpoint, by rank 0."""
         if self.ranks.first:
