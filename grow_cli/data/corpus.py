@@ -45,12 +45,9 @@ class File:
 def python_files(root: Path) -> list[File]:
     """The Python sources of a standard library: no tests, nothing that was installed, nothing that is made on a machine."""
     left_out = frozenset({"test", "tests", "idle_test", "site-packages", "dist-packages", "__pycache__"})
-
-    def wanted(path: Path) -> bool:
-        # _sysconfigdata…: how this interpreter was built, on whose machine
-        return path.suffix == ".py" and not path.name.startswith("_sysconfigdata")
-
-    return _read(root, [path for path in _below(root, left_out) if wanted(path)])
+    sources = [path for path in _below(root, left_out) if path.suffix == ".py"]
+    # _sysconfigdata…: how this interpreter was built, on whose machine
+    return _read(root, [path for path in sources if not path.name.startswith("_sysconfigdata")])
 
 
 def text_files(root: Path, pattern: str) -> list[File]:
