@@ -87,11 +87,9 @@ def _widen(proposal: WidthProposal, optimizer: Optimizer | None, **marks: Any) -
     for follower in site.followers:
         for name, values in proposal.follower_values(follower).items():
             _append(follower, name, 0, values, optimizer, **marks)
-        if isinstance(follower, nn.BatchNorm1d | nn.BatchNorm2d):
-            follower.num_features += k
     _append(consumer, "weight", 1, proposal.outgoing, optimizer, **marks)
-    for linear in (producer, consumer):
-        set_sizes(linear)
+    for module in (producer, *site.followers, consumer):
+        set_sizes(module)
 
 
 def _add_heads(proposal: HeadProposal, optimizer: Optimizer | None, **marks: Any) -> None:
@@ -117,11 +115,9 @@ def _narrow(proposal: UnitRemoval, optimizer: Optimizer | None) -> None:
         for name, tensor in follower.state_dict().items():
             if tensor.ndim:
                 _shorten(follower, name, 0, stays, optimizer)
-        if isinstance(follower, nn.BatchNorm1d | nn.BatchNorm2d):
-            follower.num_features = len(stays)
     _shorten(site.consumer, "weight", 1, read, optimizer)
-    for linear in (site.producer, site.consumer):
-        set_sizes(linear)
+    for module in (site.producer, *site.followers, site.consumer):
+        set_sizes(module)
 
 
 def _shorten(owner: nn.Module, name: str, dim: int, kept: Tensor, optimizer: Optimizer | None) -> None:

@@ -96,13 +96,14 @@ def same_conv(inputs: int, outputs: int, kernel: int) -> nn.Conv2d:
     return nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2)
 
 
-def set_sizes(linear: LinearMap) -> None:
-    """What the module says of its sizes, after its weight has got others."""
-    outputs, inputs = linear.weight.shape[:2]
-    if isinstance(linear, nn.Conv2d):
-        linear.out_channels, linear.in_channels = outputs, inputs
-    else:
-        linear.out_features, linear.in_features = outputs, inputs
+def set_sizes(module: nn.Module) -> None:
+    """What a module says of its sizes, after its tensors have got others."""
+    if isinstance(module, nn.Conv2d):
+        module.out_channels, module.in_channels = module.weight.shape[:2]
+    elif isinstance(module, nn.Linear):
+        module.out_features, module.in_features = module.weight.shape
+    elif isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
+        module.num_features = next(len(tensor) for tensor in module.state_dict().values() if tensor.ndim)
 
 
 def make_norm(name: str, units: int, *, spatial_dims: int = 0) -> nn.Module:

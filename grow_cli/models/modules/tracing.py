@@ -238,11 +238,8 @@ def resize(site: WidthSite, units: int) -> None:
                     _set(module, name, F.pad(tensor, (0, 0) * (tensor.ndim - 1) + (0, extra), value=fresh))
         weight = consumer.weight
         _set(consumer, "weight", F.pad(weight, (0, 0) * (weight.ndim - 2) + (0, extra * per_unit)))
-        for follower in site.followers:
-            if isinstance(follower, nn.BatchNorm1d | nn.BatchNorm2d):
-                follower.num_features = units
-        for linear in (producer, consumer):
-            set_sizes(linear)
+        for module in (producer, *site.followers, consumer):
+            set_sizes(module)
 
 
 def _set(module: nn.Module, name: str, tensor: Tensor) -> None:
