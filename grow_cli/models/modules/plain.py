@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
@@ -55,25 +55,17 @@ class PlainNet(GrowableModel):
     def width_sites(self) -> list[WidthSite]:
         if self.no_width:
             return []
-        named: list[tuple[str, Layer, list[nn.Module]]] = []
-        for stage in self._stages():
-            for i, layer in enumerate(stage.layers):
-                layer = cast(Layer, layer)
-                named.append((f"{stage.label} {i + 1}", layer, list(layer.between)))
-            if named:  # an empty stage's pooling belongs to the layer before it
-                named[-1][2].extend(stage.after)
-        consumers = list(self._consumers())[1:]
-        return [
-            WidthSite(
-                name,
-                layer.linear,
-                tuple(between),
-                layer.activation,
-                consumer,
-                columns_per_unit=consumer.weight.shape[1] // layer.units,
-            )
-            for (name, layer, between), consumer in zip(named, consumers, strict=True)
-        ]
+        sites = []
+        consumers = self._consumers()
+        next(consumers)  # which reads the input
+        stages = self._stages()
+        for number, stage in enumerate(stages):
+            for i, layer in enumerate(cast(Iterable[Layer], stage.layers), 1):
+                name, consumer = f"{stage.label} {i}", next(consumers)
+                between = layer.between + self._to_the_next_layer(stages[number:], i)
+                per_unit = consumer.weight.shape[1] // layer.units
+                sites.append(WidthSite(name, layer.linear, between, layer.activation, consumer, per_unit))
+        return sites
 
     def depth_sites(self) -> list[DepthSite]:
         sites = []
@@ -94,13 +86,15 @@ class PlainNet(GrowableModel):
                 identity = self.norm == "none" and can_be_identity(self.activation, inputs_nonnegative=passed > 0)
                 make = partial(stage.make, units, units)
                 name = f"{stage.label} {i + 1}"
-                between = self._to_the_next_layer(stages[number:]) if i == len(stage.layers) else ()
+                between = self._to_the_next_layer(stages[number:], i)
                 sites.append(DepthSite(name, stage.layers, i, make, False, units, identity, consumer, between))
         return sites
 
     @staticmethod
-    def _to_the_next_layer(stages: list[_Stage]) -> tuple[nn.Module, ...]:
-        """What the output of the first stage's last layer passes."""
+    def _to_the_next_layer(stages: list[_Stage], passed: int) -> tuple[nn.Module, ...]:
+        """What the output of the first stage's first `passed` layers passes."""
+        if passed < len(stages[0].layers):
+            return ()
         between = stages[0].after
         for stage in stages[1:]:
             if len(stage.layers):
