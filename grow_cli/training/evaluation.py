@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
+from grow_cli.hardware import precise
 from grow_cli.surgery.measure import evaluation_mode, exact_products
 from grow_cli.tasks import TASKS
-from grow_cli.training.metrics import sums_dtype
 from grow_cli.training.step import autocast, not_coarser
 
 SPLITS = ("train", "val", "test")
@@ -30,7 +30,7 @@ def measure_split(name: str, model: nn.Module, data: Data, config: Config) -> di
     batch_size = task.samples_at_once(config.evaluate.batch_size, split.y)
     loss_of = task.loss()
     device = split.x.device
-    dtype = sums_dtype(device)
+    dtype = precise(device)
     sums = torch.zeros(4, dtype=dtype, device=device)
     loss = torch.zeros((), dtype=dtype, device=device)
     # in bf16 as it is used; TF32 is there to train fast, and a score is to be comparable
