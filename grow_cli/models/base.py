@@ -41,8 +41,6 @@ class ModelOption(Option):
     group_name: ClassVar[str] = "model"
     net: ClassVar[str] = ""
     """The module in `grow_cli.models.modules` and the class in it that `make` gives the option's keys."""
-    on_several_ranks: ClassVar[bool] = False
-    """Whether several processes were shown to train with it as one does (docs/ranks.md); refused under torchrun otherwise."""
     replayable: ClassVar[bool] = False
     """Whether a step can be replayed as a CUDA graph: the same operations on the same tensors each time, none by a choice in
     Python."""
