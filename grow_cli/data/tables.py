@@ -199,8 +199,7 @@ def encode(frame: pd.DataFrame, kept: dict[str, Any], classes: Sequence[str], wh
             parts += _numbers(values, column, where)
         else:
             texts = values.map(text_of)
-            known = set(column["values"])
-            new = sorted(set(texts) - known)
+            new = sorted(set(texts) - set(column["values"]))
             if new:
                 unseen[column["name"]] = new
             parts.append(

@@ -10,7 +10,6 @@ from torch import Tensor, nn
 
 from grow_cli.loggers.base import Logger
 from grow_cli.records.folder import RunFolder
-from grow_cli.training import checkpoint
 from grow_cli.training.display import Display
 from grow_cli.training.loop import Loop
 from grow_cli.training.ranks import Ranks
