@@ -252,7 +252,7 @@ class Loop:
         if session.config.checkpoint.events:
             checkpoint.save_net(self.folder.checkpoints, session, progress.firings + 1)
         rolled_back = session.undo is not None and not session.undo_helped
-        event = self._undone() if rolled_back else self._grown()
+        event = roll_back(session) if rolled_back else self._grown()
         event.step, event.epoch = progress.step, round(progress.epoch, 6)
         event.method, event.trigger = session.config.method.name, session.config.trigger.name
         event.readings = progress.readings
@@ -286,11 +286,6 @@ class Loop:
             undo.units = event.units_added
             session.undo = undo if event.proposals else None
         return event
-
-    def _undone(self) -> GrowthEvent:
-        undo, self.session.undo = self.session.undo, None
-        assert undo is not None
-        return roll_back(self.session, undo)
 
     def _model_changed(self) -> None:
         """What is derived from the model and costs too much to derive at every step."""
