@@ -36,6 +36,11 @@ class Paused(Exception):
         super().__init__(f"set aside after {flops:.3g} FLOPs")
 
 
+def first_line(error: BaseException) -> str:
+    """The first line of the error's message; its type where there is none."""
+    return next(iter(str(error).splitlines()), type(error).__name__)
+
+
 def check(condition: bool, sentence: str) -> None:
     """Raise `ValueError(sentence)` unless the condition holds: the range checks of `__post_init__`."""
     if not condition:

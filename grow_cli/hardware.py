@@ -24,6 +24,11 @@ SOLVED_HERE = 2**20
 advantage in small ones. (Not measured on a GPU.)"""
 
 
+def precise(device: torch.device) -> torch.dtype:
+    """float64; MPS has none."""
+    return torch.float32 if device.type == "mps" else torch.float64
+
+
 def waits(device: torch.device) -> bool:
     """Whether the host waits for the device when it reads a value."""
     return device.type != "cpu"
@@ -63,8 +68,7 @@ def fetched(tensors: Sequence[Tensor]) -> list[Tensor]:
 
 def numbers(tensors: Sequence[Tensor]) -> list[Any]:
     """What `tolist` gives for each of some tensors of one device, as floats; the host waits once."""
-    precise = torch.float32 if tensors and tensors[0].device.type == "mps" else torch.float64
-    return [t.tolist() for t in fetched([t.detach().to(precise) for t in tensors])]
+    return [t.tolist() for t in fetched([t.detach().to(precise(t.device)) for t in tensors])]
 
 
 class Readings:

@@ -39,6 +39,9 @@ class Option:
 
     group_name: ClassVar[str] = ""
     option_name: ClassVar[str] = ""
+    on_several_ranks: ClassVar[bool] = False
+    """Whether several processes were shown to train with it as one does (docs/ranks.md); a method, model or optimizer is refused
+    under torchrun otherwise."""
 
     name: str = ""
     """What the user typed after `group=`."""

@@ -12,7 +12,6 @@ import torch
 
 from grow_cli.config import Config
 from grow_cli.console import warn
-from grow_cli.data.batches import Batches
 from grow_cli.data.identity import Trained
 from grow_cli.data.tensors import Data, load_data
 from grow_cli.errors import Crashed, Interrupted, Paused, TrainingFailed, UserError
@@ -196,7 +195,7 @@ def _session(
         method=config.method.build(model),
         trigger=config.trigger.begin(),
         optimizer=config.optimizer.build(model),
-        batches=Batches(data.train, config.batch_size, streams["data"], prepare=data.prepare, augment=data.augment),
+        batches=data.batches(config.batch_size, streams["data"]),
         streams=streams,
         loss=task.loss(config.label_smoothing),
     )

@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 
 def counted(number: int | float, word: str, several: str = "") -> str:
     """`1 unit`, `2 units`, `1,234 steps`; `several` where that is not the word with an s."""
     return f"{number:,} {word if number == 1 else several or word + 's'}"
+
+
+def listed(names: Sequence[str], most: int = 20) -> str:
+    """`a, b, c`, or the first of them `and 3 more`."""
+    shown = ", ".join(names[:most])
+    return shown if len(names) <= most else f"{shown} and {len(names) - most} more"
 
 
 def were(number: int | float) -> str:

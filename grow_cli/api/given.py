@@ -11,11 +11,10 @@ import torch
 from torch import Tensor
 from torch.utils.data import TensorDataset
 
-from grow_cli.data.base import DatasetOption, RawData
+from grow_cli.data.base import DatasetOption, DataSpec, RawData
 from grow_cli.errors import UserError
 from grow_cli.models.base import ModelOption
-from grow_cli.models.ends import OWN, Ends
-from grow_cli.models.modules.network import GrowableModel
+from grow_cli.models.modules.network import OWN, GrowableModel
 from grow_cli.models.modules.traced import Template, remade
 
 DATA = "tensors"
@@ -51,7 +50,7 @@ class GivenModule(ModelOption):
     """Its template's key."""
     widths: list[int] | None = None
 
-    def make(self, ends: Ends) -> GrowableModel:
+    def make(self, ends: DataSpec) -> GrowableModel:
         return remade(self.keywords)
 
 

@@ -13,9 +13,8 @@ from omegaconf.errors import OmegaConfBaseException
 
 from grow_cli import config as configuration
 from grow_cli.config import Config
-from grow_cli.errors import UserError
+from grow_cli.errors import UserError, first_line
 from grow_cli.files import is_there
-from grow_cli.records import reading
 from grow_cli.records.configs import typed as typed_config
 from grow_cli.records.folder import RunFolder, runs_below
 from grow_cli.records.grammar import key_of
@@ -72,7 +71,7 @@ def config_of(folder: RunFolder, overrides: Collection[str] = ()) -> Config:
     except (UserError, OmegaConfBaseException) as error:
         if overrides and isinstance(error, UserError):
             raise
-        raise UserError(f"{folder.hydra}/config.yaml: {reading.first_line(error)}") from error
+        raise UserError(f"{folder.hydra}/config.yaml: {first_line(error)}") from error
 
 
 def with_overrides(folder: RunFolder, overrides: Collection[str]) -> DictConfig:
@@ -98,5 +97,5 @@ def with_overrides(folder: RunFolder, overrides: Collection[str]) -> DictConfig:
                 f"{override} cannot be read: write KEY=VALUE, and quote special characters, like 'key=\"a b\"'"
             ) from error
         except OmegaConfBaseException as error:
-            raise UserError(f"{override}: {reading.first_line(error)}") from error
+            raise UserError(f"{override}: {first_line(error)}") from error
     return typed

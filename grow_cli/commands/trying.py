@@ -17,13 +17,12 @@ from grow_cli.commands.composition import composed, take_hydra
 from grow_cli.commands.hydra_errors import explained
 from grow_cli.commands.overrides import config_of
 from grow_cli.commands.train import begin, built, checked, go_on, located
-from grow_cli.errors import Crashed, TrainingFailed, UserError
+from grow_cli.errors import Crashed, TrainingFailed, UserError, first_line
 from grow_cli.files import write_text
 from grow_cli.keys import OF_THE_RUN
 from grow_cli.records.configs import as_plain
 from grow_cli.records.flat import flatten
 from grow_cli.records.folder import RunFolder
-from grow_cli.records.reading import first_line
 from grow_cli.schema import role_of
 from grow_cli.tuning.space import Space, default_space, fitted, override, overrides_of, read_space
 from grow_cli.tuning.study import Result, Trial

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from grow_cli.errors import UserError
+from grow_cli.errors import UserError, first_line
 from grow_cli.words import counted
 
 SUFFIXES = (".npz", ".npy", ".pt")
@@ -30,8 +30,7 @@ def read(path: Path) -> dict[str, np.ndarray]:
     except FileNotFoundError:
         raise UserError(f"{path}: there is no such file: give the path of an npz, npy or pt file") from None
     except Exception as error:  # each format has exceptions of its own
-        first = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise UserError(f"{path} cannot be read as arrays ({first})") from error
+        raise UserError(f"{path} cannot be read as arrays ({first_line(error)})") from error
     if not isinstance(found, Mapping):
         found = {"x": found}
     arrays = {str(name): np.asarray(array) for name, array in found.items()}

@@ -148,7 +148,5 @@ def _peeked(generator: torch.Generator, device: torch.device) -> torch.Generator
 
     So the order of the samples is the same with and without augmentation.
     """
-    state = generator.get_state()
-    seed = int(torch.randint(2**62, (), generator=generator))
-    generator.set_state(state)
-    return torch.Generator(device).manual_seed(seed)
+    seed = torch.randint(2**62, (), generator=generator.clone_state())
+    return torch.Generator(device).manual_seed(int(seed))

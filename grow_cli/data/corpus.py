@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from grow_cli.data.splits import bits_of
 from grow_cli.errors import UserError
 
 if TYPE_CHECKING:
@@ -44,12 +45,9 @@ class File:
 def python_files(root: Path) -> list[File]:
     """The Python sources of a standard library: no tests, nothing that was installed, nothing that is made on a machine."""
     left_out = frozenset({"test", "tests", "idle_test", "site-packages", "dist-packages", "__pycache__"})
-
-    def wanted(path: Path) -> bool:
-        # _sysconfigdata…: how this interpreter was built, on whose machine
-        return path.suffix == ".py" and not path.name.startswith("_sysconfigdata")
-
-    return _read(root, [path for path in _below(root, left_out) if wanted(path)])
+    sources = [path for path in _below(root, left_out) if path.suffix == ".py"]
+    # _sysconfigdata…: how this interpreter was built, on whose machine
+    return _read(root, [path for path in sources if not path.name.startswith("_sysconfigdata")])
 
 
 def text_files(root: Path, pattern: str) -> list[File]:
@@ -93,10 +91,11 @@ def digest(files: list[File]) -> dict[str, Any]:
 
 def cut(files: list[File], validation: float, test: float, seed: int) -> dict[str, bytes]:
     """The bytes of `train`, `val` and `test`; `validation` is a fraction of what is not test, `seed` chooses it."""
-    if len(files) >= BY_PATH:
-        return _by_path(files, validation, test, seed)
     parts: dict[str, list[bytes]] = {"train": [], "val": [], "test": []}
     for file in files:
+        if len(files) >= BY_PATH:
+            parts[_part_of(file.name, validation, test, seed)].append(file.content)
+            continue
         tested = round(len(file.content) * (1 - test))
         trained = round(tested * (1 - validation))
         for part, start, end in (("train", 0, trained), ("val", trained, tested), ("test", tested, None)):
@@ -104,20 +103,15 @@ def cut(files: list[File], validation: float, test: float, seed: int) -> dict[st
     return {part: b"".join(pieces) for part, pieces in parts.items()}
 
 
-def _by_path(files: list[File], validation: float, test: float, seed: int) -> dict[str, bytes]:
-    parts: dict[str, list[bytes]] = {"train": [], "val": [], "test": []}
-    for file in files:
-        if _uniform(f"test/{file.name}") < test:  # whatever the seed: the test part stays the same
-            part = "test"
-        else:
-            part = "val" if _uniform(f"validation/{seed}/{file.name}") < validation else "train"
-        parts[part].append(file.content)
-    return {part: b"".join(pieces) for part, pieces in parts.items()}
+def _part_of(name: str, validation: float, test: float, seed: int) -> str:
+    if _uniform(f"test/{name}") < test:  # whatever the seed: the test part stays the same
+        return "test"
+    return "val" if _uniform(f"validation/{seed}/{name}") < validation else "train"
 
 
 def _uniform(text: str) -> float:
     """A number from 0 to 1 that depends on the text alone."""
-    return int.from_bytes(hashlib.sha256(text.encode(errors="surrogateescape")).digest()[:7], "big") / 2**56
+    return bits_of(text) / 2**56
 
 
 def raw_text(parts: dict[str, bytes], context: int, corpus: dict[str, Any]) -> RawData:

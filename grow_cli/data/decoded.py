@@ -84,7 +84,9 @@ def open_decoded(path: Path, fingerprint: str) -> Decoded | None:
             if size != end:
                 raise ValueError(f"it has {size:,} bytes and should have {end:,}")
             # read-only: a private writable map of 20 GB is refused where less memory is free
-            whole = np.memmap(file, np.uint8, "r")
+            pixels = np.memmap(file, np.uint8, "r", _HEADER, shape)
+            of_bytes = np.memmap(file, _kind(shape), "r", counts, (n, channels, _LEVELS))
+            of_images = np.memmap(file, np.uint64, "r", sums, (n,))
     except FileNotFoundError:
         return None
     except OSError as error:
@@ -97,15 +99,7 @@ def open_decoded(path: Path, fingerprint: str) -> Decoded | None:
         raise ValueError("its header is damaged") from error
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that nobody may write to it
-        pixels = torch.from_numpy(whole[_HEADER : _HEADER + int(np.prod(shape))].reshape(shape))
-    return Decoded(
-        pixels,
-        whole[counts : counts + n * channels * _LEVELS * _kind(shape).itemsize]
-        .view(_kind(shape))
-        .reshape(n, channels, -1),
-        whole[sums:].view(np.uint64),
-        path,
-    )
+        return Decoded(torch.from_numpy(pixels), of_bytes, of_images, path)
 
 
 class Writer:
@@ -133,27 +127,19 @@ class Writer:
         _write(self._file, memoryview(json.dumps(header).encode().ljust(_HEADER)), 0)
 
 
-def write_decoded(path: Path, fingerprint: str, shape: Shape, fill: Callable[[Put], bool]) -> bool:
-    """What `fill` returns: whether the images are of this shape, and the file is written. OSError where that fails."""
+def write_decoded(path: Path, fingerprint: str, shape: Shape, fill: Callable[[Put], object]) -> None:
+    """The file of the images that `fill` hands on, or none if it raises. OSError where writing fails."""
     need, free = size_of(shape), shutil.disk_usage(path.parent).free
     if free < need + _ROOM:
         raise OSError(errno.ENOSPC, f"{need / 1e9:.1f} GB are needed and {free / 1e9:.1f} GB are free")
-    good = False
-
-    class _OtherShape(Exception):
-        """Ends the writing: what is there by then goes with its temporary file."""
 
     def write(temporary: Path) -> None:
         with temporary.open("r+b", buffering=0) as file:
             writer = Writer(file.fileno(), shape)
-            if not fill(writer.put):
-                raise _OtherShape
+            fill(writer.put)
             writer.finish(fingerprint)
 
-    with contextlib.suppress(_OtherShape):
-        write_atomically(path, write)
-        good = True
-    return good
+    write_atomically(path, write)
 
 
 @contextlib.contextmanager

@@ -11,6 +11,7 @@ import hashlib
 import logging
 import os
 import time
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -18,7 +19,7 @@ import torch
 
 from grow_cli.data.base import RawData
 from grow_cli.data.decoded import Decoded, Shape, alone, open_decoded, size_of, write_decoded
-from grow_cli.data.images import Decoding, decode, fill, shapes
+from grow_cli.data.images import Coloured, Decoding, decode, fill, shapes
 from grow_cli.data.mapped import fits
 from grow_cli.data.trees import Tree, list_tree
 from grow_cli.errors import UserError
@@ -89,7 +90,8 @@ def _opened(path: Path, tree: Tree) -> Decoded | None:
 
 def _write(path: Path, tree: Tree, decoding: Decoding) -> None:
     for shape in shapes(tree.paths, decoding):
-        if write_decoded(path, tree.fingerprint, shape, partial(fill, tree.paths, decoding, shape)):
+        with suppress(Coloured):
+            write_decoded(path, tree.fingerprint, shape, partial(fill, tree.paths, decoding, shape))
             break
     path.with_suffix(".pt").unlink(missing_ok=True)  # what older versions kept
 

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from grow_cli.errors import UserError
+from grow_cli.errors import UserError, first_line
 from grow_cli.files import expanded
 
 if TYPE_CHECKING:
@@ -48,10 +48,9 @@ def load(path: str, configuration: str | None, alone: str) -> dict[str, Any]:
             else:
                 found = datasets.load_dataset(str(folder) if folder.is_dir() else path, configuration)
     except Exception as error:  # the network's, the Hub's and every format's
-        first = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UserError(
-            f"dataset.path={path} cannot be read as a dataset ({first.rstrip('. ')}): give a folder of save_to_disk, or a "
-            "name on the Hub, which needs a connection the first time"
+            f"dataset.path={path} cannot be read as a dataset ({first_line(error).rstrip('. ')}): give a folder of "
+            "save_to_disk, or a name on the Hub, which needs a connection the first time"
         ) from error
     return {str(k): v for k, v in found.items()} if isinstance(found, dict) else {alone: found}
 

@@ -7,7 +7,6 @@ A checkpoint keeps `identity(...)`. Every command that continues or measures a n
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
@@ -17,7 +16,7 @@ from torch import Tensor
 
 from grow_cli.data.base import DataSpec, RawData
 from grow_cli.errors import UserError
-from grow_cli.words import counted
+from grow_cli.words import counted, listed
 
 _CHUNK_BYTES = 16 * 2**20
 _LISTED = 12  # class names in a sentence
@@ -149,12 +148,12 @@ def _difference(name: str, found: dict[str, Any], known: dict[str, Any]) -> str:
             return f"inputs of shape {tuple(now)} instead of {tuple(then)}"
         case "outputs":
             what = "classes" if found["task"] == "classification" else "targets"
-            named = f" ({_names(found['classes'])})" if found["classes"] else ""
-            own = f" ({_names(known['classes'])})" if known.get("classes") else ""
+            named = f" ({listed(found['classes'], _LISTED)})" if found["classes"] else ""
+            own = f" ({listed(known['classes'], _LISTED)})" if known.get("classes") else ""
             return f"{now} {what}{named} instead of {then}{own}"
         case "classes":
             order = "the same classes in another order" if sorted(now) == sorted(then) else "other classes"
-            return f"{order} ({_names(now)} instead of {_names(then)})"
+            return f"{order} ({listed(now, _LISTED)} instead of {listed(then, _LISTED)})"
         case "corpus":
             return f"another corpus ({_corpus(now)} instead of {_corpus(then)})"
         case "counts":
@@ -164,11 +163,6 @@ def _difference(name: str, found: dict[str, Any], known: dict[str, Any]) -> str:
             return (
                 f"other {part} samples, or the same ones in another order (fingerprint {now[:8]} instead of {then[:8]})"
             )
-
-
-def _names(classes: Sequence[str]) -> str:
-    shown = ", ".join(classes[:_LISTED])
-    return shown if len(classes) <= _LISTED else f"{shown} and {len(classes) - _LISTED} more"
 
 
 def _corpus(corpus: dict[str, Any]) -> str:

@@ -115,7 +115,8 @@ def decode(paths: Sequence[str | Held], decoding: Decoding) -> Tensor:
     """(N, C, H, W) uint8; C is 1 if every image is grey, else 3."""
     for shape in shapes(paths, decoding):
         out = torch.empty(shape, dtype=torch.uint8)
-        if fill(paths, decoding, shape, out.numpy().__setitem__):
+        with contextlib.suppress(Coloured):
+            fill(paths, decoding, shape, out.numpy().__setitem__)
             break
     return out
 
@@ -142,19 +143,20 @@ def _without_pillows_words() -> Iterator[None]:
             log.setLevel(level)
 
 
+class Coloured(Exception):
+    """An image has colours where there is room for grey alone."""
+
+
 def fill(
     paths: Sequence[str | Held],
     decoding: Decoding,
     shape: tuple[int, int, int, int],
     put: Callable[[int, np.ndarray], object],
-) -> bool:
-    """Hand each image and its place on, in any order and from several threads.
-
-    False as soon as one turns out to have colours that `shape` (N, C, H, W) has no room for.
-    """
+) -> None:
+    """Hand each image and its place on, in any order and from several threads; Coloured where `shape` (N, C, H, W) is grey's."""
     _, room, rows, columns = shape
 
-    def decode_from(start: int) -> bool:
+    def decode_from(start: int) -> None:
         for i in range(start, min(start + _CHUNK, len(paths))):
             pixels = _pixels(paths[i], decoding)
             if pixels.shape[1:] != (rows, columns):
@@ -164,15 +166,14 @@ def fill(
                     f"{width}×{height}): scale them to one with dataset.size=<pixels a side>"
                 )
             if len(pixels) > room:
-                return False
+                raise Coloured
             put(i, pixels)
-        return True
 
     pool = ThreadPoolExecutor(min(8, os.cpu_count() or 1))
     with _without_pillows_words():
         try:
             chunks = [pool.submit(decode_from, start) for start in range(0, len(paths), _CHUNK)]
-            return all(_with_progress(chunks, len(paths)))
+            _wait_for(chunks, len(paths))
         finally:
             pool.shutdown(cancel_futures=True)
 
@@ -244,13 +245,13 @@ def _flat(image: Image.Image, background: int) -> Image.Image:
     return image if image.mode == mode else image.convert(mode)
 
 
-def _with_progress(chunks: list[Future[bool]], total: int) -> Iterator[bool]:
-    # results in order; a bar on a terminal once this has taken so long that a person wonders
+def _wait_for(chunks: list[Future[None]], total: int) -> None:
+    # in order; with a bar on a terminal once this has taken so long that a person wonders
     start = time.monotonic()
     bar: Progress | None = None
     try:
         for i, chunk in enumerate(chunks):
-            yield chunk.result()
+            chunk.result()
             if bar is None and sys.stderr.isatty() and time.monotonic() - start > _BAR_AFTER_SECONDS:
                 from rich.console import Console
                 from rich.progress import MofNCompleteColumn, Progress

@@ -15,10 +15,14 @@ from grow_cli.errors import UserError
 from grow_cli.words import counted
 
 
+def bits_of(text: str) -> int:
+    """A number below 2^56 that depends on the text alone."""
+    return int.from_bytes(hashlib.sha256(text.encode(errors="surrogateescape")).digest()[:7], "big")
+
+
 def stream(seed: int, purpose: str) -> torch.Generator:
     """A generator on the CPU; streams of different purposes are independent of each other."""
-    digest = hashlib.sha256(f"{purpose}/{seed}".encode()).digest()
-    return torch.Generator().manual_seed(int.from_bytes(digest[:7], "big"))
+    return torch.Generator().manual_seed(bits_of(f"{purpose}/{seed}"))
 
 
 def cut(labels: Tensor, fraction: float, seed: int) -> tuple[Tensor, Tensor]:

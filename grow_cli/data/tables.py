@@ -15,7 +15,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from grow_cli.errors import UserError
+from grow_cli.errors import UserError, first_line
+from grow_cli.words import listed
 
 SUFFIXES = (".csv", ".tsv", ".parquet", ".npz")
 MOST_CLASSES = 20
@@ -49,8 +50,9 @@ def read(path: Path | Any, name: str = "") -> pd.DataFrame:
     except UserError:
         raise
     except Exception as error:  # every format has exceptions of its own
-        first = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise UserError(f"{name} cannot be read as a table ({first}): give a CSV, parquet or npz file") from error
+        raise UserError(
+            f"{name} cannot be read as a table ({first_line(error)}): give a CSV, parquet or npz file"
+        ) from error
     frame.columns = [str(column).strip() for column in frame.columns]
     if not len(frame):
         raise UserError(f"{name} has column names but no rows: give a table with samples")
@@ -91,11 +93,10 @@ def task_of(values: pd.Series, said: str) -> str:
 
 def target_of(frame: pd.DataFrame, name: str | None, where: str) -> str:
     """The target's column; UserError that lists them where it is not there."""
-    columns = list(frame.columns)
     if name is None:
-        raise UserError(f"dataset=table needs dataset.target: one of {_listed(columns)} ({where})")
-    if name not in columns:
-        raise UserError(f"dataset.target={name}: {where} has no such column; it has {_listed(columns)}")
+        raise UserError(f"dataset=table needs dataset.target: one of {listed(frame.columns)} ({where})")
+    if name not in frame.columns:
+        raise UserError(f"dataset.target={name}: {where} has no such column; it has {listed(frame.columns)}")
     return name
 
 
@@ -123,7 +124,7 @@ def learn(
     for key, names in (("drop", drop), ("categories", categories)):
         wrong = next((name for name in names if name not in frame.columns), None)
         if wrong is not None:
-            raise UserError(f"dataset.{key}: there is no column {wrong}; there are {_listed(list(frame.columns))}")
+            raise UserError(f"dataset.{key}: there is no column {wrong}; there are {listed(frame.columns)}")
     inputs = [name for name in frame.columns if name != target and name not in drop]
     columns = [_column(frame[name], name, name in categories, most) for name in inputs]
     columns = [column for column in columns if column]
@@ -190,8 +191,7 @@ def encode(frame: pd.DataFrame, kept: dict[str, Any], classes: Sequence[str], wh
     absent = [name for name in wanted if name not in frame.columns]
     if absent:
         raise UserError(
-            f"{where} has no column {', '.join(absent)}, which the net was trained with: it has "
-            f"{_listed(list(frame.columns))}"
+            f"{where} has no column {', '.join(absent)}, which the net was trained with: it has {listed(frame.columns)}"
         )
     for column in kept["columns"]:
         values = frame[column["name"]]
@@ -199,8 +199,7 @@ def encode(frame: pd.DataFrame, kept: dict[str, Any], classes: Sequence[str], wh
             parts += _numbers(values, column, where)
         else:
             texts = values.map(text_of)
-            known = set(column["values"])
-            new = sorted(set(texts) - known)
+            new = sorted(set(texts) - set(column["values"]))
             if new:
                 unseen[column["name"]] = new
             parts.append(
@@ -226,7 +225,7 @@ def _numbers(values: pd.Series, column: dict[str, Any], where: str) -> list[np.n
 def _target(frame: pd.DataFrame, kept: dict[str, Any], classes: Sequence[str], where: str) -> np.ndarray:
     name = kept["target"]
     if name not in frame.columns:
-        raise UserError(f"{where} has no target column {name}: it has {_listed(list(frame.columns))}")
+        raise UserError(f"{where} has no target column {name}: it has {listed(frame.columns)}")
     if frame[name].isna().any():
         row = int(np.flatnonzero(frame[name].isna().to_numpy())[0])
         raise UserError(
@@ -242,9 +241,7 @@ def _target(frame: pd.DataFrame, kept: dict[str, Any], classes: Sequence[str], w
         return ((values - kept["mean"]) / kept["spread"]).astype(np.float32)[:, None]
     new = sorted(set(frame[name].map(text_of)) - set(classes))
     if new:
-        raise UserError(
-            f"{where}: the target column {name} holds {new[0]!r}, and the net knows only {_listed(list(classes))}"
-        )
+        raise UserError(f"{where}: the target column {name} holds {new[0]!r}, and the net knows only {listed(classes)}")
     return labels_of(frame[name], classes)
 
 
@@ -260,11 +257,6 @@ def text_of(value: Any) -> str:
     if isinstance(value, float | np.floating) and float(value).is_integer():
         return str(int(value))
     return str(value).strip()
-
-
-def _listed(names: list[str], most: int = 20) -> str:
-    shown = ", ".join(names[:most])
-    return shown if len(names) <= most else f"{shown} and {len(names) - most} more"
 
 
 def check_plain(kept: Any) -> None:

@@ -13,7 +13,7 @@ from grow_cli.console import note
 from grow_cli.data import corpus, splits
 from grow_cli.data.augment import Augment
 from grow_cli.data.base import DatasetOption, DataSpec, RawData
-from grow_cli.data.batches import Chosen, Split
+from grow_cli.data.batches import Batches, Chosen, Split
 from grow_cli.data.decoded import Decoded
 from grow_cli.data.identity import Trained, identity
 from grow_cli.data.mapped import Rows, fits
@@ -88,6 +88,10 @@ class Data:
             "image": self.image,
             "table": self.table,
         }
+
+    def batches(self, batch_size: int, generator: torch.Generator) -> Batches:
+        """Endless minibatches of the training split, prepared and augmented."""
+        return Batches(self.train, batch_size, generator, prepare=self.prepare, augment=self.augment)
 
     def probe(self, n: int) -> Chosen:
         """A fixed batch of n training samples (all, if there are fewer), prepared and not augmented."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -12,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from grow_cli.console import warn
-from grow_cli.errors import UserError
+from grow_cli.errors import UserError, first_line
 from grow_cli.files import is_there, make_folder, write_text
 from grow_cli.records import reading
 from grow_cli.records.events import growth_events
@@ -23,6 +22,9 @@ from grow_cli.registry import Option
 
 if TYPE_CHECKING:
     from grow_cli.config import Config
+
+_COUNTED = {"rows": "step", "events": "growth/units_added"}
+"""The number that each row, and each event, has: by it those that arrived are counted."""
 
 
 class Logger:
@@ -74,17 +76,12 @@ class Remote(Logger):
             raise damaged(self._file, "it does not say how many rows and events were sent")
         return known
 
-    def send_row(self, numbers: dict[str, float], step: int) -> None:
+    def send(self, numbers: dict[str, float], step: int, **documents: dict[str, Any]) -> None:
+        """Numbers of a step, and as a document the event (`growth`) or the `summary` that they are from."""
         raise NotImplementedError
 
-    def send_event(self, event: dict[str, Any], step: int) -> None:
-        raise NotImplementedError
-
-    def send_summary(self, summary: dict[str, Any], step: int) -> None:
-        raise NotImplementedError
-
-    def held(self, kind: str) -> int:
-        """How many `rows`, or `events`, the other program has; 0 where it cannot be asked."""
+    def held(self, name: str) -> int:
+        """How many numbers of this name the other program has; 0 where it cannot be asked."""
         return 0
 
     def finish(self) -> None:
@@ -110,22 +107,24 @@ class Remote(Logger):
         self._rows += 1
         if self._rows > self.sent["rows"]:
             told, step = numbers(row), int(row["step"])
-            self._try(lambda: self._once("rows", lambda: self.send_row(told, step)), rows=self._rows)
+            self._try(lambda: self._once("rows", told, step), rows=self._rows)
 
     def growth(self, event: dict[str, Any]) -> None:
         self._events += 1
         if self._events > self.sent["events"]:
             told, step = plain(event), int(event["step"])
-            self._try(lambda: self._once("events", lambda: self.send_event(told, step)), events=self._events)
+            added = {_COUNTED["events"]: told["units_added"]}
+            self._try(lambda: self._once("events", added, step, growth=told), events=self._events)
 
-    def _once(self, kind: str, send: Callable[[], None]) -> None:
+    def _once(self, kind: str, told: dict[str, float], step: int, **documents: dict[str, Any]) -> None:
         doubtful = kind in self._doubtful
         self._doubtful.discard(kind)
-        if not (doubtful and self.held(kind) > self.sent[kind]):
-            send()
+        if not (doubtful and self.held(_COUNTED[kind]) > self.sent[kind]):
+            self.send(told, step, **documents)
 
     def summary(self, summary: dict[str, Any]) -> None:
-        self._try(lambda: self.send_summary(plain(summary), int(summary["steps"])))
+        final = {f"final/{name}": value for name, value in numbers(summary).items()}
+        self._try(lambda: self.send(final, int(summary["steps"]), summary=plain(summary)))
         self.finished = True
 
     def close(self) -> None:
@@ -141,17 +140,13 @@ class Remote(Logger):
         except Exception as error:  # whatever their network or disk runs into must not end a training
             self._lost = True
             warn(
-                f"logger={self.name} has failed and is disabled for this run ({_first_line(error)}); metrics.csv has every row"
+                f"logger={self.name} has failed and is disabled for this run ({first_line(error)}); metrics.csv has every row"
             )
 
 
 def numbers(row: dict[str, Any]) -> dict[str, float]:
     """Its finite numbers: the others are words, or were not measured."""
-    return {
-        name: value
-        for name, value in row.items()
-        if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-    }
+    return {name: value for name, value in row.items() if reading.number(value)}
 
 
 def told_rows(folder: RunFolder) -> list[dict[str, Any]]:
@@ -174,10 +169,6 @@ def sweep_of(folder: RunFolder) -> str | None:
     hydra = found.get("hydra") if isinstance(found, dict) else None
     swept = isinstance(hydra, dict) and str(hydra.get("mode")).endswith("MULTIRUN")
     return folder.path.absolute().parent.name if swept else None
-
-
-def _first_line(error: Exception) -> str:
-    return next(iter(str(error).splitlines()), type(error).__name__)
 
 
 @dataclass
@@ -213,7 +204,7 @@ class Packaged(LoggerOption):
             raise
         except Exception as error:
             raise UserError(
-                f"logger={self.name} cannot start ({_first_line(error)}): check its settings, or use logger=csv"
+                f"logger={self.name} cannot start ({first_line(error)}): check its settings, or use logger=csv"
             ) from error
 
     def start(self, run_folder: Path) -> Logger:

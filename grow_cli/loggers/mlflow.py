@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from grow_cli.keys import key
-from grow_cli.loggers.base import Logger, Packaged, numbers, sweep_of
+from grow_cli.loggers.base import Logger, Packaged, sweep_of
 from grow_cli.loggers.patient import Patient
 from grow_cli.records.flat import flatten
 from grow_cli.registry import option
@@ -75,23 +75,17 @@ class MLflow(Patient):
                     raise
         raise AssertionError("the second failure was raised")
 
-    def held(self, kind: str) -> int:
-        name = "step" if kind == "rows" else "growth/units_added"
+    def held(self, name: str) -> int:
         return len(self._client.get_metric_history(self._id, name))
 
-    def send_row(self, numbers: dict[str, float], step: int) -> None:
+    def send(self, numbers: dict[str, float], step: int, **documents: dict[str, Any]) -> None:
         from mlflow.entities import Metric
 
         now = int(time.time() * 1000)
         self._client.log_batch(self._id, metrics=[Metric(name, value, now, step) for name, value in numbers.items()])
-
-    def send_event(self, event: dict[str, Any], step: int) -> None:
-        self.send_row({"growth/units_added": event["units_added"]}, step)
-        self._client.log_text(self._id, json.dumps(event, indent=1), f"growth/{event['event']}.json")
-
-    def send_summary(self, summary: dict[str, Any], step: int) -> None:
-        self.send_row({f"final/{name}": value for name, value in numbers(summary).items()}, step)
-        self._client.log_text(self._id, json.dumps(summary, indent=1), "summary.json")
+        for kind, data in documents.items():
+            file = f"growth/{data['event']}.json" if kind == "growth" else f"{kind}.json"
+            self._client.log_text(self._id, json.dumps(data, indent=1), file)
 
     def finish(self) -> None:
         self._client.set_terminated(self._id, "FINISHED" if self.finished else "FAILED")

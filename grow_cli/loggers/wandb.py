@@ -37,14 +37,12 @@ class WandB(Remote):
             settings=wandb.Settings(silent=True, console="off"),
         )
 
-    def send_row(self, numbers: dict[str, float], step: int) -> None:
-        self._run.log(numbers, step=step)
-
-    def send_event(self, event: dict[str, Any], step: int) -> None:
-        self._run.log({"growth/units_added": event["units_added"], "growth/event": json.dumps(event)}, step=step)
-
-    def send_summary(self, summary: dict[str, Any], step: int) -> None:
-        self._run.summary.update(summary)
+    def send(self, numbers: dict[str, float], step: int, **documents: dict[str, Any]) -> None:
+        if "summary" in documents:
+            self._run.summary.update(documents["summary"])
+        else:
+            texts = {f"{kind}/event": json.dumps(data) for kind, data in documents.items()}
+            self._run.log(numbers | texts, step=step)
 
     def finish(self) -> None:
         self._run.finish(exit_code=0 if self.finished else 1)

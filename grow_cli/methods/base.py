@@ -47,8 +47,6 @@ class Method(Part):
     """Base of every method. The shared code (`training.event`) measures, charges and logs what `add` adds."""
 
     group_name: ClassVar[str] = "method"
-    on_several_ranks: ClassVar[bool] = False
-    """Whether several processes were shown to train with it as one does (docs/ranks.md); refused under torchrun otherwise."""
     replayable_regularizer: ClassVar[bool] = False
     """Whether its `regularizer` does the same operations on the same tensors at each step between two events, so that the step
     can be replayed as a CUDA graph."""

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from copy import deepcopy
 from dataclasses import asdict, dataclass
+from importlib import import_module
 from math import prod
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from grow_cli import registry
+from grow_cli.data.base import DataSpec
 from grow_cli.errors import UserError, check
 from grow_cli.keys import key
-from grow_cli.models.ends import OWN, Ends
 from grow_cli.records.words import counted
 from grow_cli.registry import Option
 from grow_cli.tasks import TASKS
@@ -38,8 +39,8 @@ class ModelOption(Option):
     """Base of every model: its lists of sizes can express any net that it may grow into."""
 
     group_name: ClassVar[str] = "model"
-    on_several_ranks: ClassVar[bool] = False
-    """Whether several processes were shown to train with it as one does (docs/ranks.md); refused under torchrun otherwise."""
+    net: ClassVar[str] = ""
+    """The module in `grow_cli.models.modules` and the class in it that `make` gives the option's keys."""
     replayable: ClassVar[bool] = False
     """Whether a step can be replayed as a CUDA graph: the same operations on the same tensors each time, none by a choice in
     Python."""
@@ -52,13 +53,19 @@ class ModelOption(Option):
         check_reads(self, config.dataset.language, f"dataset={config.dataset.name}")
         return super().check_run(config)
 
-    def make(self, ends: Ends) -> GrowableModel:
-        """A freshly initialized net; draws from torch's global random stream."""
-        raise NotImplementedError
+    def check_data(self, spec: DataSpec) -> None:
+        """UserError where no net of these keys reads samples of this shape."""
 
-    def build(self, ends: Ends) -> GrowableModel:
+    def make(self, ends: DataSpec) -> GrowableModel:
+        """A freshly initialized net; draws from torch's global random stream."""
+        module, _, name = self.net.partition(".")
+        made: GrowableModel = getattr(import_module(f"grow_cli.models.modules.{module}"), name)(ends, **self.keywords)
+        return made
+
+    def build(self, ends: DataSpec) -> GrowableModel:
         """`make`'s net, which knows the keys that it was made of."""
         check_reads(self, ends.task == "language", "what it is to be trained on")
+        self.check_data(ends)
         net = self.make(ends)
         net.settings = asdict(self)
         return net
@@ -80,27 +87,18 @@ def check_reads(option: ModelOption, text: bool, what: str) -> None:
         raise UserError(f"model={option.name} cannot predict text, and {what} is text: use model=gpt")
 
 
-@dataclass(frozen=True)
-class _Ends:
-    task: str
-    input_shape: tuple[int, ...]
-    outputs: int
-
-
 def rebuild(architecture: dict[str, Any]) -> GrowableModel:
     """The net whose `architecture()` this is, freshly initialized: `load_state_dict` then makes it the same net."""
     from omegaconf import OmegaConf  # here: `grow list` loads this module too
     from omegaconf.errors import OmegaConfBaseException
 
+    from grow_cli.models.modules.network import OWN
     from grow_cli.records.configs import as_data
 
     try:
         settings = dict(architecture["model"])
-        ends = _Ends(
-            str(architecture["task"]),
-            tuple(int(n) for n in architecture["input_shape"]),
-            int(architecture["outputs"]),
-        )
+        shape = tuple(int(n) for n in architecture["input_shape"])
+        ends = DataSpec("", str(architecture["task"]), shape, int(architecture["outputs"]))
         name = settings["name"]
     except KeyError as error:
         raise UserError(
@@ -134,7 +132,7 @@ def restored(architecture: dict[str, Any], weights: dict[str, Any]) -> GrowableM
     return net
 
 
-def image_shape(name: str, spec: Ends) -> tuple[int, int, int]:
+def image_shape(name: str, spec: DataSpec) -> tuple[int, int, int]:
     """(channels, height, width); UserError where the samples are vectors."""
     if len(spec.input_shape) != 3:
         raise UserError(
@@ -191,7 +189,7 @@ def on_paper(option: ModelOption) -> GrowableModel | None:
     ):
         try:
             with torch.device("meta"):
-                return option.build(_Ends(task, shape, outputs))
+                return option.build(DataSpec("", task, shape, outputs))
         except UserError:
             continue
     return None

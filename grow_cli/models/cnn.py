@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
+from grow_cli.data.base import DataSpec
 from grow_cli.errors import UserError
 from grow_cli.keys import key
 from grow_cli.models.base import ModelOption, activation_key, check_kernel, image_shape, size_keys
-from grow_cli.models.ends import Ends
 from grow_cli.records.words import counted
 from grow_cli.registry import option
-
-if TYPE_CHECKING:
-    from grow_cli.models.modules.network import GrowableModel
 
 
 @option("model", "cnn")
@@ -24,6 +20,7 @@ class CNNOption(ModelOption):
     TINY's net on CIFAR-10 (E.2): two stages of two convolutions with max-pooling, two linear layers, SELU.
     """
 
+    net = "plain.CNN"
     on_several_ranks = True
     replayable = True
     channels_last = True
@@ -47,14 +44,11 @@ class CNNOption(ModelOption):
         super().__post_init__()
         check_kernel(self.kernel)
 
-    def make(self, ends: Ends) -> GrowableModel:
-        from grow_cli.models.modules.plain import CNN
-
-        _, height, width = image_shape(self.name, ends)
+    def check_data(self, spec: DataSpec) -> None:
+        _, height, width = image_shape(self.name, spec)
         halvings = min(height, width).bit_length() - 1
         if len(self.channels) > halvings:
             raise UserError(
                 f"model.channels={self.channels}: each of {counted(len(self.channels), 'stage')} halves the image, and one of "
                 f"{height} x {width} pixels can be halved {counted(halvings, 'time')}: give at most {counted(halvings, 'stage')}"
             )
-        return CNN(ends, **self.keywords)

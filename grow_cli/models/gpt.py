@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
+from grow_cli.data.base import DataSpec
 from grow_cli.errors import check
 from grow_cli.keys import key
 from grow_cli.models.attention import check_head_counts, check_heads, head_counts_key, head_size_key, heads_key
 from grow_cli.models.base import ModelOption, activation_key, dropout_key, size_key
-from grow_cli.models.ends import Ends
 from grow_cli.registry import option
 
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ _BLOCKS = 2
 class GPTOption(ModelOption):
     """A decoder that predicts the next byte: pre-norm blocks of causal attention and MLP."""
 
+    net = "gpt.GPT"
     on_several_ranks = True
     replayable = True
 
@@ -70,14 +71,13 @@ class GPTOption(ModelOption):
         """The hidden units of each block, as both keys together say."""
         return self.mlp if self.mlp is not None else [4 * self.dim] * (_BLOCKS if self.blocks is None else self.blocks)
 
-    def build(self, ends: Ends) -> GrowableModel:
+    def build(self, ends: DataSpec) -> GrowableModel:
         net = super().build(ends)
         net.settings |= {"blocks": None, "mlp": self.hidden}  # a grown net is told by its widths alone
         return net
 
-    def make(self, ends: Ends) -> GrowableModel:
-        from grow_cli.models.modules.gpt import GPT
-
-        keywords = self.keywords | {"mlp": self.hidden}
+    @property
+    def keywords(self) -> dict[str, Any]:
+        keywords = super().keywords | {"mlp": self.hidden}
         del keywords["blocks"]
-        return GPT(ends, **keywords)
+        return keywords

@@ -3,15 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from grow_cli.keys import key
 from grow_cli.models.base import ModelOption, activation_key, dropout_key, size_keys
-from grow_cli.models.ends import Ends
 from grow_cli.registry import option
-
-if TYPE_CHECKING:
-    from grow_cli.models.modules.network import GrowableModel
 
 
 @option("model", "mlp")
@@ -19,6 +14,7 @@ if TYPE_CHECKING:
 class MLPOption(ModelOption):
     """Linear layers, each followed by norm, activation and dropout; images are flattened."""
 
+    net = "plain.MLP"
     on_several_ranks = True
     replayable = True
 
@@ -33,8 +29,3 @@ class MLPOption(ModelOption):
     """Biases in hidden layers; the output layer always has one."""
     dropout: float = dropout_key()
     """Probability of setting an output of a hidden layer to zero in training."""
-
-    def make(self, ends: Ends) -> GrowableModel:
-        from grow_cli.models.modules.plain import MLP
-
-        return MLP(ends, **self.keywords)

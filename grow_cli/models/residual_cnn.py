@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
+from grow_cli.data.base import DataSpec
 from grow_cli.errors import UserError
 from grow_cli.keys import key
 from grow_cli.models.base import ModelOption, activation_key, check_kernel, image_shape, size_key, size_keys
-from grow_cli.models.ends import Ends
 from grow_cli.registry import option
-
-if TYPE_CHECKING:
-    from grow_cli.models.modules.network import GrowableModel
 
 
 @option("model", "residual_cnn")
@@ -20,6 +16,7 @@ if TYPE_CHECKING:
 class ResidualCNNOption(ModelOption):
     """A convolution, average pooling, then blocks of two convolutions (norm-act-conv twice) on a residual stream."""
 
+    net = "residual.ResidualCNN"
     on_several_ranks = True
     replayable = True
     channels_last = True
@@ -41,12 +38,9 @@ class ResidualCNNOption(ModelOption):
         super().__post_init__()
         check_kernel(self.kernel)
 
-    def make(self, ends: Ends) -> GrowableModel:
-        from grow_cli.models.modules.residual import ResidualCNN
-
-        _, height, width = image_shape(self.name, ends)
+    def check_data(self, spec: DataSpec) -> None:
+        _, height, width = image_shape(self.name, spec)
         if self.pool > min(height, width):
             raise UserError(
                 f"model.pool={self.pool}: the images have {height} x {width} pixels; give {min(height, width)} or less"
             )
-        return ResidualCNN(ends, **self.keywords)

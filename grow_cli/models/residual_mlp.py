@@ -3,15 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from grow_cli.keys import key
 from grow_cli.models.base import ModelOption, activation_key, size_key, size_keys
-from grow_cli.models.ends import Ends
 from grow_cli.registry import option
-
-if TYPE_CHECKING:
-    from grow_cli.models.modules.network import GrowableModel
 
 
 @option("model", "residual_mlp")
@@ -19,6 +14,7 @@ if TYPE_CHECKING:
 class ResidualMLPOption(ModelOption):
     """Blocks x + W2 act(W1 norm(x)) on a residual stream; images are flattened."""
 
+    net = "residual.ResidualMLP"
     on_several_ranks = True
     replayable = True
 
@@ -30,8 +26,3 @@ class ResidualMLPOption(ModelOption):
     """As in model=mlp."""
     norm: str = key("layer", one_of=("layer", "batch", "none"))
     """Normalisation of the stream at each block's input and before the output: `layer`, `batch` or `none`."""
-
-    def make(self, ends: Ends) -> GrowableModel:
-        from grow_cli.models.modules.residual import ResidualMLP
-
-        return ResidualMLP(ends, **self.keywords)

@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
+from grow_cli.data.base import DataSpec
 from grow_cli.errors import UserError, check
 from grow_cli.keys import key
 from grow_cli.models.base import ModelOption, activation_key, image_shape, size_keys
-from grow_cli.models.ends import Ends
 from grow_cli.records.words import counted
 from grow_cli.registry import option
-
-if TYPE_CHECKING:
-    from grow_cli.models.modules.network import GrowableModel
 
 
 @option("model", "resnet18")
@@ -25,6 +21,7 @@ class ResNet18Option(ModelOption):
     TINY's ResNet-18 on CIFAR-100 (E.3, Table 1): two blocks in each of four stages, whose middles grow from a channel.
     """
 
+    net = "resnet.ResNet18"
     on_several_ranks = True
     replayable = True
     channels_last = True
@@ -49,10 +46,8 @@ class ResNet18Option(ModelOption):
         )
         check(all(self.hidden), f"model.hidden={self.hidden}: each stage must have at least one block")
 
-    def make(self, ends: Ends) -> GrowableModel:
-        from grow_cli.models.modules.resnet import ResNet18
-
-        _, height, width = image_shape(self.name, ends)
+    def check_data(self, spec: DataSpec) -> None:
+        _, height, width = image_shape(self.name, spec)
         halvings = min(height, width).bit_length() - 1
         if len(self.stream) > halvings:
             fewer = (
@@ -64,4 +59,3 @@ class ResNet18Option(ModelOption):
                 f"model.stream={self.stream}: each of {counted(len(self.stream), 'stage')} halves the image, and one of "
                 f"{height} x {width} pixels can be halved {counted(halvings, 'time')}: {fewer}"
             )
-        return ResNet18(ends, **self.keywords)

@@ -3,15 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from grow_cli.errors import check
 from grow_cli.models.base import ModelOption, activation_key, size_keys
-from grow_cli.models.ends import Ends
 from grow_cli.registry import option
-
-if TYPE_CHECKING:
-    from grow_cli.models.modules.network import GrowableModel
 
 
 @option("model", "stages")
@@ -19,6 +14,7 @@ if TYPE_CHECKING:
 class StagesOption(ModelOption):
     """A sum of small nets that all read the input, each multiplied by a magnitude; images are flattened."""
 
+    net = "stages.Stages"
     on_several_ranks = True
     replayable = True
 
@@ -35,8 +31,3 @@ class StagesOption(ModelOption):
             bool(self.hidden) and all(self.hidden),
             f"model.hidden={self.hidden}: give one stage at least, and each stage one hidden layer at least, as in [[20,20]]",
         )
-
-    def make(self, ends: Ends) -> GrowableModel:
-        from grow_cli.models.modules.stages import Stages
-
-        return Stages(ends, **self.keywords)

@@ -4,17 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import gcd
-from typing import TYPE_CHECKING
 
+from grow_cli.data.base import DataSpec
 from grow_cli.errors import UserError
 from grow_cli.keys import key
 from grow_cli.models.attention import check_head_counts, check_heads, head_counts_key, head_size_key, heads_key
 from grow_cli.models.base import ModelOption, activation_key, dropout_key, image_shape, size_key, size_keys
-from grow_cli.models.ends import Ends
 from grow_cli.registry import option
-
-if TYPE_CHECKING:
-    from grow_cli.models.modules.network import GrowableModel
 
 
 @option("model", "vit")
@@ -22,6 +18,7 @@ if TYPE_CHECKING:
 class ViTOption(ModelOption):
     """A small patch transformer: pre-norm blocks of attention and MLP, learned positions, mean over the tokens."""
 
+    net = "residual.ViT"
     on_several_ranks = True
     replayable = True
 
@@ -47,14 +44,11 @@ class ViTOption(ModelOption):
         check_heads(self.dim, self.heads, self.head_size)
         check_head_counts(self.head_counts, len(self.mlp))
 
-    def make(self, ends: Ends) -> GrowableModel:
-        from grow_cli.models.modules.residual import ViT
-
-        _, height, width = image_shape(self.name, ends)
+    def check_data(self, spec: DataSpec) -> None:
+        _, height, width = image_shape(self.name, spec)
         if height % self.patch or width % self.patch:
             side = gcd(height, width)
             sizes = ", ".join(str(n) for n in range(1, side + 1) if side % n == 0)
             raise UserError(
                 f"model.patch={self.patch} does not divide the images of {height} x {width} pixels: use one of {sizes}"
             )
-        return ViT(ends, **self.keywords)

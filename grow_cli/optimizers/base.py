@@ -23,8 +23,6 @@ class OptimizerOption(Option):
     """Base of every optimizer: says in `make` which it is."""
 
     group_name: ClassVar[str] = "optimizer"
-    on_several_ranks: ClassVar[bool] = False
-    """Whether several processes were shown to train with it as one does (docs/ranks.md); refused under torchrun otherwise."""
     replayable: ClassVar[bool] = False
     """Whether its step can be replayed as a CUDA graph: it does the same operations on the same tensors each time."""
 

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from grow_cli.errors import first_line
 from grow_cli.files import is_there
 from grow_cli.records import reading
 from grow_cli.records.folder import RunFolder
@@ -153,7 +154,7 @@ def _event(path: Path, number: int, line: str) -> GrowthEvent:
     try:
         entry = reading.parsed(line)
     except ValueError as error:
-        raise reading.damaged(path, reading.first_line(error), line=number) from error
+        raise reading.damaged(path, first_line(error), line=number) from error
     if not isinstance(entry, dict):
         raise reading.damaged(path, "it is no JSON object", line=number)
     reading.check_fields(path, entry, _FIELDS, line=number)

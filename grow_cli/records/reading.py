@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from grow_cli.errors import UserError
+from grow_cli.errors import UserError, first_line
 from grow_cli.files import read_bytes
 from grow_cli.records import plain_yaml
 
@@ -51,11 +51,6 @@ def reading(path: Path) -> Iterator[None]:
         yield
     except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RuntimeError) as error:
         raise damaged(path, f"{type(error).__name__}: {first_line(error)}") from error
-
-
-def first_line(error: BaseException) -> str:
-    """The first line of the error's message."""
-    return next(iter(str(error).splitlines()), type(error).__name__)
 
 
 def text(path: Path, root: Path, most: int = _TABLE) -> str:

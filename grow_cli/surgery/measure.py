@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from grow_cli.hardware import Readings
+from grow_cli.hardware import Readings, precise
 
 
 def count_parameters(model: nn.Module) -> int:
@@ -108,7 +108,7 @@ class FunctionChange:
 
 def function_change(before: Tensor, after: Tensor, readings: Readings | None = None) -> FunctionChange:
     """From the outputs (n, ..., outputs) of the two nets on the same batch; `readings` as of `measure`."""
-    dtype = torch.float32 if before.device.type == "mps" else torch.float64
+    dtype = precise(before.device)
     old, new = before.to(dtype).flatten(0, -2), after.to(dtype).flatten(0, -2)
     squares = torch.stack([(new - old).square().sum(1).mean(), old.square().sum(1).mean()])
     return FunctionChange((readings or Readings()).later(squares))

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
+from grow_cli.hardware import precise
 from grow_cli.surgery.measure import evaluation_mode, exact_products
 from grow_cli.tasks import TASKS
-from grow_cli.training.metrics import sums_dtype
 from grow_cli.training.step import autocast, not_coarser
 
 SPLITS = ("train", "val", "test")
@@ -18,26 +18,19 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from grow_cli.config import Config
-    from grow_cli.data.tensors import Data, Split
+    from grow_cli.data.tensors import Data
 
 
-def evaluate(
-    model: nn.Module, data: Data, split: Split, *, batch_size: int, precision: str = "fp32"
-) -> tuple[float, float]:
-    """(mean loss without label smoothing, score) on a whole split; one read from the device."""
-    loss, sums = _summed(model, data, split, batch_size=batch_size, precision=precision)
-    return loss, TASKS[data.spec.task].value(sums)
+def measure_split(name: str, model: nn.Module, data: Data, config: Config) -> dict[str, float]:
+    """`<name>_loss`, `<name>_<score>` and what the task has beside them, of the split `train`, `val` or `test`.
 
-
-def _summed(
-    model: nn.Module, data: Data, split: Split, *, batch_size: int, precision: str
-) -> tuple[float, list[float]]:
-    """Mean loss on a whole split, and the task's sums."""
-    task = TASKS[data.spec.task]
-    batch_size = task.samples_at_once(batch_size, split.y)
+    The loss is the mean without label smoothing; all is read from the device at once.
+    """
+    task, split, precision = TASKS[data.spec.task], data.measured(name), config.precision
+    batch_size = task.samples_at_once(config.evaluate.batch_size, split.y)
     loss_of = task.loss()
     device = split.x.device
-    dtype = sums_dtype(device)
+    dtype = precise(device)
     sums = torch.zeros(4, dtype=dtype, device=device)
     loss = torch.zeros((), dtype=dtype, device=device)
     # in bf16 as it is used; TF32 is there to train fast, and a score is to be comparable
@@ -48,16 +41,8 @@ def _summed(
             loss += loss_of(outputs, y).to(dtype) * len(y)
             sums += task.sums(outputs, y, dtype)
     total, *scored = torch.cat([loss[None], sums]).tolist()
-    return total / max(1, len(split.y)), scored
-
-
-def measure_split(name: str, model: nn.Module, data: Data, config: Config) -> dict[str, float]:
-    """`<name>_loss`, `<name>_<score>` and what the task has beside them, of the split `train`, `val` or `test`."""
-    task = TASKS[data.spec.task]
-    loss, sums = _summed(
-        model, data, data.measured(name), batch_size=config.evaluate.batch_size, precision=config.precision
-    )
-    return dict(zip(task.columns(name), (loss, task.value(sums), *task.values_beside(sums).values()), strict=True))
+    values = (total / max(1, len(split.y)), task.value(scored), *task.values_beside(scored).values())
+    return dict(zip(task.columns(name), values, strict=True))
 
 
 def measure_grid(model: nn.Module, data: Data, config: Config) -> dict[str, float]:

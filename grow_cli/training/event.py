@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import time
-from dataclasses import dataclass
 from typing import Any
 
 from torch import nn
@@ -44,21 +43,11 @@ def growth_closed(session: Session, used: float) -> str:
     return method.closed(session.moment())
 
 
-@dataclass(frozen=True)
-class Sizes:
-    """The sizes of the net at one moment."""
-
-    parameters: int
-    flops: int
-    widths: str
-
-    @classmethod
-    def of(cls, session: Session) -> Sizes:
-        return cls(session.parameters, session.flops, widths_text(session.model.widths()))
-
-    def fields(self, moment: str) -> dict[str, Any]:
-        """As the growth log has them, `moment` being before or after."""
-        return {f"{name}_{moment}": value for name, value in vars(self).items()}
+def sizes(session: Session, moment: str) -> dict[str, Any]:
+    """Those of the net as it is now, named as in the growth log, `moment` being before or after."""
+    widths = widths_text(session.model.widths())
+    found = {"parameters": session.parameters, "flops": session.flops, "widths": widths}
+    return {f"{name}_{moment}": value for name, value in found.items()}
 
 
 class Probe:
@@ -97,7 +86,7 @@ def grow(session: Session) -> GrowthEvent:
     What is timed is the growing; measuring the net before and after is evaluation, which `seconds` leave out.
     """
     method, model = session.method, session.model
-    probe, before = Probe(session), Sizes.of(session)
+    probe, before = Probe(session), sizes(session, "before")
     probe.measure("before")
     known = list(model.parameters())  # held: the ids of freed ones would be given to new ones
     growth = session.config.growth
@@ -115,12 +104,12 @@ def grow(session: Session) -> GrowthEvent:
     synchronize(session.device)
     seconds = time.perf_counter() - begun
     probe.measure("after")
-    after = Sizes.of(session)
+    after = sizes(session, "after")
     phases: list[dict[str, Any]] = [{"phase": "initialize", "seconds": seconds}]
     if event.applied:
         old = {id(p) for p in known}
         begun = time.perf_counter()
-        settling = method.settle(session.moment(), after.flops)
+        settling = method.settle(session.moment(), session.flops)
         phases += _settle(session, settling, [p for p in model.parameters() if id(p) not in old])
         synchronize(session.device)
         seconds += time.perf_counter() - begun
@@ -132,8 +121,8 @@ def grow(session: Session) -> GrowthEvent:
     return GrowthEvent(
         **_added(event, method.kind),
         **probe.fields,
-        **before.fields("before"),
-        **after.fields("after"),
+        **before,
+        **after,
         phases=phases,
         growth_seconds=seconds,
         growth_flops=spent,

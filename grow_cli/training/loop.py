@@ -14,7 +14,7 @@ from grow_cli.records.folder import RunFolder
 from grow_cli.records.words import widths_text
 from grow_cli.surgery.measure import count_parameters
 from grow_cli.training import checkpoint
-from grow_cli.training.budget import Budget, Ended
+from grow_cli.training.budget import Ended
 from grow_cli.training.device import fastest_convolutions, synchronize
 from grow_cli.training.display import Display
 from grow_cli.training.evaluation import measure_grid, measure_split
@@ -40,7 +40,6 @@ class Loop:
         """Asked after each evaluation, with how many there were and the best validation score (more is better)."""
         self._pruned = False
         self._replayed = replayed(session)
-        self._batch_size_changed()
         self._model_changed()
 
     def watch_frontier(self) -> None:
@@ -54,17 +53,16 @@ class Loop:
         """Continue from a checkpoint."""
         checkpoint.restore(state, self.session, self.gathered)
         self.method.keep(self.session.moment(), self.folder.path)
-        self._batch_size_changed()
         self._model_changed()
 
     def train(self) -> Ended:
         """Train until a stop rule holds; says which. Interrupted and TrainingFailed come out as exceptions."""
         progress = self.session.progress
-        self.display.start(self.budget.steps, self.thresholds)
+        self.display.start(self.session.budget.steps, self.thresholds)
         if progress.step == 0:
             self.save(best=False)
         while True:
-            ended = self.budget.ended(progress, self.parameters)
+            ended = self.session.budget.ended(progress, self.parameters)
             if ended is None and self._pruned:
                 ended = Ended("pruned", progress.evaluations)
             if ended is not None:
@@ -83,11 +81,17 @@ class Loop:
     def train_until_next_evaluation(self) -> None:
         """Train up to the next evaluation, and evaluate."""
         with fastest_convolutions():
-            self._train_until(self.budget.next_evaluation(self.session.progress.step, self.session.config.evaluate))
+            session = self.session
+            self._train_until(session.budget.next_evaluation(session.progress.step, session.config.evaluate))
         self._evaluate()
 
     def _train_until(self, end: int) -> None:
-        session, progress, budget, config = self.session, self.session.progress, self.budget, self.session.config
+        session, progress, budget, config = (
+            self.session,
+            self.session.progress,
+            self.session.budget,
+            self.session.config,
+        )
         end = int(min(end, budget.steps))
         batches, groups, history, gathered = (
             session.batches,
@@ -155,10 +159,6 @@ class Loop:
         """The trigger's, now."""
         return self.trigger.thresholds(self.session.moment())
 
-    def _used(self) -> float:
-        progress = self.session.progress
-        return self.budget.used(progress.step, progress.seconds, progress.flops)
-
     def _flops_of(self, steps: int, extra: int) -> int:
         """FLOPs of some steps on the current net, before which the optimizer had done `extra` beyond its passes."""
         beyond = extra_flops(self.session, extra) if extra_so_far(self.session) != extra else 0
@@ -188,7 +188,7 @@ class Loop:
         if config.stop.train_score is not None:  # train_accuracy was gathered while the net changed
             measured |= self._whole_training_split(measured)
         session.measured = measured
-        session.closed = growth_closed(session, self._used())
+        session.closed = growth_closed(session, session.used)
         finite = math.isfinite(measured["val_loss"]) and (math.isfinite(measured["train_loss"]) or not trained)
         verdict = self.trigger.update(session.moment()) if finite else None
         readings = dict.fromkeys(self.trigger.readings, math.nan) | dict(verdict.readings if verdict else {})
@@ -252,13 +252,12 @@ class Loop:
         if session.config.checkpoint.events:
             checkpoint.save_net(self.folder.checkpoints, session, progress.firings + 1)
         rolled_back = session.undo is not None and not session.undo_helped
-        event = self._undone() if rolled_back else self._grown()
+        event = roll_back(session) if rolled_back else self._grown()
         event.step, event.epoch = progress.step, round(progress.epoch, 6)
         event.method, event.trigger = session.config.method.name, session.config.trigger.name
         event.readings = progress.readings
         if session.batches.batch_size != batch_size:
             progress.anchor_step, progress.anchor_epoch = progress.step, progress.epoch
-            self._batch_size_changed()
         progress.growth_pending = False
         progress.firings += 1
         if event.proposals or rolled_back:  # a best update alone changes the net, too
@@ -270,14 +269,14 @@ class Loop:
             progress.events_without_gain += 1
             progress.evaluations_without_gain = 0  # a grown net gets its evaluations
             if session.config.schedule.restart:
-                progress.restarted_at = self._used()
+                progress.restarted_at = session.used
                 progress.restart_step = progress.step
         self.trigger.reset(session.moment())
         event.event, event.seconds = progress.firings, progress.seconds
         self.method.keep(session.moment(), self.folder.path)
         self.folder.append_growth(event.to_json())
         self.logger.growth(event.to_json())
-        self.display.growth(event, self.budget.steps)
+        self.display.growth(event, session.budget.steps)
 
     def _grown(self) -> GrowthEvent:
         session = self.session
@@ -287,19 +286,6 @@ class Loop:
             undo.units = event.units_added
             session.undo = undo if event.proposals else None
         return event
-
-    def _undone(self) -> GrowthEvent:
-        undo, self.session.undo = self.session.undo, None
-        assert undo is not None
-        return roll_back(self.session, undo)
-
-    def _batch_size_changed(self) -> None:
-        """What follows from the number of steps in an epoch."""
-        session, progress = self.session, self.session.progress
-        per_epoch = session.batches.steps_per_epoch
-        self.budget = Budget(
-            session.config.stop, per_epoch, progress.anchor_step, progress.anchor_epoch, session.task.direction
-        )
 
     def _model_changed(self) -> None:
         """What is derived from the model and costs too much to derive at every step."""
@@ -313,13 +299,13 @@ class Loop:
         frontier = self.method.frontier(session.model) if session.history is not None else None
         self.frontier_parameters = 0 if frontier is None else count_parameters(frontier)
 
+    def state(self) -> dict[str, Any]:
+        """What `restore` goes on from."""
+        return checkpoint.capture(self.session, self.gathered)
+
     def save(self, *, best: bool) -> None:
         """A checkpoint."""
-        checkpoint.save(
-            self.folder.checkpoints,
-            checkpoint.capture(self.session, self.gathered),
-            best=best,
-        )
+        checkpoint.save(self.folder.checkpoints, self.state(), best=best)
 
     def close(self) -> None:
         """Give terminal and files back."""

@@ -7,15 +7,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from grow_cli.hardware import precise
 from grow_cli.tasks import Task
 
 # Outputs are kept and scored together: a kernel each for many steps instead of several for every step.
 _SCORE_EVERY = 64
-
-
-def sums_dtype(device: torch.device) -> torch.dtype:
-    """float64; MPS has none."""
-    return torch.float32 if device.type == "mps" else torch.float64
 
 
 class Gathered:
@@ -27,7 +23,7 @@ class Gathered:
         self._clear()
 
     def _clear(self) -> None:
-        self._dtype = sums_dtype(self.device)
+        self._dtype = precise(self.device)
         self._sums = torch.zeros(5, dtype=self._dtype, device=self.device)
         self._steps = 0
         self._pending: list[tuple[Tensor, Tensor, Tensor]] = []

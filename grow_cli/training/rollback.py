@@ -13,7 +13,7 @@ from copy import deepcopy
 
 from grow_cli.records.events import GrowthEvent
 from grow_cli.surgery.undo import Snapshot, Undo
-from grow_cli.training.event import Probe, Sizes
+from grow_cli.training.event import Probe, sizes
 from grow_cli.training.session import Session
 
 
@@ -31,9 +31,11 @@ def undo_of(session: Session) -> Undo:
     )
 
 
-def roll_back(session: Session, undo: Undo) -> GrowthEvent:
+def roll_back(session: Session) -> GrowthEvent:
     """Restore net, optimizer and batch size, tell the method, and return the event's line of the growth log."""
-    probe, before = Probe(session), Sizes.of(session)
+    undo, session.undo = session.undo, None
+    assert undo is not None
+    probe, before = Probe(session), sizes(session, "before")
     probe.measure("before")
     session.method.rolled_back(session.moment(), undo.method)
     undo.snapshot.restore(session.model, session.optimizer)
@@ -56,6 +58,6 @@ def roll_back(session: Session, undo: Undo) -> GrowthEvent:
             "loss_now": session.measured["val_loss"],
         },
         **probe.fields,
-        **before.fields("before"),
-        **Sizes.of(session).fields("after"),
+        **before,
+        **sizes(session, "after"),
     )

@@ -101,11 +101,15 @@ class Session:
         return count_parameters(self.model)
 
     @property
+    def budget(self) -> Budget:
+        """The stop rules, with the batch size as it is now."""
+        steps, p = self.batches.steps_per_epoch, self.progress
+        return Budget(self.config.stop, steps, p.anchor_step, p.anchor_epoch, self.task.direction)
+
+    @property
     def used(self) -> float:
         """Fraction of the budget, by whichever limit is nearer."""
-        p = self.progress
-        budget = Budget(self.config.stop, self.batches.steps_per_epoch, p.anchor_step, p.anchor_epoch)
-        return budget.used(p.step, p.seconds, p.flops)
+        return self.budget.used(self.progress.step, self.progress.seconds, self.progress.flops)
 
     def moment(self) -> Moment:
         """The run as it is now, to be read."""

@@ -42,15 +42,11 @@ def fastest_layout(session: Session) -> torch.memory_format:
 
 def make_forward(session: Session, *, compiled: bool = False) -> Step:
     """The forward pass on the present model, in the precision that the config asks for."""
-    config, model, loss_of = session.config, session.model, session.loss
-    bf16, layout = config.precision == "bf16", fastest_layout(session)
+    device, precision, model, loss_of = session.device, session.config.precision, session.model, session.loss
+    layout = fastest_layout(session)
 
     def forward(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-        outputs = model(x.contiguous(memory_format=layout))
-        return loss_of(outputs, y), outputs
-
-    def autocast_forward(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-        with autocast(session.device, config.precision):
+        with autocast(device, precision):
             outputs = not_coarser(model(x.contiguous(memory_format=layout)))
         return loss_of(outputs, y), outputs
 
@@ -58,9 +54,7 @@ def make_forward(session: Session, *, compiled: bool = False) -> Step:
         with twice_differentiable():
             return forward(x, y)
 
-    compute = autocast_forward if bf16 else forward
-    if isinstance(session.optimizer, NaturalGradient):
-        compute = twice_differentiable_forward
+    compute = twice_differentiable_forward if isinstance(session.optimizer, NaturalGradient) else forward
     if compiled:
         torch._dynamo.reset()
         _time_compiling(session)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor
+
+from grow_cli.data.splits import bits_of
 
 
 class Streams:
@@ -21,8 +22,8 @@ class Streams:
 
     def __init__(self, seed: int, device: torch.device) -> None:
         self.device = device
-        self.generators = {name: torch.Generator().manual_seed(_derive(seed, name)) for name in self.names}
-        torch.manual_seed(_derive(seed, "step"))
+        self.generators = {name: torch.Generator().manual_seed(bits_of(f"{seed}/{name}")) for name in self.names}
+        torch.manual_seed(bits_of(f"{seed}/step"))
 
     def __getitem__(self, name: str) -> torch.Generator:
         return self.generators[name]
@@ -85,7 +86,3 @@ def fork(generator: torch.Generator) -> torch.Generator:
     """A new generator seeded by one draw; its draws do not affect the stream that it came from."""
     seed: Tensor = torch.randint(2**62, (), generator=generator)
     return torch.Generator().manual_seed(int(seed))
-
-
-def _derive(seed: int, name: str) -> int:
-    return int.from_bytes(hashlib.sha256(f"{seed}/{name}".encode()).digest()[:7], "big")

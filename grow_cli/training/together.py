@@ -10,7 +10,6 @@ from torch import Tensor, nn
 
 from grow_cli.loggers.base import Logger
 from grow_cli.records.folder import RunFolder
-from grow_cli.training import checkpoint
 from grow_cli.training.display import Display
 from grow_cli.training.loop import Loop
 from grow_cli.training.ranks import Ranks
@@ -45,10 +44,6 @@ class SharedLoop(Loop):
     def _model_changed(self) -> None:
         super()._model_changed()
         self._step = make_shared_step(self.session, self.ranks)
-
-    def state(self) -> dict[str, Any]:
-        """From which another rank goes on."""
-        return checkpoint.capture(self.session, self.gathered)
 
     def save(self, *, best: bool) -> None:
         """A checkpoint, by rank 0."""

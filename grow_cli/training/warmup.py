@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
-from grow_cli.data.batches import Batches
 from grow_cli.surgery.flops import step_flops_per_sample
 from grow_cli.training.step import extra_flops, extra_so_far, make_step
 from grow_cli.training.streams import fork
@@ -36,13 +35,7 @@ def warm_up_alone(session: Session, new: list[nn.Parameter], wanted: WarmUp) -> 
     """
     if wanted.steps + wanted.thaw == 0:
         return None, 0
-    batches = Batches(
-        session.data.train,
-        session.batches.batch_size,
-        fork(session.streams["growth"]),
-        prepare=session.data.prepare,
-        augment=session.data.augment,
-    )
+    batches = session.data.batches(session.batches.batch_size, fork(session.streams["growth"]))
     losses: list[Tensor] = []
     flops, extra = 0, extra_so_far(session)
     for group in session.optimizer.param_groups:

@@ -10,8 +10,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from grow_cli.data.base import DataSpec
 from grow_cli.methods.heads import copied_heads, fresh_heads
-from grow_cli.models.base import _Ends, rebuild
+from grow_cli.models.base import rebuild
 from grow_cli.models.gpt import GPTOption
 from grow_cli.models.vit import ViTOption
 from grow_cli.records.folder import RunFolder
@@ -21,8 +22,8 @@ from grow_cli.surgery.proposal import HeadProposal
 from grow_cli.training.event import grow as grow_once
 
 VIT = ("model=vit", "model.dim=8", "model.heads=2", "model.mlp=[6,6]", "model.patch=4")
-IMAGES = _Ends("classification", (1, 8, 8), 3)
-TEXT = _Ends("language", (9,), 256)
+IMAGES = DataSpec("images", "classification", (1, 8, 8), 3)
+TEXT = DataSpec("text", "language", (9,), 256)
 NETS = {
     "vit": (ViTOption(patch=4, dim=8, heads=2, mlp=[6, 5]), IMAGES),
     "gpt": (GPTOption(dim=8, heads=2, mlp=[6, 5], tie=True), TEXT),

@@ -12,8 +12,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from grow_cli.data.base import DataSpec
 from grow_cli.methods.prune import Prune, block_costs, stood_in_for, unit_costs
-from grow_cli.models.base import _Ends
 from grow_cli.models.cnn import CNNOption
 from grow_cli.models.gpt import GPTOption
 from grow_cli.models.mlp import MLPOption
@@ -26,13 +26,13 @@ from grow_cli.surgery.undo import Undo
 from grow_cli.tasks import TASKS
 from grow_cli.training.event import grow as grow_once
 
-IMAGES = _Ends("classification", (1, 6, 6), 3)
-NETS: dict[str, tuple[Any, _Ends]] = {
+IMAGES = DataSpec("images", "classification", (1, 6, 6), 3)
+NETS: dict[str, tuple[Any, DataSpec]] = {
     "mlp": (MLPOption(hidden=[6, 5], activation="tanh"), IMAGES),
     "mlp, batch norm": (MLPOption(hidden=[6, 5], norm="batch", activation="selu"), IMAGES),
     "mlp, no bias": (MLPOption(hidden=[6, 5], bias=False, activation="selu"), IMAGES),
     "cnn": (CNNOption(channels=[[3, 4]], hidden=[5], activation="relu"), IMAGES),
-    "gpt": (GPTOption(dim=8, heads=2, mlp=[6, 5]), _Ends("language", (7,), 256)),
+    "gpt": (GPTOption(dim=8, heads=2, mlp=[6, 5]), DataSpec("text", "language", (7,), 256)),
     "residual": (ResidualMLPOption(width=4, hidden=[5, 3, 4]), IMAGES),
 }
 

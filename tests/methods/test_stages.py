@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from grow_cli.commands.train import compose
+from grow_cli.data.base import DataSpec
 from grow_cli.data.tensors import load_data
-from grow_cli.models.ends import Ends
 from grow_cli.models.modules.stages import Stage, Stages
 from grow_cli.records.events import growth_events
 from grow_cli.records.folder import RunFolder
@@ -40,10 +40,6 @@ def begun(folder: Path, *overrides: str) -> Loop:
     return assemble(config, made, data, device)
 
 
-class _Ends:
-    task, input_shape, outputs = "regression", (1,), 2
-
-
 def test_a_stage_is_an_mlp_times_its_magnitude() -> None:
     stage = Stage(1, [5, 4], 2, activation="tanh", first="sine").double()
     stage.magnitude.factor.copy_(torch.tensor([0.5, 3.0]))
@@ -57,7 +53,7 @@ def test_a_stage_is_an_mlp_times_its_magnitude() -> None:
 
 
 def test_the_sum_is_that_of_its_stages() -> None:
-    ends: Ends = _Ends()
+    ends = DataSpec("curve", "regression", (1,), 2)
     net = Stages(ends, hidden=[[3], [4, 2]], activation="tanh", first="sine")
     x = torch.randn(6, 1)
     torch.testing.assert_close(net(x), net.stages[0](x) + net.stages[1](x))

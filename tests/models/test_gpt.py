@@ -9,7 +9,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from grow_cli.models.base import _Ends, rebuild
+from grow_cli.data.base import DataSpec
+from grow_cli.models.base import rebuild
 from grow_cli.models.gpt import GPTOption
 from grow_cli.models.modules.layers import angles
 from grow_cli.models.modules.network import GrowableModel
@@ -20,7 +21,9 @@ CONTEXT = 11
 
 def net(**keys: Any) -> Any:
     torch.manual_seed(0)
-    built = GPTOption(**({"dim": 12, "heads": 3, "mlp": [20, 7]} | keys)).build(_Ends("language", (CONTEXT,), 256))
+    built = GPTOption(**({"dim": 12, "heads": 3, "mlp": [20, 7]} | keys)).build(
+        DataSpec("text", "language", (CONTEXT,), 256)
+    )
     with torch.no_grad():  # norms that are not at their start, so that a forgotten one shows
         for parameter in built.parameters():
             parameter.add_(0.1 * torch.randn_like(parameter))
@@ -122,7 +125,11 @@ def test_no_output_depends_on_a_byte_that_comes_later(positions: str) -> None:
 def test_what_blocks_add_begins_smaller_by_the_root_of_their_number() -> None:
     def spread(blocks: int) -> tuple[float, float]:
         torch.manual_seed(1)
-        built: Any = GPTOption(dim=64, heads=2, blocks=blocks).build(_Ends("language", (8,), 256)).requires_grad_(False)
+        built: Any = (
+            GPTOption(dim=64, heads=2, blocks=blocks)
+            .build(DataSpec("text", "language", (8,), 256))
+            .requires_grad_(False)
+        )
         return float(built.blocks[0].out.weight.std()), float(built.blocks[0].query.weight.std())
 
     (one, query), (eight, _) = spread(1), spread(8)

@@ -314,7 +314,7 @@ def test_a_logger_that_fails_does_not_end_the_run(tmp_path: Path, capsys: pytest
     class Broken(Remote):
         name = "broken"
 
-        def send_row(self, numbers: dict[str, float], step: int) -> None:
+        def send(self, numbers: dict[str, float], step: int, **documents: dict[str, Any]) -> None:
             raise OSError("the server is gone")
 
     logger = Broken(tmp_path)

@@ -55,7 +55,7 @@ def test_the_budgets_epochs_are_passes_whatever_the_batch_size(doubling: None, m
     lr = rows["lr"] / loop.session.config.optimizer.lr
     assert (lr[rows["epoch"] <= 5] == 1).all()
     assert lr.iloc[-1] == pytest.approx(1 / 25), "25 steps of it after growth.until, the last one a step before the end"
-    assert loop.budget.used(progress.step, 0.0, 0.0) == pytest.approx(1)
+    assert loop.session.budget.used(progress.step, 0.0, 0.0) == pytest.approx(1)
 
 
 def test_changes_in_the_middle_of_an_epoch_lose_no_samples(doubling: None, make: Any) -> None:
@@ -64,9 +64,9 @@ def test_changes_in_the_middle_of_an_epoch_lose_no_samples(doubling: None, make:
     train = loop.train_until_next_evaluation
 
     def noted() -> None:
-        before = loop.budget.used(loop.session.progress.step, 0.0, 0.0)
+        before = loop.session.budget.used(loop.session.progress.step, 0.0, 0.0)
         train()
-        used.extend([before, loop.budget.used(loop.session.progress.step, 0.0, 0.0)])
+        used.extend([before, loop.session.budget.used(loop.session.progress.step, 0.0, 0.0)])
 
     loop.train_until_next_evaluation = noted
     rows = _rows(loop)

@@ -28,25 +28,22 @@ class Arrays(OwnFile):
             raise UserError("dataset=arrays needs dataset.path: an npz or pt file with x and y")
         path = expanded(self.path)
         found = arrays.read(path)
-        parted = "x_train" in found
-        wanted = ("x_train", "y_train", "x_test", "y_test") if parted else ("x", "y")
-        absent = [name for name in wanted if name not in found]
+        ends = {"train": "_train", "test": "_test"} if "x_train" in found else {"train": ""}
+        absent = [name for end in ends.values() for name in (f"x{end}", f"y{end}") if name not in found]
         if absent:
             raise UserError(
                 f"{path} has no array {', '.join(absent)}: give x and y, or x_train, y_train, x_test and y_test; it has "
                 f"{', '.join(sorted(found)) or 'none'}"
             )
-        x = [arrays.samples(found[name], f"{path}: {name}") for name in wanted[::2]]
-        read = [arrays.targets(found[name], f"{path}: {name}", self.task) for name in wanted[1::2]]
+        x = {part: arrays.samples(found[f"x{end}"], f"{path}: x{end}") for part, end in ends.items()}
+        read = [arrays.targets(found[f"y{end}"], f"{path}: y{end}", self.task) for end in ends.values()]
         task, y = read[0][0], [part[1] for part in read]
-        for name, samples, part in zip(wanted[::2], x, y, strict=True):
-            if len(samples) != len(part) or not len(part):
+        for (part, end), of_part in zip(ends.items(), y, strict=True):
+            if len(x[part]) != len(of_part) or not len(of_part):
                 raise UserError(
-                    f"{path}: {name} has {counted(len(samples), 'sample')} and {counted(len(part), 'target')}; the numbers "
-                    "must be equal"
+                    f"{path}: x{end} has {counted(len(x[part]), 'sample')} and {counted(len(of_part), 'target')}; the "
+                    "numbers must be equal"
                 )
         t, classes, table = arrays.learn_targets(y, task, f"{path}: y", "y")
-        if not parted:
-            parts = self.cut_test(t[0], str(path), "samples")
-            x, t = [x[0][part] for part in parts], [t[0][part] for part in parts]
-        return RawData(x[0], t[0], x[1], t[1], task=task, classes=classes, table=table)
+        y_of = dict(zip(ends, t, strict=True))
+        return self.raw(x, y_of, str(path), "samples", task=task, classes=classes, table=table)

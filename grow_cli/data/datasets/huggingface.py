@@ -41,9 +41,6 @@ class HuggingFace(OwnColumns):
     background: int = key(255, at_least=0, at_most=255)
     """Grey level behind transparent pixels, from 0 (black) to 255 (white)."""
 
-    def load(self, data_dir: Path) -> RawData:
-        return self.load_like(data_dir, None)
-
     def load_like(self, data_dir: Path, kept: dict[str, Any] | None) -> RawData:
         from grow_cli.data import hub
 
@@ -129,31 +126,21 @@ class HuggingFace(OwnColumns):
         from grow_cli.data.images import Decoding, decode
 
         files: list[str | Held] = []
-        y: list[np.ndarray] = []
-        tasks: list[str] = []
+        read: list[tuple[str, np.ndarray]] = []
         for name, part in parts.items():
             where = f"{self.path}: {self._name(name)}"
             files += hub.pictures(part, column, where)
-            task, found = arrays.targets(_array(hub.values(part, target)), f"{where}: {target}", self.task)
-            tasks.append(task)
-            y.append(found)
+            read.append(arrays.targets(_array(hub.values(part, target)), f"{where}: {target}", self.task))
+        task, y = read[0][0], [found for _, found in read]
         feature = parts["train"].features[target]
         seen = {name for part in y for name in part.tolist()} if hub.kind(feature) == "classes" else set()
         order = [name for name in getattr(feature, "names", ()) if name in seen]
-        t, classes, table = arrays.learn_targets(y, tasks[0], f"{self.path}: {target}", target, order)
+        t, classes, table = arrays.learn_targets(y, task, f"{self.path}: {target}", target, order)
         decoding = Decoding(self.size, self.background)
         pixels = decode(files, decoding)
         x = dict(zip(parts, pixels.split([len(part) for part in y]), strict=True))
-        targets = dict(zip(parts, t, strict=True))
-        if "test" not in parts:
-            train, test = self.cut_test(t[0], str(self.path), "images")
-            x = {"train": pixels[train], "test": pixels[test]}
-            targets = {"train": t[0][train], "test": t[0][test]}
-        return RawData(
-            x["train"], targets["train"], x["test"], targets["test"],
-            task=tasks[0], classes=classes, table=table, image=decoding.words(pixels.shape[1]),
-            held_out=(x["val"], targets["val"]) if "val" in parts else None,
-        )  # fmt: skip
+        known = {"task": task, "classes": classes, "table": table, "image": decoding.words(pixels.shape[1])}
+        return self.raw(x, dict(zip(parts, t, strict=True)), str(self.path), "images", **known)
 
 
 def _array(values: list[Any]) -> np.ndarray:

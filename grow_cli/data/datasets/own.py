@@ -50,6 +50,17 @@ class OwnFile(DatasetOption):
         labels = torch.zeros(len(targets), dtype=torch.int64) if targets.is_floating_point() else targets
         return splits.cut(labels, self.test, self.test_seed)
 
+    def raw(self, x: dict[str, Tensor], y: dict[str, Tensor], where: str, samples: str, **known: Any) -> RawData:
+        """The inputs and targets of `train`, and of `test` and `val` where they are given; else a part is the test part.
+
+        :param known: other fields of `RawData`
+        """
+        if "test" not in x:
+            train, test = self.cut_test(y["train"], where, samples)
+            x, y = (of | {"train": of["train"][train], "test": of["train"][test]} for of in (x, y))
+        held_out = (x["val"], y["val"]) if "val" in x else None
+        return RawData(x["train"], y["train"], x["test"], y["test"], held_out=held_out, **known)
+
 
 @dataclass
 class OwnColumns(OwnFile):
@@ -63,6 +74,9 @@ class OwnColumns(OwnFile):
     """Columns whose numbers are names, such as a postcode."""
     most_values: int = key(100, at_least=2, at_most=10_000)
     """The most different values that a categorical column may have."""
+
+    def load(self, data_dir: Path) -> RawData:
+        return self.load_like(data_dir, None)
 
     def of_rows(
         self,
@@ -86,8 +100,7 @@ class OwnColumns(OwnFile):
         parts = parts | {"train": frame}
         task = tables.task_of(frame[target], self.task)
         labelled = [part[target] for part in parts.values() if target in part]
-        seen = labelled[0] if len(labelled) == 1 else pd.concat(labelled).dropna()
-        classes = tables.classes_of(seen, target) if task == "classification" else ()
+        classes = tables.classes_of(pd.concat(labelled).dropna(), target) if task == "classification" else ()
         if "test" not in parts:
             labels = tables.labels_of(frame[target], classes) if classes else np.zeros(len(frame), np.int64)
             train, test = self.cut_test(torch.tensor(labels), where, "rows")
@@ -96,10 +109,7 @@ class OwnColumns(OwnFile):
             kept = tables.learn(parts["train"], target, task, self.drop, self.categories, self.most_values)
         read = {name: tables.encode(part, kept, classes, where, labelled=True) for name, part in parts.items()}
         x, y = ({name: torch.tensor(part[i]) for name, part in read.items()} for i in (0, 1))
-        held_out = (x["val"], y["val"]) if "val" in parts else None
-        return RawData(
-            x["train"], y["train"], x["test"], y["test"], task=task, classes=classes, table=kept, held_out=held_out
-        )
+        return self.raw(x, y, where, "rows", task=task, classes=classes, table=kept)
 
 
 def _with_target(frame: pd.DataFrame, target: str, where: str) -> pd.DataFrame:

@@ -26,9 +26,6 @@ class Table(OwnColumns):
     test_path: str | None = key(None, role="data", path=True)
     """The test part, a table with the same columns; null: a part of the rows."""
 
-    def load(self, data_dir: Path) -> RawData:
-        return self.load_like(data_dir, None)
-
     def load_like(self, data_dir: Path, kept: dict[str, Any] | None) -> RawData:
         from grow_cli.data import tables
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from grow_cli.models.ends import Ends
+from grow_cli.data.base import DataSpec
 from grow_cli.models.modules.layers import TransformerBlock
 from grow_cli.models.modules.residual import TransformerNet
 
@@ -23,7 +23,7 @@ class GPT(TransformerNet):
 
     def __init__(
         self,
-        ends: Ends,
+        ends: DataSpec,
         *,
         dim: int,
         mlp: list[int],

@@ -6,7 +6,6 @@ accuracies that grown ones are compared with, and a user's own torch net would h
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections import OrderedDict
 from math import gcd
 from typing import cast
@@ -126,15 +125,16 @@ def make_norm(name: str, units: int, *, spatial_dims: int = 0) -> nn.Module:
     return nn.Identity()
 
 
-class Block(Growable, ABC):
+class Block(Growable):
     """x + f(x): one hidden dimension that can be widened, and linear maps that write to the stream."""
 
     producer: LinearMap
+    activation: nn.Module
     consumer: LinearMap
 
-    @abstractmethod
     def between(self) -> tuple[nn.Module, ...]:
         """From the producer's output to the consumer's input."""
+        return (self.activation,)
 
     def outputs(self) -> list[LinearMap]:
         """The linear maps whose outputs are added to the stream."""
@@ -150,6 +150,9 @@ class Block(Growable, ABC):
             if linear.bias is not None:
                 nn.init.zeros_(linear.bias)
 
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.consumer(self.activations(x)[0])
+
 
 class MLPBlock(Block):
     """x + W2 act(W1 norm(x)), on (n, width)."""
@@ -161,14 +164,8 @@ class MLPBlock(Block):
         self.activation = make_activation(activation, hidden)
         self.consumer = nn.Linear(hidden, width)
 
-    def between(self) -> tuple[nn.Module, ...]:
-        return (self.activation,)
-
     def activations(self, x: Tensor) -> list[Tensor]:
         return [self.activation(self.producer(self.norm(x)))]
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x + self.consumer(self.activations(x)[0])
 
 
 class ConvBlock(Block):
@@ -188,9 +185,6 @@ class ConvBlock(Block):
 
     def activations(self, x: Tensor) -> list[Tensor]:
         return [self.activation(self.norm(self.producer(self.activation_in(self.norm_in(x)))))]
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x + self.consumer(self.activations(x)[0])
 
 
 class TransformerBlock(Block):
@@ -233,9 +227,6 @@ class TransformerBlock(Block):
     def heads(self) -> int:
         """How many there are now."""
         return self.query.weight.shape[0] // self.head_size
-
-    def between(self) -> tuple[nn.Module, ...]:
-        return (self.activation,)
 
     def outputs(self) -> list[LinearMap]:
         return [self.out, self.consumer]

@@ -8,8 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from grow_cli.models.ends import Ends
+from grow_cli.data.base import DataSpec
 from grow_cli.models.modules.sites import DepthSite, HeadSite, WidthSite
+
+OWN = "module"
+"""The name of a net that a Python program brought: no option, for only that program can make it."""
 
 
 class GrowableModel(nn.Module, ABC):
@@ -21,7 +24,7 @@ class GrowableModel(nn.Module, ABC):
     settings: dict[str, Any]
     """The option that it was made of, as plain data; the initial sizes among them."""
 
-    def __init__(self, ends: Ends) -> None:
+    def __init__(self, ends: DataSpec) -> None:
         super().__init__()
         self.task = ends.task
         self.input_shape = tuple(ends.input_shape)

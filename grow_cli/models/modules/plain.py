@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
@@ -11,7 +11,7 @@ from typing import Any, cast
 
 from torch import Tensor, nn
 
-from grow_cli.models.ends import Ends
+from grow_cli.data.base import DataSpec
 from grow_cli.models.modules.activations import can_be_identity
 from grow_cli.models.modules.layers import Layer, LinearMap, conv_layer, linear_layer
 from grow_cli.models.modules.network import GrowableModel
@@ -26,6 +26,8 @@ class _Stage:
     layers: nn.ModuleList
     after: tuple[nn.Module, ...]
     """What the last layer's output passes before the next stage."""
+    make: Callable[[int, int], Layer]
+    """(inputs, units) → a layer of the kind."""
     convolutional: bool
 
 
@@ -37,10 +39,6 @@ class PlainNet(GrowableModel):
     norm: str
 
     def _stages(self) -> list[_Stage]:
-        raise NotImplementedError
-
-    def _new_layer(self, convolutional: bool, units: int) -> Layer:
-        """As many units as inputs."""
         raise NotImplementedError
 
     def _layers(self) -> list[Layer]:
@@ -57,25 +55,17 @@ class PlainNet(GrowableModel):
     def width_sites(self) -> list[WidthSite]:
         if self.no_width:
             return []
-        named: list[tuple[str, Layer, list[nn.Module]]] = []
-        for stage in self._stages():
-            for i, layer in enumerate(stage.layers):
-                layer = cast(Layer, layer)
-                named.append((f"{stage.label} {i + 1}", layer, list(layer.between)))
-            if named:  # an empty stage's pooling belongs to the layer before it
-                named[-1][2].extend(stage.after)
-        consumers = list(self._consumers())[1:]
-        return [
-            WidthSite(
-                name,
-                layer.linear,
-                tuple(between),
-                layer.activation,
-                consumer,
-                columns_per_unit=consumer.weight.shape[1] // layer.units,
-            )
-            for (name, layer, between), consumer in zip(named, consumers, strict=True)
-        ]
+        sites = []
+        consumers = self._consumers()
+        next(consumers)  # which reads the input
+        stages = self._stages()
+        for number, stage in enumerate(stages):
+            for i, layer in enumerate(cast(Iterable[Layer], stage.layers), 1):
+                name, consumer = f"{stage.label} {i}", next(consumers)
+                between = layer.between + self._to_the_next_layer(stages[number:], i)
+                per_unit = consumer.weight.shape[1] // layer.units
+                sites.append(WidthSite(name, layer.linear, between, layer.activation, consumer, per_unit))
+        return sites
 
     def depth_sites(self) -> list[DepthSite]:
         sites = []
@@ -94,15 +84,17 @@ class PlainNet(GrowableModel):
                 flat = consumer.weight.shape[1]
                 units = channels if stage.convolutional or i else flat
                 identity = self.norm == "none" and can_be_identity(self.activation, inputs_nonnegative=passed > 0)
-                make = partial(self._new_layer, stage.convolutional, units)
+                make = partial(stage.make, units, units)
                 name = f"{stage.label} {i + 1}"
-                between = self._to_the_next_layer(stages[number:]) if i == len(stage.layers) else ()
+                between = self._to_the_next_layer(stages[number:], i)
                 sites.append(DepthSite(name, stage.layers, i, make, False, units, identity, consumer, between))
         return sites
 
     @staticmethod
-    def _to_the_next_layer(stages: list[_Stage]) -> tuple[nn.Module, ...]:
-        """What the output of the first stage's last layer passes."""
+    def _to_the_next_layer(stages: list[_Stage], passed: int) -> tuple[nn.Module, ...]:
+        """What the output of the first stage's first `passed` layers passes."""
+        if passed < len(stages[0].layers):
+            return ()
         between = stages[0].after
         for stage in stages[1:]:
             if len(stage.layers):
@@ -115,11 +107,12 @@ class MLP(PlainNet):
     """`model=mlp`."""
 
     def __init__(
-        self, ends: Ends, *, hidden: list[int], activation: str, norm: str, bias: bool, dropout: float
+        self, ends: DataSpec, *, hidden: list[int], activation: str, norm: str, bias: bool, dropout: float
     ) -> None:
         super().__init__(ends)
-        self.activation, self.norm, self._bias, self._dropout = activation, norm, bias, dropout
-        if self.norm == "layer":
+        self.activation, self.norm = activation, norm
+        self._layer = partial(linear_layer, activation=activation, norm=norm, bias=bias, dropout=dropout)
+        if norm == "layer":
             self.no_width = (
                 "model.norm=layer normalises over a layer's units, so a new one would change the others: use "
                 "model.norm=batch or model.norm=none"
@@ -128,16 +121,8 @@ class MLP(PlainNet):
         self.hidden = nn.ModuleList(self._layer(a, b) for a, b in pairwise(sizes))
         self.head = nn.Linear(sizes[-1], self.outputs)
 
-    def _layer(self, inputs: int, units: int) -> Layer:
-        return linear_layer(
-            inputs, units, activation=self.activation, norm=self.norm, bias=self._bias, dropout=self._dropout
-        )
-
-    def _new_layer(self, convolutional: bool, units: int) -> Layer:
-        return self._layer(units, units)
-
     def _stages(self) -> list[_Stage]:
-        return [_Stage("hidden", self.hidden, (), convolutional=False)]
+        return [_Stage("hidden", self.hidden, (), self._layer, convolutional=False)]
 
     def sizes(self) -> dict[str, Any]:
         return {"hidden": self.widths()}
@@ -154,7 +139,7 @@ class CNN(PlainNet):
 
     def __init__(
         self,
-        ends: Ends,
+        ends: DataSpec,
         *,
         channels: list[list[int]],
         hidden: list[int],
@@ -165,7 +150,9 @@ class CNN(PlainNet):
         head: str,
     ) -> None:
         super().__init__(ends)
-        self.activation, self.norm, self._kernel = activation, norm, kernel
+        self.activation, self.norm = activation, norm
+        self._conv = partial(conv_layer, kernel=kernel, activation=activation, norm=norm)
+        self._linear = partial(linear_layer, activation=activation, norm=norm)
         self.pool: nn.Module = nn.MaxPool2d(2) if pool == "max" else nn.AvgPool2d(2)
         self.flatten: nn.Module = nn.Flatten()
         if head == "gap":
@@ -181,15 +168,6 @@ class CNN(PlainNet):
         self.hidden = nn.ModuleList(self._linear(a, b) for a, b in pairwise(sizes))
         self.head = nn.Linear(sizes[-1], self.outputs)
 
-    def _conv(self, inputs: int, units: int) -> Layer:
-        return conv_layer(inputs, units, kernel=self._kernel, activation=self.activation, norm=self.norm)
-
-    def _linear(self, inputs: int, units: int) -> Layer:
-        return linear_layer(inputs, units, activation=self.activation, norm=self.norm)
-
-    def _new_layer(self, convolutional: bool, units: int) -> Layer:
-        return self._conv(units, units) if convolutional else self._linear(units, units)
-
     def _stages(self) -> list[_Stage]:
         last = len(self.stages) - 1
         stages = [
@@ -197,11 +175,12 @@ class CNN(PlainNet):
                 f"stage {i + 1} conv",
                 cast(nn.ModuleList, stage),
                 (self.pool, self.flatten) if i == last else (self.pool,),
+                self._conv,
                 convolutional=True,
             )
             for i, stage in enumerate(self.stages)
         ]
-        return [*stages, _Stage("hidden", self.hidden, (), convolutional=False)]
+        return [*stages, _Stage("hidden", self.hidden, (), self._linear, convolutional=False)]
 
     def sizes(self) -> dict[str, Any]:
         return {

@@ -10,7 +10,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from grow_cli.models.ends import Ends
+from grow_cli.data.base import DataSpec
 from grow_cli.models.modules.activations import make_activation
 from grow_cli.models.modules.layers import (
     Block,
@@ -29,7 +29,7 @@ class ResidualNet(GrowableModel):
 
     blocks: nn.ModuleList
 
-    def __init__(self, ends: Ends, *, width: int, key: str, make: Callable[[int], Block]) -> None:
+    def __init__(self, ends: DataSpec, *, width: int, key: str, make: Callable[[int], Block]) -> None:
         super().__init__(ends)
         self.width, self._key, self._make = width, key, make
 
@@ -74,7 +74,7 @@ class TransformerNet(ResidualNet):
 
     def __init__(
         self,
-        ends: Ends,
+        ends: DataSpec,
         *,
         dim: int,
         heads: int,
@@ -126,7 +126,7 @@ class TransformerNet(ResidualNet):
 class ResidualMLP(ResidualNet):
     """`model=residual_mlp`."""
 
-    def __init__(self, ends: Ends, *, width: int, hidden: list[int], activation: str, norm: str) -> None:
+    def __init__(self, ends: DataSpec, *, width: int, hidden: list[int], activation: str, norm: str) -> None:
         make = partial(MLPBlock, width, activation=activation, norm=norm)
         super().__init__(ends, width=width, key="hidden", make=make)
         self.stem = nn.Linear(prod(self.input_shape), width)
@@ -145,7 +145,7 @@ class ResidualCNN(ResidualNet):
     """`model=residual_cnn`."""
 
     def __init__(
-        self, ends: Ends, *, width: int, hidden: list[int], kernel: int, activation: str, norm: str, pool: int
+        self, ends: DataSpec, *, width: int, hidden: list[int], kernel: int, activation: str, norm: str, pool: int
     ) -> None:
         make = partial(ConvBlock, width, kernel=kernel, activation=activation, norm=norm)
         super().__init__(ends, width=width, key="hidden", make=make)
@@ -171,7 +171,7 @@ class ResidualCNN(ResidualNet):
 class ViT(TransformerNet):
     """`model=vit`."""
 
-    def __init__(self, ends: Ends, *, patch: int, dim: int, mlp: list[int], **block: Any) -> None:
+    def __init__(self, ends: DataSpec, *, patch: int, dim: int, mlp: list[int], **block: Any) -> None:
         super().__init__(ends, dim=dim, width=dim, **block)
         channels, height, width = self.input_shape
         tokens = (height // patch) * (width // patch)

@@ -8,7 +8,7 @@ from typing import Any, cast
 
 from torch import Tensor, nn
 
-from grow_cli.models.ends import Ends
+from grow_cli.data.base import DataSpec
 from grow_cli.models.modules.activations import make_activation
 from grow_cli.models.modules.layers import Layer, conv_layer, linear_layer, make_norm, same_conv
 from grow_cli.models.modules.network import GrowableModel
@@ -58,7 +58,7 @@ class ResNet18(GrowableModel):
 
     def __init__(
         self,
-        ends: Ends,
+        ends: DataSpec,
         *,
         stream: list[int],
         hidden: list[list[int]],

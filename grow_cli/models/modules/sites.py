@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
 
-from torch import Tensor, nn
+from torch import nn
 
 from grow_cli.models.modules.layers import Growable, LinearMap, TransformerBlock
 
@@ -43,13 +43,6 @@ class WidthSite:
     def followers(self) -> tuple[nn.Module, ...]:
         """Those of `between` with tensors of an entry per unit."""
         return tuple(m for m in self.between if any(t.ndim for t in m.state_dict().values()))
-
-    def activations(self, preactivations: Tensor) -> Tensor:
-        """What the consumer reads: (n, ..., units) or (n, units, height, width) → its input."""
-        x = preactivations
-        for module in self.between:
-            x = module(x)
-        return x
 
 
 @dataclass(frozen=True)

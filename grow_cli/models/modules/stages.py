@@ -10,7 +10,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from grow_cli.models.ends import Ends
+from grow_cli.data.base import DataSpec
 from grow_cli.models.modules.activations import make_activation
 from grow_cli.models.modules.layers import Growable
 from grow_cli.models.modules.network import GrowableModel
@@ -50,15 +50,9 @@ class Stage(Growable):
         """All its hidden units."""
         return sum(self.widths)
 
-    def between(self, layer: int) -> tuple[nn.Module, ...]:
-        """What follows a hidden layer's linear map."""
-        return (self.turns[layer],)
-
     def activations(self, x: Tensor) -> list[Tensor]:
-        for layer, linear in enumerate(self.maps):
-            x = linear(x)
-            for module in self.between(layer):
-                x = module(x)
+        for linear, turn in zip(self.maps, self.turns, strict=True):
+            x = turn(linear(x))
         return [x]
 
     def forward(self, x: Tensor) -> Tensor:
@@ -73,13 +67,10 @@ class Stage(Growable):
 class Stages(GrowableModel):
     """`model=stages`."""
 
-    def __init__(self, ends: Ends, *, hidden: list[list[int]], activation: str, first: str) -> None:
+    def __init__(self, ends: DataSpec, *, hidden: list[list[int]], activation: str, first: str) -> None:
         super().__init__(ends)
-        self._stage = partial(self._made, prod(self.input_shape), activation, first)
+        self._stage = partial(Stage, prod(self.input_shape), outputs=self.outputs, activation=activation, first=first)
         self.stages = nn.ModuleList(self._stage(sizes) for sizes in hidden)
-
-    def _made(self, inputs: int, activation: str, first: str, hidden: list[int]) -> Stage:
-        return Stage(inputs, hidden, self.outputs, activation=activation, first=first)
 
     @property
     def last(self) -> Stage:
@@ -91,9 +82,8 @@ class Stages(GrowableModel):
         for i, stage in enumerate(self.stages):
             stage = cast(Stage, stage)
             maps = [cast(nn.Linear, linear) for linear in (*stage.maps, stage.head)]
-            for j, (producer, consumer) in enumerate(pairwise(maps)):
-                between = stage.between(j)
-                sites.append(WidthSite(f"stage {i + 1} hidden {j + 1}", producer, between, between[-1], consumer))
+            for j, (turn, (producer, consumer)) in enumerate(zip(stage.turns, pairwise(maps), strict=True)):
+                sites.append(WidthSite(f"stage {i + 1} hidden {j + 1}", producer, (turn,), turn, consumer))
         return sites
 
     def depth_sites(self) -> list[DepthSite]:

@@ -14,8 +14,7 @@ from torch import Tensor, nn
 
 from grow_cli.data.base import DataSpec
 from grow_cli.errors import UserError
-from grow_cli.models.ends import OWN
-from grow_cli.models.modules.network import GrowableModel
+from grow_cli.models.modules.network import OWN, GrowableModel
 from grow_cli.models.modules.sites import DepthSite, WidthSite
 from grow_cli.models.modules.tracing import Found, resize, trace
 

@@ -18,7 +18,7 @@ from torch import fx, nn
 from torch.fx.passes.shape_prop import ShapeProp
 from torch.nn import functional as F
 
-from grow_cli.errors import UserError
+from grow_cli.errors import UserError, first_line
 from grow_cli.models.modules.activations import Rational, ReLURight
 from grow_cli.models.modules.layers import LinearMap, replace_tensor
 from grow_cli.models.modules.sites import WidthSite
@@ -95,14 +95,14 @@ def trace(module: nn.Module, input_shape: tuple[int, ...]) -> Found:
         graph = _Tracer().trace(copy)
     except Exception as error:  # whatever a stranger's forward runs into
         raise UserError(
-            f"{type(module).__name__} cannot be traced by torch.fx ({_first(error)}): its forward must not branch on "
+            f"{type(module).__name__} cannot be traced by torch.fx ({first_line(error)[:200]}): its forward must not branch on "
             "values: build it from modules and tensor functions"
         ) from error
     try:
         with torch.no_grad():
             ShapeProp(fx.GraphModule(copy, graph)).propagate(torch.randn(2, *input_shape))
     except Exception as error:
-        why = _first(error.__cause__ or error)
+        why = first_line(error.__cause__ or error)[:200]
         raise UserError(
             f"{type(module).__name__} cannot take samples of shape {input_shape} ({why}): change the module's first layer "
             "or the shape of the samples"
@@ -115,10 +115,6 @@ def trace(module: nn.Module, input_shape: tuple[int, ...]) -> Found:
         )
     places, refused = _Reader(copy, graph).read()
     return Found(tuple(places), tuple(refused), shape[1], str(graph))
-
-
-def _first(error: BaseException) -> str:
-    return next(iter(str(error).splitlines()), type(error).__name__)[:200]
 
 
 def _shape(node: Any) -> tuple[int, ...] | None:
@@ -231,7 +227,7 @@ def _flattens(node: fx.Node) -> bool:
 
 
 def resize(site: WidthSite, units: int) -> None:
-    """Make a site so wide, new entries without effect: what a net's weights are then loaded into."""
+    """Make a site so wide (or narrow), new entries without effect: what a net's weights are then loaded into."""
     with torch.no_grad():
         extra = units - site.units
         per_unit, producer, consumer = site.columns_per_unit, site.producer, site.consumer
@@ -239,8 +235,6 @@ def resize(site: WidthSite, units: int) -> None:
             for name, tensor in [*module.named_parameters(recurse=False), *module.named_buffers(recurse=False)]:
                 if tensor.ndim:
                     fresh = 1.0 if name in ("running_var",) or (module is not producer and name == "weight") else 0.0
-                    added = tensor.new_full((max(0, extra), *tensor.shape[1:]), fresh)
-                    replace_tensor(module, name, torch.cat([tensor[:units], added]))
+                    replace_tensor(module, name, F.pad(tensor, (0, 0) * (tensor.ndim - 1) + (0, extra), value=fresh))
         weight = consumer.weight
-        columns = weight.new_zeros(weight.shape[0], max(0, extra) * per_unit, *weight.shape[2:])
-        replace_tensor(consumer, "weight", torch.cat([weight[:, : units * per_unit], columns], 1))
+        replace_tensor(consumer, "weight", F.pad(weight, (0, 0) * (weight.ndim - 2) + (0, extra * per_unit)))
