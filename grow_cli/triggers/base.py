@@ -86,6 +86,14 @@ def rounded_away(now: Moment, epochs: float) -> float:
     return (min(evaluations * lost, distance / 2) + 1e-6) / epoch
 
 
+def early_part(now: Moment, fraction: float) -> float:
+    """How much before the fraction an evaluation may come that is meant to be at it, being on a whole step."""
+    epochs = now.config.stop.epochs
+    if epochs is None or now.config.evaluate.unit != "epochs":
+        return 1e-9
+    return max(1e-9, rounded_away(now, fraction * epochs) / epochs)
+
+
 def too_long_for(now: Moment, trigger: Trigger, patience: int, needed: int) -> list[str]:
     """A warning where a trigger that reads the trajectory needs more training steps than there are while growth is allowed."""
     trajectory, allowed = now.config.trajectory, growing_steps(now)
