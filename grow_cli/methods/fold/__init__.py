@@ -55,6 +55,8 @@ class FoldAtMistakes(Settings):
         """What the regularizer reads; None where it must be looked up."""
 
     def check_run(self, config: Config) -> list[str]:
+        if self.neurons_per_event is None:
+            return []
         limits = {"growth.neurons": config.growth.neurons}
         if self.cluster == "kmeans":
             limits["method.max_clusters"] = self.max_clusters
@@ -148,7 +150,8 @@ class FoldAtMistakes(Settings):
         self, now: Moment, judged: Judged, clusters: list[Tensor], placement: Placement, mistakes: int
     ) -> tuple[list[Placed], list[Explained], int]:
         """The neurons, their records, and at how many instances no boundary was reached."""
-        most = min(self.neurons_per_event, room(now, self._site(now.model)))
+        asked = len(clusters) if self.neurons_per_event is None else self.neurons_per_event
+        most = min(asked, room(now, self._site(now.model)))
         taken = {known.sample for known in self.state.grown}
         folds: list[Placed] = []
         found: list[Explained] = []
