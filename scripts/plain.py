@@ -46,9 +46,17 @@ class Pair:
     """Training images of both ways, where all are too dear."""
 
     @property
-    def name(self) -> str:
-        """As the experiment's."""
+    def experiment(self) -> str:
         return f"{self.method}_{self.dataset}"
+
+    @property
+    def name(self) -> str:
+        return f"{self.experiment}_{self.subset}" if self.subset else self.experiment
+
+    @property
+    def data(self) -> str:
+        """As the page has it."""
+        return f"{self.dataset}, {self.subset:,} images" if self.subset else self.dataset
 
     @property
     def allowed(self) -> float:
@@ -57,7 +65,7 @@ class Pair:
 
     def line(self, way: str) -> list[str]:
         """The overrides that somebody types."""
-        own = [f"method={self.method}", f"dataset={self.dataset}"] if way == "plain" else [f"experiment={self.name}"]
+        own = [f"method={self.method}", f"dataset={self.dataset}"] if way == "plain" else [f"experiment={self.experiment}"]
         return [*own, *([f"subset={self.subset}"] if self.subset else [])]
 
 
@@ -65,6 +73,7 @@ PAIRS = (
     Pair("tiny", "digits"),
     Pair("senn", "moons"),
     *(Pair(method, "mnist") for method in ("alether", "senn", "tiny", "fold")),
+    *(Pair(method, "mnist", 10_000) for method in ("alether", "senn", "fold")),
     *(Pair(method, "cifar10", 10_000) for method in ("tiny", "fold", "alether")),
 )
 
@@ -191,10 +200,9 @@ def page(answers: list[Answer], command: str) -> str:
         "| --- | --- | ---: | ---: | ---: | ---: | --- | --- | --- |",
     ]
     for a, said in zip(answers, verdicts(answers), strict=True):
-        data = f"{a.pair.dataset}, {a.pair.subset:,} images" if a.pair.subset else a.pair.dataset
         f = a.found
         lines.append(
-            f"| {a.pair.method} | {data} | {f.n} | {percent(a.plain)} | {percent(a.tuned)} | {100 * f.difference:+.2f} "
+            f"| {a.pair.method} | {a.pair.data} | {f.n} | {percent(a.plain)} | {percent(a.tuned)} | {100 * f.difference:+.2f} "
             f"({100 * f.low:+.2f} to {100 * f.high:+.2f}) | **{said}** | {yes(a.on_average)} | {yes(a.shown)} |"
         )
     lines += [
@@ -211,7 +219,7 @@ def page(answers: list[Answer], command: str) -> str:
     cells: list[Callable[[Runs], str]] = [sizes, cost]
     for a in answers:
         found = " | ".join(cell(runs) for cell in cells for runs in (a.plain, a.tuned))
-        lines.append(f"| {a.pair.method} | {a.pair.dataset} | {found} |")
+        lines.append(f"| {a.pair.method} | {a.pair.data} | {found} |")
     lines += [
         "",
         "Widths of the run in the middle, and the range of parameters; FLOPs and seconds are means of training and growth.",

@@ -65,4 +65,5 @@ def test_only_what_the_file_lacks_is_trained(monkeypatch: pytest.MonkeyPatch) ->
 
 def test_each_pair_has_an_experiment() -> None:
     there = {path.stem for path in (common.ROOT / "conf" / "experiment").glob("*.yaml")}
-    assert {pair.name for pair in plain.PAIRS} <= there
+    assert {pair.experiment for pair in plain.PAIRS} <= there
+    assert len({pair.name for pair in plain.PAIRS}) == len(plain.PAIRS)
