@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 # unit → the field of `Progress` that counts it
 _COUNTED = {"steps": "step", "epochs": "epoch", "seconds": "seconds"}
 PART = 1 / 30
-"""Of the budget, between growth events whose distance is not given: 17 events until `growth.until=0.6`."""
+"""Of the budget, between growth events whose distance is not given; until `growth.until=0.6` at most 17 events."""
 
 
 @option("trigger", "every")
