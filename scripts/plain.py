@@ -65,7 +65,11 @@ class Pair:
 
     def line(self, way: str) -> list[str]:
         """The overrides that somebody types."""
-        own = [f"method={self.method}", f"dataset={self.dataset}"] if way == "plain" else [f"experiment={self.experiment}"]
+        own = (
+            [f"method={self.method}", f"dataset={self.dataset}"]
+            if way == "plain"
+            else [f"experiment={self.experiment}"]
+        )
         return [*own, *([f"subset={self.subset}"] if self.subset else [])]
 
 

@@ -55,15 +55,13 @@ class FoldAtMistakes(Settings):
         """What the regularizer reads; None where it must be looked up."""
 
     def check_run(self, config: Config) -> list[str]:
-        if self.neurons_per_event is None:
-            return []
         limits = {"growth.neurons": config.growth.neurons}
         if self.cluster == "kmeans":
             limits["method.max_clusters"] = self.max_clusters
         return [
             f"method.neurons_per_event={self.neurons_per_event}: {key}={most} limits an event to {most}: raise it"
             for key, most in limits.items()
-            if most is not None and most < self.neurons_per_event
+            if most is not None and most < (self.neurons_per_event or 0)
         ]
 
     def check(self, model: GrowableModel) -> list[str]:
@@ -150,8 +148,7 @@ class FoldAtMistakes(Settings):
         self, now: Moment, judged: Judged, clusters: list[Tensor], placement: Placement, mistakes: int
     ) -> tuple[list[Placed], list[Explained], int]:
         """The neurons, their records, and at how many instances no boundary was reached."""
-        asked = len(clusters) if self.neurons_per_event is None else self.neurons_per_event
-        most = min(asked, room(now, self._site(now.model)))
+        most = min(self.neurons_per_event or len(clusters), room(now, self._site(now.model)))
         taken = {known.sample for known in self.state.grown}
         folds: list[Placed] = []
         found: list[Explained] = []
