@@ -121,6 +121,10 @@ study-envelope: install ## What a grown language model loses against the best st
 study-stages: install ## Regression in stages: the maximum error on ten functions beside three static ways, ten seeds
 	$(BIN)/python scripts/study_stages.py --write
 
+.PHONY: study-plain
+study-plain: install ## The plain line of a method and a dataset against its tuned experiment, five seeds; only what docs/results/data/plain.csv lacks is trained (hours of one core from nothing)
+	$(BIN)/python scripts/plain.py $(CIFAR) $(DATA_DIR)
+
 .PHONY: paper-tiny
 paper-tiny: install ## TINY's Figures 5, 6 and 11 to 13 on MNIST (15 minutes)
 	$(BIN)/python scripts/tiny.py $(DATA_OPTION)

@@ -50,7 +50,8 @@ _DEPTH = "stop.epochs=8 subset=300 trigger=every trigger.every=2 method.warmup_s
 _WIDTH = "stop.epochs=6 subset=400 trigger=every trigger.every=1 growth.neurons=3"
 _MOONS = "dataset=moons dataset.samples=300 dataset.test_samples=200"
 _SENN = "method.proposals=8 method.layer_proposals=4 method.steps=8 method.samples=128 method.held_out=96"
-_FOLD = f"method=fold {_MOONS} model.hidden=[3] trigger=every trigger.every=2 stop.epochs=8 growth.until=0.9"
+_ONE = "method=fold method.neurons_per_event=1"
+_FOLD = f"{_ONE} {_MOONS} model.hidden=[3] trigger=every trigger.every=2 stop.epochs=8 growth.until=0.9"
 _SENN_RUN = (
     f"method=senn {_MOONS} model.hidden=[2] trigger.every=3 stop.epochs=9 {_SENN} method.tau=1.01 method.alpha=0.0001"
 )
@@ -98,9 +99,9 @@ CONFIGURATIONS = (
            "stop.epochs=20 growth.until=0.9 method.warmup_steps=5 optimizer.lr=0.02"),
     Golden("fold", _FOLD),
     Golden("fold_all", f"{_FOLD} method.regularize=all method.cluster=hdbscan method.outgoing=descent"),
-    Golden("fold_adf", f"method=fold {_MOONS} model.hidden=[2] trigger.window=8 trigger.require_flat=false trigger.tolerance=9 "
+    Golden("fold_adf", f"{_ONE} {_MOONS} model.hidden=[2] trigger.window=8 trigger.require_flat=false trigger.tolerance=9 "
            "trigger.level=0.9 stop.epochs=12 evaluate.every=0.5 growth.until=0.9"),
-    Golden("fold_regression", "method=fold dataset=curve model.hidden=[2] trigger=every trigger.every=2 stop.epochs=8"),
+    Golden("fold_regression", f"{_ONE} dataset=curve model.hidden=[2] trigger=every trigger.every=2 stop.epochs=8"),
     Golden("senn", f"{_SENN_RUN} optimizer=natural optimizer.iterations=10"),
     Golden("senn_langevin", f"{_SENN_RUN} method.search=langevin method.residual=network method.judged=refitted"),
     Golden("senn_width", f"{_SENN_RUN} method.depth=false model.activation=tanh"),

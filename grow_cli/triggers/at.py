@@ -9,7 +9,7 @@ from grow_cli.errors import UserError, check
 from grow_cli.keys import key
 from grow_cli.records.words import counted
 from grow_cli.registry import option
-from grow_cli.triggers.base import Trigger, Verdict, rounded_away
+from grow_cli.triggers.base import Trigger, Verdict, early_part
 
 if TYPE_CHECKING:
     from grow_cli.config import Config
@@ -86,17 +86,9 @@ class At(Trigger):
             return Verdict(False)
         if self.fractions:
             left = self.fractions[self.state.fired] - now.used
-            return Verdict(left <= _early(now, self.fractions[self.state.fired]), {"fraction_until": left})
+            return Verdict(left <= early_part(now, self.fractions[self.state.fired]), {"fraction_until": left})
         until = self.steps[self.state.fired] - now.progress.step
         return Verdict(until <= 0, {"steps_until": float(until)})
 
     def reset(self, now: Moment) -> None:
         self.state.fired += 1
-
-
-def _early(now: Moment, fraction: float) -> float:
-    """How much before the fraction an evaluation may come that is meant to be at it, being on a whole step."""
-    epochs = now.config.stop.epochs
-    if epochs is None or now.config.evaluate.unit != "epochs":
-        return 1e-9
-    return max(1e-9, rounded_away(now, fraction * epochs) / epochs)

@@ -86,6 +86,14 @@ def rounded_away(now: Moment, epochs: float) -> float:
     return (min(evaluations * lost, distance / 2) + 1e-6) / epoch
 
 
+def early_part(now: Moment, fraction: float) -> float:
+    """How much before the fraction an evaluation may come that is meant to be at it, being on a whole step."""
+    epochs = now.config.stop.epochs
+    if epochs is None or now.config.evaluate.unit != "epochs":
+        return 1e-9
+    return max(1e-9, rounded_away(now, fraction * epochs) / epochs)
+
+
 @dataclass
 class TrajectoryTrigger(Trigger):
     """Base of the triggers that count readings of the frontier's trajectory, in a row, that show stagnation."""

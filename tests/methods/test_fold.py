@@ -12,6 +12,8 @@ import numpy as np
 import pytest
 import torch
 
+from grow_cli.commands.train import compose
+from grow_cli.methods.fold import FoldAtMistakes
 from grow_cli.methods.fold.clusters import cluster
 from grow_cli.methods.fold.mistakes import judge
 from grow_cli.methods.fold.placement import Placement
@@ -24,7 +26,9 @@ PLANE = ("dataset=sines", "model=mlp", "model.hidden=[3]", "subset=null", "optim
 
 def fold(make: Any, *overrides: str) -> Any:
     return make(
-        "method=fold", *(() if any(o.startswith("model=") for o in overrides) else ("model=mlp_fold",)), *overrides
+        *("method=fold", "method.neurons_per_event=1"),
+        *(() if any(o.startswith("model=") for o in overrides) else ("model=mlp_fold",)),
+        *overrides,
     )
 
 
@@ -204,6 +208,19 @@ def test_several_neurons_come_one_per_cluster_from_the_largest_down(make: Any) -
     assert [known.unit for known in grown] == list(range(4, 4 + len(grown)))
     members = [set(known.members.tolist()) for known in grown]
     assert not members[0] & members[1]
+
+
+def test_by_default_each_cluster_of_mistakes_gets_a_neuron(make: Any) -> None:
+    loop = fold(make, "subset=600", "model.hidden=[4]", "method.neurons_per_event=null", "method.max_clusters=6")
+    train(loop, 40)
+    event = grow_one(loop)
+    assert event["units_added"] == len(event["details"]["clusters"]) >= 2
+    assert FoldAtMistakes().neurons_per_event is None
+
+
+def test_the_tuned_experiments_grow_a_neuron_at_a_time() -> None:
+    for name in ("fold_mnist", "fold_cifar10"):
+        assert compose([f"experiment={name}"]).method.neurons_per_event == 1
 
 
 @pytest.mark.slow

@@ -32,6 +32,7 @@ class Seen:
     measured: dict[str, float] = field(default_factory=dict)
     history: History | None = None
     steps_per_epoch: int = 10
+    used: float = 0.0
     config: Any = field(default_factory=lambda: SimpleNamespace(evaluate=Evaluate(), trajectory=Trajectory()))
 
 
@@ -107,6 +108,29 @@ def test_every_fires_once_per_interval(unit: str) -> None:
         if fired[-1]:
             trigger.reset(seen)
     assert fired == [False, False, True] * 3
+
+
+@pytest.mark.parametrize("epochs", [30, 60, 300])
+def test_without_an_interval_a_run_of_any_length_grows_as_often(epochs: int) -> None:
+    trigger, fired = Every(every=None).begin(), []
+    assert trigger.reads_budget
+    for epoch in range(1, epochs + 1):
+        seen: Any = Seen(Progress(step=10 * epoch, epoch=float(epoch)), used=epoch / epochs)
+        seen.config.stop = Stop(epochs=epochs)
+        if trigger.update(seen).fires:
+            fired.append(epoch)
+            trigger.reset(seen)
+    assert fired == [epochs * n // 30 for n in range(1, 31)]
+
+
+def test_a_run_of_fewer_evaluations_than_events_grows_at_each() -> None:
+    assert compose(["trigger=steadily"]).trigger.every is None
+    trigger = Every(every=None).begin()
+    for epoch in (1, 2, 3):
+        seen: Any = Seen(Progress(step=10 * epoch, epoch=float(epoch)), used=epoch / 5)
+        seen.config.stop = Stop(epochs=5)
+        assert trigger.update(seen).fires
+        trigger.reset(seen)
 
 
 @pytest.mark.slow

@@ -61,7 +61,7 @@ class FoldAtMistakes(Settings):
         return [
             f"method.neurons_per_event={self.neurons_per_event}: {key}={most} limits an event to {most}: raise it"
             for key, most in limits.items()
-            if most is not None and most < self.neurons_per_event
+            if most is not None and most < (self.neurons_per_event or 0)
         ]
 
     def check(self, model: GrowableModel) -> list[str]:
@@ -154,7 +154,7 @@ class FoldAtMistakes(Settings):
         from grow_cli.methods.fold.mistakes import Explained
 
         site = self._site(now.model)
-        most = min(self.neurons_per_event, room(now, site))
+        most = min(self.neurons_per_event or len(clusters), room(now, site))
         taken = {known.sample for known in self.state.grown}
         folds: list[Placed] = []
         found: list[Explained] = []
