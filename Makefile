@@ -105,16 +105,20 @@ paper-alether: install ## Alether against copy and random blocks, MLP and transf
 bench-size: install ## Whether `grow size` finds the right size: eleven problems, four methods, beside ladders (an hour of one core)
 	$(BIN)/python scripts/bench_size.py $(CIFAR) $(DATA_DIR)
 
-.PHONY: study-deepen
-study-deepen: install ## Depth growth where compute is scarce: a transformer of 2 blocks becomes one of 6, ten seeds (half an hour)
-	$(BIN)/python scripts/bench.py deepen --jobs 1 $(DATA_DIR)
+.PHONY: study-scarce
+study-scarce: install ## Depth growth on MNIST and CIFAR-10 where compute is scarce: four nets of 2 blocks become ones of 6, ten seeds (an hour of one core)
+	$(BIN)/python scripts/study.py scarce $(CIFAR) $(DATA_DIR)
+
+.PHONY: study-stack
+study-stack: install ## Alether's extrapolation for a whole stack of a language model, beside copies and fresh blocks, ten seeds (20 minutes of one core)
+	$(BIN)/python scripts/study.py alether_stack
 
 .PHONY: study-python
 study-python: install ## Depth growth of a language model where compute is scarce, on Python's sources, ten seeds (40 minutes of one core)
 	$(BIN)/python scripts/bench.py python --jobs 1
 
 .PHONY: study-envelope
-study-envelope: install ## What a grown language model loses against the best static size, at three budgets, ten seeds (six hours of one core)
+study-envelope: install ## What a grown language model loses against the best static size, at five budgets, ten seeds (three hours of one core)
 	$(BIN)/python scripts/envelope.py
 
 .PHONY: study-stages

@@ -3,7 +3,6 @@
     python scripts/bench.py mnist --jobs 2
     python scripts/bench.py cifar_cpu --jobs 2 --cifar-images DIR
     python scripts/bench.py alether --jobs 2
-    python scripts/bench.py deepen --jobs 2
     python scripts/bench.py python --jobs 2
 
 Runs `grow train` and `grow controls` into outputs/bench/<name>/<way>/<seed> (finished runs are used again, interrupted ones

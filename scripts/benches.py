@@ -106,10 +106,6 @@ _SHORT = {
     "net2net": ["method=net2net"],
     "random": ["method=random_width"],
 }
-# 280 steps that grow cost as many FLOPs as the static nets get.
-_GROWN = ["model.mlp=[64,64]", "stop.steps=280", "trigger.fractions=[0.3]"]
-_BELOW = ["method.blocks=4", "method.pattern=before_frontier"]
-_FIXED = ["method=static", "stop.flops=78833319936"]
 
 BENCHES = {
     "closest": Bench(
@@ -184,29 +180,6 @@ BENCHES = {
     "alether_mnist_vit": _study(
         "Alether on MNIST (10,000 images), transformer", ["dataset=mnist", *_VIT, "model.patch=7"], 800
     ),
-    # a tenth of what the net takes to be trained: 0.3 epochs, so that compute is what is scarce
-    "deepen_mnist": Bench(
-        "Depth growth on MNIST where compute is scarce: a transformer of 2 blocks becomes one of 6",
-        {
-            "stack": [*_GROWN, "method=stack", "method.factor=3", "optimizer.lr=1.6e-2"],
-            "zero-random": [*_GROWN, *_BELOW, "method=zero_blocks", "optimizer.lr=1.6e-2"],
-            "static-6": [*_FIXED, "model.mlp=[64,64,64,64,64,64]", "optimizer.lr=8e-3"],
-            "static-2": [*_FIXED, "model.mlp=[64,64]", "optimizer.lr=8e-3"],
-        },
-        [
-            *("dataset=mnist", "dataset.validation=0.02", "model=vit", "model.patch=7", "model.dim=32"),
-            *("batch_size=64", "optimizer.weight_decay=0.05", "clip_norm=1", "schedule.warmup=10"),
-            *("stop.epochs=null", "evaluate.unit=steps", "evaluate.every=28"),
-        ],
-        seeds=10,
-        first_seed=100,
-        note="280 steps of 64 images (0.3 epochs), four blocks added at 30 % of them, without steps of the new blocks alone. "
-        "stack: the whole stack three times; zero-random: fresh blocks before the last one that add nothing at first; "
-        "static-6: the net that these end with, from scratch; static-2: the one that they begin with. All for as many "
-        "training FLOPs (within a step). Each way at its own rate, chosen among 2e-3, 4e-3, 8e-3, 1.6e-2 and 3.2e-2 by "
-        "validation on seed 50 (docs/depth.md): 1.6e-2 for what grows, 8e-3 for what does not. The first seed is 100.",
-        events=True,
-    ),
     # 226 steps of the final net: far fewer than it takes
     "deepen_python": Bench(
         "Depth growth on Python's sources where compute is scarce: a language model of 2 blocks becomes one of 6",
@@ -238,7 +211,6 @@ BENCHES = {
     ),
 }
 PAGES = {
-    "deepen": ["deepen_mnist"],
     "python": ["deepen_python"],
     "closest": ["closest", "short_3"],
     "mnist": ["mnist_alether", "mnist_tiny", "mnist_senn", "mnist_fold"],

@@ -5,8 +5,6 @@ A study of hours can be stopped and gone on with at any time, on another machine
 
 from __future__ import annotations
 
-import csv
-import io
 import multiprocessing
 import os
 import tempfile
@@ -16,9 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from common import ROOT
-
-from grow_cli.files import write_text
+from common import ROOT, record, recorded
 
 MEASURED = ("parameters", "training_flops", "events", "steps", "seconds")
 
@@ -40,28 +36,17 @@ class Table:
     def path(self) -> Path:
         return ROOT / "docs" / "results" / "data" / f"{self.name}.csv"
 
-    @property
-    def columns(self) -> tuple[str, ...]:
-        return (*self.keys, f"val_{self.score}", f"test_{self.score}", *MEASURED, "torch", "data")
-
     def rows(self) -> dict[tuple[str, ...], dict[str, str]]:
         """The finished runs, each by the texts of its key. ValueError where they are of different data."""
-        if not self.path.exists():
-            return {}
-        rows = list(csv.DictReader(io.StringIO(self.path.read_text(encoding="utf-8"))))
-        if len({row["data"] for row in rows}) > 1:
+        rows = recorded(self.path, self.keys)
+        if len({row["data"] for row in rows.values()}) > 1:
             raise ValueError(f"{self.path} has runs on different data, which cannot be compared")
-        return {tuple(row[key] for key in self.keys): row for row in rows}
+        return rows
 
     def add(self, key: Sequence[str], found: Mapping[str, Any]) -> None:
-        """The row of a run that has just ended. One process writes."""
-        new = dict(zip(self.columns, [*key, *(found[column] for column in self.columns[len(key) :])], strict=True))
-        text = io.StringIO()
-        writer = csv.DictWriter(text, self.columns, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows([*self.rows().values(), new])
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        write_text(self.path, text.getvalue())
+        """The row of a run that has just ended."""
+        columns = (f"val_{self.score}", f"test_{self.score}", *MEASURED, "torch", "data")
+        record(self.path, self.keys, dict(zip(self.keys, key, strict=True)) | {column: found[column] for column in columns})
 
     def train(self, runs: Mapping[tuple[str, ...], list[str]], jobs: int) -> None:
         """Train what has no row yet, on one thread each: key → the words of `grow train`."""
