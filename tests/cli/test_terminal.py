@@ -158,11 +158,15 @@ def test_a_missed_threshold_says_by_how_much(missed: Missed, words: str) -> None
 @pytest.mark.parametrize(
     ("typed", "nearest"),
     [
-        ("stop.epochs=4", "epochs since reached 2 but must be at least 10 (8 missing)"),
+        ("stop.epochs=4 trigger=every", "epochs since reached 2 but must be at least 10 (8 missing)"),
         pytest.param(
-            "stop.epochs=4 trigger.unit=steps trigger.every=900", "must be at least 900", marks=pytest.mark.slow
+            "stop.epochs=4 trigger=every trigger.unit=steps trigger.every=900",
+            "must be at least 900",
+            marks=pytest.mark.slow,
         ),
-        pytest.param("stop.epochs=5 evaluate.every=1.5", "epochs since reached 1.5 ", marks=pytest.mark.slow),
+        pytest.param(
+            "stop.epochs=5 trigger=every evaluate.every=1.5", "epochs since reached 1.5 ", marks=pytest.mark.slow
+        ),
         pytest.param("stop.epochs=4 trigger=plateau", "evaluations without gain reached ", marks=pytest.mark.slow),
     ],
 )

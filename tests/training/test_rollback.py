@@ -71,6 +71,7 @@ def test_a_snapshot_is_not_changed_by_what_comes_after(make: Any) -> None:
 
 ROLLING = (
     "method=fold",
+    "method.neurons_per_event=1",
     "model=mlp_fold",
     "model.hidden=[3]",
     "subset=400",
