@@ -107,7 +107,7 @@ bench-size: install ## Whether `grow size` finds the right size: eleven problems
 
 .PHONY: study-scarce
 study-scarce: install ## Depth growth on MNIST and CIFAR-10 where compute is scarce: four nets of 2 blocks become ones of 6, ten seeds (an hour of one core)
-	$(BIN)/python scripts/study.py scarce $(CIFAR) $(DATA_DIR)
+	$(BIN)/python scripts/study.py scarce $(CIFAR) $(DATA_OPTION)
 
 .PHONY: study-stack
 study-stack: install ## Alether's extrapolation for a whole stack of a language model, beside copies and fresh blocks, ten seeds (20 minutes of one core)
@@ -127,7 +127,7 @@ study-stages: install ## Regression in stages: the maximum error on ten function
 
 .PHONY: study-plain
 study-plain: install ## The plain line of a method and a dataset against its tuned experiment, five seeds; only what docs/results/data/plain.csv lacks is trained (hours of one core from nothing)
-	$(BIN)/python scripts/plain.py $(CIFAR) $(DATA_DIR)
+	$(BIN)/python scripts/plain.py $(CIFAR) $(DATA_OPTION)
 
 .PHONY: paper-tiny
 paper-tiny: install ## TINY's Figures 5, 6 and 11 to 13 on MNIST (15 minutes)

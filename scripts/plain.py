@@ -5,31 +5,28 @@
 
 For each pair of a method and a dataset with an experiment of its own, `grow train method=M dataset=D` (plain) and `grow train
 experiment=M_D` (tuned) on the same seeds. A plain line is good enough where it is within 0.3 points of the tuned one (0.5 on
-CIFAR-10); this was fixed before anything was trained. The numbers of finished runs are in docs/results/data/plain.csv, which is
-committed: only what it lacks is trained, in outputs/plain. After a change of a default, delete the rows of the lines that it
-changes.
+CIFAR-10); this was fixed before anything was trained. Finished runs are rows of docs/results/data/plain.csv, and are not trained
+again: after a change of a default delete the rows of the lines that it changes, whose words stay the same.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from common import ROOT, record, recorded, train_once, write_page
+from common import write_page
+from training_table import Table
 
 from grow_cli.analysis.equivalence import tost
 from grow_cli.analysis.numbers import short_number
 from grow_cli.analysis.statistics import Paired, differences, paired
 from grow_cli.analysis.verdicts import corrected, word
 
-DATA = ROOT / "docs" / "results" / "data" / "plain.csv"
-KEYS = ("pair", "way", "seed")
 WAYS = ("plain", "tuned")
-FIRST_SEED = 100
+FIRST_SEED, PLANNED = 100, 5
 """Defaults and experiments were chosen on smaller ones."""
 
 Runs = dict[int, dict[str, str]]
@@ -82,27 +79,15 @@ PAIRS = (
 )
 
 
-def train(pair: Pair, way: str, seed: int, more: list[str]) -> None:
-    """A run, unless the CSV has it."""
-    if (pair.name, way, str(seed)) in recorded(DATA, KEYS):
-        return
-    run = ROOT / "outputs" / "plain" / pair.name / way / str(seed)
-    train_once(run, [*pair.line(way), *more, f"seed={seed}"])
-    summary = json.loads((run / "summary.json").read_text(encoding="utf-8"))
-    row = {
-        "pair": pair.name,
-        "way": way,
-        "seed": seed,
-        "test_accuracy": summary["test_accuracy"],
-        "val_accuracy": summary["val_accuracy"],
-        "widths": summary["widths"],
-        "parameters": summary["parameters"],
-        "steps": summary["steps"],
-        "training_flops": summary["training_flops"],
-        "seconds": round(summary["seconds"], 1),
-        "commit": summary["commit"],
-    }
-    record(DATA, KEYS, row)
+def words(name: str, way: str, seed: str) -> list[str] | None:
+    """Of a row's run; None where the study has no such pair."""
+    pair = next((pair for pair in PAIRS if pair.name == name), None)
+    return None if pair is None else [*pair.line(way), f"seed={seed}"]
+
+
+TABLE = Table(
+    "plain", ("pair", "way", "seed"), "accuracy", words, apart=2
+)  # an experiment may have other training samples
 
 
 def images(pair: Pair, way: str, folder: Path) -> list[str]:
@@ -113,8 +98,7 @@ def images(pair: Pair, way: str, folder: Path) -> list[str]:
 
 def runs_of(pair: Pair, way: str) -> Runs:
     """What the CSV has of a way."""
-    found = recorded(DATA, KEYS)
-    return {int(seed): row for (name, of, seed), row in found.items() if (name, of) == (pair.name, way)}
+    return {int(seed): row for (name, of, seed), row in TABLE.rows().items() if (name, of) == (pair.name, way)}
 
 
 def scores(runs: Runs, column: str) -> dict[int, float]:
@@ -156,6 +140,8 @@ def answer(pair: Pair) -> Answer | None:
     found = paired(first, second)
     if found is None:
         return None
+    if len({row["data"].split()[1] for runs in (plain, tuned) for row in runs.values()}) > 1:
+        raise ValueError(f"{pair.name}: the plain and the tuned runs have different test parts")
     return Answer(pair, plain, tuned, found, tost(list(differences(first, second).values()), pair.allowed))
 
 
@@ -209,8 +195,15 @@ def page(answers: list[Answer], command: str) -> str:
             f"| {a.pair.method} | {a.pair.data} | {f.n} | {percent(a.plain)} | {percent(a.tuned)} | {100 * f.difference:+.2f} "
             f"({100 * f.low:+.2f} to {100 * f.high:+.2f}) | **{said}** | {yes(a.on_average)} | {yes(a.shown)} |"
         )
+    for pair in PAIRS:
+        if pair not in {a.pair for a in answers}:
+            trained = ", ".join(f"{way}: {len(runs_of(pair, way))}" for way in WAYS)
+            lines.append(
+                f"| {pair.method} | {pair.data} | | | | | *not told: fewer than two seeds of both* ({trained}) | | |"
+            )
     lines += [
         "",
+        f"{PLANNED} seeds are planned for each; a line with fewer is preliminary. "
         "Mean ± standard deviation over seeds; the interval is the paired t-test's, uncorrected. Verdicts are [those of `grow "
         "compare`](../compare.md#verdicts), at 5 % for the whole table. *Within: mean*: the mean difference is no lower than "
         "allowed; *within: interval*: the interval's lower end is not, either.",
@@ -233,18 +226,20 @@ def page(answers: list[Answer], command: str) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--seeds", type=int, default=PLANNED)
     parser.add_argument("--only", default=",".join(pair.name for pair in PAIRS), help="pairs to train, with commas")
     parser.add_argument("--cifar-images", type=Path, help="a copy of CIFAR-10 as train/<class>/*, test/<class>/*")
-    parser.add_argument("overrides", nargs="*", help="KEY=VALUE of every run, say data_dir=DIR")
-    options = parser.parse_intermixed_args()
-    named = options.only.split(",") if options.only else []
-    for seed in range(FIRST_SEED, FIRST_SEED + options.seeds):
-        for pair in (pair for pair in PAIRS if pair.name in named):
-            for way in WAYS:
-                copied = options.cifar_images is not None and pair.dataset == "cifar10"
-                more = images(pair, way, options.cifar_images) if copied else []
-                train(pair, way, seed, [*more, *options.overrides])
+    parser.add_argument("--data-dir", type=Path, help="where MNIST and CIFAR-10 are")
+    parser.add_argument("--jobs", type=int, default=1, help="processes, of one thread each")
+    parser.add_argument("--finished", action="store_true", help="train nothing")
+    options = parser.parse_args()
+    where = [] if options.data_dir is None else [f"data_dir={options.data_dir.absolute()}"]
+    seeds = range(FIRST_SEED, FIRST_SEED + options.seeds)
+    for pair in (pair for pair in PAIRS if pair.name in options.only.split(",") and not options.finished):
+        for way in WAYS:
+            copied = options.cifar_images is not None and pair.dataset == "cifar10"
+            more = images(pair, way, options.cifar_images) if copied else []
+            TABLE.train([(pair.name, way, str(seed)) for seed in seeds], options.jobs, [*where, *more])
     answers = [found for pair in PAIRS if (found := answer(pair))]
     print(write_page("plain", page(answers, "python scripts/plain.py")))
 

@@ -103,7 +103,8 @@ _THREE = {way: (f"method={way}", *_STACKED, "trigger.fractions=[0.5]") for way i
 STUDIES = {
     "alether_stack": Study(
         "Python's sources, 3.2e11 training FLOPs",
-        "A byte-level GPT (width 32, context 64, batches of 16 windows) of two blocks becomes one of six at half the FLOPs.",
+        "A byte-level GPT (width 32, context 64, batches of 16 windows) of two blocks becomes one of six at half the FLOPs. The "
+        "static nets of one and two blocks and the last pair were added when the others were known.",
         (
             *("dataset=python", "dataset.measured=32768", "model=gpt", "model.dim=32", "batch_size=16", "clip_norm=1"),
             *(
@@ -117,14 +118,15 @@ STUDIES = {
         {
             **_THREE,
             "zero-random": (*_THREE["random"], "method.output=zero"),
-            "static-6": ("method=static", "model.blocks=6"),
+            **{f"static-{n}": ("method=static", f"model.blocks={n}") for n in (1, 2, 6)},
         },
         (
             *(("alether", "copy"), ("alether", "random"), ("copy", "random")),
-            *(("alether", "zero-random"), ("alether", "static-6")),
+            *(("alether", "zero-random"), ("alether", "static-6"), ("alether", BEST)),
         ),
         ("3e-3", "6e-3", "1.2e-2", "2.4e-2"),
         within=0.02,
+        ladder=("static-1", "static-2", "static-6"),
         score="loss",
     ),
     "scarce_mnist": _scarce(
@@ -172,10 +174,10 @@ PAGES = {
     ),
     "scarce": (
         "Depth growth where compute is scarce: MNIST and CIFAR-10, two blocks become six",
-        "Every run gets the same training FLOPs, far fewer than it takes to train a net of six blocks. Four blocks come at 30 % "
-        "of them, without steps of the new blocks alone: *zero-random* puts fresh blocks before the last one that add nothing at "
-        "first, *stack* repeats the whole stack three times. *static-6* is the net that both end with, from scratch "
-        "(`static-flops`); the rate falls to zero in the last 40 % of the FLOPs.",
+        "Every run gets the same training FLOPs, far fewer than it takes to train a net of six blocks. Four blocks come at the "
+        "first evaluation after 30 % of them, without steps of the new blocks alone: *zero-random* puts fresh blocks before the "
+        "last one that add nothing at first, *stack* repeats the whole stack three times. *static-6* is the net that both end "
+        "with, from scratch (`static-flops`); the rate falls to zero in the last 40 % of the FLOPs.",
         ("scarce_mnist", "scarce_mnist_residual", "scarce_cifar", "scarce_cifar_residual"),
     ),
 }

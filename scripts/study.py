@@ -1,6 +1,6 @@
 """Studies of a few ways at one budget: each tuned alike, ten seeds, the verdicts of `grow compare`.
 
-    python scripts/study.py scarce --jobs 2 data_dir=DIR --cifar-images DIR
+    python scripts/study.py scarce --jobs 2 --data-dir DIR --cifar-images DIR
     python scripts/study.py scarce --finished
 
 Finished runs are rows of docs/results/data/<name>.csv and are not trained again; the second command trains nothing and
@@ -11,8 +11,7 @@ from __future__ import annotations
 
 import argparse
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -20,78 +19,67 @@ from common import write_page
 from numpy.typing import NDArray
 from scipy import stats
 from studies import BEST, FIRST_SEED, PAGES, STUDIES, TUNING_SEED, Study
-from training_table import Table
+from training_table import Key, Row, Table
 
 from grow_cli.analysis.equivalence import findable, tost
 from grow_cli.analysis.verdicts import corrected, word
 
 Values = NDArray[np.float64]
 LEVEL = 0.05
+PLANNED = 10
+"""Seeds of every study."""
 
 
 def table(name: str) -> Table:
     """Where its runs are."""
-    return Table(name, ("way", "rate", "seed"), STUDIES[name].score)
+    study = STUDIES[name]
 
+    def words(way: str, rate: str, seed: str) -> list[str] | None:
+        if way not in study.ways:
+            return None
+        return [*study.recipe, *study.ways[way], f"optimizer.lr={rate}", f"seed={seed}"]
 
-def overrides(study: Study, way: str, rate: str, seed: int, more: Sequence[str]) -> list[str]:
-    """The words of a run."""
-    return [*study.recipe, *study.ways[way], *more, f"optimizer.lr={rate}", f"seed={seed}"]
+    return Table(name, ("way", "rate", "seed"), study.score, words)
 
 
 def train(name: str, jobs: int, seeds: int, more: Sequence[str]) -> None:
     """The search for each way's rate, then its seeds."""
     study, runs = STUDIES[name], table(name)
-    tried: dict[tuple[str, ...], list[str]] = {
-        (way, rate, str(TUNING_SEED)): overrides(study, way, rate, TUNING_SEED, more)
-        for way in study.ways
-        for rate in study.rates
-    }
-    runs.train(tried, jobs)
-    best = rates(study, runs)
+    runs.train([(way, rate, str(TUNING_SEED)) for way in study.ways for rate in study.rates], jobs, more)
+    best = rates(study, runs.rows())
     wanted = range(FIRST_SEED, FIRST_SEED + seeds)
-    runs.train(
-        {
-            (way, best[way], str(seed)): overrides(study, way, best[way], seed, more)
-            for seed in wanted
-            for way in study.ways
-        },
-        jobs,
-    )
+    runs.train([(way, best[way], str(seed)) for seed in wanted for way in study.ways], jobs, more)
 
 
-def rates(study: Study, runs: Table) -> dict[str, str]:
-    """Way → the rate with the best validation score on the tuning seed."""
-    rows = runs.rows()
+def rates(study: Study, rows: Mapping[Key, Row]) -> dict[str, str]:
+    """Way → the rate with the best validation score on the tuning seed; a run that diverged is the worst."""
 
     def score(way: str, rate: str) -> float:
-        return study.sign * float(rows[way, rate, str(TUNING_SEED)][f"val_{study.score}"])
+        value = study.sign * float(rows[way, rate, str(TUNING_SEED)][f"val_{study.score}"])
+        return value if math.isfinite(value) else -math.inf
 
     return {way: max(study.rates, key=lambda rate: score(way, rate)) for way in study.ways}
 
 
-@dataclass
 class Found:
-    """The numbers of a study, of the seeds of which every way was trained."""
+    """The numbers of a study, of the seeds of which every way was trained. ValueError where they are fewer than two."""
 
-    study: Study
-    runs: Table
-    best: dict[str, str] = field(init=False)
-    """Way → rate."""
-    seeds: list[str] = field(init=False)
-
-    def __post_init__(self) -> None:
-        rows = self.runs.rows()
-        self.best = rates(self.study, self.runs)
-        trained = {seed for *_, seed in rows if int(seed) >= FIRST_SEED}
-        complete = [seed for seed in trained if all((way, rate, seed) in rows for way, rate in self.best.items())]
+    def __init__(self, name: str) -> None:
+        self.study, self.rows = STUDIES[name], table(name).rows()
+        if any((way, rate, str(TUNING_SEED)) not in self.rows for way in self.study.ways for rate in self.study.rates):
+            raise ValueError("the search for the rates is not finished")
+        self.best = rates(self.study, self.rows)
+        """Way → rate."""
+        trained = {seed for *_, seed in self.rows if int(seed) >= FIRST_SEED}
+        complete = [seed for seed in trained if all((way, rate, seed) in self.rows for way, rate in self.best.items())]
         self.seeds = sorted(complete, key=int)
+        if len(self.seeds) < 2:
+            raise ValueError("fewer than two seeds are complete")
 
     def of(self, way: str, column: str) -> Values:
         """(seeds,): a column of a way's rows; `static-best` is the static size that is best on validation."""
         way = self.chosen() if way == BEST else way
-        rows = self.runs.rows()
-        return np.array([float(rows[way, self.best[way], seed][column]) for seed in self.seeds])
+        return np.array([float(self.rows[way, self.best[way], seed][column] or "nan") for seed in self.seeds])
 
     def chosen(self) -> str:
         """The static size with the best mean validation score."""
@@ -102,30 +90,31 @@ class Found:
         """(seeds,): in points, or in nats."""
         return self.study.unit * self.of(way, f"test_{self.study.score}")
 
+    def pairs(self) -> dict[tuple[str, str], Values]:
+        """The differences that are judged. That to `static-best` is left out where it is a pair already."""
+        known = {(first, second) for first, second in self.study.pairs if second != BEST}
+        kept = [(a, b) for a, b in self.study.pairs if b != BEST or (a, self.chosen()) not in known]
+        return {(a, b): self.test(a) - self.test(b) for a, b in kept}
+
 
 def verdicts(found: Found) -> list[str]:
     """A row for each pair of the study."""
-    study = found.study
-    rows = {(a, b): found.test(a) - found.test(b) for a, b in study.pairs}
+    study, rows = found.study, found.pairs()
     asked = {pair: d for pair, d in rows.items() if np.ptp(d) > 0}
-    answers = dict(
-        zip(
-            asked,
-            corrected([(float(stats.ttest_1samp(d, 0).pvalue), tost(d, study.within)) for d in asked.values()]),
-            strict=True,
-        )
-    )
+    ps = corrected([(float(stats.ttest_1samp(d, 0).pvalue), tost(d, study.within)) for d in asked.values()])
+    answers = dict(zip(asked, ps, strict=True))
     lines = []
     for (first, second), d in rows.items():
+        name = f"{first} − {second}" + (f" ({found.chosen()})" if second == BEST else "")
         if (first, second) not in answers:
-            lines.append(f"| {first} − {second} | no spread | {d.mean():+.3g} | | |")
+            lines.append(f"| {name} | no spread | {d.mean():{study.signed}} | | | |")
             continue
         differs, equal = answers[first, second]
         half = stats.t.ppf(1 - LEVEL / 2, len(d) - 1) * d.std(ddof=1) / math.sqrt(len(d))
         verdict = word(study.sign * float(d.mean()) > 0, differs, equal, f"{study.within:g} {study.unit_name}")
         lines.append(
-            f"| {first} − {second} | **{verdict}** | {d.mean():{study.signed}} | {d.mean() - half:{study.signed}} to "
-            f"{d.mean() + half:{study.signed}} | {differs:.2g} |"
+            f"| {name} | **{verdict}** | {d.mean():{study.signed}} | {d.mean() - half:{study.signed}} to "
+            f"{d.mean() + half:{study.signed}} | {differs:.2g} | {equal:.2g} |"
         )
     return lines
 
@@ -134,47 +123,62 @@ def section(found: Found) -> list[str]:
     """What the page says of a study."""
     study, seeds = found.study, found.seeds
     chosen = found.chosen() if study.ladder else ""
+    planned = "" if len(seeds) >= PLANNED else f" of the {PLANNED} that are planned: preliminary"
     lines = [
-        f"## {study.title}, {len(seeds)} seeds",
+        f"## {study.title}",
         "",
-        study.note,
+        f"{study.note} {len(seeds)} seeds{planned}.",
         "",
-        f"| way | rate | test {study.score_name}, mean ± sd | parameters | training FLOPs | seconds | events |",
+        f"| way | rate | test {study.score_name}, mean ± sd | parameters | training FLOPs | grown at | seconds |",
         "| --- | ---: | ---: | ---: | ---: | ---: | ---: |",
     ]
     for way, rate in found.best.items():
         test = found.test(way)
-        numbers = [found.of(way, column).mean() for column in ("parameters", "training_flops", "seconds", "events")]
-        name = f"{way} (`{BEST}`)" if way == chosen else way
-        lines.append(
-            f"| {name} | {rate} | {test.mean():{study.plain}} ± {test.std(ddof=1):{study.plain}} | {numbers[0]:,.0f} | "
-            f"{numbers[1]:.3g} | {numbers[2]:.0f} | {numbers[3]:g} |"
+        parameters, flops, at, seconds = (
+            float(found.of(way, column).mean()) for column in ("parameters", "training_flops", "grown_at", "seconds")
         )
-    spread = [float((found.test(a) - found.test(b)).std(ddof=1)) for a, b in study.pairs]
-    power = [findable(s, len(seeds), LEVEL / len(spread)) for s in spread if s]
+        lines.append(
+            f"| {way}{f' (`{BEST}`)' if way == chosen else ''} | {rate} | {test.mean():{study.plain}} ± "
+            f"{test.std(ddof=1):{study.plain}} | {parameters:,.0f} | {flops:.3g} | {'' if math.isnan(at) else f'{at:.0%}'} | "
+            f"{seconds:.0f} |"
+        )
+    differences = found.pairs()
+    power = {
+        pair: findable(float(d.std(ddof=1)), len(seeds), LEVEL / len(differences))
+        for pair, d in differences.items()
+        if np.ptp(d) > 0
+    }
     lines += [
         "",
-        f"| first − second | verdict, δ = {study.within:g} {study.unit_name} | Δ | 95 % | p, corrected |",
-        "| --- | --- | ---: | ---: | ---: |",
+        f"| first − second | verdict, δ = {study.within:g} {study.unit_name} | Δ | 95 %, uncorrected | p of a difference | p of "
+        "none beyond δ |",
+        "| --- | --- | ---: | ---: | ---: | ---: |",
         *verdicts(found),
         "",
-        f"These seeds would find {min(power):.2g} to {max(power):.2g} {study.unit_name}.",
-        "",
-        f"Validation {study.score_name} on seed {TUNING_SEED}, by which each way's rate was chosen:",
+    ]
+    if power:
+        least, most = min(power, key=lambda pair: power[pair]), max(power, key=lambda pair: power[pair])
+        lines += [
+            f"In 80 % of repetitions these seeds would find a difference of {power[least]:.2g} {study.unit_name} "
+            f"({' − '.join(least)}) to {power[most]:.2g} ({' − '.join(most)}).",
+            "",
+        ]
+    lines += [
+        f"Validation {study.score_name} on seed {TUNING_SEED}, one run each, by which each way's rate was chosen:",
         "",
         "| way | " + " | ".join(study.rates) + " |",
         "| --- " + "| ---: " * len(study.rates) + "|",
     ]
-    rows = found.runs.rows()
     for way in study.ways:
-        tried = [study.unit * float(rows[way, rate, str(TUNING_SEED)][f"val_{study.score}"]) for rate in study.rates]
-        lines.append(f"| {way} | " + " | ".join(f"{value:{study.plain}}" for value in tried) + " |")
-    flops = {key: float(row["training_flops"]) for key, row in rows.items()}
-    searched = sum(value for (*_, seed), value in flops.items() if int(seed) == TUNING_SEED)
+        tried = [float(found.rows[way, rate, str(TUNING_SEED)][f"val_{study.score}"]) for rate in study.rates]
+        lines.append(f"| {way} | " + " | ".join(f"{study.unit * value:{study.plain}}" for value in tried) + " |")
+    ends = [way for way, rate in found.best.items() if rate in (study.rates[0], study.rates[-1])]
+    searched = sum(float(row["training_flops"]) for (*_, seed), row in found.rows.items() if int(seed) == TUNING_SEED)
     ladder = sum(float(found.of(way, "training_flops").mean()) for way in study.ladder)
     lines += [
         "",
-        f"The search for the rates took {searched:.2g} FLOPs, {len(study.rates)} runs of each way."
+        (f"The best rate of {', '.join(ends)} lies at an end of the search. " if ends else "")
+        + f"The search took {searched:.2g} FLOPs, {len(study.rates)} runs of each way."
         + (f" The ladder that `{BEST}` is chosen from costs {ladder:.2g} a seed." if ladder else ""),
         "",
     ]
@@ -182,25 +186,29 @@ def section(found: Found) -> list[str]:
 
 
 def page(name: str) -> str:
-    """docs/results/<name>.md."""
+    """docs/results/<name>.md. A study without two complete seeds has a line."""
     title, about, studies = PAGES[name]
     lines = [
         f"# {title}",
         "",
         f"Made by `python scripts/study.py {name}`; every run is a row of "
-        + ", ".join(f"[{study}.csv](data/{study}.csv)" for study in studies)
+        + ", ".join(f"[{study}.csv](data/{study}.csv)" for study in studies if table(study).path.exists())
         + ".",
         "",
         about,
         "",
     ]
     for study in studies:
-        lines += section(Found(STUDIES[study], table(study)))
+        try:
+            lines += section(Found(study))
+        except ValueError as missing:
+            lines += [f"## {STUDIES[study].title}", "", f"Not told yet: {missing}.", ""]
     lines += [
         "Every way has its own rate. Verdicts are those of `grow compare`: paired t-tests and, for equality, two one-sided "
-        f"ones, corrected over each table; δ was fixed before the runs. The seeds begin at {FIRST_SEED}; the test part is read "
-        f"once, at a run's end. `{BEST}` is the static size that is best on validation. Seconds are of a machine that did other "
-        "work, too.",
+        f"ones, both p-values corrected over each table; δ was fixed before the runs. The seeds begin at {FIRST_SEED}; the test "
+        "part is read once, at a run's end. *Grown at*: the part of the FLOPs that were spent at the event, which is the first "
+        f"evaluation after the part that was asked for. `{BEST}` is the static size that is best on validation. Seconds are of a "
+        "machine that did other work, too.",
     ]
     return "\n".join(lines)
 
@@ -208,12 +216,13 @@ def page(name: str) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("page", choices=sorted(PAGES))
-    parser.add_argument("--seeds", type=int, default=10)
+    parser.add_argument("--seeds", type=int, default=PLANNED)
     parser.add_argument("--jobs", type=int, default=1, help="processes, of one thread each")
     parser.add_argument("--finished", action="store_true", help="train nothing")
     parser.add_argument("--cifar-images", type=Path, help="a copy of CIFAR-10 as train/<class>/*, test/<class>/*")
-    parser.add_argument("overrides", nargs="*", help="KEY=VALUE of every run, say data_dir=DIR")
-    options = parser.parse_intermixed_args()
+    parser.add_argument("--data-dir", type=Path, help="where MNIST and CIFAR-10 are")
+    options = parser.parse_args()
+    where = [] if options.data_dir is None else [f"data_dir={options.data_dir.absolute()}"]
     for name in PAGES[options.page][2]:
         images = (
             []
@@ -221,7 +230,7 @@ def main() -> None:
             else ["dataset=image_folder", f"dataset.path={options.cifar_images.absolute()}"]
         )
         if not options.finished:
-            train(name, options.jobs, options.seeds, [*options.overrides, *images])
+            train(name, options.jobs, options.seeds, [*where, *images])
     print(write_page(options.page, page(options.page)))
 
 

@@ -1,14 +1,17 @@
 """Runs of a study: trained one after the other in a few processes, each finished one a row of a table that is committed.
 
-A study of hours can be stopped and gone on with at any time, on another machine too: nothing that has a row is trained again.
+A study of hours can be stopped and gone on with at any time, on another machine too: what has a row is not trained again. A
+row knows its recipe, so that one of a study that has changed since is not taken for one of the study as it is, and its data.
 """
 
 from __future__ import annotations
 
+import hashlib
+import json
 import multiprocessing
 import os
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +19,28 @@ from typing import Any
 
 from common import ROOT, record, recorded
 
-MEASURED = ("parameters", "training_flops", "events", "steps", "seconds")
+# data: what the uncut training part and the test part are
+MEASURED = (
+    "widths",
+    "parameters",
+    "training_flops",
+    "events",
+    "grown_at",
+    "steps",
+    "seconds",
+    "torch",
+    "commit",
+    "data",
+)
+
+Key = tuple[str, ...]
+Row = dict[str, str]
+
+
+def recipe(words: Iterable[str]) -> str:
+    """What tells the words of a run from those of another, its seed left out."""
+    told = json.dumps(sorted(word for word in words if not word.startswith("seed=")))
+    return hashlib.sha256(told.encode()).hexdigest()[:8]
 
 
 @dataclass(frozen=True)
@@ -26,47 +50,85 @@ class Table:
     :param name: of the study
     :param keys: the columns that tell a run
     :param score: what is measured on the validation and on the test part: `loss`, `accuracy`
+    :param words: the words of `grow train` for a key, those that say where the data are left out; None where the study has no
+        such run
+    :param apart: how many of the first columns tell runs on different data, which may differ
     """
 
     name: str
-    keys: tuple[str, ...]
+    keys: Key
     score: str
+    words: Callable[..., list[str] | None]
+    apart: int = 0
 
     @property
     def path(self) -> Path:
         return ROOT / "docs" / "results" / "data" / f"{self.name}.csv"
 
-    def rows(self) -> dict[tuple[str, ...], dict[str, str]]:
-        """The finished runs, each by the texts of its key. ValueError where they are of different data."""
-        rows = recorded(self.path, self.keys)
-        if len({row["data"] for row in rows.values()}) > 1:
-            raise ValueError(f"{self.path} has runs on different data, which cannot be compared")
-        return rows
+    def rows(self) -> dict[Key, Row]:
+        """The finished runs of the study as it is now. ValueError where some that are compared are on different data."""
+        found: dict[Key, Row] = {}
+        for (*key, of), row in recorded(self.path, (*self.keys, "recipe")).items():
+            words = self.words(*key)
+            if words is not None and of == recipe(words):
+                self._refuse_other_data(found, key, row["data"])
+                found[tuple(key)] = row
+        return found
 
-    def add(self, key: Sequence[str], found: Mapping[str, Any]) -> None:
-        """The row of a run that has just ended."""
-        columns = (f"val_{self.score}", f"test_{self.score}", *MEASURED, "torch", "data")
-        record(self.path, self.keys, dict(zip(self.keys, key, strict=True)) | {column: found[column] for column in columns})
+    def _refuse_other_data(self, rows: Mapping[Key, Row], key: Sequence[str], data: str) -> None:
+        other = {row["data"] for known, row in rows.items() if known[: self.apart] == tuple(key[: self.apart])} - {data}
+        if other:
+            raise ValueError(
+                f"{', '.join(key)} is on other data ({data}) than the runs of {self.path} ({', '.join(other)}), and cannot be "
+                "compared with them"
+            )
 
-    def train(self, runs: Mapping[tuple[str, ...], list[str]], jobs: int) -> None:
-        """Train what has no row yet, on one thread each: key → the words of `grow train`."""
-        known = self.rows()
+    def add(self, key: Key, found: Mapping[str, Any]) -> None:
+        """The row of a run that has just ended. ValueError where it is on other data than those it would be compared with."""
+        self._refuse_other_data(self.rows(), key, found["data"])
+        columns = (f"val_{self.score}", f"test_{self.score}", *MEASURED)
+        told = dict(zip(self.keys, key, strict=True)) | {"recipe": recipe(self.words(*key) or ())}
+        record(self.path, (*self.keys, "recipe"), told | {column: found[column] for column in columns})
+
+    def train(self, keys: Iterable[Key], jobs: int, more: Sequence[str] = ()) -> None:
+        """Train what has no row yet, on one thread each. Runs that fail are named at the end.
+
+        :param more: words that say where the data are, or the device, of every run
+        """
+        known, failed = self.rows(), []
         os.environ["OMP_NUM_THREADS"] = "1"
         with ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn")) as pool:
-            waiting = {pool.submit(_trained, words): key for key, words in runs.items() if key not in known}
-            for done in as_completed(waiting):
-                key, found = waiting[done], done.result()
-                self.add(key, found)
-                print(
-                    f"{self.name} {', '.join(key)}: {found[f'val_{self.score}']:.4f} ({found['seconds']:.0f} s)",
-                    flush=True,
-                )
+            try:
+                waiting = {
+                    pool.submit(trained, [*(self.words(*key) or ()), *more]): key for key in keys if key not in known
+                }
+                for done in as_completed(waiting):
+                    if (error := done.exception()) is not None:
+                        failed.append(f"{', '.join(waiting[done])}: {error}")
+                        continue
+                    found = done.result()
+                    self.add(waiting[done], found)
+                    score, seconds = found[f"val_{self.score}"], found["seconds"]
+                    print(f"{self.name} {', '.join(waiting[done])}: {score:.4f} ({seconds:.0f} s)", flush=True)
+            except BaseException:
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
+        if failed:
+            raise SystemExit("\n".join(failed))
 
 
-def _trained(words: list[str]) -> dict[str, Any]:
-    """A run's summary; its folder goes, as its command and seed tell it to the last bit."""
+def trained(words: list[str]) -> dict[str, Any]:
+    """A run's summary, and by which part of its FLOPs it grew first; its folder goes, for its words tell it to the last bit."""
     import grow_cli as grow
 
     with tempfile.TemporaryDirectory() as folder:
-        found = grow.train([*words, "threads=1", "progress=off", f"run_dir={folder}/run"]).summary
-    return found | {"torch": found["versions"]["torch"], "data": found["data"]["hash"][:8]}
+        run = grow.train([*words, "threads=1", "progress=off", f"run_dir={folder}/run"])
+        found, metrics, growth = run.summary, run.metrics.set_index("step"), run.growth
+    data = found["data"]
+    part = metrics["flops"][growth["step"].iloc[0]] / found["training_flops"] if len(growth) else ""
+    return found | {
+        "grown_at": f"{part:.4f}" if part else "",
+        "torch": found["versions"]["torch"],
+        "commit": (found["commit"] or "")[:8],
+        "data": f"{data['hash'][:8]} {data['test_hash'][:8]}",
+    }

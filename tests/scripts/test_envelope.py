@@ -76,3 +76,21 @@ def test_a_seed_counts_once_every_way_has_been_trained_at_every_budget() -> None
     assert envelope.complete(losses, RATES) == list(SEEDS)
     del losses[envelope.BUDGETS[1], "static-4", "6e-3", 102]
     assert envelope.complete(losses, RATES) == [100, 101, 103, 104]
+
+
+def test_one_seed_shows_nothing() -> None:
+    one = {budget: dict.fromkeys(envelope.WAYS, np.array([0.06])) for budget in envelope.BUDGETS}
+    assert all("**undecided**" in line for line in envelope.verdicts(one))
+
+
+def test_looking_at_every_budget_confirms_no_static_size_by_chance() -> None:
+    """At the limit itself at five budgets: 5 % of studies of ten seeds may say that it is above it somewhere."""
+    draws = np.random.default_rng(0)
+    wrong = 0
+    for _ in range(400):
+        regrets = {
+            budget: dict.fromkeys(envelope.WAYS, draws.normal(envelope.CLAIM["static"], 0.01, 10))
+            for budget in range(5)
+        }
+        wrong += "**confirmed**" in envelope.verdicts(regrets)[0]
+    assert wrong <= 0.08 * 400
