@@ -188,10 +188,11 @@ def section(found: Found) -> list[str]:
 def page(name: str) -> str:
     """docs/results/<name>.md. A study without two complete seeds has a line."""
     title, about, studies = PAGES[name]
+    images = " --cifar-images DIR" if any("dataset=cifar10" in STUDIES[study].recipe for study in studies) else ""
     lines = [
         f"# {title}",
         "",
-        f"Made by `python scripts/study.py {name}`; every run is a row of "
+        f"Made by `python scripts/study.py {name}{images}`; every run is a row of "
         + ", ".join(f"[{study}.csv](data/{study}.csv)" for study in studies if table(study).path.exists())
         + ".",
         "",

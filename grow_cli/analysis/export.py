@@ -81,8 +81,10 @@ def describe(model: GrowableModel, config: Config, inputs: dict[str, Any]) -> di
 
 def write(model: GrowableModel, kind: str, about: dict[str, Any], file: Path) -> list[Path]:
     """The net, in evaluation mode and on the CPU, in this format; the files written."""
-    from grow_cli.analysis import export_code, export_program
-
     if kind == "state_dict":
+        from grow_cli.analysis import export_code
+
         return export_code.write(model, about, file)
+    from grow_cli.analysis import export_program  # torch.export takes a second to import
+
     return [(export_program.write_onnx if kind == "onnx" else export_program.write_torch)(model, about, file)]

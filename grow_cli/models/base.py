@@ -58,6 +58,8 @@ class ModelOption(Option):
 
     def make(self, ends: DataSpec) -> GrowableModel:
         """A freshly initialized net; draws from torch's global random stream."""
+        if not self.net:
+            raise NotImplementedError(f"{type(self).__name__} has neither `net` nor `make`")
         module, _, name = self.net.partition(".")
         made: GrowableModel = getattr(import_module(f"grow_cli.models.modules.{module}"), name)(ends, **self.keywords)
         return made

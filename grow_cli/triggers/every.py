@@ -29,7 +29,7 @@ class Every(Trigger):
     """
 
     every: float | None = key(10, above=0, null="for a thirtieth of the budget, whatever the unit")
-    """Distance between growth events, in `unit`; null: a thirtieth of the budget, so that short and long runs grow as often."""
+    """Distance between growth events, in `unit`; null: a thirtieth of the budget, as far as evaluations are that close."""
     unit: str = key("epochs", one_of=tuple(_COUNTED))
     """`steps`, `epochs` or `seconds`."""
 
@@ -61,6 +61,8 @@ class Every(Trigger):
         ]
 
     def update(self, now: Moment) -> Verdict:
+        if self.every is None:  # a longer budget, of which less is used, must not hold up what grows on
+            self.state.last = min(self.state.last, self._count(now))
         since = self._count(now) - self.state.last
         return Verdict(since >= self._needed(now), dict.fromkeys(self.readings, since))
 

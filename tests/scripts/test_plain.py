@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import common
 import plain
 import pytest
+import training_table
 
 NOISE = (0.0, 0.001, -0.001, 0.0005, -0.0005)
 
 
 @pytest.fixture(autouse=True)
 def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    path = tmp_path / "plain.csv"
-    monkeypatch.setattr(plain, "DATA", path)
-    return path
+    monkeypatch.setattr(training_table, "ROOT", tmp_path)
+    return tmp_path
 
 
 def _plant(pair: plain.Pair, short: float) -> None:
@@ -23,9 +24,10 @@ def _plant(pair: plain.Pair, short: float) -> None:
     for i, noise in enumerate((*NOISE, 0.3)):
         for way, score in (("plain", 0.97 - short / 100 + noise), ("tuned", 0.97)):
             if way == "tuned" or i < len(NOISE):
-                row = {"pair": pair.name, "way": way, "seed": 100 + i, "test_accuracy": score, "widths": "4-3"}
+                row: dict[str, Any] = dict.fromkeys(training_table.MEASURED, 1)
+                row |= {"val_accuracy": 0.9, "test_accuracy": score, "widths": "4-3", "data": f"{way} test"}
                 row |= {"parameters": 50 + i, "training_flops": 1e9, "seconds": 2.0}
-                common.record(plain.DATA, plain.KEYS, row)
+                plain.TABLE.add((pair.name, way, str(100 + i)), row)
 
 
 @pytest.mark.parametrize(
@@ -45,22 +47,10 @@ def test_cifar10_is_allowed_more_points_and_what_has_one_seed_is_not_told() -> N
     assert {pair.allowed for pair in plain.PAIRS if pair.dataset == "cifar10"} == {0.005}
     assert {pair.allowed for pair in plain.PAIRS if pair.dataset != "cifar10"} == {0.003}
     assert plain.answer(plain.PAIRS[0]) is None
-
-
-def test_only_what_the_file_lacks_is_trained(monkeypatch: pytest.MonkeyPatch) -> None:
-    _plant(plain.PAIRS[0], 0)
-    trained: list[Path] = []
-
-    def train_once(run: Path, overrides: list[str]) -> None:
-        trained.append(run)
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(plain, "train_once", train_once)
-    plain.train(plain.PAIRS[0], "plain", 100, [])
-    assert not trained
-    with pytest.raises(KeyboardInterrupt):
-        plain.train(plain.PAIRS[0], "plain", 105, [])
-    assert [run.parts[-3:] for run in trained] == [("tiny_digits", "plain", "105")]
+    assert (
+        "| tiny | digits | | | | | *not told: fewer than two seeds of both* (plain: 0, tuned: 0) | | |"
+        in plain.page([], "")
+    )
 
 
 def test_each_pair_has_an_experiment() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,7 @@ PLANTED = Study(
     "Nothing was trained.",
     (),
     {"grown": (), "small": (), "large": ()},
-    (("grown", "large"), ("grown", BEST), ("small", "small")),
+    (("grown", "large"), ("grown", BEST), ("grown", "small"), ("small", "small")),
     ("1e-3", "2e-3"),
     within=0.02,
     ladder=("small", "large"),
@@ -27,34 +28,40 @@ PLANTED = Study(
 LEVELS = {"grown": 1.5, "small": 1.51, "large": 1.8}
 """Test loss; on validation small is the best size and 2e-3 the best rate, while the test part would have the others."""
 NOISE = (0.0, 0.001, -0.001, 0.002, -0.002)
+MEASURED = {
+    "widths": "3",
+    "parameters": 10,
+    "training_flops": 1e9,
+    "events": 0,
+    "grown_at": "",
+    "steps": 3,
+    "seconds": 1.0,
+}
+MEASURED |= {"torch": "2", "commit": "c", "data": "d t"}
 
 
 @pytest.fixture
-def found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> study.Found:
+def add(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     monkeypatch.setattr(training_table, "ROOT", tmp_path)
     monkeypatch.setitem(STUDIES, "planted", PLANTED)
     monkeypatch.setitem(studies.PAGES, "planted", ("Planted", "About it.", ("planted",)))
-    table = study.table("planted")
 
-    def add(way: str, rate: str, seed: int, val: float, test: float) -> None:
-        rest = {
-            "parameters": 10,
-            "training_flops": 1e9,
-            "events": 0,
-            "steps": 3,
-            "seconds": 1.0,
-            "torch": "2",
-            "data": "d",
-        }
-        table.add((way, rate, str(seed)), {"val_loss": val, "test_loss": test, **rest})
+    def row(way: str, rate: str, seed: int, val: float, test: float) -> None:
+        found = {"val_loss": val, "test_loss": test, **MEASURED}
+        study.table("planted").add((way, rate, str(seed)), found)
 
+    return row
+
+
+@pytest.fixture
+def found(add: Callable[..., None]) -> study.Found:
     for order, (way, level) in enumerate(LEVELS.items()):
         for rate, worse in (("1e-3", 0.5), ("2e-3", 0.0)):
             add(way, rate, TUNING_SEED, level + worse, level - worse)
         for number, noise in enumerate(NOISE):
             add(way, "2e-3", 100 + number, level + noise, level + NOISE[number - order])
     add("grown", "2e-3", 105, 0.1, 0.1)  # no other way has this seed
-    return study.Found(PLANTED, table)
+    return study.Found("planted")
 
 
 def test_rates_and_the_static_size_are_chosen_on_validation(found: study.Found) -> None:
@@ -67,7 +74,7 @@ def test_a_seed_counts_once_every_way_has_it(found: study.Found) -> None:
     assert found.seeds == ["100", "101", "102", "103", "104"]
 
 
-def test_lower_losses_are_better_and_close_ones_equal_within_delta(found: study.Found) -> None:
+def test_lower_losses_are_better_close_ones_equal_within_delta_and_a_pair_is_asked_once(found: study.Found) -> None:
     words = [line.split("|")[2].strip() for line in study.verdicts(found)]
     assert words == ["**better**", "**better, but within 0.02 nats**", "no spread"]
 
@@ -77,11 +84,30 @@ def test_the_page_has_every_way_and_the_cost_of_the_search(found: study.Found) -
     assert all(f"| {way}" in text for way in ("grown", "small (`static-best`)", "large"))
     assert "took 6e+09 FLOPs" in text
     assert "costs 2e+09 a seed" in text
+    assert "5 seeds of the 10 that are planned: preliminary" in text
+    assert "The best rate of grown, small, large lies at an end of the search." in text
+
+
+def test_a_study_that_is_not_trained_yet_has_a_line(add: Callable[..., None]) -> None:
+    assert "Not told yet: the search for the rates is not finished." in study.page("planted")
+    for way, level in LEVELS.items():
+        for rate in PLANTED.rates:
+            add(way, rate, TUNING_SEED, level, level)
+        add(way, "1e-3", 100, level, level)
+    assert "Not told yet: fewer than two seeds are complete." in study.page("planted")
+
+
+def test_a_rate_that_diverged_is_never_the_best(add: Callable[..., None]) -> None:
+    for way, level in LEVELS.items():
+        add(way, "1e-3", TUNING_SEED, float("nan"), level)
+        add(way, "2e-3", TUNING_SEED, level, level)
+    assert set(study.rates(PLANTED, study.table("planted").rows()).values()) == {"2e-3"}
 
 
 @pytest.mark.parametrize("name", sorted(STUDIES))
 def test_every_way_of_a_study_is_a_run_that_can_be_composed(name: str) -> None:
     for way in STUDIES[name].ways:
-        config = compose(typed(study.overrides(STUDIES[name], way, STUDIES[name].rates[0], 0, []), {}))
-        assert config.stop.flops
+        words = study.table(name).words(way, STUDIES[name].rates[0], "0")
+        assert words is not None
+        assert compose(typed(words, {})).stop.flops
         assert {way for pair in STUDIES[name].pairs for way in pair} <= {*STUDIES[name].ways, BEST}

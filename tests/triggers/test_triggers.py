@@ -123,6 +123,18 @@ def test_without_an_interval_a_run_of_any_length_grows_as_often(epochs: int) -> 
     assert fired == [epochs * n // 30 for n in range(1, 31)]
 
 
+def test_a_run_that_is_extended_grows_on_although_less_of_its_budget_is_used() -> None:
+    trigger, fired = Every(every=None).begin(), []
+    trigger.state.last = 18 / 30  # of thirty epochs; now there are sixty
+    for epoch in range(31, 40):
+        seen: Any = Seen(Progress(step=10 * epoch, epoch=float(epoch)), used=epoch / 60)
+        seen.config.stop = Stop(epochs=60)
+        if trigger.update(seen).fires:
+            fired.append(epoch)
+            trigger.reset(seen)
+    assert fired == [33, 35, 37, 39]
+
+
 def test_a_run_of_fewer_evaluations_than_events_grows_at_each() -> None:
     assert compose(["trigger=steadily"]).trigger.every is None
     trigger = Every(every=None).begin()
