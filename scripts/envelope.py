@@ -27,10 +27,10 @@ from common import ROOT, write_page
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from scipy import stats
+from study import judged
 from training_table import Table
 
-from grow_cli.analysis.equivalence import tost
-from grow_cli.analysis.verdicts import corrected, word
+from grow_cli.analysis.verdicts import word
 
 SIZES = (1, 2, 3, 4, 6)
 STATIC = tuple(f"static-{n}" for n in SIZES)
@@ -195,11 +195,10 @@ def against(found: Found, other: dict[float, str]) -> list[str]:
     """
     cells = [(way, budget) for way in GROWN for budget in found.rates]
     differences = {(way, budget): found.test[budget][way] - found.test[budget][other[budget]] for way, budget in cells}
-    asked = {cell: d for cell, d in differences.items() if np.ptp(d) > 0}
-    answers = corrected([(float(stats.ttest_1samp(d, 0).pvalue), tost(d, DELTA)) for d in asked.values()])
+    means = {cell: float(d.mean()) for cell, d in differences.items()}
     words = {
-        cell: f"{d.mean():+.3f} **{word(float(d.mean()) < 0, differs, equal, f'{DELTA:g}')}**"
-        for (cell, d), (differs, equal) in zip(asked.items(), answers, strict=True)
+        cell: f"{means[cell]:+.3f} **{word(means[cell] < 0, differs, equal, f'{DELTA:g}')}**"
+        for cell, (differs, equal) in judged(differences, DELTA).items()
     }
     return [
         f"| {way} | " + " | ".join(words.get((way, budget), "the same net") for budget in found.rates) + " |"

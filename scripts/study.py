@@ -13,6 +13,7 @@ import argparse
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from common import write_page
@@ -97,12 +98,17 @@ class Found:
         return {(a, b): self.test(a) - self.test(b) for a, b in kept}
 
 
+def judged(differences: Mapping[Any, Values], within: float) -> dict[Any, tuple[float, float]]:
+    """p-values (differs, equal within δ) of each difference that has a spread, corrected over all of them."""
+    asked = {name: d for name, d in differences.items() if np.ptp(d) > 0}
+    ps = corrected([(float(stats.ttest_1samp(d, 0).pvalue), tost(d, within)) for d in asked.values()])
+    return dict(zip(asked, ps, strict=True))
+
+
 def verdicts(found: Found) -> list[str]:
     """A row for each pair of the study."""
     study, rows = found.study, found.pairs()
-    asked = {pair: d for pair, d in rows.items() if np.ptp(d) > 0}
-    ps = corrected([(float(stats.ttest_1samp(d, 0).pvalue), tost(d, study.within)) for d in asked.values()])
-    answers = dict(zip(asked, ps, strict=True))
+    answers = judged(rows, study.within)
     lines = []
     for (first, second), d in rows.items():
         name = f"{first} − {second}" + (f" ({found.chosen()})" if second == BEST else "")
@@ -110,11 +116,11 @@ def verdicts(found: Found) -> list[str]:
             lines.append(f"| {name} | no spread | {d.mean():{study.signed}} | | | |")
             continue
         differs, equal = answers[first, second]
-        half = stats.t.ppf(1 - LEVEL / 2, len(d) - 1) * d.std(ddof=1) / math.sqrt(len(d))
+        low, high = stats.ttest_1samp(d, 0).confidence_interval(1 - LEVEL)
         verdict = word(study.sign * float(d.mean()) > 0, differs, equal, f"{study.within:g} {study.unit_name}")
         lines.append(
-            f"| {name} | **{verdict}** | {d.mean():{study.signed}} | {d.mean() - half:{study.signed}} to "
-            f"{d.mean() + half:{study.signed}} | {differs:.2g} | {equal:.2g} |"
+            f"| {name} | **{verdict}** | {d.mean():{study.signed}} | {low:{study.signed}} to "
+            f"{high:{study.signed}} | {differs:.2g} | {equal:.2g} |"
         )
     return lines
 
