@@ -102,7 +102,7 @@ def visit(data_dir: Path, layer_proposals: int, repetitions: int) -> list[str]:
     names: list[str] = []
     for _ in range(repetitions):
         searched.clear()
-        whole = seconds(Visit(loop.run, loop.method.option, 0, layers_allowed=True).look)  # type: ignore[attr-defined]
+        whole = seconds(Visit(loop.session.moment(), loop.method, 0, layers_allowed=True).look)  # type: ignore[arg-type]
         alone = []
         for candidates, count, outputs, took in searched:
             work, flops = products(candidates, count, outputs)
