@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import torch
@@ -68,6 +68,7 @@ class VelocityStore:
             self._path.unlink(missing_ok=True)
             codes = torch.from_file(str(self._path), shared=True, size=entries, dtype=DTYPES[dtype])
         self.codes = codes.view(slots, -1)
+        self._at_once = 2**22 if codes.is_cuda else 2**18  # entries that are rounded together
         self.scales = torch.ones(len(sizes), slots, device=device)
         self.inner = torch.zeros(len(sizes), slots, slots, dtype=torch.float64, device=device)
         self._loop = self._open_loop(slots) if dtype == "int8" else {}
@@ -76,7 +77,8 @@ class VelocityStore:
         """What int8 carries from one velocity to the next."""
         device, entries, tensors = self.codes.device, sum(self._sizes), len(self._sizes)
         dice = torch.rand(_DICE, generator=torch.Generator().manual_seed(0)) - 0.5
-        self._dice = dice.to(device)
+        # again and again, so that a chunk's are a slice from wherever it begins
+        self._dice = dice.repeat(2 + self._at_once // _DICE).to(device)
         return {
             "left": torch.zeros(entries, dtype=torch.float16, device=device),  # e, in codes
             "left_scale": torch.zeros(tensors, device=device),
@@ -91,54 +93,63 @@ class VelocityStore:
         turn: another number for each rounding, from which int8's dice follow.
         """
         loop = self._loop
-        if not loop:
-            self._round(slot, velocity, turn)
-            return
-        pieces = zip(velocity.split(self._sizes), loop["left"].split(self._sizes), strict=True)
-        for tensor, (piece, left) in enumerate(pieces):
-            piece.addcmul_(left.float(), loop["left_scale"][tensor])
-        loop["left"].copy_(self._round(slot, velocity, turn))
-        loop["left_scale"].copy_(self.scales[:, slot])
-        after = self._energy(loop["left"], slot)
-        loop["energies"][:, slot] = torch.stack([loop["left_energy"], after, torch.zeros_like(after)], dim=1)
-        loop["left_energy"].copy_(after)
+        if loop:
+            for tensor, _, (piece, left) in self._chunks(velocity, loop["left"]):
+                piece.addcmul_(left.float(), loop["left_scale"][tensor])
+        self._round(slot, velocity, turn)
+        if loop:
+            loop["left"].copy_(velocity)
+            loop["left_scale"].copy_(self.scales[:, slot])
+            after = self._energy(loop["left"], slot)
+            loop["energies"][:, slot] = torch.stack([loop["left_energy"], after, torch.zeros_like(after)], dim=1)
+            loop["left_energy"].copy_(after)
 
     def merge(self, slot: int, other: int, turn: int) -> None:
         """Add the velocity in `other`, the next in time, to the one in `slot`; `update_gram` must follow. No host sync."""
-        lost = self._round(slot, self._read(slot).add_(self._read(other)), turn)
+        velocity = self._read(slot).add_(self._read(other))
+        self._round(slot, velocity, turn)
         if self._loop:
             energies = self._loop["energies"]
             energies[:, slot, 1] = energies[:, other, 1]
-            energies[:, slot, 2] += energies[:, other, 2] + self._energy(lost, slot)
+            energies[:, slot, 2] += energies[:, other, 2] + self._energy(velocity, slot)
 
-    def _round(self, slot: int, velocity: Tensor, turn: int) -> Tensor:
+    def _round(self, slot: int, velocity: Tensor, turn: int) -> None:
         """Store a velocity, which is overwritten by what rounding to int8 leaves of it, in codes."""
-        velocity = self._scaled(slot, velocity)
-        if self.codes.is_floating_point():
+        if self._largest_code is None:
             self.codes[slot] = velocity
-            return velocity
-        codes = velocity.clone()
-        whole = len(codes) // _DICE * _DICE
-        dice = self._dice.roll(1237 * turn % _DICE)
-        codes[:whole].view(-1, _DICE).add_(dice)
-        codes[whole:].add_(dice[: len(codes) - whole])
-        self.codes[slot] = codes.round_()
-        return velocity.sub_(codes)
+            return
+        ends = torch.stack([torch.stack(torch.aminmax(piece)) for piece in velocity.split(self._sizes)])
+        # a velocity of zero has codes of zero
+        self.scales[:, slot] = (ends.abs().amax(dim=1) / self._largest_code).clamp_min(1e-38)
+        for tensor, start, (piece, codes) in self._chunks(velocity, self.codes[slot]):
+            piece.div_(self.scales[tensor, slot])
+            if codes.is_floating_point():
+                codes.copy_(piece)
+                continue
+            first = (start - 1237 * turn) % _DICE
+            rounded = (piece + self._dice[first : first + len(piece)]).round_()
+            codes.copy_(rounded)
+            piece.sub_(rounded)
 
     def _energy(self, codes: Tensor, slot: int) -> Tensor:
         """The squared length of each tensor's piece (tensors,), from codes in the scales of a slot."""
-        lengths = [torch.linalg.vector_norm(piece, dtype=torch.float32) for piece in codes.split(self._sizes)]
-        return (torch.stack(lengths).double() * self.scales[:, slot]).square()
+        sums = torch.zeros(len(self._sizes), dtype=torch.float64, device=codes.device)
+        for tensor, _, (piece,) in self._chunks(codes):
+            flat = piece.float()
+            sums[tensor] += flat.dot(flat)
+        return sums * self.scales[:, slot].double().square()
 
-    def _scaled(self, slot: int, velocity: Tensor) -> Tensor:
-        """A velocity in codes that are not yet rounded, in place; the slot's scales are those."""
-        if self._largest_code is not None:
-            for tensor, piece in enumerate(velocity.split(self._sizes)):
-                largest = torch.linalg.vector_norm(piece, torch.inf)
-                scale = (largest / self._largest_code).clamp_min(1e-38)  # a velocity of zero has codes of zero
-                piece.div_(scale)
-                self.scales[tensor, slot] = scale
-        return velocity
+    def _chunks(self, *vectors: Tensor) -> Iterator[tuple[int, int, tuple[Tensor, ...]]]:
+        """Number of a tensor, the entry at which a chunk of it begins, and that chunk of each vector (P,).
+
+        What is done to a chunk in several steps stays in a CPU's cache.
+        """
+        start = 0
+        for tensor, size in enumerate(self._sizes):
+            for begin in range(start, start + size, self._at_once):
+                part = slice(begin, min(begin + self._at_once, start + size))
+                yield tensor, begin, tuple(vector[part] for vector in vectors)
+            start += size
 
     def update_gram(self, changed: Sequence[int], used: int) -> None:
         """Renew the rows and columns of the changed slots: one pass each over the first `used`. No host sync."""

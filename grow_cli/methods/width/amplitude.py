@@ -211,20 +211,17 @@ def search_units(
     alpha, omega = balance[:, None] * alpha, omega / balance
     outgoing = patches.fan_out_weights(omega)
     root = search.scale(lambda part: patches.linear_effect(z[part], outgoing)) ** 0.5
-    gains = _first_order_gains(search, patches, z, outgoing)
-    turns = _signs(gains)
-    omega = turns * omega
-    outgoing = patches.fan_out_weights(omega)
     slope = slopes_at_zero(search.site)
     slowed, bent = (slope.right + slope.left) / 2, (slope.right - slope.left) / 2
-    bends = torch.zeros_like(gains)
+    gains, bends = _first_order_gains(search, patches, z, outgoing, creased=slope.creased)
+    turns = _signs(gains)
+    bends = bent * turns * bends
     if slope.creased:
-        absolute = {part: values.abs() for part, values in z.items()}
-        bends = bent * _first_order_gains(search, patches, absolute, outgoing)
         signs = _signs(bends)
         z = {part: signs.view(shape) * values for part, values in z.items()}
-        alpha, omega = signs[:, None] * alpha, signs * omega
-        outgoing = patches.fan_out_weights(omega)
+        alpha, turns = signs[:, None] * alpha, signs * turns
+    omega = turns * omega
+    outgoing = patches.fan_out_weights(omega)
 
     def moved(part: Part, epsilon: float, sign: int) -> Tensor:
         half = sign * epsilon**0.5 * root
@@ -249,13 +246,21 @@ def _root_mean_square(parts: list[Tensor], unit_dim: int) -> Tensor:
     return (squares / (sum(z.numel() for z in parts) / len(squares))).sqrt()
 
 
-def _first_order_gains(search: Search, patches: SitePatches, z: dict[Part, Tensor], outgoing: Tensor) -> Tensor:
-    """(k,) how fast each unit alone lowers the mean loss, per first-order effect."""
-    gradient = torch.zeros_like(outgoing)
+def _first_order_gains(
+    search: Search, patches: SitePatches, z: dict[Part, Tensor], outgoing: Tensor, *, creased: bool
+) -> tuple[Tensor, Tensor]:
+    """(k,) each: how fast each unit alone lowers the mean loss, were its activation the identity, and the absolute value.
+
+    The second is zero unless `creased`.
+    """
+    sums = torch.zeros(2 if creased else 1, *outgoing.shape, dtype=outgoing.dtype, device=outgoing.device)
     for part in search.parts:
-        weight = outgoing.detach().requires_grad_()
-        with torch.enable_grad():
-            gain = (search.goal(part) * patches.linear_effect(z[part], weight)).sum()
-            gradient += torch.autograd.grad(gain, weight)[0]
-    per_unit = (gradient * outgoing).transpose(0, 1)
-    return per_unit.reshape(len(per_unit) // search.site.columns_per_unit, -1).sum(1)
+        goal = search.goal(part)
+        for gradient, values in zip(sums, (z[part], z[part].abs()) if creased else (z[part],), strict=True):
+            weight = outgoing.detach().requires_grad_()
+            with torch.enable_grad():
+                effect = patches.linear_effect(values, weight)
+            gradient += torch.autograd.grad(effect, weight, goal)[0]
+    per_unit = (sums * outgoing).transpose(1, 2).flatten(2)
+    gains = per_unit.reshape(len(sums), -1, search.site.columns_per_unit * per_unit.shape[2]).sum(2)
+    return gains[0], gains[1] if creased else torch.zeros_like(gains[0])
