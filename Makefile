@@ -113,6 +113,14 @@ study-scarce: install ## Depth growth on MNIST and CIFAR-10 where compute is sca
 study-stack: install ## Alether's extrapolation for a whole stack of a language model, beside copies and fresh blocks, ten seeds (20 minutes of one core)
 	$(BIN)/python scripts/study.py alether_stack
 
+.PHONY: study-starts
+study-starts: install ## How a new block starts: as a copy, extrapolated or fresh, alone first, at once or silent, ten seeds (two hours of one core)
+	$(BIN)/python scripts/study.py starts $(CIFAR) $(DATA_OPTION)
+
+.PHONY: study-moment
+study-moment: install ## When to grow: five triggers beside fixed moments, ten seeds (half an hour of one core)
+	$(BIN)/python scripts/study.py moment $(CIFAR) $(DATA_OPTION)
+
 .PHONY: study-python
 study-python: install ## Depth growth of a language model where compute is scarce, on Python's sources, ten seeds (40 minutes of one core)
 	$(BIN)/python scripts/bench.py python --jobs 1

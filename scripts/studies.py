@@ -58,12 +58,12 @@ class Study:
         return f"+{self.plain}"
 
 
-def _ladder(blocks: str, width: int) -> dict[str, tuple[str, ...]]:
-    """Static nets of one to six blocks.
+def _ladder(blocks: str, width: int, sizes: tuple[int, ...] = (1, 2, 3, 4, 6)) -> dict[str, tuple[str, ...]]:
+    """Static nets of some numbers of blocks.
 
     :param blocks: the key that lists a width per block
     """
-    return {f"static-{n}": ("method=static", f"model.{blocks}={[width] * n}".replace(" ", "")) for n in (1, 2, 3, 4, 6)}
+    return {f"static-{n}": ("method=static", f"model.{blocks}={[width] * n}".replace(" ", "")) for n in sizes}
 
 
 def _scarce(title: str, note: str, recipe: tuple[str, ...], blocks: str, width: int, rates: tuple[str, ...]) -> Study:
@@ -96,9 +96,80 @@ _VIT = ("model=vit", "model.dim=32", "batch_size=64", "optimizer.weight_decay=0.
 _MNIST = ("dataset=mnist", "dataset.validation=0.05")
 _CIFAR = ("dataset=cifar10", "dataset.crop=0", "dataset.flip=false", "dataset.validation=0.05")
 _RATES = ("4e-3", "8e-3", "1.6e-2", "3.2e-2")
+_WIDER = (*(word for word in _VIT if not word.startswith("batch_size")), "batch_size=128")
+_SLOW = ("1e-3", "2e-3", "4e-3", "8e-3")
 
 _STACKED = ("model.blocks=2", "method.pattern=stack", "method.factor=3", "method.warmup_steps=0", "trigger=at")
 _THREE = {way: (f"method={way}", *_STACKED, "trigger.fractions=[0.5]") for way in ("alether", "copy", "random")}
+
+_MOMENTS = {
+    "drift": ("trigger=drift",),
+    "tau_kappa": ("trigger=tau_kappa",),
+    "tau_kappa, diffusion": ("trigger=tau_kappa", "trigger.scale=diffusion"),
+    "plateau": ("trigger=plateau",),
+    "adf": ("trigger=adf",),
+    "at 20 and 40 %": ("trigger=at", "trigger.fractions=[0.2,0.4]"),
+}
+
+
+def _moment(title: str, note: str, recipe: tuple[str, ...]) -> Study:
+    """Two blocks gain up to two others, copies that add nothing at first, when a trigger says so."""
+    grown = (
+        "method=copy",
+        "method.output=zero",
+        "method.warmup_steps=0",
+        "growth.max_events=2",
+        "model.hidden=[64,64]",
+    )
+    fixed = "at 20 and 40 %"
+    return Study(
+        title,
+        note,
+        (
+            *recipe,
+            *("subset=2000", "model=residual_mlp", "batch_size=64", "stop.epochs=null"),
+            *("schedule.warmup=10", "evaluate.unit=steps", "evaluate.every=20", "trajectory.every=10"),
+        ),
+        {**{way: (*grown, *words) for way, words in _MOMENTS.items()}, **_ladder("hidden", 64, (1, 2, 4))},
+        (
+            *((way, fixed) for way in _MOMENTS if way != fixed),
+            ("drift", "tau_kappa"),
+            (fixed, "static-4"),
+            (fixed, BEST),
+        ),
+        _SLOW,
+        within=0.3,
+        ladder=("static-1", "static-2", "static-4"),
+    )
+
+
+def _starts(title: str, note: str, recipe: tuple[str, ...], blocks: str, rates: tuple[str, ...]) -> Study:
+    """Two blocks gain one at 20 and one at 40 % of the FLOPs, made of the last in several ways."""
+    events = ("trigger=at", "trigger.fractions=[0.2,0.4]", f"model.{blocks}=[64,64]")
+    alone, at_once = ("method.warmup_steps=80",), ("method.warmup_steps=0", "schedule.warmup=10")
+    starts = {start: (f"method={start}", *events) for start in ("copy", "random", "alether")}
+    return Study(
+        title,
+        note,
+        (*recipe, "subset=10000", "stop.epochs=null", "evaluate.unit=steps"),
+        {
+            **{f"{start}, alone first": (*words, *alone) for start, words in starts.items()},
+            **{start: (*words, *at_once) for start, words in starts.items()},
+            **{f"{start}-zero": (*words, *at_once, "method.output=zero") for start, words in starts.items()},
+            **{way: (*words, "schedule.warmup=10") for way, words in _ladder(blocks, 64, (1, 2, 4)).items()},
+        },
+        (
+            *((f"{start}-zero", "static-4") for start in starts),
+            *((start, f"{start}, alone first") for start in starts),
+            *((f"{start}-zero", start) for start in starts),
+            ("alether-zero", "copy-zero"),
+            ("copy-zero", BEST),
+        ),
+        rates,
+        within=0.3,
+        ladder=("static-1", "static-2", "static-4"),
+    )
+
 
 STUDIES = {
     "alether_stack": Study(
@@ -161,6 +232,36 @@ STUDIES = {
         16,
         _RATES,
     ),
+    "moment_mnist": _moment("MNIST, 2,000 images", "1e11 training FLOPs.", (*_MNIST, "stop.flops=1e11")),
+    "moment_cifar": _moment("CIFAR-10 (JPEG copy), 2,000 images", "3e11 training FLOPs.", (*_CIFAR, "stop.flops=3e11")),
+    "starts_mnist_vit": _starts(
+        "MNIST, 10,000 images, a transformer",
+        "Patches of 7, width 32, batches of 128; 2.4e11 training FLOPs.",
+        (*_MNIST, *_WIDER, "model.patch=7", "stop.flops=2.4e11", "evaluate.every=40"),
+        "mlp",
+        _SLOW,
+    ),
+    "starts_mnist_mlp": _starts(
+        "MNIST, 10,000 images, residual blocks",
+        "Fully connected blocks, a stream of width 64, batches of 64; 5e10 training FLOPs.",
+        (*_MNIST, "model=residual_mlp", "batch_size=64", "stop.flops=5e10", "evaluate.every=40"),
+        "hidden",
+        _SLOW,
+    ),
+    "starts_cifar_mlp": _starts(
+        "CIFAR-10 (JPEG copy), 10,000 images, residual blocks",
+        "Fully connected blocks, a stream of width 64, batches of 64; 1e11 training FLOPs.",
+        (*_CIFAR, "model=residual_mlp", "batch_size=64", "stop.flops=1e11", "evaluate.every=40"),
+        "hidden",
+        _SLOW,
+    ),
+    "starts_cifar_vit": _starts(
+        "CIFAR-10 (JPEG copy), 10,000 images, a transformer",
+        "Patches of 8, width 32, batches of 128; 2.4e11 training FLOPs.",
+        (*_CIFAR, *_WIDER, "model.patch=8", "stop.flops=2.4e11", "evaluate.every=40"),
+        "mlp",
+        _SLOW,
+    ),
 }
 
 PAGES = {
@@ -179,6 +280,23 @@ PAGES = {
         "last one that add nothing at first, *stack* repeats the whole stack three times. *static-6* is the net that both end "
         "with, from scratch (`static-flops`); the rate falls to zero in the last 40 % of the FLOPs.",
         ("scarce_mnist", "scarce_mnist_residual", "scarce_cifar", "scarce_cifar_residual"),
+    ),
+    "moment": (
+        "When to grow: triggers that read the trajectory or the loss, beside fixed moments",
+        "Two residual blocks gain up to two others, each when the trigger of its name fires: copies of the last block that add "
+        "nothing at first, with no steps of their own. All triggers as shipped, growth until 60 % of the FLOPs; snapshots for "
+        "*drift* and *tau_kappa* every 10 steps. *At 20 and 40 %* is the fixed moment, *static-4* the net that two events end "
+        "with, from scratch (`static-flops`).",
+        ("moment_mnist", "moment_cifar"),
+    ),
+    "starts": (
+        "A depth growth that wins? How a new block starts",
+        "Two blocks gain one at 20 and one at 40 % of the FLOPs, before the last one and made of it: *copy*, *alether* "
+        "(extrapolated) or *random*. *Alone first*: it speaks at once, and is trained alone for 80 steps, with 50 more in which "
+        "the rate of all rises, as Alether's protocol has it; without these words there are no such steps, and 10 in the place "
+        "of the 50. *-zero*: the same, and what it adds to the stream is zero at first. *Static-4* is the net that all end "
+        "with, from scratch (`static-flops`).",
+        ("starts_mnist_vit", "starts_mnist_mlp", "starts_cifar_vit", "starts_cifar_mlp"),
     ),
 }
 """Page → its title, what a reader must know before the tables, and its studies."""
