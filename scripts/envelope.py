@@ -207,33 +207,30 @@ def against(found: Found, other: dict[float, str]) -> list[str]:
 
 
 def draw(found: Found, output: Path) -> None:
-    """Regret over budgets, the picture of the question, and the losses that it is made of."""
-    figure = Figure(figsize=(11, 4.6), layout="constrained")
-    left, right = figure.subplots(1, 2, width_ratios=[3, 2])
-    budgets = list(found.rates)
-    shades = {way: str(0.75 - 0.13 * i) for i, way in enumerate(STATIC)}
+    """Regret over budgets."""
+    figure = Figure(figsize=(9, 4.8), layout="constrained")
+    axes, budgets = figure.subplots(), list(found.rates)
+    axes.axhspan(-CLAIM["grown"], CLAIM["grown"], color="C2", alpha=0.13, lw=0)
+    shades = {way: str(0.78 - 0.14 * i) for i, way in enumerate(STATIC)}
     for number, way in enumerate(WAYS):
         grown = way in GROWN
         style: dict[str, Any] = {"color": f"C{number - len(STATIC)}" if grown else shades[way], "marker": "o", "ms": 4}
-        style |= {"lw": 2.5 if grown else 1.3, "ls": "-" if grown else "--", "zorder": 3 if grown else 2}
+        style |= {"lw": 2.8 if grown else 1.4, "ls": "-" if grown else "--", "zorder": 3 if grown else 2}
         means = [float(found.regret[budget][way].mean()) for budget in budgets]
-        left.plot(
-            budgets, means, label=way.replace("static-1", "static, 1 block").replace("static-", "static, "), **style
-        )
-        right.plot(budgets, [float(found.test[budget][way].mean()) for budget in budgets], **style)
-    left.axhspan(0, CLAIM["grown"], color="C2", alpha=0.12, lw=0)
-    left.annotate(
-        "no more than 0.02: what a grown net was to hold", (budgets[0], CLAIM["grown"]), fontsize=8, va="bottom"
+        label = way.replace("static-", "static, ").replace("static, 1", "static, 1 block")
+        axes.plot(budgets, means, label=label, **style)
+    axes.set_title(
+        "What a size loses against the best static size of each budget\n"
+        f"(mean of {len(found.seeds)} seeds; green band: no more than {CLAIM['grown']:g} nats from it)",
+        fontsize=10,
     )
-    left.set_ylabel("nats per byte above the best static size of the budget")
-    right.set_ylabel("test loss, nats per byte (lower is better)")
-    for axes in (left, right):
-        axes.set_xscale("log")
-        axes.set_xlabel("training FLOPs")
-        axes.set_xticks(budgets, [f"{budget / LEAST:g}×" for budget in budgets], minor=False)
-        axes.minorticks_off()
-        axes.spines[["top", "right"]].set_visible(False)
-    left.legend(frameon=False, fontsize=8)
+    axes.set_ylabel("test loss above that of the best size, nats per byte")
+    axes.set_xlabel("training FLOPs (logarithmic)")
+    axes.set_xscale("log")
+    axes.set_xticks(budgets, [f"{budget / LEAST:g}×" for budget in budgets], minor=False)
+    axes.minorticks_off()
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(frameon=False, fontsize=9)
     figure.savefig(output, dpi=110)
 
 
@@ -249,11 +246,12 @@ def page(losses: Losses, found: Found) -> str:
         "A byte-level GPT (width 32, context 64, batches of 16 windows, clip_norm=1, a constant rate that falls to zero in the "
         "last 40 % of the budget). Static nets of one to six blocks, and three that grow by fresh blocks that add nothing at "
         f"first; *{SPENT}* begins with one block and gains a second after {ADDED[0]:g} FLOPs and a third after {ADDED[1]:g}, "
-        "whatever the budget is. For each budget the *envelope* is the static size with the lowest validation loss; *regret* is "
-        "a way's test loss minus that size's, in nats per byte, paired by seed. One rate for all ways of a budget, chosen on "
+        f"whatever the budget is (`trigger=at trigger.flops=[{ADDED[0]:g},{ADDED[1]:g}]`). For each budget the "
+        "*envelope* is the static size with the lowest validation loss; *regret* is a way's test loss minus that size's, in nats "
+        "per byte, paired by seed. One rate for all ways of a budget, chosen on "
         f"seed {TUNING_SEED}; the seeds below are {seeds[0]} to {seeds[-1]}. Budgets are training FLOPs.",
         "",
-        "![regret and test loss over budgets](../images/envelope.png)",
+        "![regret over budgets](../images/envelope.png)",
         "",
         "## Regret, nats per byte (mean ± standard deviation over seeds)",
         "",

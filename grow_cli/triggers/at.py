@@ -1,4 +1,4 @@
-"""Grow at given steps or fractions of the budget: a schedule fixed in advance, or taken from another run."""
+"""Grow at given steps, fractions of the budget or FLOPs: a schedule fixed in advance, or taken from another run."""
 
 from __future__ import annotations
 
@@ -16,19 +16,30 @@ if TYPE_CHECKING:
     from grow_cli.moment import Moment
 
 
+# key → the reading of it
+_UNTIL = {"steps": "steps_until", "fractions": "fraction_until", "flops": "flops_until"}
+
+
 @option("trigger", "at")
 @dataclass
 class At(Trigger):
-    """Fires at the first evaluation at or after each of the steps, or of the fractions of the budget."""
+    """Fires at the first evaluation at or after each of the steps, of the fractions of the budget, or of the FLOPs."""
 
     steps: list[int] = key(make=list, at_least=1)
     """Steps at which to grow, in ascending order."""
     fractions: list[float] = key(make=list, above=0, below=1, why="they are fractions of the budget")
     """Fractions of the budget (in epochs, steps, seconds or FLOPs) at which to grow, in ascending order."""
+    flops: list[float] = key(make=list, above=0)
+    """Training FLOPs after which to grow, in ascending order: the same for every budget."""
 
     @dataclass
     class State:
         fired: int = 0
+
+    @property
+    def _given(self) -> tuple[str, list[float]]:
+        """The key that is set, and its marks."""
+        return next(((name, [*getattr(self, name)]) for name in _UNTIL if getattr(self, name)), ("steps", []))
 
     @property
     def reads_budget(self) -> bool:
@@ -36,7 +47,7 @@ class At(Trigger):
 
     @property
     def readings(self) -> tuple[str, ...]:
-        return ("fraction_until",) if self.fractions else ("steps_until",)
+        return (_UNTIL[self._given[0]],)
 
     @property
     def falling(self) -> tuple[str, ...]:
@@ -47,48 +58,43 @@ class At(Trigger):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name, marks in (("steps", self.steps), ("fractions", self.fractions)):
+        for name in _UNTIL:
+            marks = getattr(self, name)
             check(marks == sorted(marks), f"trigger.{name}={marks}: must be in ascending order")
 
     def check_run(self, config: Config) -> list[str]:
-        if not self.steps and not self.fractions:
+        name, marks = self._given
+        if not marks:
             raise UserError(
                 "trigger=at needs the steps at which to grow: trigger.steps=[500,1000], or fractions of the budget, "
-                "trigger.fractions=[0.3]"
+                "trigger.fractions=[0.3], or FLOPs, trigger.flops=[1e11]"
             )
-        if self.steps and self.fractions:
-            raise UserError(
-                f"trigger.steps={self.steps} and trigger.fractions={self.fractions}: set only one of them, and the other to "
-                "[]"
-            )
+        if len(given := [f"trigger.{name}={getattr(self, name)}" for name in _UNTIL if getattr(self, name)]) > 1:
+            raise UserError(f"{' and '.join(given)}: set only one of them, and the others to []")
         if not config.method.grows or not config.method.heeds_until:
             return []
-        until = config.growth.until
-        late: list[float] = [fraction for fraction in self.fractions if fraction >= until]
-        if config.stop.steps is not None:
-            late += [step for step in self.steps if step >= until * config.stop.steps]
+        until, stop = config.growth.until, config.stop
+        whole = {"steps": stop.steps, "fractions": 1, "flops": stop.flops}[name]
+        late = [mark for mark in marks if whole is not None and mark >= until * whole]
         if not late:
             return []
-        name, whole = "fractions", "budget ends"
-        if self.steps:
-            name, whole = (
-                "steps",
-                f"{counted(config.stop.steps or 0, 'step')} end{'s' if config.stop.steps == 1 else ''}",
-            )
+        told, ends = ", ".join(f"{mark:g}" for mark in late), "budget ends"
+        if name == "steps":
+            told = ", ".join(map(str, late))
+            ends = f"{counted(stop.steps or 0, 'step')} end{'s' if stop.steps == 1 else ''}"
         return [
-            f"trigger.{name}: nothing grows at {', '.join(map(str, late))}, for growth.until={until:g} of the {whole} before: "
-            f"give growth.until=1, or fewer {name}"
+            f"trigger.{name}: nothing grows at {told}, for growth.until={until:g} of the {ends} "
+            f"before: give growth.until=1, or fewer {name}"
         ]
 
     def update(self, now: Moment) -> Verdict:
-        marks = self.fractions or self.steps
+        name, marks = self._given
         if self.state.fired == len(marks):
             return Verdict(False)
-        if self.fractions:
-            left = self.fractions[self.state.fired] - now.used
-            return Verdict(left <= early_part(now, self.fractions[self.state.fired]), {"fraction_until": left})
-        until = self.steps[self.state.fired] - now.progress.step
-        return Verdict(until <= 0, {"steps_until": float(until)})
+        mark = marks[self.state.fired]
+        passed = {"steps": now.progress.step, "fractions": now.used, "flops": now.progress.flops}[name]
+        early = early_part(now, mark) if name == "fractions" else 0
+        return Verdict(mark - passed <= early, {_UNTIL[name]: float(mark - passed)})
 
     def reset(self, now: Moment) -> None:
         self.state.fired += 1

@@ -199,6 +199,7 @@ def test_a_readings_title_is_words() -> None:
     titles = {
         "epochs_since": "Epochs since the trigger last fired",
         "steps_until": "Steps until the next growth",
+        "flops_until": "FLOPs until the next growth",
         "a.adf_pvalue": "a: ADF p-value",
         "stagnant_windows": "Stagnant windows",
     }

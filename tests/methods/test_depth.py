@@ -14,6 +14,7 @@ from torch import nn
 from grow_cli.methods.patterns import PATTERNS, Addition, additions
 from grow_cli.records.events import growth_events
 from grow_cli.records.folder import RunFolder
+from grow_cli.records.metrics import read_metrics
 from grow_cli.training.event import grow as grow_once
 from grow_cli.training.event import growth_closed
 
@@ -266,6 +267,8 @@ ERRORS = {
     "trigger.fractions=[1.5]": "trigger.fractions=[1.5]: must be",
     "trigger.fractions=[0.5,0.3]": "trigger.fractions=[0.5, 0.3]: must be in ascending order",
     "trigger.steps=[5]": "trigger.steps=[5] and trigger.fractions=[0.5]: set only one of them",
+    "trigger.flops=[2e6,1e6]": "trigger.flops=[2000000.0, 1000000.0]: must be in ascending order",
+    "trigger.flops=[1e9]": "trigger.fractions=[0.5] and trigger.flops=[1000000000.0]: set only one of them",
 }
 
 
@@ -303,6 +306,17 @@ def test_fractions_are_of_whatever_the_budget_is_given_in(unit: str, make: Any) 
         if fired[-1]:
             trigger.reset(run.moment())
     assert fired == [False, True, False, True, False]
+
+
+def test_a_net_that_grows_as_flops_are_spent_grows_at_the_same_flops_whatever_the_budget(grow: Callable) -> None:
+    keys = ("method=zero_blocks", "trigger=at", "trigger.flops=[3e8,6e8]", "subset=500", "evaluate.unit=steps")
+    for budget, events in (("5e8", 1), ("1e9", 2), ("2e9", 2)):
+        stop = ("stop.epochs=null", f"stop.flops={budget}", "growth.until=0.8", "evaluate.every=5")
+        assert grow("train", *keys, *stop, f"run_dir={budget}", "progress=off").code == 0
+        flops = read_metrics(RunFolder(Path(budget))).set_index("step")["flops"]
+        spent = [flops[event.step] for event in growth_events(RunFolder(Path(budget)))]
+        assert len(spent) == events
+        assert all(mark <= after < mark + 3e7 for mark, after in zip((3e8, 6e8), spent, strict=False)), spent
 
 
 @pytest.mark.slow

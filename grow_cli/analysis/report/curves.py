@@ -14,7 +14,7 @@ from grow_cli.records.metrics import AXES
 
 SPLITS = {"train": "training", "val": "validation", "test": "test"}
 _LOOKS = {"train": ("dot", GREY), "val": ("solid", COLOURS[0]), "test": ("dash", COLOURS[1])}
-_WORDS = {"adf": "ADF", "pvalue": "p-value", "eta": "η", "tau": "τ", "kappa": "κ", "rho": "ρ"}
+_WORDS = {"adf": "ADF", "flops": "FLOPs", "pvalue": "p-value", "eta": "η", "tau": "τ", "kappa": "κ", "rho": "ρ"}
 
 
 def growth_end(run: RunData, axis: str) -> float | None:
