@@ -130,8 +130,8 @@ study-envelope: install ## What a grown language model loses against the best st
 	$(BIN)/python scripts/envelope.py
 
 .PHONY: study-stages
-study-stages: install ## Regression in stages: the maximum error on ten functions beside three static ways, ten seeds
-	$(BIN)/python scripts/study_stages.py --write
+study-stages: install ## Regression in stages: the maximum error on ten functions beside three static ways, ten seeds (an hour of one core)
+	$(BIN)/python scripts/study_stages.py
 
 .PHONY: study-plain
 study-plain: install ## The plain line of a method and a dataset against its tuned experiment, five seeds; only what docs/results/data/plain.csv lacks is trained (hours of one core from nothing)

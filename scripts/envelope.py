@@ -93,7 +93,7 @@ def words(budget: str, way: str, rate: str, seed: str) -> list[str] | None:
     return overrides((float(budget), way, rate, int(seed))) if known else None
 
 
-TABLE = Table("envelope", ("budget", "way", "rate", "seed"), "loss", words)
+TABLE = Table("envelope", ("budget", "way", "rate", "seed"), ("val_loss", "test_loss"), words)
 
 
 def train_all(runs: Iterable[Run], jobs: int) -> None:

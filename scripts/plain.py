@@ -86,7 +86,7 @@ def words(name: str, way: str, seed: str) -> list[str] | None:
 
 
 TABLE = Table(
-    "plain", ("pair", "way", "seed"), "accuracy", words, apart=2
+    "plain", ("pair", "way", "seed"), ("val_accuracy", "test_accuracy"), words, apart=2
 )  # an experiment may have other training samples
 
 

@@ -40,7 +40,7 @@ def table(name: str) -> Table:
             return None
         return [*study.recipe, *study.ways[way], f"optimizer.lr={rate}", f"seed={seed}"]
 
-    return Table(name, ("way", "rate", "seed"), study.score, words)
+    return Table(name, ("way", "rate", "seed"), (f"val_{study.score}", f"test_{study.score}"), words)
 
 
 def train(name: str, jobs: int, seeds: int, more: Sequence[str]) -> None:

@@ -1,43 +1,30 @@
 """Stages against static nets: the maximum error on ten functions, at equal training FLOPs and with the same optimizer.
 
-    python scripts/study_stages.py --seeds 10 --write
-    python scripts/study_stages.py --seeds 1 --write --finished
+    python scripts/study_stages.py --jobs 2
+    python scripts/study_stages.py --finished
 
-The first trains, for each function and seed, a net in stages and three static ones into outputs/study-stages, and writes
-docs/results/stages.md. Finished runs are used again, so that it can be stopped and gone on with at any time. The second trains
-nothing, and writes the page of those functions that are finished in every way.
+For each function and seed, a net in stages and three static ones. Each finished run is a row of docs/results/data/stages.csv and
+is not trained again; the second command trains nothing, and writes docs/results/stages.md of those seeds that are complete.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import math
-import shutil
-import statistics
-import sys
-from collections.abc import Sequence
-from pathlib import Path
-from typing import Any
+from collections.abc import Mapping, Sequence
 
-from common import ROOT, write_page
-
-sys.path.insert(0, str(ROOT))
+import numpy as np
+from common import write_page
+from numpy.typing import NDArray
+from scipy import stats
+from training_table import Key, Row, Table
 
 from grow_cli.data.formulas import FUNCTIONS
 from grow_cli.records.words import counted
 
-FOLDER = ROOT / "outputs" / "study-stages"
 SHARED = (
     *("dataset=functions", "optimizer=lbfgs", "schedule=constant", "schedule.warmup=0", "precision=fp64", "device=cpu"),
-    *(
-        "batch_size=1000000",
-        "threads=1",
-        "stop.epochs=null",
-        "evaluate.every=4",
-        "progress=off",
-        "checkpoint.every=1000",
-    ),
+    *("batch_size=1000000", "stop.epochs=null", "evaluate.every=4", "checkpoint.every=1000"),
     *("optimizer.history=25", "dataset.test_samples=500"),
 )
 # By the number of variables: training points, and FLOPs, which pay for some 500 evaluations of the loss in stages.
@@ -60,90 +47,88 @@ AIM = 10.0
 """Times by which the maximum error is to be smaller."""
 
 
-def run_of(function: str, way: str, seed: int) -> Path:
-    return FOLDER / function / way.replace(" ", "-") / str(seed)
+PLANNED = 10
+Rows = Mapping[Key, Row]
+Values = NDArray[np.float64]
 
 
-def result(function: str, way: str, seed: int) -> dict[str, Any] | None:
-    """The summary of a finished run."""
-    file = run_of(function, way, seed) / "summary.json"
-    summary: dict[str, Any] = json.loads(file.read_text()) if file.exists() else {}
-    return summary if summary.get("status") == "finished" else None
-
-
-def train(function: str, way: str, seed: int) -> None:
-    """In this process, for a process takes longer to start than some of these runs."""
-    import grow_cli
-
-    if result(function, way, seed) is not None:
-        return
-    folder = run_of(function, way, seed)
-    shutil.rmtree(folder, ignore_errors=True)  # it was not finished, and takes seconds
+def words(function: str, way: str, seed: str) -> list[str] | None:
+    """Of a row's run; None where the study has no such run."""
+    if function not in FUNCTIONS or way not in WAYS:
+        return None
     variables = FUNCTIONS[function].variables
     size = (f"dataset.samples={SAMPLES[variables]}", f"stop.flops={FLOPS[variables]:g}")
-    run = grow_cli.train(
-        [*WAYS[way], *SHARED, *size, f"dataset.function={function}", f"seed={seed}", f"run_dir={folder}"]
+    return [*WAYS[way], *SHARED, *size, f"dataset.function={function}", f"seed={seed}"]
+
+
+TABLE = Table("stages", ("function", "way", "seed"), ("grid_max_error",), words, apart=1)
+
+
+def complete(rows: Rows) -> list[str]:
+    """The seeds of which every function has been fitted in every way."""
+    seeds = sorted({seed for *_, seed in rows}, key=int)
+    return [seed for seed in seeds if all((f, way, seed) in rows for f in FUNCTIONS for way in WAYS)]
+
+
+def column(rows: Rows, function: str, way: str, seeds: Sequence[str], name: str) -> Values:
+    """(seeds,)"""
+    return np.array([float(rows[function, way, seed][name]) for seed in seeds])
+
+
+def gains(rows: Rows, function: str, seeds: Sequence[str]) -> tuple[str, Values]:
+    """The best static way, by its mean error, and (seeds,) by what factor it errs more than stages, as a logarithm."""
+    logs = {way: np.log(column(rows, function, way, seeds, "grid_max_error")) for way in WAYS}
+    best = min(OTHERS, key=lambda way: float(logs[way].mean()))
+    return best, logs[best] - logs[GROWN]
+
+
+def line(rows: Rows, function: str, seeds: Sequence[str]) -> str:
+    """A row of the table."""
+    best, factor = gains(rows, function, seeds)
+    low, high = (math.exp(end) for end in stats.ttest_1samp(factor, 0).confidence_interval(0.95))
+    errors = {way: math.exp(np.log(column(rows, function, way, seeds, "grid_max_error")).mean()) for way in WAYS}
+    cells = [f"**{errors[way]:.1e}**" if way in (GROWN, best) else f"{errors[way]:.1e}" for way in WAYS]
+    mean = math.exp(factor.mean())
+    word = "shown" if low >= AIM else "refuted" if high < AIM else "undecided"
+    seconds = column(rows, function, GROWN, seeds, "seconds").max()
+    ends = (
+        f"{mean:.1f}×",
+        f"{low:.1f} to {high:.1f}",
+        f"**{word}**",
+        f"{math.exp(factor.min()):.1f}×",
+        f"{seconds:.0f}",
     )
-    print(f"{function} {way} {seed}: {run.summary['grid_max_error']:.2e} in {run.summary['seconds']:.0f} s", flush=True)
+    return f"| {function} | " + " | ".join((*cells, *ends)) + " |"
 
 
-def errors(function: str, way: str, seeds: Sequence[int]) -> list[float]:
-    return [float(found["grid_max_error"]) for seed in seeds if (found := result(function, way, seed)) is not None]
-
-
-def middle(values: Sequence[float]) -> float:
-    """The geometric mean: errors of one way differ by factors."""
-    return math.exp(statistics.fmean(map(math.log, values)))
-
-
-def row(function: str, seeds: Sequence[int]) -> tuple[str, float]:
-    """A line of the table, and by how much stages are more exact than the best static way."""
-    found = {way: errors(function, way, seeds) for way in WAYS}
-    means = {way: middle(values) for way, values in found.items()}
-    best = min(OTHERS, key=lambda way: means[way])
-    gain = means[best] / means[GROWN]
-    worst = min(min(found[way][i] for way in OTHERS) / found[GROWN][i] for i in range(len(seeds)))
-    cells = [f"**{means[w]:.1e}**" if w in (GROWN, best) else f"{means[w]:.1e}" for w in WAYS]
-    mark = "" if gain >= AIM else " (missed)"
-    return f"| {function} | " + " | ".join([*cells, f"{gain:.1f}×{mark}", f"{worst:.1f}×"]) + " |", gain
-
-
-def page(seeds: Sequence[int], command: str) -> str:
-    done = [f for f in FUNCTIONS if all(result(f, w, s) is not None for w in WAYS for s in seeds)]
-    if not done:
-        raise SystemExit("no function is finished in every way: train without --finished")
-    rows = {function: row(function, seeds) for function in done}
-    reached = sum(gain >= AIM for _, gain in rows.values())
-    runs = [found for f in done for w in WAYS for s in seeds if (found := result(f, w, s)) is not None]
-    grown = [found for f in done for s in seeds if (found := result(f, GROWN, s)) is not None]
-    slowest = max(found["seconds"] for found in grown)
-    spent = [found["training_flops"] for found in runs]
-    parameters = {w: sorted({result(f, w, seeds[0])["parameters"] for f in done}) for w in WAYS}  # type: ignore[index]
-    which = "all" if reached == len(rows) else f"{reached} of"
-    verdict = f"In stages it is at least {AIM:g} times smaller on {which} {counted(len(rows), 'function')}"
-    if len(done) < len(FUNCTIONS):
-        missing = ", ".join(f for f in FUNCTIONS if f not in done)
-        verdict += f" of the {len(FUNCTIONS)}, the others of which were not run ({missing}),"
+def page(rows: Rows, seeds: Sequence[str]) -> str:
+    """docs/results/stages.md."""
+    reached = sum(float(gains(rows, function, seeds)[1].mean()) >= math.log(AIM) for function in FUNCTIONS)
+    which = "all" if reached == len(FUNCTIONS) else f"{reached} of"
+    spent = [float(rows[f, w, s]["training_flops"]) for f in FUNCTIONS for w in WAYS for s in seeds]
+    parameters = {w: sorted({int(rows[f, w, seeds[0]]["parameters"]) for f in FUNCTIONS}) for w in WAYS}
+    planned = "" if len(seeds) >= PLANNED else f" of the {PLANNED} that are planned: preliminary"
     return "\n".join(
         [
             "# Stages: how exactly ten functions are fitted",
             "",
-            "```sh",
-            command,
-            "```",
+            "Made by `python scripts/study_stages.py`; every run is a row of [stages.csv](data/stages.csv).",
             "",
             "The maximum error on a dense grid (10,001 points, or 201 × 201), geometric mean over "
-            f"{counted(len(seeds), 'seed')}, after {min(spent):.2g} to {max(spent):.2g} training FLOPs, by the number of "
-            f"variables; float64, and L-BFGS of the same kind for all. {verdict} than the best of three static ways, which "
-            "is chosen here, for each function, by that very error. Only the training points are used: nothing is "
-            "selected. Seconds are of one thread on a machine that did other work, too; the slowest run in stages took "
-            f"{slowest:.0f} s.",
+            f"{counted(len(seeds), 'seed')}{planned}, after {min(spent):.2g} to {max(spent):.2g} training FLOPs, by the number "
+            f"of variables; float64, and L-BFGS of the same kind for all. In stages it is at least {AIM:g} times smaller on "
+            f"{which} {counted(len(FUNCTIONS), 'function')} than the best of three static ways, which is chosen here, for each "
+            "function, by that very error. Only the training points are used: nothing is selected.",
             "",
-            "| function | " + " | ".join(WAYS) + " | best static / stages | worst seed |",
-            "| --- | " + " | ".join(["---"] * (len(WAYS) + 2)) + " |",
-            *(line for line, _ in rows.values()),
+            "| function | "
+            + " | ".join(WAYS)
+            + f" | best static / stages | 95 % interval | {AIM:g}×? | worst seed | seconds |",
+            "| --- | " + " | ".join(["---"] * (len(WAYS) + 5)) + " |",
+            *(line(rows, function, seeds) for function in FUNCTIONS),
             "",
-            "*Worst seed*: the least ratio of any seed, of the best static run of that seed and the run in stages.",
+            "The interval is that of a t-test of the logarithms, paired by seed, uncorrected: *shown* where it lies above "
+            f"{AIM:g}, *refuted* where it lies below. *Worst seed*: the least ratio of any seed. *Seconds*: of the slowest run in "
+            "stages, one thread of a machine that ran two at a time.",
             "",
             "| way | what it is | parameters (1-D, 2-D) |",
             "| --- | --- | --- |",
@@ -155,20 +140,19 @@ def page(seeds: Sequence[int], command: str) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seeds", type=int, default=10)
-    parser.add_argument("--write", action="store_true", help="write docs/results/stages.md")
+    parser.add_argument("--seeds", type=int, default=PLANNED)
+    parser.add_argument("--jobs", type=int, default=1, help="processes, of one thread each")
     parser.add_argument("--finished", action="store_true", help="train nothing")
     options = parser.parse_args()
-    seeds = range(options.seeds)
-    jobs = [] if options.finished else [(f, w, s) for s in seeds for f in FUNCTIONS for w in WAYS]
-    for job in jobs:
-        train(*job)
-    made = page(
-        seeds, f"python scripts/study_stages.py --seeds {options.seeds} --write" + " --finished" * options.finished
-    )
-    print(made)
-    if options.write:
-        write_page("stages", made)
+    if not options.finished:
+        TABLE.train(
+            [(f, way, str(seed)) for seed in range(options.seeds) for f in FUNCTIONS for way in WAYS], options.jobs
+        )
+    rows = TABLE.rows()
+    seeds = complete(rows)
+    if len(seeds) < 2:
+        raise SystemExit(f"{len(seeds)} seeds are complete, and a page needs two: leave out --finished to train more")
+    print(write_page("stages", page(rows, seeds)))
 
 
 if __name__ == "__main__":

@@ -49,7 +49,7 @@ class Table:
 
     :param name: of the study
     :param keys: the columns that tell a run
-    :param score: what is measured on the validation and on the test part: `loss`, `accuracy`
+    :param scores: the columns of what is measured, of which the first is printed after each run
     :param words: the words of `grow train` for a key, those that say where the data are left out; None where the study has no
         such run
     :param apart: how many of the first columns tell runs on different data, which may differ
@@ -57,7 +57,7 @@ class Table:
 
     name: str
     keys: Key
-    score: str
+    scores: tuple[str, ...]
     words: Callable[..., list[str] | None]
     apart: int = 0
 
@@ -86,7 +86,7 @@ class Table:
     def add(self, key: Key, found: Mapping[str, Any]) -> None:
         """The row of a run that has just ended. ValueError where it is on other data than those it would be compared with."""
         self._refuse_other_data(self.rows(), key, found["data"])
-        columns = (f"val_{self.score}", f"test_{self.score}", *MEASURED)
+        columns = (*self.scores, *MEASURED)
         told = dict(zip(self.keys, key, strict=True)) | {"recipe": recipe(self.words(*key) or ())}
         record(self.path, (*self.keys, "recipe"), told | {column: found[column] for column in columns})
 
@@ -108,8 +108,8 @@ class Table:
                         continue
                     found = done.result()
                     self.add(waiting[done], found)
-                    score, seconds = found[f"val_{self.score}"], found["seconds"]
-                    print(f"{self.name} {', '.join(waiting[done])}: {score:.4f} ({seconds:.0f} s)", flush=True)
+                    score, seconds = found[self.scores[0]], found["seconds"]
+                    print(f"{self.name} {', '.join(waiting[done])}: {score:.4g} ({seconds:.0f} s)", flush=True)
             except BaseException:
                 pool.shutdown(wait=False, cancel_futures=True)
                 raise

@@ -14,7 +14,10 @@ RUN = ["dataset=digits", "model=mlp", "method=static", "stop.epochs=1", "subset=
 
 def _table(words: list[str]) -> Table:
     return Table(
-        "study", ("way", "seed"), "accuracy", lambda way, seed: None if way == "gone" else [*words, f"seed={seed}"]
+        "study",
+        ("way", "seed"),
+        ("val_accuracy", "test_accuracy"),
+        lambda way, seed: None if way == "gone" else [*words, f"seed={seed}"],
     )
 
 
