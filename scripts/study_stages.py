@@ -127,8 +127,8 @@ def page(rows: Rows, seeds: Sequence[str]) -> str:
             *(line(rows, function, seeds) for function in FUNCTIONS),
             "",
             "The interval is that of a t-test of the logarithms, paired by seed, uncorrected: *shown* where it lies above "
-            f"{AIM:g}, *refuted* where it lies below. *Worst seed*: the least ratio of any seed. *Seconds*: of the slowest run in "
-            "stages, one thread of a machine that ran two at a time.",
+            f"{AIM:g}, *refuted* where it lies below. *Worst seed*: the least ratio of any seed. *Seconds*: of the slowest run "
+            "in stages, one thread of a machine that ran other studies, too.",
             "",
             "| way | what it is | parameters (1-D, 2-D) |",
             "| --- | --- | --- |",
