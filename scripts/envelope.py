@@ -18,7 +18,7 @@ from __future__ import annotations
 import argparse
 import itertools
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -188,13 +188,20 @@ def verdicts(regrets: dict[float, dict[str, Values]]) -> list[str]:
     return lines
 
 
-def against(found: Found, other: dict[float, str]) -> list[str]:
+def final(way: str, budget: float) -> str:
+    """The static net of as many blocks as a way ends with."""
+    return f"static-{1 + len(grows_at(way, budget)) if way == SPENT else 6}"
+
+
+def against(found: Found, other: Callable[[str, float], str]) -> list[str]:
     """A line for each way that grows: its test loss minus a static net's at each budget, with verdicts after Holm.
 
-    :param other: the static net of each budget
+    :param other: way, budget → the static net
     """
     cells = [(way, budget) for way in GROWN for budget in found.rates]
-    differences = {(way, budget): found.test[budget][way] - found.test[budget][other[budget]] for way, budget in cells}
+    differences = {
+        (way, budget): found.test[budget][way] - found.test[budget][other(way, budget)] for way, budget in cells
+    }
     means = {cell: float(d.mean()) for cell, d in differences.items()}
     words = {
         cell: f"{means[cell]:+.3f} **{word(means[cell] < 0, differs, equal, f'{DELTA:g}')}**"
@@ -279,17 +286,21 @@ def page(losses: Losses, found: Found) -> str:
         "somewhere: the largest lower bound is; below it everywhere: the largest upper bound is; otherwise undecided. Not "
         "corrected for the number of ways.",
         "",
-        f"## Against the final net of the first two from scratch (`static-flops`: static-6), δ = {DELTA:g} nats",
+        f"## Against the net that each ends with, from scratch (`static-flops`), δ = {DELTA:g} nats",
         "",
         f"| way {head}",
         "| --- " + "| --- " * len(rates) + "|",
-        *against(found, dict.fromkeys(rates, "static-6")),
+        *against(found, final),
+        "",
+        f"The first two end with six blocks; *{SPENT}* with "
+        + ", ".join(f"{1 + len(grows_at(SPENT, budget))} at {budget:.3g}" for budget in rates)
+        + ".",
         "",
         f"## Against the best static size of the budget (`static-best`), δ = {DELTA:g} nats",
         "",
         f"| way {head}",
         "| --- " + "| --- " * len(rates) + "|",
-        *against(found, found.best),
+        *against(found, lambda _, budget: found.best[budget]),
         "",
         "Paired t-tests and, for equality, two one-sided ones, corrected over each table as `grow compare` does. The ladder of "
         f"static sizes costs {len(STATIC)} runs, a run that grows one.",

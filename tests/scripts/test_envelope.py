@@ -60,7 +60,7 @@ def test_a_way_that_does_not_grow_yet_is_the_static_net_and_is_not_tested_agains
     assert envelope.grows_at(envelope.SPENT, least) == []
     assert envelope.same_net((least, envelope.SPENT, "6e-3", 7)) == (least, "static-1", "6e-3", 7)
     assert "method=static" in envelope.overrides((least, envelope.SPENT, "6e-3", 7))
-    lines = envelope.against(_found(0.01), dict.fromkeys(RATES, "static-1"))
+    lines = envelope.against(_found(0.01), lambda *_: "static-1")
     assert "the same net" in lines[-1]
     assert "better" in lines[0], "0.07 nats below static-1 at the least budget"
 
@@ -69,6 +69,13 @@ def test_a_way_grows_at_flops_whatever_the_budget_is() -> None:
     for budget in envelope.BUDGETS:
         at = [fraction * budget for fraction in envelope.grows_at(envelope.SPENT, budget)]
         assert at == pytest.approx([flops for flops in envelope.ADDED if flops < envelope.STEADY * budget])
+
+
+def test_a_net_is_held_against_the_one_it_ends_with() -> None:
+    assert {envelope.final(way, 1.28e12) for way in envelope.GROWN} == {"static-6", "static-3"}
+    assert [envelope.final(envelope.SPENT, budget) for budget in envelope.BUDGETS[:4]] == [
+        *("static-1", "static-1", "static-2", "static-2")
+    ]
 
 
 def test_a_seed_counts_once_every_way_has_been_trained_at_every_budget() -> None:
