@@ -310,7 +310,7 @@ def test_fractions_are_of_whatever_the_budget_is_given_in(unit: str, make: Any) 
 
 def test_a_net_that_grows_as_flops_are_spent_grows_at_the_same_flops_whatever_the_budget(grow: Callable) -> None:
     keys = ("method=zero_blocks", "trigger=at", "trigger.flops=[3e8,6e8]", "subset=500", "evaluate.unit=steps")
-    for budget, events in (("5e8", 1), ("1e9", 2), ("2e9", 2)):
+    for budget, events in (("5e8", 1), ("1e9", 2)):
         stop = ("stop.epochs=null", f"stop.flops={budget}", "growth.until=0.8", "evaluate.every=5")
         assert grow("train", *keys, *stop, f"run_dir={budget}", "progress=off").code == 0
         flops = read_metrics(RunFolder(Path(budget))).set_index("step")["flops"]
