@@ -130,7 +130,7 @@ study-envelope: install ## What a grown language model loses against the best st
 	$(BIN)/python scripts/envelope.py
 
 .PHONY: study-stages
-study-stages: install ## Regression in stages: the maximum error on ten functions beside three static ways, ten seeds (an hour of one core)
+study-stages: install ## Regression in stages: the maximum error on ten functions beside three static ways, ten seeds (ten minutes of one core)
 	$(BIN)/python scripts/study_stages.py
 
 .PHONY: study-plain
