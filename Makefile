@@ -122,7 +122,11 @@ study-moment: install ## When to grow: five triggers beside fixed moments, ten s
 	$(BIN)/python scripts/study.py moment $(CIFAR) $(DATA_OPTION)
 
 .PHONY: study-python
-study-python: install ## Depth growth of a language model where compute is scarce, on Python's sources, ten seeds (40 minutes of one core)
+study-python: install ## Which blocks to add to a language model, and when: six operators × five moments, four budgets, a rule, ten seeds (an hour of two cores)
+	$(BIN)/python scripts/study_python.py --jobs 2
+
+.PHONY: bench-python
+bench-python: install ## Depth growth of a language model where compute is scarce, on Python's sources, ten seeds (40 minutes of one core)
 	$(BIN)/python scripts/bench.py python --jobs 1
 
 .PHONY: study-envelope

@@ -112,17 +112,27 @@ def verdicts(found: Found) -> list[str]:
     lines = []
     for (first, second), d in rows.items():
         name = f"{first} − {second}" + (f" ({found.chosen()})" if second == BEST else "")
-        if (first, second) not in answers:
-            lines.append(f"| {name} | no spread | {d.mean():{study.signed}} | | | |")
-            continue
-        differs, equal = answers[first, second]
-        low, high = stats.ttest_1samp(d, 0).confidence_interval(1 - LEVEL)
-        verdict = word(study.sign * float(d.mean()) > 0, differs, equal, f"{study.within:g} {study.unit_name}")
-        lines.append(
-            f"| {name} | **{verdict}** | {d.mean():{study.signed}} | {low:{study.signed}} to "
-            f"{high:{study.signed}} | {differs:.2g} | {equal:.2g} |"
-        )
+        better, within = study.sign * float(d.mean()) > 0, f"{study.within:g} {study.unit_name}"
+        lines.append(verdict_row(name, d, answers.get((first, second)), better, within, study.signed))
     return lines
+
+
+def verdict_row(
+    name: str, difference: Values, answer: tuple[float, float] | None, better: bool, within: str, signed: str
+) -> str:
+    """A row of a table of verdicts.
+
+    :param answer: its p-values from `judged`; None where the difference has no spread
+    :param better: whether the first is, by the mean
+    :param within: δ with its unit
+    :param signed: format of a difference
+    """
+    mean = f"{difference.mean():{signed}}"
+    if answer is None:
+        return f"| {name} | no spread | {mean} | | | |"
+    low, high = stats.ttest_1samp(difference, 0).confidence_interval(1 - LEVEL)
+    interval = f"{low:{signed}} to {high:{signed}}"
+    return f"| {name} | **{word(better, *answer, within)}** | {mean} | {interval} | {answer[0]:.2g} | {answer[1]:.2g} |"
 
 
 def section(found: Found) -> list[str]:
