@@ -283,8 +283,8 @@ def rule(found: Found) -> list[str]:
         f"the goal: **{shown}** |",
         "",
         f"G_stack's rule gives {tokens:.1g} tokens for a final net of this size at this budget, which pays for {seen:.2g} bytes "
-        f"of two blocks: never grow. That is the net of two blocks, {found.of((last, 'static-2', 0.0), 'val').mean():.4f} nats on "
-        f"validation.",
+        "of two blocks: never grow. That is the net of two blocks, "
+        f"{found.of((last, 'static-2', 0.0), 'val').mean():.4f} nats on validation.",
         "",
     ]
 
