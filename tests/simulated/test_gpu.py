@@ -5,7 +5,9 @@ Each run trains, grows, is ended between two events and goes on to the same bits
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from simulated.runs import Watched, watched_gpu
@@ -31,6 +33,9 @@ _OWN: dict[str, tuple[str, ...]] = {
 """What a method needs where it is not an option of its own, or other than `PROBLEMS` has it."""
 METHODS = sorted(file.stem for file in (Path(__file__).parents[2] / "conf" / "method").glob("*.yaml"))
 PRECISIONS = ("fp32", "bf16", "tf32")
+_ROUNDED = ("static", "tiny")
+"""Methods that are tried in tf32 each time, the others by `make test-slow`: the simulated GPU computes it as fp32, so that what
+is tried is the switch, and that growth's statistics turn it off."""
 _EXACT = ("net2net", "prune", "stages", "static", "tiny")
 """Methods that are tried in fp64, too, which is for regression."""
 MOST_WAITS = {"senn": 60}
@@ -54,10 +59,15 @@ def _check_waits(watched: Watched, method: str) -> None:
         assert waits <= MOST_WAITS.get(method, 20), gpu.told(event)
 
 
-_CASES = [(m, p) for m in METHODS for p in PRECISIONS] + [(m, "fp64") for m in _EXACT]
+def cases() -> Iterator[Any]:
+    """Method and precision of each test."""
+    for method in METHODS:
+        for precision in (*PRECISIONS, *(("fp64",) if method in _EXACT else ())):
+            slow = precision == "tf32" and method not in _ROUNDED
+            yield pytest.param(method, precision, marks=pytest.mark.slow if slow else ())
 
 
-@pytest.mark.parametrize(("method", "precision"), _CASES)
+@pytest.mark.parametrize(("method", "precision"), list(cases()))
 def test_every_method_trains_grows_resumes_is_measured_and_exported(
     method: str, precision: str, tmp_path: Path
 ) -> None:
