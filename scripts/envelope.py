@@ -27,10 +27,8 @@ from common import ROOT, write_page
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from scipy import stats
-from study import judged
+from study import loss_cells
 from training_table import Table
-
-from grow_cli.analysis.verdicts import word
 
 SIZES = (1, 2, 3, 4, 6)
 STATIC = tuple(f"static-{n}" for n in SIZES)
@@ -202,13 +200,9 @@ def against(found: Found, other: Callable[[str, float], str]) -> list[str]:
     differences = {
         (way, budget): found.test[budget][way] - found.test[budget][other(way, budget)] for way, budget in cells
     }
-    means = {cell: float(d.mean()) for cell, d in differences.items()}
-    words = {
-        cell: f"{means[cell]:+.3f} **{word(means[cell] < 0, differs, equal, f'{DELTA:g}')}**"
-        for cell, (differs, equal) in judged(differences, DELTA).items()
-    }
+    told = loss_cells(differences, DELTA)
     return [
-        f"| {way} | " + " | ".join(words.get((way, budget), "the same net") for budget in found.rates) + " |"
+        f"| {way} | " + " | ".join(told.get((way, budget), "the same net") for budget in found.rates) + " |"
         for way in GROWN
     ]
 

@@ -117,6 +117,18 @@ def verdicts(found: Found) -> list[str]:
     return lines
 
 
+def planned(seeds: int) -> str:
+    """What a page says after the number of its seeds."""
+    return "" if seeds >= PLANNED else f" of the {PLANNED} that are planned: preliminary"
+
+
+def loss_cells(differences: Mapping[Any, Values], within: float) -> dict[Any, str]:
+    """The mean of each difference of losses that has a spread, and the verdict on its first way, corrected over all."""
+    means = {name: float(d.mean()) for name, d in differences.items()}
+    answers = judged(differences, within).items()
+    return {name: f"{means[name]:+.3f} **{word(means[name] < 0, *answer, f'{within:g}')}**" for name, answer in answers}
+
+
 def verdict_row(
     name: str, difference: Values, answer: tuple[float, float] | None, better: bool, within: str, signed: str
 ) -> str:
@@ -139,11 +151,10 @@ def section(found: Found) -> list[str]:
     """What the page says of a study."""
     study, seeds = found.study, found.seeds
     chosen = found.chosen() if study.ladder else ""
-    planned = "" if len(seeds) >= PLANNED else f" of the {PLANNED} that are planned: preliminary"
     lines = [
         f"## {study.title}",
         "",
-        f"{study.note} {len(seeds)} seeds{planned}.",
+        f"{study.note} {len(seeds)} seeds{planned(len(seeds))}.",
         "",
         f"| way | rate | test {study.score_name}, mean ± sd | parameters | training FLOPs | grown at | seconds |",
         "| --- | ---: | ---: | ---: | ---: | ---: | ---: |",

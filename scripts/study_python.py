@@ -22,10 +22,8 @@ from common import ROOT, write_page
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from studies import FIRST_SEED, TUNING_SEED
-from study import LEVEL, PLANNED, judged, verdict_row
+from study import LEVEL, PLANNED, judged, loss_cells, planned, verdict_row
 from training_table import Key, Row, Table
-
-from grow_cli.analysis.verdicts import word
 
 OPERATORS: dict[str, tuple[str, ...]] = {
     "stack": ("method=stack", "method.factor=3"),
@@ -361,14 +359,9 @@ def budgets(found: Found) -> list[str]:
             for way, moment in ways
             for budget in BUDGETS
         }
-        answers = judged(asked, DELTA)
+        told = loss_cells(asked, DELTA)
         for way, moment in ways:
-            shown = []
-            for budget in BUDGETS:
-                mean = float(asked[way, moment, budget].mean())
-                differs, equal = answers[way, moment, budget]
-                shown.append(f"{mean:+.3f} **{word(mean < 0, differs, equal, f'{DELTA:g}')}**")
-            lines.append(f"| {at(way, moment)} {title} | " + " | ".join(shown) + " |")
+            lines.append(f"| {at(way, moment)} {title} | " + " | ".join(told[way, moment, b] for b in BUDGETS) + " |")
     for way in STATIC:
         means = [found.of((budget, way, 0.0), "test").mean() for budget in BUDGETS]
         chosen = [" (best)" if found.static_best(budget)[1] == way else "" for budget in BUDGETS]
@@ -419,7 +412,6 @@ def draw(found: Found, output: Path) -> None:
 def page(found: Found) -> str:
     """docs/results/python.md."""
     seeds = len(found.seeds)
-    planned = "" if seeds >= PLANNED else f" of the {PLANNED} that are planned: preliminary"
     late = max(
         float(found.column((GRID, way, moment), "grown_at").max()) - moment for way in OPERATORS for moment in MOMENTS
     )
@@ -431,7 +423,7 @@ def page(found: Found) -> str:
         "A byte-level GPT (width 32, context 64, batches of 16 windows, clip_norm=1) of two blocks on Python's sources becomes "
         f"one of six in one event, {'/'.join(f'{moment:.0%}' for moment in MOMENTS)} through its training FLOPs (at most "
         f"{late:.1%} later), without steps of the new blocks alone. For all ways, static ones too, the rate is constant for "
-        f"{STEADY:.0%} of the FLOPs and then falls to zero. {seeds} seeds{planned}, from {FIRST_SEED} on.",
+        f"{STEADY:.0%} of the FLOPs and then falls to zero. {seeds} seeds{planned(seeds)}, from {FIRST_SEED} on.",
         "",
         "| operator | what is added |",
         "| --- | --- |",

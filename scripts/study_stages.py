@@ -17,6 +17,7 @@ import numpy as np
 from common import write_page
 from numpy.typing import NDArray
 from scipy import stats
+from study import PLANNED, planned
 from training_table import Key, Row, Table
 
 from grow_cli.data.formulas import FUNCTIONS
@@ -46,8 +47,6 @@ GROWN, *OTHERS = WAYS
 AIM = 10.0
 """Times by which the maximum error is to be smaller."""
 
-
-PLANNED = 10
 Rows = Mapping[Key, Row]
 Values = NDArray[np.float64]
 
@@ -107,7 +106,6 @@ def page(rows: Rows, seeds: Sequence[str]) -> str:
     which = "all" if reached == len(FUNCTIONS) else f"{reached} of"
     spent = [float(rows[f, w, s]["training_flops"]) for f in FUNCTIONS for w in WAYS for s in seeds]
     parameters = {w: sorted({int(rows[f, w, seeds[0]]["parameters"]) for f in FUNCTIONS}) for w in WAYS}
-    planned = "" if len(seeds) >= PLANNED else f" of the {PLANNED} that are planned: preliminary"
     return "\n".join(
         [
             "# Stages: how exactly ten functions are fitted",
@@ -115,8 +113,9 @@ def page(rows: Rows, seeds: Sequence[str]) -> str:
             "Made by `python scripts/study_stages.py`; every run is a row of [stages.csv](data/stages.csv).",
             "",
             "The maximum error on a dense grid (10,001 points, or 201 × 201), geometric mean over "
-            f"{counted(len(seeds), 'seed')}{planned}, after {min(spent):.2g} to {max(spent):.2g} training FLOPs, by the number "
-            f"of variables; float64, and L-BFGS of the same kind for all. In stages it is at least {AIM:g} times smaller on "
+            f"{counted(len(seeds), 'seed')}{planned(len(seeds))}, after {min(spent):.2g} to {max(spent):.2g} training FLOPs, by "
+            f"the number of variables; float64, and L-BFGS of the same kind for all. In stages it is at least {AIM:g} times "
+            "smaller on "
             f"{which} {counted(len(FUNCTIONS), 'function')} than the best of three static ways, which is chosen here, for each "
             "function, by that very error. Only the training points are used: nothing is selected.",
             "",
