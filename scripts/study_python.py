@@ -72,7 +72,8 @@ def overrides(budget: float, way: str, moment: float) -> list[str]:
     """What a cell is trained with; rate and seed are not its."""
     shared = [
         *("dataset=python", "dataset.measured=32768", "model=gpt", "model.dim=32", "batch_size=16", "clip_norm=1"),
-        *("schedule=anneal", "schedule.warmup=10", f"growth.until={STEADY}"),
+        # at the start and after growth, in proportion to the budget: late growth leaves few steps
+        *("schedule=anneal", f"schedule.warmup={round(10 * budget / GRID)}", f"growth.until={STEADY}"),
         *("stop.epochs=null", f"stop.flops={budget:g}", "evaluate.unit=steps"),
     ]
     if way in STATIC:
@@ -80,7 +81,8 @@ def overrides(budget: float, way: str, moment: float) -> list[str]:
     at = math.ceil(moment * budget / STEP)
     # growth waits for an evaluation, and these cost small nets a third: so the first one is at the moment
     grown = [*shared, *OPERATORS[way], "model.blocks=2", "trigger=at", f"trigger.steps=[{at}]", f"evaluate.every={at}"]
-    return [*grown, f"trajectory.every={round(5 * budget / LEAST)}"] if way == "alether" else grown
+    # twenty snapshots at the earliest moment, and the last of them at most 6 steps before it
+    return [*grown, f"trajectory.every={round(2.5 * budget / LEAST)}"] if way == "alether" else grown
 
 
 def words(budget: str, way: str, moment: str, rate: str, seed: str) -> list[str] | None:
