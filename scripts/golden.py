@@ -53,7 +53,8 @@ _SENN = "method.proposals=8 method.layer_proposals=4 method.steps=8 method.sampl
 _ONE = "method=fold method.neurons_per_event=1"
 _FOLD = f"{_ONE} {_MOONS} model.hidden=[3] trigger=every trigger.every=2 stop.epochs=8 growth.until=0.9"
 _SENN_RUN = (
-    f"method=senn {_MOONS} model.hidden=[2] trigger.every=3 stop.epochs=9 {_SENN} method.tau=1.01 method.alpha=0.0001"
+    f"method=senn {_MOONS} model.hidden=[2] trigger=every trigger.every=3 stop.epochs=9 {_SENN} method.tau=1.01 "
+    "method.alpha=0.0001"
 )
 
 CONFIGURATIONS = (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -151,12 +152,19 @@ class DatasetOption(Option):
     seed, so that results over seeds hold for more than one split."""
     normalize: bool = True
     """Standardise inputs per channel (images) or per feature, with the statistics of the training split."""
-    scale: float = key(1.0, above=0, at_most=10**6)
-    """Factor on the normalised inputs; rational activations overfit large ones."""
+    scale: float | None = key(
+        1.0, above=0, at_most=10**6, null="for 3 over the root of the number of inputs, at most 1"
+    )
+    """Factor on the normalised inputs. With null a sample's norm is about 3 at most, however many inputs it has
+    (`model=mlp_senn`: rational activations are all but linear on larger ones)."""
     crop: int = key(0, at_least=0, unit="pixels")
     """Random crop of training images after zero padding by this many pixels; 0: none."""
     flip: bool = False
     """Random horizontal flip of training images."""
+
+    def factor(self, inputs: int) -> float:
+        """`scale` of samples with so many inputs."""
+        return min(1.0, 3 / math.sqrt(inputs)) if self.scale is None else self.scale
 
     def cut_by(self, seed: int | None) -> int:
         """`split_seed` of a run of this seed. Its folder keeps the word `seed`, so that runs of all seeds are one way."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -303,7 +304,8 @@ def _normalizer(
         mean, std = x.double().mean(over), x.double().std(over, correction=0)
     # a spread below float32's resolution of the mean is none: such a channel becomes 0 everywhere, not noise or NaN
     std = torch.where(std > 1e-7 * mean.abs(), std, 1.0)
-    return Normalizer(mean.float().view(shape).to(device), (std / option.scale).float().view(shape).to(device), dtype)
+    std = std / option.factor(math.prod(x.shape[1:]))
+    return Normalizer(mean.float().view(shape).to(device), std.float().view(shape).to(device), dtype)
 
 
 def _byte_statistics(counts: Tensor) -> tuple[Tensor, Tensor]:

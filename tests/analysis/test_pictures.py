@@ -34,7 +34,7 @@ from grow_cli.records.pictures import grid, lead
 from grow_cli.theory.expansion import expansion_gain_bound, expansion_score
 
 SENN = (
-    "method=senn optimizer=natural batch_size=200 trigger.every=20 trigger.unit=epochs evaluate.every=20 "
+    "method=senn optimizer=natural batch_size=200 trigger=every trigger.every=20 trigger.unit=epochs evaluate.every=20 "
     "method.layer_penalty=2 method.proposals=20 method.layer_proposals=5 method.steps=30 checkpoint.events=true "
     "progress=off dataset.samples=250 dataset.validation=0.2 dataset.test_samples=50 growth.neurons=2"
 ).split()

@@ -366,3 +366,11 @@ def test_the_share_that_the_refusal_names_is_enough() -> None:
             share = float(str(refused.value).split("ask for more (")[1].split(" ")[0])
             option.validation = share
             assert len(load(option).val) >= (2 if option.name == "curve" else 1)
+
+
+def test_bounded_inputs_have_a_norm_of_about_three_and_small_samples_are_left_alone() -> None:
+    digits = load(Digits(name="digits", scale=None)).train.x.flatten(1)
+    assert float(digits.square().sum(1).mean()) == pytest.approx(9, rel=0.02)
+    assert torch.equal(load(Moons(name="moons", scale=None)).train.x, load(Moons(name="moons")).train.x), (
+        "two inputs of unit variance"
+    )

@@ -228,6 +228,7 @@ def test_a_run_ends_and_its_grown_net_is_evaluated_and_drawn(grow: Callable, tmp
         "model.hidden=[]",
         "batch_size=200",
         "stop.epochs=30",
+        "trigger=every",
         "trigger.every=10",
         "evaluate.every=10",
     )
@@ -304,8 +305,34 @@ def test_copies_have_no_score_to_trigger_on(method: str, grow: Callable) -> None
     assert "trigger=every" in outcome.err
 
 
+@pytest.mark.parametrize(
+    ("typed", "weights", "expected"),
+    [
+        ((), 3, (1024, 1024, 300, 30)),
+        ((), 785, (15_700, 3925, 20, 4)),
+        ((), 3073, (61_460, 15_365, 16, 4)),
+        (("method.samples=500",), 785, (500, 1024, 300, 30)),
+        (("method.held_out=70", "method.proposals=7", "method.layer_proposals=2"), 785, (15_700, 70, 7, 2)),
+    ],
+)
+def test_a_unit_of_many_weights_is_optimised_on_more_samples_and_fewer_are_tried(
+    typed: tuple[str, ...], weights: int, expected: tuple[int, ...]
+) -> None:
+    method: Any = compose(["method=senn", *typed]).method
+    samples, held_out = method.numbers(weights)
+    tried = (method.tried(samples, layers=layers) for layers in (False, True))
+    assert (samples, held_out, *tried) == expected
+
+
+def test_on_images_proposals_are_optimised_on_most_of_a_small_set(make: Any) -> None:
+    loop = make("method=senn", "subset=600", "model.hidden=[3]")
+    visit = Visit(loop.session.moment(), loop.method, 0, layers_allowed=True)
+    assert visit._optimised / len(visit._x) == pytest.approx(1300 / 2324, abs=0.01), "20 for each of 65 weights"
+    assert len(visit._x) == 600
+
+
 def test_too_few_training_samples_to_hold_some_out_is_a_sentence(grow: Callable) -> None:
-    outcome = grow("train", "method=senn", "subset=3", "dataset=moons", "trigger.every=1", "stop.epochs=2")
+    outcome = grow("train", "method=senn", "subset=3", "dataset=moons", "stop.epochs=2")
     assert outcome.code == 2
     assert "no held-out samples" in outcome.err
 

@@ -135,6 +135,14 @@ def test_a_run_that_is_extended_grows_on_although_less_of_its_budget_is_used() -
     assert fired == [33, 35, 37, 39]
 
 
+def test_early_growth_is_densest_at_first_and_over_before_the_rate_falls() -> None:
+    config = compose(["method=senn"])
+    at = config.trigger.fractions  # type: ignore[attr-defined]
+    assert (config.trigger.name, at) == ("at", sorted(at))
+    assert all(later - now > now - before for before, now, later in zip(at[:-2], at[1:-1], at[2:], strict=True))
+    assert at[-1] < config.growth.until
+
+
 def test_a_run_of_fewer_evaluations_than_events_grows_at_each() -> None:
     assert compose(["trigger=steadily"]).trigger.every is None
     trigger = Every(every=None).begin()

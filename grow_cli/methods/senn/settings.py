@@ -8,6 +8,8 @@ from grow_cli.errors import check
 from grow_cli.keys import key
 from grow_cli.methods.base import Method
 
+_SAMPLES = 1024
+
 
 @dataclass
 class Settings(Method):
@@ -32,10 +34,10 @@ class Settings(Method):
     search: str = key("ascent", one_of=("ascent", "langevin"))
     """`ascent`: monotone gradient ascent, which takes the best; `langevin`: Metropolis-adjusted Langevin, which draws
     one."""
-    proposals: int = key(300, at_least=1, at_most=10**5)
-    """Candidate units per site."""
-    layer_proposals: int = key(30, at_least=1, at_most=10**5)
-    """Candidate layers per site."""
+    proposals: int | None = key(None, at_least=1, at_most=10**5, null="for 300 at 1,024 samples, fewer at more")
+    """Candidate units per site. By default as many as look at 307,200 samples together, at least 16."""
+    layer_proposals: int | None = key(None, at_least=1, at_most=10**5, null="for 30 at 1,024 samples, fewer at more")
+    """Candidate layers per site. By default as many as look at 30,720 samples together, at least 4."""
     steps: int = key(300, at_least=1, at_most=10**5)
     """Steps of the search; a tenth of them after each addition."""
     step: float = key(0.3, above=0)
@@ -43,9 +45,14 @@ class Settings(Method):
     temperature: float = key(1, above=0)
     """Temperature of the Langevin sampler, relative to Δη' summed over the samples (10 in the paper, in an unknown
     unit)."""
-    samples: int = key(1024, at_least=2)
-    """Samples on which proposals are optimised."""
-    held_out: int = key(1024, at_least=2, why="proposals must be judged on samples that they were not optimised on")
+    samples: int | None = key(None, at_least=2, null="for 20 to each weight of a new unit, at least 1,024")
+    """Samples on which proposals are optimised: a unit of 785 weights fits 1,024 by heart."""
+    held_out: int | None = key(
+        None,
+        at_least=2,
+        null="for a quarter of method.samples, at least 1,024",
+        why="proposals must be judged on samples that they were not optimised on",
+    )
     """Other samples, on which proposals are judged; with fewer training samples both shrink in proportion."""
     judged: str = key("cross_fitted", one_of=("cross_fitted", "refitted"))
     """`cross_fitted`: the weights on the new activations are fitted where these were optimised, so the expected gain of
@@ -53,6 +60,19 @@ class Settings(Method):
     residual: str = key("layer", one_of=("layer", "network"))
     """`layer` (as in the paper): what the layer's own weights cannot reach; `network` (as in the authors' code): what
     the whole net cannot reach."""
+
+    def numbers(self, weights: int) -> tuple[int, int]:
+        """Samples on which proposals are optimised, and others on which they are judged.
+
+        :param weights: of a new unit, its bias included
+        """
+        samples = self.samples or max(_SAMPLES, 20 * weights)
+        return samples, self.held_out or max(_SAMPLES, samples // 4)
+
+    def tried(self, samples: int, *, layers: bool) -> int:
+        """Proposals of a site that are optimised on so many samples."""
+        own, usual, least = (self.layer_proposals, 30, 4) if layers else (self.proposals, 300, 16)
+        return own or min(usual, max(least, round(usual * _SAMPLES / samples)))
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -106,17 +106,17 @@ class Visit:
     """Producer → units that this visit has given it."""
 
     def __post_init__(self) -> None:
-        total = len(self.now.data.train)
-        samples, held_out = self.option.samples, self.option.held_out
+        total, sites = len(self.now.data.train), self._sites()
+        weights = max((_candidates(site).fan_in for site in sites if isinstance(site, WidthSite)), default=1)
+        samples, held_out = wanted = self.option.numbers(weights)
         if samples + held_out > total:  # what there is, in the same proportion
             held_out = max(2, total - round(total * samples / (samples + held_out)))
             samples = total - held_out
         if samples < 2:
             raise UserError(
                 f"method=senn has no held-out samples to judge proposals on: {total} training samples for method.samples="
-                f"{self.option.samples} and method.held_out={self.option.held_out}"
+                f"{wanted[0]} and method.held_out={wanted[1]}"
             )
-        sites = self._sites()
         if sites:
             both = samples + held_out
             most = rows_within(self.now, [place_of(site) for site in sites], both)
@@ -194,7 +194,7 @@ class Visit:
         if kept is not None and kept.fan_in == candidates.fan_in - 1:
             kept.points, kept.fan_in = candidates.widened(kept.points), candidates.fan_in
         if kept is None or kept.fan_in != candidates.fan_in:
-            count = option.proposals if isinstance(site, WidthSite) else option.layer_proposals
+            count = option.tried(self._optimised, layers=not isinstance(site, WidthSite))
             drawn = candidates.draw(count, reading.source)
             kept = _Population(drawn, drawn[:, 0], candidates.fan_in)
             found = self._search(candidates, reading, drawn, option.steps)
