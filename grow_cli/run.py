@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -245,9 +246,12 @@ def _device_and_data(config: Config, trained: Trained | None) -> tuple[torch.dev
     keep_memory()
     flush_denormals()
     reset_threads()
+    dataset = config.dataset
+    if dataset.scale is None and not config.model.bounds_inputs:
+        dataset = replace(dataset, scale=1.0)
     with enough_memory("the data were read", "use fewer samples (subset=10000), or a device with more memory"):
         data = load_data(
-            config.dataset,
+            dataset,
             data_dir=config.data_folder,
             subset=config.subset,
             device=device,

@@ -68,7 +68,7 @@ PROBLEMS = {
     "piecewise": Problem("piecewise curve (table, generated)", _table("piecewise", "y"), 400, 5, "regression"),
 }
 
-_SENN = ["method.proposals=16", "method.layer_proposals=2", "method.steps=15"]
+_SENN = ["method.proposals=16", "method.layer_proposals=2", "method.steps=15", "method.samples=1024", "dataset.scale=1"]
 _FOLD = ["method.max_mistakes=300", "method.max_clusters=5", "method.steps=10"]
 METHODS = {
     "tiny": ["method=tiny", "model.hidden=[16,16]"],

@@ -152,19 +152,19 @@ class DatasetOption(Option):
     seed, so that results over seeds hold for more than one split."""
     normalize: bool = True
     """Standardise inputs per channel (images) or per feature, with the statistics of the training split."""
-    scale: float | None = key(
-        1.0, above=0, at_most=10**6, null="for 3 over the root of the number of inputs, at most 1"
-    )
-    """Factor on the normalised inputs. With null a sample's norm is about 3 at most, however many inputs it has
-    (`model=mlp_senn`: rational activations are all but linear on larger ones)."""
+    scale: float | None = key(1.0, above=0, at_most=10**6, null="for what the model reads best")
+    """Factor on the normalised inputs. With null it is 1, and for `model=mlp` with rational activations, which are all but
+    linear on more, 3 over the root of the number of inputs, at most 1: the root mean square of a sample's norm is then 3."""
     crop: int = key(0, at_least=0, unit="pixels")
     """Random crop of training images after zero padding by this many pixels; 0: none."""
     flip: bool = False
     """Random horizontal flip of training images."""
 
     def factor(self, inputs: int) -> float:
-        """`scale` of samples with so many inputs."""
-        return min(1.0, 3 / math.sqrt(inputs)) if self.scale is None else self.scale
+        """`scale` of samples with so many inputs, for a model that needs bounded ones if it is null."""
+        if self.scale is not None:
+            return self.scale
+        return min(1.0, 3 / math.sqrt(inputs)) if self.normalize else 1.0
 
     def cut_by(self, seed: int | None) -> int:
         """`split_seed` of a run of this seed. Its folder keeps the word `seed`, so that runs of all seeds are one way."""

@@ -49,6 +49,11 @@ class ModelOption(Option):
     language: ClassVar[bool] = False
     """Whether it reads bytes of text, and nothing else."""
 
+    @property
+    def bounds_inputs(self) -> bool:
+        """Whether many inputs of unit variance are too large for it (`dataset.scale=null`)."""
+        return False
+
     def check_run(self, config: Config) -> list[str]:
         check_reads(self, config.dataset.language, f"dataset={config.dataset.name}")
         return super().check_run(config)

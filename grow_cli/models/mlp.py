@@ -29,3 +29,7 @@ class MLPOption(ModelOption):
     """Biases in hidden layers; the output layer always has one."""
     dropout: float = dropout_key()
     """Probability of setting an output of a hidden layer to zero in training."""
+
+    @property
+    def bounds_inputs(self) -> bool:
+        return self.activation.startswith("rational")

@@ -76,6 +76,7 @@ MISTAKES = {
     "train dataset=python method=copy model=gpt model.blocks=0": ["method=copy needs a block", "model=gpt"],
     "train dataset=python method=fold model=gpt": ["method=fold", "model=gpt"],
     "train dataset=python method=senn model=gpt": ["method=senn", "model=gpt"],
+    "train dataset=python method=senn": ["model=mlp cannot predict text", "use model=gpt"],
     "train dataset=python method=static model=gpt label_smoothing=0.1": ["label_smoothing=0.1", "bits per byte"],
     "train dataset=python method=static model=gpt optimizer=natural": ["optimizer=natural", "optimizer=adam"],
     "train dataset=python method=static model=gpt stop.val_score=-1": ["stop.val_score=-1", "above 0"],

@@ -12,6 +12,7 @@ import torch
 
 from grow_cli.commands.train import compose
 from grow_cli.methods.senn.visit import Visit
+from grow_cli.run import _device_and_data
 from grow_cli.theory.expansion import explained, explained_elsewhere
 
 # a visit that takes a fraction of a second
@@ -308,11 +309,11 @@ def test_copies_have_no_score_to_trigger_on(method: str, grow: Callable) -> None
 @pytest.mark.parametrize(
     ("typed", "weights", "expected"),
     [
-        ((), 3, (1024, 1024, 300, 30)),
-        ((), 785, (15_700, 3925, 20, 4)),
-        ((), 3073, (61_460, 15_365, 16, 4)),
-        (("method.samples=500",), 785, (500, 1024, 300, 30)),
-        (("method.held_out=70", "method.proposals=7", "method.layer_proposals=2"), 785, (15_700, 70, 7, 2)),
+        ((), 3, (1024, 1024, 300)),
+        ((), 785, (15_700, 3925, 20)),
+        ((), 3073, (61_460, 15_365, 16)),
+        (("method.samples=500",), 785, (500, 1024, 300)),
+        (("method.held_out=70", "method.proposals=7"), 785, (15_700, 70, 7)),
     ],
 )
 def test_a_unit_of_many_weights_is_optimised_on_more_samples_and_fewer_are_tried(
@@ -320,8 +321,35 @@ def test_a_unit_of_many_weights_is_optimised_on_more_samples_and_fewer_are_tried
 ) -> None:
     method: Any = compose(["method=senn", *typed]).method
     samples, held_out = method.numbers(weights)
-    tried = (method.tried(samples, layers=layers) for layers in (False, True))
-    assert (samples, held_out, *tried) == expected
+    assert (samples, held_out, method.tried(samples)) == expected
+
+
+def test_each_site_has_samples_and_proposals_for_its_own_weights(make: Any) -> None:
+    loop = make("method=senn", "subset=1200", "model.hidden=[3,3]", "method.steps=1")
+    visit = Visit(loop.session.moment(), loop.method, 0, layers_allowed=False)
+    visit._optimised = 1150
+    visit.look()
+    tried = {key[1]: len(population.points) for key, population in visit._populations.items()}
+    first, second = (site.producer for site in loop.session.model.width_sites())
+    assert tried == {first: 267, second: 300}, "of 65 weights on 1,150 samples, and of 4 on 1,024"
+
+
+def test_the_inputs_of_rational_nets_are_bounded_unless_a_scale_is_given() -> None:
+    for words, scale in (
+        (["method=senn", "dataset=mnist"], None),
+        (["method=senn", "dataset=mnist", "dataset.scale=1"], 1.0),
+        (["experiment=senn_mnist"], 0.1),
+        (["experiment=senn_mnist_paper"], 1.0),
+        (["experiment=senn_mnist_subsets"], 1.0),
+    ):
+        assert compose(words).dataset.scale == scale, words
+
+
+@pytest.mark.parametrize(("activation", "norm"), [("rational", 3), ("tanh", 8)])
+def test_a_null_scale_bounds_the_inputs_of_rational_activations_only(activation: str, norm: float) -> None:
+    _, data = _device_and_data(compose(["method=senn", f"model.activation={activation}", "method.depth=false"]), None)
+    x = data.train.x.flatten(1)
+    assert float(x.square().sum(1).mean()) ** 0.5 == pytest.approx(norm, rel=0.05)
 
 
 def test_on_images_proposals_are_optimised_on_most_of_a_small_set(make: Any) -> None:

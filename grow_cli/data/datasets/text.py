@@ -35,7 +35,10 @@ class Texts(DatasetOption):
         super().__post_init__()
         for name, neutral in (("crop", 0), ("flip", False), ("scale", 1.0)):
             value = getattr(self, name)
-            check(value == neutral, f"dataset.{name}={value}: text has no pixels and no scale: leave it at {neutral}")
+            check(
+                value in (neutral, None),
+                f"dataset.{name}={value}: text has no pixels and no scale: leave it at {neutral}",
+            )
 
     def check_run(self, config: Config) -> list[str]:
         if config.label_smoothing:

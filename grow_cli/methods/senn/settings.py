@@ -36,8 +36,8 @@ class Settings(Method):
     one."""
     proposals: int | None = key(None, at_least=1, at_most=10**5, null="for 300 at 1,024 samples, fewer at more")
     """Candidate units per site. By default as many as look at 307,200 samples together, at least 16."""
-    layer_proposals: int | None = key(None, at_least=1, at_most=10**5, null="for 30 at 1,024 samples, fewer at more")
-    """Candidate layers per site. By default as many as look at 30,720 samples together, at least 4."""
+    layer_proposals: int = key(30, at_least=1, at_most=10**5)
+    """Candidate layers per site."""
     steps: int = key(300, at_least=1, at_most=10**5)
     """Steps of the search; a tenth of them after each addition."""
     step: float = key(0.3, above=0)
@@ -69,10 +69,9 @@ class Settings(Method):
         samples = self.samples or max(_SAMPLES, 20 * weights)
         return samples, self.held_out or max(_SAMPLES, samples // 4)
 
-    def tried(self, samples: int, *, layers: bool) -> int:
-        """Proposals of a site that are optimised on so many samples."""
-        own, usual, least = (self.layer_proposals, 30, 4) if layers else (self.proposals, 300, 16)
-        return own or min(usual, max(least, round(usual * _SAMPLES / samples)))
+    def tried(self, samples: int) -> int:
+        """Candidate units of a site that are optimised on so many samples."""
+        return self.proposals or min(300, max(16, round(300 * _SAMPLES / samples)))
 
     def __post_init__(self) -> None:
         super().__post_init__()

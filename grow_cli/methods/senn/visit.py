@@ -107,8 +107,7 @@ class Visit:
 
     def __post_init__(self) -> None:
         total, sites = len(self.now.data.train), self._sites()
-        weights = max((_candidates(site).fan_in for site in sites if isinstance(site, WidthSite)), default=1)
-        samples, held_out = wanted = self.option.numbers(weights)
+        samples, held_out = wanted = self.option.numbers(max(map(_weights, sites), default=1))
         if samples + held_out > total:  # what there is, in the same proportion
             held_out = max(2, total - round(total * samples / (samples + held_out)))
             samples = total - held_out
@@ -183,7 +182,8 @@ class Visit:
             if isinstance(reading, Unreadable):
                 self.skipped[site.name] = reading.reason
             else:
-                optimised, held_out = reading.part(0, self._optimised), reading.part(self._optimised, len(self._x))
+                own = min(self._optimised, self.option.numbers(_weights(site))[0])
+                optimised, held_out = reading.part(0, own), reading.part(self._optimised, len(self._x))
                 found.append(self._best(site, optimised, held_out, reading.source))
         return found
 
@@ -194,7 +194,8 @@ class Visit:
         if kept is not None and kept.fan_in == candidates.fan_in - 1:
             kept.points, kept.fan_in = candidates.widened(kept.points), candidates.fan_in
         if kept is None or kept.fan_in != candidates.fan_in:
-            count = option.tried(self._optimised, layers=not isinstance(site, WidthSite))
+            width = isinstance(site, WidthSite)
+            count = option.tried(len(reading.source)) if width else option.layer_proposals
             drawn = candidates.draw(count, reading.source)
             kept = _Population(drawn, drawn[:, 0], candidates.fan_in)
             found = self._search(candidates, reading, drawn, option.steps)
@@ -253,6 +254,13 @@ class Visit:
             self._populations = {key: p for key, p in self._populations.items() if key[1] is not site.consumer}
         else:
             self._units[site.producer] = self._units.get(site.producer, 0) + 1
+
+
+def _weights(site: WidthSite | DepthSite) -> int:
+    """Weights of a unit that is to be fitted there, its bias included; 1 in an image, which has a row for each of its points."""
+    if isinstance(site, DepthSite):
+        return site.units + 1
+    return site.producer.weight[0].numel() + 1 if site.producer.weight.dim() == 2 else 1
 
 
 def _key(site: WidthSite | DepthSite) -> tuple[Any, ...]:
