@@ -136,7 +136,7 @@ def rule(found: Found) -> list[str]:
     seen = last / STEP * BATCH
     late, never = (last, way, MOMENTS[-1]), (last, "static-2", 0.0)
     asked = {f"{at(way, late[2])} − static-2": found.of(late, "test") - found.of(never, "test")}
-    grows = "never" if tokens > seen else "within the training"
+    grows = "one never grows" if tokens > seen else "one grows within the training"
     return [
         f"## A rule for the moment, fitted on three budgets and judged on {last:.3g} FLOPs",
         "",
@@ -160,7 +160,7 @@ def rule(found: Found) -> list[str]:
         f"{_percent(level, LEVEL)[0]} is the level, the mean over moments; what is left of it is at most {shape:.2%}.",
         "",
         "G_stack's rule, extrapolated far below the budgets that it was made for and with a byte for a token, gives "
-        f"{tokens:.1g} tokens for a net of this size at this budget, which pays for {seen:.2g} bytes of two blocks: it grows "
+        f"{tokens:.1g} tokens for a net of this size at this budget, which pays for {seen:.2g} bytes of two blocks: by it "
         f"{grows}. What never grows is the net of two blocks, which is not the net of six that was asked for:",
         "",
         *verdicts(asked),
@@ -270,11 +270,13 @@ def draw(found: Found, output: Path) -> None:
     left, right = figure.subplots(1, 2)
     at_all = [100 * moment for moment in MOMENTS]
     for way in OPERATORS:
-        left.plot(at_all, [found.of((GRID, way, m), "test").mean() for m in MOMENTS], marker="o", ms=4, label=way)
+        means = [found.of((GRID, way, m), "test").mean() for m in MOMENTS]
+        left.plot(at_all, means, marker="o", ms=4, ls="--" if way == "alether" else "-", label=way)
     for way, style in zip(STATIC, (":", "-.", "--"), strict=True):
         left.axhline(found.of((GRID, way, 0.0), "test").mean(), color="0.4", lw=1.2, ls=style, label=way)
     left.set_title(f"Six ways from 2 to 6 blocks, {GRID:.3g} FLOPs", fontsize=10)
     left.set_ylabel("test loss, nats per byte (lower is better)")
+    left.set_ylim(top=found.of((GRID, FINAL, 0.0), "test").mean() + 0.16)  # room for the legend
     left.legend(frameon=False, fontsize=8, ncols=2)
     way = found.kept[0]
     for number, budget in enumerate(BUDGETS):
@@ -350,8 +352,8 @@ def page(found: Found) -> str:
         "",
         *searched(found),
         "",
-        f"The search took {spent:.2g} FLOPs, the ladder of three static sizes costs {len(STATIC) * GRID:.2g} a seed at the first "
-        "budget.",
+        f"The search took {spent:.2g} FLOPs, the ladder of three static sizes costs {len(STATIC) * GRID:.2g} a seed at "
+        f"{GRID:.3g} FLOPs.",
         "",
         "Paired t-tests and, for equality, two one-sided ones, corrected over each table as `grow compare` does (the two "
         f"comparisons of the table of budgets are a table each; level {LEVEL:g}); δ and the questions were fixed before the "
