@@ -15,7 +15,6 @@ nothing, and writes the page of those seeds that are complete.
 
 from __future__ import annotations
 
-import argparse
 import itertools
 import math
 from collections.abc import Callable, Iterable, Sequence
@@ -28,7 +27,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from scipy import stats
 from study import loss_cells
-from training_table import Table
+from training_table import Table, arguments
 
 SIZES = (1, 2, 3, 4, 6)
 STATIC = tuple(f"static-{n}" for n in SIZES)
@@ -312,11 +311,7 @@ def page(losses: Losses, found: Found) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seeds", type=int, default=10)
-    parser.add_argument("--jobs", type=int, default=1, help="processes, of one thread each")
-    parser.add_argument("--finished", action="store_true", help="train nothing")
-    options = parser.parse_args()
+    options = arguments(__doc__, 10).parse_args()
     if not options.finished:
         train_all([run for budget in BUDGETS for rate in RATES for run in tuning(rate, budget)], options.jobs)
     rates = tuned(read())

@@ -7,7 +7,7 @@ the three best operators, by validation, at four budgets, the best of them at ev
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property
 
 import numpy as np
@@ -103,18 +103,6 @@ def grid() -> list[Cell]:
     return [(GRID, way, moment) for way in OPERATORS for moment in MOMENTS] + [(GRID, way, 0.0) for way in STATIC]
 
 
-def larger(order: Sequence[str], moments: Mapping[str, float]) -> list[Cell]:
-    """What is tried at the other budgets.
-
-    :param order: the operators that are kept, the best first
-    :param moments: the best moment of each
-    """
-    best, *others = order
-    ways = [(best, moment) for moment in MOMENTS] + [(way, moments[way]) for way in others]
-    statics = [(way, 0.0) for way in STATIC]
-    return [(budget, way, moment) for budget in reversed(BUDGETS) if budget != GRID for way, moment in ways + statics]
-
-
 class Found:
     """The numbers of the study.
 
@@ -145,14 +133,18 @@ class Found:
         return {way: min(MOMENTS, key=lambda at: self._mean(way, at)) for way in OPERATORS}
 
     @cached_property
+    def order(self) -> list[str]:
+        """The operators by validation loss, each at its best moment; the best first."""
+        return sorted(OPERATORS, key=lambda way: self._mean(way, self.moment[way]))
+
+    @property
     def kept(self) -> list[str]:
-        """The operators with the lowest validation loss, each at its best moment; the best first."""
-        return sorted(OPERATORS, key=lambda way: self._mean(way, self.moment[way]))[:KEPT]
+        """The best operators, which are tried at the other budgets, too."""
+        return self.order[:KEPT]
 
     def ranking(self) -> str:
         """The operators with their validation losses, the best first."""
-        order = sorted(OPERATORS, key=lambda way: self._mean(way, self.moment[way]))
-        told = [f"{way} ({self._mean(way, self.moment[way]):.4f})" for way in order]
+        told = [f"{way} ({self._mean(way, self.moment[way]):.4f})" for way in self.order]
         return f"{', '.join(told[:KEPT])}; not {', '.join(told[KEPT:])}"
 
     def _mean(self, way: str, moment: float) -> float:
@@ -184,9 +176,16 @@ class Found:
         return min(((budget, way, 0.0) for way in STATIC), key=lambda cell: float(self.of(cell, "val").mean()))
 
     @property
+    def everywhere(self) -> list[tuple[str, float]]:
+        """Ways that grow and their moments at every budget: the best operator at all, the others at their best."""
+        best, *others = self.kept
+        return [(best, moment) for moment in MOMENTS] + [(way, self.moment[way]) for way in others]
+
+    @property
     def larger(self) -> list[Cell]:
-        """The cells of the other budgets."""
-        return larger(self.kept, self.moment)
+        """The cells of the other budgets, the largest first."""
+        ways = self.everywhere + [(way, 0.0) for way in STATIC]
+        return [(budget, way, moment) for budget in reversed(BUDGETS) if budget != GRID for way, moment in ways]
 
 
 def train_all(jobs: int, seeds: int) -> None:

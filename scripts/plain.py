@@ -11,14 +11,13 @@ again: after a change of a default delete the rows of the lines that it changes,
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from common import write_page
-from training_table import Table
+from training_table import Table, arguments
 
 from grow_cli.analysis.equivalence import tost
 from grow_cli.analysis.numbers import short_number
@@ -225,13 +224,10 @@ def page(answers: list[Answer], command: str) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seeds", type=int, default=PLANNED)
+    parser = arguments(__doc__, PLANNED)
     parser.add_argument("--only", default=",".join(pair.name for pair in PAIRS), help="pairs to train, with commas")
     parser.add_argument("--cifar-images", type=Path, help="a copy of CIFAR-10 as train/<class>/*, test/<class>/*")
     parser.add_argument("--data-dir", type=Path, help="where MNIST and CIFAR-10 are")
-    parser.add_argument("--jobs", type=int, default=1, help="processes, of one thread each")
-    parser.add_argument("--finished", action="store_true", help="train nothing")
     options = parser.parse_args()
     where = [] if options.data_dir is None else [f"data_dir={options.data_dir.absolute()}"]
     seeds = range(FIRST_SEED, FIRST_SEED + options.seeds)

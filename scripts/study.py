@@ -9,7 +9,6 @@ writes docs/results/<page>.md of those seeds that are complete. What is trained:
 
 from __future__ import annotations
 
-import argparse
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -20,7 +19,7 @@ from common import write_page
 from numpy.typing import NDArray
 from scipy import stats
 from studies import BEST, FIRST_SEED, PAGES, STUDIES, TUNING_SEED, Study
-from training_table import Key, Row, Table
+from training_table import Key, Row, Table, arguments
 
 from grow_cli.analysis.equivalence import findable, tost
 from grow_cli.analysis.verdicts import corrected, word
@@ -242,11 +241,8 @@ def page(name: str) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = arguments(__doc__, PLANNED)
     parser.add_argument("page", choices=sorted(PAGES))
-    parser.add_argument("--seeds", type=int, default=PLANNED)
-    parser.add_argument("--jobs", type=int, default=1, help="processes, of one thread each")
-    parser.add_argument("--finished", action="store_true", help="train nothing")
     parser.add_argument("--cifar-images", type=Path, help="a copy of CIFAR-10 as train/<class>/*, test/<class>/*")
     parser.add_argument("--data-dir", type=Path, help="where MNIST and CIFAR-10 are")
     options = parser.parse_args()

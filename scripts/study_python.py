@@ -11,7 +11,6 @@ trained again; the second command trains nothing and writes docs/results/python.
 
 from __future__ import annotations
 
-import argparse
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -45,6 +44,7 @@ from operators import (
 from scipy import stats
 from studies import FIRST_SEED, TUNING_SEED
 from study import LEVEL, PLANNED, judged, loss_cells, planned, verdict_row
+from training_table import arguments
 
 GOAL = 0.01
 """The part by which the rule may be wrong about a loss."""
@@ -225,8 +225,7 @@ def verdicts(asked: Mapping[str, Values]) -> list[str]:
 
 def budgets(found: Found) -> list[str]:
     """The kept operators beside the final net and the best static size, at each budget."""
-    best, *others = found.kept
-    ways = [(best, moment) for moment in MOMENTS] + [(way, found.moment[way]) for way in others]
+    ways = found.everywhere
     lines = [
         "| | " + " | ".join(f"{budget:.3g}" for budget in BUDGETS) + " |",
         "| --- " + "| --- " * len(BUDGETS) + "|",
@@ -364,11 +363,7 @@ def page(found: Found) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seeds", type=int, default=PLANNED)
-    parser.add_argument("--jobs", type=int, default=1, help="processes, of one thread each")
-    parser.add_argument("--finished", action="store_true", help="train nothing")
-    options = parser.parse_args()
+    options = arguments(__doc__, PLANNED).parse_args()
     if not options.finished:
         train_all(options.jobs, options.seeds)
     found = Found(TABLE.rows(), options.seeds)

@@ -9,7 +9,6 @@ is not trained again; the second command trains nothing, and writes docs/results
 
 from __future__ import annotations
 
-import argparse
 import math
 from collections.abc import Mapping, Sequence
 
@@ -18,7 +17,7 @@ from common import write_page
 from numpy.typing import NDArray
 from scipy import stats
 from study import PLANNED, planned
-from training_table import Key, Row, Table
+from training_table import Key, Row, Table, arguments
 
 from grow_cli.data.formulas import FUNCTIONS
 from grow_cli.records.words import counted
@@ -138,11 +137,7 @@ def page(rows: Rows, seeds: Sequence[str]) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seeds", type=int, default=PLANNED)
-    parser.add_argument("--jobs", type=int, default=1, help="processes, of one thread each")
-    parser.add_argument("--finished", action="store_true", help="train nothing")
-    options = parser.parse_args()
+    options = arguments(__doc__, PLANNED).parse_args()
     if not options.finished:
         TABLE.train(
             [(f, way, str(seed)) for seed in range(options.seeds) for f in FUNCTIONS for way in WAYS], options.jobs

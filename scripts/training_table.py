@@ -6,6 +6,7 @@ row knows its recipe, so that one of a study that has changed since is not taken
 
 from __future__ import annotations
 
+import argparse
 import hashlib
 import json
 import multiprocessing
@@ -35,6 +36,19 @@ MEASURED = (
 
 Key = tuple[str, ...]
 Row = dict[str, str]
+
+
+def arguments(about: str | None, seeds: int) -> argparse.ArgumentParser:
+    """What every study is asked on the command line.
+
+    :param about: its module's docstring
+    :param seeds: how many are planned
+    """
+    parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seeds", type=int, default=seeds)
+    parser.add_argument("--jobs", type=int, default=1, help="processes, of one thread each")
+    parser.add_argument("--finished", action="store_true", help="train nothing")
+    return parser
 
 
 def recipe(words: Iterable[str]) -> str:
