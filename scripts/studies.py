@@ -171,6 +171,100 @@ def _starts(title: str, note: str, recipe: tuple[str, ...], blocks: str, rates: 
     )
 
 
+def _halves(title: str, note: str, recipe: tuple[str, ...], widths: dict[str, tuple[str, ...]], most: str) -> Study:
+    """Half of every hidden width, and one event that doubles it, beside static nets.
+
+    :param widths: part of the final widths → overrides
+    :param most: the final widths, as a list
+    """
+    start = ("trigger=at", "growth.max_events=1", "growth.neurons=100000", f"growth.max_units={most}", *widths["half"])
+    methods = {"random": "random_width", "net2net": "net2net"}
+    grown = {
+        f"{way} at {at:.0%}{after}": (f"method={method}", *start, f"trigger.fractions=[{at}]", *more)
+        for at, after, more in ((0.3, "", ()), (0.5, "", ()), (0.3, ", 3 × rate", ("growth.lr_factor=3",)))
+        for way, method in methods.items()
+    }
+    ladder = {f"static-{part}": ("method=static", *words) for part, words in widths.items()}
+    return Study(
+        title,
+        note,
+        (*recipe, "stop.epochs=null", "schedule.warmup=10", "evaluate.unit=steps"),
+        {**grown, **ladder},
+        (
+            *((way, "static-full") for way in grown),
+            *((f"{way} at 30%, 3 × rate", f"{way} at 30%") for way in methods),
+            ("random at 30%", "net2net at 30%"),
+            *((f"{way} at 30%", BEST) for way in methods),
+        ),
+        ("5e-4", "1e-3", "2e-3", "4e-3"),
+        within=0.3,
+        ladder=tuple(ladder),
+    )
+
+
+def _fold_choices(title: str, note: str, recipe: tuple[str, ...], rates: tuple[str, ...]) -> Study:
+    """Fold's experiment with one of its choices changed, beside the net that it ends with."""
+    grown = ("method=fold", "trigger=adf_paper", "growth.max_units=[30]", "method.max_mistakes=500")
+    one = "method.neurons_per_event=1"
+    choices = {
+        "as in the paper": (one,),
+        "3 neurons": ("method.neurons_per_event=3",),
+        "5 neurons": ("method.neurons_per_event=5",),
+        "severity": (one, "method.weight=severity"),
+        "descent": (one, "method.outgoing=descent"),
+        "α = 1e-4": (one, "method.regularization=1e-4"),
+        "no regularizer": (one, "method.regularize=none"),
+    }
+    ladder = {f"static-{n}": ("method=static", "model=mlp_fold", f"model.hidden=[{n}]") for n in (10, 30)}
+    return Study(
+        title,
+        note,
+        (*recipe, "subset=10000", "optimizer=adamw", "schedule=one_cycle", "batch_size=128", "evaluate.every=0.025"),
+        {**{way: (*grown, *words) for way, words in choices.items()}, **ladder},
+        (
+            *((way, "as in the paper") for way in choices if way != "as in the paper"),
+            ("as in the paper", "static-30"),
+        ),
+        rates,
+        within=0.3,
+        ladder=tuple(ladder),
+    )
+
+
+def _pruned(title: str, note: str, recipe: tuple[str, ...]) -> Study:
+    """Half of the units are removed while the net trains, beside static nets of both widths."""
+    start = ("method=prune", "model.hidden=[128,128]", "method.least=64")
+    at_once = (*start, "trigger=at", "method.fraction=0.5", "growth.max_events=1")
+    ladder = {f"static-{n}": ("method=static", f"model.hidden=[{n},{n}]") for n in (32, 64, 128)}
+    return Study(
+        title,
+        note,
+        (
+            *(*recipe, "subset=10000", "model=mlp", "batch_size=64", "stop.epochs=null", "schedule.warmup=10"),
+            *("evaluate.unit=steps", "evaluate.every=20"),
+        ),
+        {
+            "half at 30%": (*at_once, "trigger.fractions=[0.3]"),
+            "half at 50%": (*at_once, "trigger.fractions=[0.5]"),
+            "an eighth at a time": (
+                *start,
+                "trigger=at",
+                "method.fraction=0.125",
+                "trigger.fractions=[0.1,0.2,0.3,0.4,0.5,0.59]",
+            ),
+            **ladder,
+        },
+        (
+            *((way, "static-64") for way in ("half at 30%", "half at 50%", "an eighth at a time")),
+            *((way, BEST) for way in ("half at 30%", "half at 50%", "an eighth at a time")),
+            ("an eighth at a time", "half at 50%"),
+        ),
+        _SLOW,
+        within=0.3,
+        ladder=tuple(ladder),
+    )
+
+
 STUDIES = {
     "alether_stack": Study(
         "Python's sources, 3.2e11 training FLOPs",
@@ -262,6 +356,43 @@ STUDIES = {
         "mlp",
         _SLOW,
     ),
+    "halves_mnist": _halves(
+        "MNIST, hidden widths 1000 and 1000",
+        "Batches of 128; 6.2e11 training FLOPs, which is one epoch of the final net.",
+        (*_MNIST, "model=mlp", "batch_size=128", "stop.flops=6.2e11", "evaluate.every=20"),
+        {
+            part: (f"model.hidden=[{n},{n}]",)
+            for part, n in (("full", 1000), ("half", 500), ("quarter", 250), ("eighth", 125))
+        },
+        "[1000,1000]",
+    ),
+    "halves_cifar": _halves(
+        "CIFAR-10 (JPEG copy), 10,000 images, a convolutional net",
+        "Two stages of one 3 × 3 convolution, of 16 and 32 channels at last, then 64 units; batches of 64; 1e11 training "
+        "FLOPs.",
+        (*_CIFAR, "subset=10000", "model=cnn", "batch_size=64", "stop.flops=1e11", "evaluate.every=10"),
+        {
+            part: (f"model.channels=[[{n}],[{2 * n}]]", f"model.hidden=[{4 * n}]")
+            for part, n in (("full", 16), ("half", 8), ("quarter", 4), ("eighth", 2))
+        },
+        "[16,32,64]",
+    ),
+    "fold_choices_mnist": _fold_choices(
+        "MNIST, 10,000 images, from 10 to 30 units",
+        "30 epochs; 500 mistakes are clustered.",
+        (*_MNIST, "stop.epochs=30", "optimizer.weight_decay=0.2"),
+        ("2.5e-3", "5e-3", "1e-2"),
+    ),
+    "fold_choices_cifar": _fold_choices(
+        "CIFAR-10 (JPEG copy), 10,000 images, from 10 to 30 units",
+        "30 epochs; 500 mistakes are clustered.",
+        (*_CIFAR, "stop.epochs=30", "optimizer.weight_decay=1"),
+        ("1e-3", "2e-3", "4e-3"),
+    ),
+    "pruned_mnist": _pruned("MNIST, 10,000 images", "5e10 training FLOPs.", (*_MNIST, "stop.flops=5e10")),
+    "pruned_cifar": _pruned(
+        "CIFAR-10 (JPEG copy), 10,000 images", "1e11 training FLOPs.", (*_CIFAR, "stop.flops=1e11")
+    ),
 }
 
 PAGES = {
@@ -297,6 +428,26 @@ PAGES = {
         "of the 50. *-zero*: the same, and what it adds to the stream is zero at first. *Static-4* is the net that all end "
         "with, from scratch (`static-flops`).",
         ("starts_mnist_vit", "starts_mnist_mlp", "starts_cifar_vit", "starts_cifar_mlp"),
+    ),
+    "halves": (
+        "Half the width first: one event that doubles a net which is too wide for its budget",
+        "Every hidden width starts at half and is doubled once, at 30 or 50 % of the training FLOPs, by units drawn at random or "
+        "by copies (Net2Net); *3 × rate*: the new entries learn three times as fast. The rate is constant until 60 %, then falls "
+        "to zero. *Static-full* is the net that all end with, from scratch (`static-flops`).",
+        ("halves_mnist", "halves_cifar"),
+    ),
+    "fold_choices": (
+        "Fold's choices: neurons at an event, which cluster, outgoing weights, the regularizer",
+        "Fold as in `experiment=fold_mnist` and `fold_cifar10`, shortened, with one of its choices changed. All train for as "
+        "many epochs, and the static nets, too; what the search for neurons costs is in the FLOPs.",
+        ("fold_choices_mnist", "fold_choices_cifar"),
+    ),
+    "pruned": (
+        "Does pruning pay? Twice the units, removed while the net trains",
+        "Two hidden layers of 128 units become two of 64: half of all units at once, after 30 or 50 % of the training FLOPs, or "
+        "an eighth at a time from 10 to 59 %. *Static-64* is the net that all end with, from scratch (`static-flops`), "
+        "*static-128* the one that they begin with.",
+        ("pruned_mnist", "pruned_cifar"),
     ),
 }
 """Page → its title, what a reader must know before the tables, and its studies."""
