@@ -333,7 +333,7 @@ STUDIES = {
         "Patches of 7, width 32, batches of 128; 2.4e11 training FLOPs.",
         (*_MNIST, *_WIDER, "model.patch=7", "stop.flops=2.4e11", "evaluate.every=40"),
         "mlp",
-        _SLOW,
+        (*_SLOW, "1.6e-2"),
     ),
     "starts_mnist_mlp": _starts(
         "MNIST, 10,000 images, residual blocks",
