@@ -121,6 +121,18 @@ study-starts: install ## How a new block starts: as a copy, extrapolated or fres
 study-moment: install ## When to grow: five triggers beside fixed moments, ten seeds (half an hour of one core)
 	$(BIN)/python scripts/study.py moment $(CIFAR) $(DATA_OPTION)
 
+.PHONY: study-halves
+study-halves: install ## Width growth: half of a net that is too wide for its budget, doubled once, ten seeds (an hour of one core)
+	$(BIN)/python scripts/study.py halves $(CIFAR) $(DATA_OPTION)
+
+.PHONY: study-fold
+study-fold: install ## Fold's choices: neurons at an event, clusters, outgoing weights, the regularizer (an hour of one core)
+	$(BIN)/python scripts/study.py fold_choices $(CIFAR) $(DATA_OPTION)
+
+.PHONY: study-pruned
+study-pruned: install ## Whether removing units while the net trains pays, ten seeds (20 minutes of one core)
+	$(BIN)/python scripts/study.py pruned $(CIFAR) $(DATA_OPTION)
+
 .PHONY: study-python
 study-python: install ## Which blocks to add to a language model, and when: six operators × five moments, four budgets, a rule, ten seeds (an hour of two cores)
 	$(BIN)/python scripts/study_python.py --jobs 2
