@@ -324,6 +324,40 @@ def test_a_unit_of_many_weights_is_optimised_on_more_samples_and_fewer_are_tried
     assert (samples, held_out, method.tried(samples)) == expected
 
 
+@pytest.mark.parametrize(
+    ("typed", "held_out", "refitted"),
+    [
+        ((), 1900, True),
+        ((), 1024, False),
+        (("method.alpha=0.01",), 400, True),
+        (("method.alpha=0",), 10**6, False),
+        (("method.judged=refitted",), 100, True),
+        (("method.judged=cross_fitted",), 10**6, False),
+    ],
+)
+def test_weights_are_refitted_where_noise_gains_less_than_alpha(
+    typed: tuple[str, ...], held_out: int, refitted: bool
+) -> None:
+    method: Any = compose(["method=senn", *typed]).method
+    assert method.refits(held_out) is refitted
+
+
+@pytest.mark.parametrize(("subset", "judged"), [(800, "cross_fitted"), (1200, "refitted")])
+def test_how_proposals_are_judged_follows_from_the_samples_that_are_held_out(
+    make: Any, subset: int, judged: str
+) -> None:
+    words = ("method=senn", "model.hidden=[3]", "method.steps=1", "method.alpha=0.005", "method.depth=false")
+    held_out = ("method.samples=100", f"method.held_out={subset - 200}", f"subset={subset}")
+
+    def gain(*typed: str) -> float:
+        loop = make(*words, *held_out, *typed)
+        visit = Visit(loop.session.moment(), loop.method, 0, layers_allowed=False)
+        return visit.look()[0].gain
+
+    assert gain() == gain(f"method.judged={judged}")
+    assert gain("method.judged=refitted") != gain("method.judged=cross_fitted")
+
+
 def test_each_site_has_samples_and_proposals_for_its_own_weights(make: Any) -> None:
     loop = make("method=senn", "subset=1200", "model.hidden=[3,3]", "method.steps=1")
     visit = Visit(loop.session.moment(), loop.method, 0, layers_allowed=False)

@@ -9,6 +9,8 @@ from grow_cli.keys import key
 from grow_cli.methods.base import Method
 
 _SAMPLES = 1024
+# Noise gains 1/samples of λ on the average, and two or three times that where few samples carry most of the gradient.
+_SAFELY = 4
 
 
 @dataclass
@@ -54,9 +56,12 @@ class Settings(Method):
         why="proposals must be judged on samples that they were not optimised on",
     )
     """Other samples, on which proposals are judged; with fewer training samples both shrink in proportion."""
-    judged: str = key("cross_fitted", one_of=("cross_fitted", "refitted"))
-    """`cross_fitted`: the weights on the new activations are fitted where these were optimised, so the expected gain of
-    noise is negative; `refitted` (as in the paper): fitted on the held-out samples themselves."""
+    judged: str | None = key(
+        None, one_of=("cross_fitted", "refitted"), null="for refitted where 4/method.alpha samples or more are held out"
+    )
+    """`refitted` (as in the paper): the weights on the new activations are fitted on the held-out samples themselves, where
+    noise gains a little over 1/samples of λ; `cross_fitted`: fitted where the activations were optimised, so the expected
+    gain of noise is negative. null: refitted where so many are held out that noise alone hardly gains α."""
     residual: str = key("layer", one_of=("layer", "network"))
     """`layer` (as in the paper): what the layer's own weights cannot reach; `network` (as in the authors' code): what
     the whole net cannot reach."""
@@ -72,6 +77,12 @@ class Settings(Method):
     def tried(self, samples: int) -> int:
         """Candidate units of a site that are optimised on so many samples."""
         return self.proposals or min(300, max(16, round(300 * _SAMPLES / samples)))
+
+    def refits(self, held_out: int) -> bool:
+        """Whether proposals are judged by weights fitted on so many held-out samples."""
+        if self.judged is None:
+            return self.alpha * held_out >= _SAFELY
+        return self.judged == "refitted"
 
     def __post_init__(self) -> None:
         super().__post_init__()

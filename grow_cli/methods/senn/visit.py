@@ -205,7 +205,7 @@ class Visit:
         else:
             found = Found(kept.points, kept.values, 0.0)
         kept.points, kept.values, kept.current = found.points, found.values, True
-        fitted_on = None if option.judged == "refitted" else reading
+        fitted_on = None if option.refits(len(held_out.source)) else reading
         penalty = 1.0 if isinstance(site, WidthSite) else option.layer_penalty
         if option.search == "langevin":
             gains = candidates.gains(found.points, held_out, fitted_on)
