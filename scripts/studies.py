@@ -207,9 +207,8 @@ def _fold_choices(title: str, note: str, recipe: tuple[str, ...], rates: tuple[s
     grown = ("method=fold", "trigger=adf_paper", "growth.max_units=[30]", "method.max_mistakes=500")
     one = "method.neurons_per_event=1"
     choices = {
-        "as in the paper": (one,),
+        "one neuron": (one,),
         "3 neurons": ("method.neurons_per_event=3",),
-        "5 neurons": ("method.neurons_per_event=5",),
         "severity": (one, "method.weight=severity"),
         "descent": (one, "method.outgoing=descent"),
         "α = 1e-4": (one, "method.regularization=1e-4"),
@@ -222,8 +221,8 @@ def _fold_choices(title: str, note: str, recipe: tuple[str, ...], rates: tuple[s
         (*recipe, "subset=10000", "optimizer=adamw", "schedule=one_cycle", "batch_size=128", "evaluate.every=0.025"),
         {**{way: (*grown, *words) for way, words in choices.items()}, **ladder},
         (
-            *((way, "as in the paper") for way in choices if way != "as in the paper"),
-            ("as in the paper", "static-30"),
+            *((way, "one neuron") for way in choices if way != "one neuron"),
+            ("one neuron", "static-30"),
         ),
         rates,
         within=0.3,
@@ -250,7 +249,7 @@ def _pruned(title: str, note: str, recipe: tuple[str, ...]) -> Study:
                 *start,
                 "trigger=at",
                 "method.fraction=0.125",
-                "trigger.fractions=[0.1,0.2,0.3,0.4,0.5,0.59]",
+                "trigger.fractions=[0.1,0.2,0.3,0.4,0.5,0.55]",
             ),
             **ladder,
         },
@@ -438,15 +437,17 @@ PAGES = {
     ),
     "fold_choices": (
         "Fold's choices: neurons at an event, which cluster, outgoing weights, the regularizer",
-        "Fold as in `experiment=fold_mnist` and `fold_cifar10`, shortened, with one of its choices changed. All train for as "
-        "many epochs, and the static nets, too; what the search for neurons costs is in the FLOPs.",
+        "Fold with the recipe of `experiment=fold_mnist` and `fold_cifar10` on fewer images and epochs: one neuron for the "
+        "largest cluster of mistakes when the loss is at rest, with one of these choices changed. *3 neurons*: one for each of "
+        "the three largest clusters, as far as there are as many. All train for as many epochs, and the static nets, too; what "
+        "the search for neurons costs is in the FLOPs.",
         ("fold_choices_mnist", "fold_choices_cifar"),
     ),
     "pruned": (
         "Does pruning pay? Twice the units, removed while the net trains",
         "Two hidden layers of 128 units become two of 64: half of all units at once, after 30 or 50 % of the training FLOPs, or "
-        "an eighth at a time from 10 to 59 %. *Static-64* is the net that all end with, from scratch (`static-flops`), "
-        "*static-128* the one that they begin with.",
+        "an eighth of what is left at a time, from 10 to 55 %. *Static-64* is the net that all end with, from scratch "
+        "(`static-flops`), *static-128* the one that they begin with.",
         ("pruned_mnist", "pruned_cifar"),
     ),
 }

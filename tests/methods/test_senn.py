@@ -325,37 +325,48 @@ def test_a_unit_of_many_weights_is_optimised_on_more_samples_and_fewer_are_tried
 
 
 @pytest.mark.parametrize(
-    ("typed", "held_out", "refitted"),
+    ("typed", "held_out", "weights", "refitted"),
     [
-        ((), 1900, True),
-        ((), 1024, False),
-        (("method.alpha=0.01",), 400, True),
-        (("method.alpha=0",), 10**6, False),
-        (("method.judged=refitted",), 100, True),
-        (("method.judged=cross_fitted",), 10**6, False),
+        ((), 1900, 1, True),
+        ((), 1900, 9, False),
+        ((), 1024, 1, False),
+        (("method.alpha=0.01",), 400, 1, True),
+        (("method.alpha=0",), 10**6, 1, False),
+        (("method.judged=refitted",), 100, 9, True),
+        (("method.judged=cross_fitted",), 10**6, 1, False),
     ],
 )
 def test_weights_are_refitted_where_noise_gains_less_than_alpha(
-    typed: tuple[str, ...], held_out: int, refitted: bool
+    typed: tuple[str, ...], held_out: int, weights: int, refitted: bool
 ) -> None:
     method: Any = compose(["method=senn", *typed]).method
-    assert method.refits(held_out) is refitted
+    assert method.refits(held_out, weights) is refitted
 
 
-@pytest.mark.parametrize(("subset", "judged"), [(800, "cross_fitted"), (1200, "refitted")])
+@pytest.mark.parametrize(("held_out", "judged"), [(600, "cross_fitted"), (1000, "refitted")])
 def test_how_proposals_are_judged_follows_from_the_samples_that_are_held_out(
-    make: Any, subset: int, judged: str
+    make: Any, held_out: int, judged: str
 ) -> None:
     words = ("method=senn", "model.hidden=[3]", "method.steps=1", "method.alpha=0.005", "method.depth=false")
-    held_out = ("method.samples=100", f"method.held_out={subset - 200}", f"subset={subset}")
 
     def gain(*typed: str) -> float:
-        loop = make(*words, *held_out, *typed)
+        loop = make(*words, "subset=1200", "method.samples=100", f"method.held_out={held_out}", *typed)
         visit = Visit(loop.session.moment(), loop.method, 0, layers_allowed=False)
         return visit.look()[0].gain
 
     assert gain() == gain(f"method.judged={judged}")
     assert gain("method.judged=refitted") != gain("method.judged=cross_fitted")
+
+
+def test_noise_gains_in_proportion_to_what_an_output_reads_of_a_unit() -> None:
+    """The average that `refits` stands on: weights over samples, as a fraction of λ."""
+    g = torch.Generator().manual_seed(0)
+    n = 500
+    residual = torch.randn(n, 4, generator=g, dtype=torch.float64)
+    for weights in (1, 9):
+        noise = torch.randn(400, n, weights, generator=g, dtype=torch.float64)
+        expected = weights / n * float(residual.square().sum()) / n
+        assert float(explained(noise, residual).mean()) == pytest.approx(expected, rel=0.05)
 
 
 def test_each_site_has_samples_and_proposals_for_its_own_weights(make: Any) -> None:

@@ -109,5 +109,6 @@ def test_every_way_of_a_study_is_a_run_that_can_be_composed(name: str) -> None:
     for way in STUDIES[name].ways:
         words = study.table(name).words(way, STUDIES[name].rates[0], "0")
         assert words is not None
-        assert compose(typed(words, {})).stop.flops
+        stop = compose(typed(words, {})).stop
+        assert stop.flops or stop.epochs == 30
         assert {way for pair in STUDIES[name].pairs for way in pair} <= {*STUDIES[name].ways, BEST}

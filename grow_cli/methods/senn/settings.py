@@ -9,7 +9,7 @@ from grow_cli.keys import key
 from grow_cli.methods.base import Method
 
 _SAMPLES = 1024
-# Noise gains 1/samples of λ on the average, and two or three times that where few samples carry most of the gradient.
+# Noise gains two or three times its average where few samples carry most of the gradient.
 _SAFELY = 4
 
 
@@ -57,11 +57,14 @@ class Settings(Method):
     )
     """Other samples, on which proposals are judged; with fewer training samples both shrink in proportion."""
     judged: str | None = key(
-        None, one_of=("cross_fitted", "refitted"), null="for refitted where 4/method.alpha samples or more are held out"
+        None,
+        one_of=("cross_fitted", "refitted"),
+        null="for refitted where enough samples are held out, by method.alpha",
     )
     """`refitted` (as in the paper): the weights on the new activations are fitted on the held-out samples themselves, where
-    noise gains a little over 1/samples of λ; `cross_fitted`: fitted where the activations were optimised, so the expected
-    gain of noise is negative. null: refitted where so many are held out that noise alone hardly gains α."""
+    noise gains 1/samples of λ for each weight that an output has on them; `cross_fitted`: fitted where the activations were
+    optimised, so the expected gain of noise is negative. null: refitted where noise gains less than a quarter of α, that is
+    from 4/α held-out samples on if an output has one weight on a unit."""
     residual: str = key("layer", one_of=("layer", "network"))
     """`layer` (as in the paper): what the layer's own weights cannot reach; `network` (as in the authors' code): what
     the whole net cannot reach."""
@@ -78,10 +81,13 @@ class Settings(Method):
         """Candidate units of a site that are optimised on so many samples."""
         return self.proposals or min(300, max(16, round(300 * _SAMPLES / samples)))
 
-    def refits(self, held_out: int) -> bool:
-        """Whether proposals are judged by weights fitted on so many held-out samples."""
+    def refits(self, held_out: int, weights: int) -> bool:
+        """Whether proposals are judged by weights fitted on so many held-out samples.
+
+        :param weights: that an output of the next map has on a proposal's activations
+        """
         if self.judged is None:
-            return self.alpha * held_out >= _SAFELY
+            return self.alpha * held_out >= _SAFELY * weights
         return self.judged == "refitted"
 
     def __post_init__(self) -> None:

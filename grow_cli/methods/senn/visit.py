@@ -205,7 +205,7 @@ class Visit:
         else:
             found = Found(kept.points, kept.values, 0.0)
         kept.points, kept.values, kept.current = found.points, found.values, True
-        fitted_on = None if option.refits(len(held_out.source)) else reading
+        fitted_on = None if option.refits(len(held_out.source), _read_by_an_output(site)) else reading
         penalty = 1.0 if isinstance(site, WidthSite) else option.layer_penalty
         if option.search == "langevin":
             gains = candidates.gains(found.points, held_out, fitted_on)
@@ -261,6 +261,12 @@ def _weights(site: WidthSite | DepthSite) -> int:
     if isinstance(site, DepthSite):
         return site.units + 1
     return site.producer.weight[0].numel() + 1 if site.producer.weight.dim() == 2 else 1
+
+
+def _read_by_an_output(site: WidthSite | DepthSite) -> int:
+    """Weights that an output of the next map has on a new unit, or on all units of a new layer."""
+    assert site.consumer is not None
+    return site.consumer.weight[0, 0].numel() * (site.units if isinstance(site, DepthSite) else site.columns_per_unit)
 
 
 def _key(site: WidthSite | DepthSite) -> tuple[Any, ...]:
