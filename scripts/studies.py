@@ -177,6 +177,7 @@ def _halves(title: str, note: str, recipe: tuple[str, ...], widths: dict[str, tu
     :param widths: part of the final widths → overrides
     :param most: the final widths, as a list
     """
+    # growth.neurons is not to be the limit: growth.max_units is
     start = ("trigger=at", "growth.max_events=1", "growth.neurons=100000", f"growth.max_units={most}", *widths["half"])
     methods = {"random": "random_width", "net2net": "net2net"}
     grown = {
@@ -234,28 +235,22 @@ def _pruned(title: str, note: str, recipe: tuple[str, ...]) -> Study:
     """Half of the units are removed while the net trains, beside static nets of both widths."""
     start = ("method=prune", "model.hidden=[128,128]", "method.least=64")
     at_once = (*start, "trigger=at", "method.fraction=0.5", "growth.max_events=1")
+    little = (*start, "trigger=at", "method.fraction=0.125", "trigger.fractions=[0.1,0.2,0.3,0.4,0.5,0.55]")
+    pruned = {
+        "half at 30%": (*at_once, "trigger.fractions=[0.3]"),
+        "half at 50%": (*at_once, "trigger.fractions=[0.5]"),
+        "an eighth at a time": little,
+    }
     ladder = {f"static-{n}": ("method=static", f"model.hidden=[{n},{n}]") for n in (32, 64, 128)}
+    steps = ("stop.epochs=null", "schedule.warmup=10", "evaluate.unit=steps", "evaluate.every=20")
     return Study(
         title,
         note,
+        (*recipe, "subset=10000", "model=mlp", "batch_size=64", *steps),
+        {**pruned, **ladder},
         (
-            *(*recipe, "subset=10000", "model=mlp", "batch_size=64", "stop.epochs=null", "schedule.warmup=10"),
-            *("evaluate.unit=steps", "evaluate.every=20"),
-        ),
-        {
-            "half at 30%": (*at_once, "trigger.fractions=[0.3]"),
-            "half at 50%": (*at_once, "trigger.fractions=[0.5]"),
-            "an eighth at a time": (
-                *start,
-                "trigger=at",
-                "method.fraction=0.125",
-                "trigger.fractions=[0.1,0.2,0.3,0.4,0.5,0.55]",
-            ),
-            **ladder,
-        },
-        (
-            *((way, "static-64") for way in ("half at 30%", "half at 50%", "an eighth at a time")),
-            *((way, BEST) for way in ("half at 30%", "half at 50%", "an eighth at a time")),
+            *((way, "static-64") for way in pruned),
+            *((way, BEST) for way in pruned),
             ("an eighth at a time", "half at 50%"),
         ),
         _SLOW,
