@@ -70,11 +70,12 @@ PROBLEMS = {
 
 _SENN = ["method.proposals=16", "method.layer_proposals=2", "method.steps=15", "method.samples=1024", "dataset.scale=1"]
 _FOLD = ["method.max_mistakes=300", "method.max_clusters=5", "method.steps=10"]
+_RESIDUAL = ["model=residual_mlp", "model.width=32", "model.hidden=[32]"]
 METHODS = {
-    "tiny": ["method=tiny", "model.hidden=[16,16]"],
+    "tiny": ["method=tiny", "model=mlp_tiny", "model.hidden=[16,16]"],
     "senn": ["method=senn", "model.hidden=[4]", *_SENN],
     "fold": ["method=fold", "model.hidden=[16]", "method.neurons_per_event=5", *_FOLD],
-    "zero_blocks": ["method=zero_blocks", "method.blocks=1", "model.width=32", "model.hidden=[32]"],
+    "zero_blocks": ["method=zero_blocks", "method.blocks=1", *_RESIDUAL],
 }
 _GPT = ["model=gpt", "model.dim=32", "batch_size=16"]
 ON_TEXT = {

@@ -176,7 +176,7 @@ BENCHES = {
         seeds=5,
     ),
     "alether_mnist_mlp": _study("Alether on MNIST, residual MLP", ["dataset=mnist"], 4000),
-    "alether_cifar_mlp": _study("Alether on CIFAR-10, residual MLP", ["dataset=cifar10"], 4000),
+    "alether_cifar_mlp": _study("Alether on CIFAR-10, residual MLP", ["dataset=cifar10", "model=residual_mlp"], 4000),
     "alether_mnist_vit": _study(
         "Alether on MNIST (10,000 images), transformer", ["dataset=mnist", *_VIT, "model.patch=7"], 800
     ),

@@ -76,6 +76,24 @@ def test_the_keys_of_an_experiments_trigger_are_in_it(path: Path) -> None:
         assert getattr(trigger, str(key)) == value
 
 
+@pytest.mark.parametrize("dataset", ["cifar10", "cifar100", "image_folder", "digits", "mnist"])
+def test_on_photographs_a_method_brings_convolutions_along(dataset: str) -> None:
+    photographs = dataset in ("cifar10", "cifar100", "image_folder")
+    for method in ("static", "alether", "copy", "random", "stack", "midas", "zero_blocks", "deepen"):
+        model = "residual_cnn" if photographs else "residual_mlp"
+        assert compose([f"method={method}", f"dataset={dataset}"]).model.name == model
+    for method in ("tiny", "gradmax", "random_width", "net2net"):
+        composed = compose([f"method={method}", f"dataset={dataset}"])
+        assert (composed.model.name, composed.growth.neurons) == (("cnn", 2) if photographs else ("mlp", 10))
+    assert compose([f"dataset={dataset}"]).model.name == ("residual_cnn" if photographs else "residual_mlp")
+
+
+def test_a_model_given_by_hand_or_by_an_experiment_wins_on_photographs_too() -> None:
+    assert compose(["dataset=cifar10", "method=tiny", "model=mlp_tiny", "model.hidden=[5]"]).model.hidden == [5]
+    assert compose(["experiment=alether_cifar10_vit"]).model.name == "vit"
+    assert compose(["experiment=fold_cifar10", "method=static"]).model.name == "mlp"
+
+
 def test_what_is_given_by_hand_wins_over_the_experiment() -> None:
     config = compose(["experiment=tiny_mnist", "method=random_width", "dataset=digits"])
     assert (config.method.name, config.method.grow, config.dataset.name) == ("random", "width", "digits")

@@ -191,6 +191,7 @@ class CIFAR10(Downloaded):
     """50,000 + 10,000 photographs, (3, 32, 32), ten classes."""
 
     source: ClassVar[str] = "CIFAR10"
+    photographs = True
 
     crop: int = key(4, at_least=0, unit="pixels")
     flip: bool = True

@@ -21,6 +21,8 @@ class ImageFolder(DatasetOption):
     of file managers (Thumbs.db, desktop.ini, __MACOSX) are ignored.
     """
 
+    photographs = True
+
     path: str | None = key(None, role="data", path=True)
     """The folder with train/ and test/, or with the classes; null: data_dir itself."""
     size: int | None = key(None, at_least=1, unit="pixel", null="to leave the images as they are")
