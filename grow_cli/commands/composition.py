@@ -21,6 +21,22 @@ from grow_cli.errors import UserError
 from grow_cli.records.grammar import key_of
 from grow_cli.schema import is_text, names_numbers
 
+CONVOLUTIONAL = {"residual_mlp": "residual_cnn", "mlp_tiny": "cnn_tiny"}
+"""Model → the one that takes its place on photographs."""
+
+
+def _net(dataset: str, model: str) -> str:
+    """`${grow.net:${dataset},MODEL}` in a defaults list: what a method brings along for `dataset=...`.
+
+    A YAML file of the user's, whose name is no registered dataset, holds photographs as far as anyone knows not.
+    """
+    known = registry.groups()["dataset"].get(dataset)
+    return CONVOLUTIONAL[model] if getattr(known, "photographs", False) else model
+
+
+# at import: whatever composes imports this module, a launcher's worker and completion too
+OmegaConf.register_new_resolver("grow.net", _net, replace=True)
+
 
 def plugins(beside: Sequence[Path] = ()) -> list[str]:
     """The override that adds the plugins' YAML files, and those in other folders, to Hydra's search path."""

@@ -16,7 +16,7 @@ from rich.text import Text
 from grow_cli import console, registry
 from grow_cli.analysis.notable import typed
 from grow_cli.commands.choices import GROUPS, describe
-from grow_cli.commands.composition import composed
+from grow_cli.commands.composition import CONVOLUTIONAL, composed
 from grow_cli.commands.hydra_errors import explained
 from grow_cli.commands.places import addresses, near, option_in, places
 from grow_cli.config import GROUP_KEYS, Config
@@ -90,10 +90,11 @@ def brought(group: str, raw: DictConfig) -> list[str]:
     ours, plain = _choices(raw), _choices(composed([], with_hydra=True))
     others = {of: option for of, option in ours.items() if of != group}
     before, after = (flatten(_values(config)) for config in (composed([f"{k}={v}" for k, v in others.items()]), raw))
-    # what is composed holds what the default method sets
-    before |= flatten(as_plain(OmegaConf.structured(Config)))
+    if group == "method":  # what is composed without it holds what the default method sets
+        before |= flatten(as_plain(OmegaConf.structured(Config)))
     changed = {key: value for key, value in after.items() if before.get(key, MISSING) != value}
-    return [f"{of}={option}" for of, option in others.items() if option != plain[of]] + [
+    note = f" ({net} on photographs)" if group == "method" and (net := CONVOLUTIONAL.get(others["model"])) else ""
+    return [f"{of}={option}{note * (of == 'model')}" for of, option in others.items() if option != plain[of]] + [
         f"{key}={written(value)}" for key, value in changed.items() if not key.startswith(f"{group}.")
     ]
 

@@ -155,15 +155,9 @@ def _first(given: str | None, otherwise: str) -> str:
     return os.path.expanduser(given) if given else otherwise  # empty: an unset shell variable
 
 
-def _for_photographs(dataset: str, convolutional: str, otherwise: str) -> str:
-    """The model that a method brings along for `dataset=...`, which may be a YAML file of the user's."""
-    return convolutional if getattr(registry.groups()["dataset"].get(dataset), "photographs", False) else otherwise
-
-
 # at import: a launcher's worker process imports this module and no more
 OmegaConf.register_new_resolver("grow.id", lambda: secrets.token_hex(3), use_cache=True, replace=True)
 OmegaConf.register_new_resolver("grow.or", _first, replace=True)
-OmegaConf.register_new_resolver("grow.photographs", _for_photographs, replace=True)
 OmegaConf.register_new_resolver("grow.slug", slug, replace=True)
 
 

@@ -145,7 +145,8 @@ class DatasetOption(Option):
     language: ClassVar[bool] = False
     """Whether its samples are windows of text, which only some models read."""
     photographs: ClassVar[bool] = False
-    """Whether a net of convolutions is what a method brings along for it."""
+    """Whether its samples are taken for photographs, on which nets of convolutions take the place of others
+    (`composition.CONVOLUTIONAL`)."""
 
     validation: float = key(0.1, at_least=0, below=1, role="split")
     """Fraction of the training samples that is held out as validation split; 0: train and validate on all of them."""

@@ -52,7 +52,9 @@ def test_list_explains_an_option_a_section_and_a_key(grow: Callable) -> None:
     assert "Takes one of none, batch." in option
     tiny = " ".join(grow("list", "method=tiny").out.split())
     assert "method.rtol=0.001 Leave out directions of the inputs" in tiny
-    assert tiny.endswith("It also sets, unless you set them yourself: model=mlp_tiny trigger=every")
+    assert tiny.endswith(
+        "It also sets, unless you set them yourself: model=mlp_tiny (cnn_tiny on photographs) trigger=steadily"
+    )
     stop = " ".join(grow("list", "stop").out.split())
     assert "stop.steps=null Optimizer steps. Takes a whole number, above 0, or null for no such rule." in stop
     one = " ".join(grow("list", "optimizer.lr").out.split())
@@ -165,3 +167,12 @@ def test_tab_completes_what_can_be_explained() -> None:
     assert "method=tiny" in candidates("grow list method=ti")
     assert "stop.epochs" in candidates("grow list stop.")
     assert "report" in candidates("grow help re")
+
+
+def test_a_fresh_process_knows_the_model_that_depends_on_the_dataset() -> None:
+    # composing alone must register the resolver: elsewhere in these tests another module has done so
+    import subprocess
+    import sys
+
+    code = "from grow_cli.commands.composition import composed; print(composed(['dataset=cifar10', 'method=tiny']).model.name)"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "cnn\n"
