@@ -28,7 +28,7 @@ CONVOLUTIONAL = {"residual_mlp": "residual_cnn", "mlp_tiny": "cnn_tiny"}
 def _net(dataset: str, model: str) -> str:
     """`${grow.net:${dataset},MODEL}` in a defaults list: what a method brings along for `dataset=...`.
 
-    A YAML file of the user's, whose name is no registered dataset, holds photographs as far as anyone knows not.
+    A YAML file of the user's, whose name is no registered dataset, is taken to hold none.
     """
     known = registry.groups()["dataset"].get(dataset)
     return CONVOLUTIONAL[model] if getattr(known, "photographs", False) else model

@@ -93,8 +93,10 @@ def brought(group: str, raw: DictConfig) -> list[str]:
     if group == "method":  # what is composed without it holds what the default method sets
         before |= flatten(as_plain(OmegaConf.structured(Config)))
     changed = {key: value for key, value in after.items() if before.get(key, MISSING) != value}
-    note = f" ({net} on photographs)" if group == "method" and (net := CONVOLUTIONAL.get(others["model"])) else ""
-    return [f"{of}={option}{note * (of == 'model')}" for of, option in others.items() if option != plain[of]] + [
+    chosen = {of: option for of, option in others.items() if option != plain[of]}
+    if group == "method" and (net := CONVOLUTIONAL.get(chosen.get("model", ""))):
+        chosen["model"] += f" ({net} on photographs)"
+    return [f"{of}={option}" for of, option in chosen.items()] + [
         f"{key}={written(value)}" for key, value in changed.items() if not key.startswith(f"{group}.")
     ]
 

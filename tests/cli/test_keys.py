@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable
 
 import pytest
@@ -171,8 +173,5 @@ def test_tab_completes_what_can_be_explained() -> None:
 
 def test_a_fresh_process_knows_the_model_that_depends_on_the_dataset() -> None:
     # composing alone must register the resolver: elsewhere in these tests another module has done so
-    import subprocess
-    import sys
-
     code = "from grow_cli.commands.composition import composed; print(composed(['dataset=cifar10', 'method=tiny']).model.name)"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "cnn\n"
