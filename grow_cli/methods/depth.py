@@ -88,9 +88,16 @@ class Blocks(Protocol):
     pattern: str = key("before_frontier", one_of=PATTERNS)
     """Where new blocks go: `before_frontier` (Alether), `stack`, `interleave`, `middle`, `top` or `bottom`
     (docs/depth.md)."""
+    first_frontier: int | None = key(None, at_least=1, null="for the last one")
+    """For `before_frontier`: which block is the first frontier, counted from 1. Algorithm 2 leaves it open."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        check(
+            self.first_frontier is None or self.pattern == "before_frontier",
+            f"method.first_frontier={self.first_frontier} and method.pattern={self.pattern}: only before_frontier has a "
+            "frontier to begin at: set method.first_frontier=null",
+        )
         check(
             self.factor is None or self.blocks == 1,
             f"method.blocks={self.blocks} and method.factor={self.factor}: give one of them, and method.factor=null for blocks",
@@ -99,6 +106,10 @@ class Blocks(Protocol):
     def new_blocks(self, present: int) -> int:
         """How many blocks the next event adds to a stack of `present` blocks."""
         return self.blocks if self.factor is None else (self.factor - 1) * present
+
+    def first(self, present: int) -> int:
+        """Place of the first frontier in a stack of `present` blocks."""
+        return max(0, present - 1) if self.first_frontier is None else self.first_frontier - 1
 
 
 @dataclass
@@ -115,11 +126,11 @@ class DepthMethod(Blocks):
     @dataclass
     class State:
         frontier: int = 0
-        """Its place in the stack. The last block at first: Algorithm 2 leaves it open."""
+        """Its place in the stack."""
 
     def build(self, model: GrowableModel) -> Method:
         method = self.begin()
-        method.state.frontier = max(0, len(stack_of(model)) - 1)
+        method.state.frontier = method.first(len(stack_of(model)))
         return method
 
     def check(self, model: GrowableModel) -> list[str]:
@@ -139,8 +150,13 @@ class DepthMethod(Blocks):
                 f"method.factor={self.factor} times zero blocks is zero: give method.factor=null and method.blocks, or "
                 f"model={model.name} at least one block"
             )
+        if self.first_frontier is not None and self.first_frontier > present:
+            raise UserError(
+                f"method.first_frontier={self.first_frontier}: model={model.name} has {counted(present, 'block')}: give one "
+                "of them, or null for the last"
+            )
         places = {site.index for site in sites}
-        wanted = additions(self.pattern, present, self.new_blocks(present), max(0, present - 1))
+        wanted = additions(self.pattern, present, self.new_blocks(present), self.first(present))
         for place in sorted({a.place for a in wanted} - places):
             raise UserError(
                 f"method.pattern={self.pattern} inserts at place {place + 1} of the stack, and model={model.name} takes a block "

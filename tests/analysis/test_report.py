@@ -283,7 +283,7 @@ def test_thresholds_are_drawn_where_the_summary_has_them(runs: Path) -> None:
 
 def test_what_the_method_logged_is_drawn(trained: Path) -> None:
     found = {name: {c.name: c for c in own_charts(read_run(RunFolder(trained / name)))} for name in RUNS}
-    assert set(found["depth"]) == {"coefficients", "phases"}
+    assert set(found["depth"]) == {"coefficients", "phases", "spectra-modes", "signal"}
     assert set(found["width"]) == {"spectra-eigenvalues", "phases"}
     assert set(found["mistakes"]) == {"mistakes", "phases"}
     assert not found["linear"]
@@ -294,6 +294,36 @@ def test_what_the_method_logged_is_drawn(trained: Path) -> None:
     event = growth_events(RunFolder(trained / "depth"))[0]
     tensors = event.details["proposals"][0]["tensors"].values()
     assert found["depth"]["coefficients"].data[0]["y"][: len(tensors)] == [t["beta"] for t in tensors]
+    modes = {trace["name"]: trace for trace in found["depth"]["spectra-modes"].data}
+    in_subspace = [v for t in tensors for v in t["singular_values"][: t["rank"]] if v > 0]
+    assert modes["in the subspace"]["y"][: len(in_subspace)] == in_subspace
+    assert found["depth"]["signal"].data[0]["y"][: len(tensors)] == [t["snr"] for t in tensors]
+    assert all(math.isfinite(t["snr"]) and len(t["singular_values"]) == 5 for t in tensors), "velocities of 6 snapshots"
+
+
+@pytest.mark.parametrize("noisy", [False, True])
+def test_what_a_method_did_not_believe_is_said(runs: Path, noisy: bool) -> None:
+    names = list(growth_events(RunFolder(runs / "depth"))[0].details["proposals"][0]["tensors"])
+
+    def fell_back(events: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        made = events[0]["details"]["proposals"][0]
+        made["fallback"] = "copy"
+        if noisy:
+            made["noisy"] = names[:2]
+        else:
+            del made["tensors"]
+        return events[:1]
+
+    rewrite(runs / "depth", fell_back)
+    run = read_run(RunFolder(runs / "depth"))
+    charts = {chart.name: chart for chart in own_charts(run)}
+    told = "(fallback for 2 tensors: copy)" if noisy else "(fallback: copy)"
+    assert told in hover(run.events[0])
+    assert told in stages(run)[1][2]
+    if noisy:
+        assert charts["signal"].data[1]["text"] == names[:2]
+    else:
+        assert "signal" not in charts
 
 
 def test_candidates_are_drawn_with_the_threshold_and_those_without_a_logarithm_are_counted(runs: Path) -> None:

@@ -112,6 +112,18 @@ def test_half_of_what_a_block_adds_is_half_of_its_outputs(make: Any) -> None:
     assert torch.equal(new.producer.weight, old.producer.weight)
 
 
+def test_growth_goes_on_at_the_first_frontier_that_is_asked_for(make: Any) -> None:
+    loop = _trained(make, "method=copy", *VIT, "method.warmup_steps=0", "method.first_frontier=1")
+    run, method = loop.session, loop.method
+    first, last = run.model.blocks
+    assert method.frontier(run.model) is first
+    grow_once(run)
+    grow_once(run)
+    assert list(run.model.blocks)[2:] == [first, last], "each new block goes below the one before it"
+    assert method.frontier(run.model) is run.model.blocks[0]
+    assert run.model.widths() == [6, 6, 6, 4], "and is made of it"
+
+
 @pytest.mark.parametrize("pattern", PATTERNS)
 def test_copies_equal_their_sources_and_say_so_in_the_log(pattern: str, make: Any) -> None:
     run = _trained(make, *DEEPEN, *MODELS["vit"], "method.factor=2", f"method.pattern={pattern}").session
@@ -260,6 +272,8 @@ ERRORS = {
     "method.blocks=2 method.factor=2": "method.blocks=2 and method.factor=2: give one of them",
     "model.hidden=[] method.factor=2 method.start=random": "method.factor=2 times zero blocks is zero",
     "model.hidden=[]": "method=deepen needs a block to grow from",
+    "method.first_frontier=1 method.pattern=top": "only before_frontier has a frontier to begin at",
+    "method.first_frontier=3": "method.first_frontier=3: model=residual_mlp has 2 blocks: give one of them",
     "method.start=random method.moments=copy": "fresh blocks have no optimizer state",
     "method.moments=copy growth.optimizer_state=reset": "method.moments=copy and growth.optimizer_state=reset",
     "method.factor=9 growth.max_parameters=40000": "above growth.max_parameters=40,000",

@@ -329,7 +329,6 @@ def test_growth_respects_its_limits(make: Any) -> None:
         assert loop.session.progress.events == events, options
 
 
-@pytest.mark.slow
 def test_growth_that_brings_no_better_validation_ends(make: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     limited = ("growth.plateau=2", "growth.max_events=null", "growth.until=1")
     in_vain = make(*limited)

@@ -218,7 +218,7 @@ def test_a_tie_in_accuracy_is_broken_by_the_loss(loss: float, make: Any) -> None
     assert ("without a lower loss" in str(log["details"])) == (loss >= 0)
 
 
-def test_a_rollback_leaves_data_order_streams_history_and_restart_point_as_they_are(make: Any) -> None:
+def test_a_rollback_leaves_data_order_streams_and_restart_point_and_begins_a_new_trajectory(make: Any) -> None:
     loop = trained(make, "method=copy", "growth.rollback=true", "schedule.restart=true", "trigger=tau_kappa")
     loop.train_until_next_evaluation()
     loop._grow()

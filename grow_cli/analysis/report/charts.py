@@ -150,9 +150,10 @@ def scale(values: Sequence[float | None], *, decades: float = 1.0) -> dict[str, 
 
 
 def categories(title: str, names: Sequence[Any]) -> dict[str, Any]:
-    """An axis of names, upright where they are many and long."""
+    """An axis of names in their order, whichever trace has which; upright where they are many and long."""
     level = len(set(names)) <= 6 or max(len(str(name)) for name in names) <= 5
-    return {"title": title, "type": "category", "tickangle": 0 if level else -90}
+    order = {"categoryorder": "array", "categoryarray": list(dict.fromkeys(names))}
+    return {"title": title, "type": "category", "tickangle": 0 if level else -90} | order
 
 
 def words(text: Any) -> str:
@@ -172,3 +173,17 @@ def number(value: Any, form: str = ".4g") -> str:
     if isinstance(value, bool) or not isinstance(value, int | float):
         return str(value)
     return f"{value:,}" if isinstance(value, int) else f"{value:{form}}"
+
+
+def points(name: str, found: list[tuple[Any, float, str]], marker: dict[str, Any], **changes: Any) -> dict[str, Any]:
+    """A trace of points, each with its own hover text."""
+    return {
+        "type": "scatter",
+        "mode": "markers",
+        "name": name,
+        "x": [x for x, _, _ in found],
+        "y": [y for _, y, _ in found],
+        "text": [text for _, _, text in found],
+        "hovertemplate": "%{text}<br>%{y:.4g}<extra></extra>",
+        "marker": marker,
+    } | changes

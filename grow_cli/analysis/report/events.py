@@ -7,7 +7,7 @@ from grow_cli.analysis.report.charts import GREEN, GREY, RED, number, words
 from grow_cli.analysis.report.page import table
 from grow_cli.analysis.report.reading import RunData
 from grow_cli.records.events import GrowthEvent
-from grow_cli.records.words import widths_of
+from grow_cli.records.words import counted, widths_of
 
 
 def colour(event: GrowthEvent) -> str:
@@ -40,13 +40,23 @@ def hover(event: GrowthEvent) -> str:
 
 
 def what(event: GrowthEvent) -> str:
-    """`+3 units (width), hidden 1`, `5 units taken back`, `nothing added`."""
+    """`+3 units (width), hidden 1`, `5 units taken back`, `nothing added`; and whether it is a fallback."""
     if event.taken_back:
         return f"{event.units_text} taken back"
     if not event.units_added:
         updated = event.updated
         return "nothing added, updated " + "; ".join(updated) if updated else "nothing added"
-    return f"{'−' if event.removed else '+'}{event.units_text} ({event.kind}), {event.site}"
+    return f"{'−' if event.removed else '+'}{event.units_text} ({event.kind}), {event.site}{_fallback(event)}"
+
+
+def _fallback(event: GrowthEvent) -> str:
+    """Of a method that did not believe its own numbers (Alether, Remark 17): what it took instead, and for how many tensors."""
+    made = [of for of in event.details.get("proposals", []) if isinstance(of, dict) and of.get("fallback")]
+    if not made:
+        return ""
+    noisy = sum(len(of.get("noisy", [])) for of in made)
+    part = f" for {counted(noisy, 'tensor')}" if noisy else ""
+    return f" (fallback{part}: {made[0]['fallback']})"
 
 
 def losses(event: GrowthEvent) -> str:

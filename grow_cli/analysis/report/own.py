@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterator, Sequence
 from html import escape
 from itertools import zip_longest
-from statistics import median
 from typing import Any
 
 from grow_cli.analysis.report.charts import (
@@ -17,6 +15,7 @@ from grow_cli.analysis.report.charts import (
     categories,
     layout,
     number,
+    points,
     scale,
     stack,
     words,
@@ -24,11 +23,10 @@ from grow_cli.analysis.report.charts import (
 from grow_cli.analysis.report.events import colour
 from grow_cli.analysis.report.page import folded
 from grow_cli.analysis.report.reading import RunData
-from grow_cli.records.events import GrowthEvent
+from grow_cli.analysis.report.spectra import spectra_charts
 from grow_cli.records.mistakes import Neuron, has_mistakes, read_mistakes
 from grow_cli.records.reading import reading
 
-_COEFFICIENTS = {"beta": "β, velocity", "gamma": "γ, acceleration", "eta": "η, escape"}
 _KINDS = {"width": ("a new unit", "circle"), "depth": ("a new layer", "square")}
 _PICTURES = 60
 
@@ -36,113 +34,13 @@ _PICTURES = 60
 def own_charts(run: RunData) -> list[Chart]:
     """Those for which the growth log has something."""
     with reading(run.folder.growth):  # what a method writes down, it alone knows
-        charts = (_spectra(run, "eigenvalues"), _spectra(run, "singular_values"), _coefficients(run), _candidates(run))
-        return [chart for chart in (*charts, _mistakes(run), _phases(run)) if chart is not None]
-
-
-def _found(value: Any, key: str) -> Iterator[dict[str, Any]]:
-    """The dictionaries in an event's details that have this key, however deep."""
-    if isinstance(value, dict):
-        if key in value:
-            yield value
-        for inner in value.values():
-            yield from _found(inner, key)
-    elif isinstance(value, list):
-        for inner in value:
-            yield from _found(inner, key)
-
-
-def _spectra(run: RunData, key: str) -> Chart | None:
-    """The spectrum from which each event took its units: what was taken, what was left, what chance explains."""
-    taken: list[tuple[str, float, str]] = []
-    left: list[tuple[str, float, str]] = []
-    thresholds: list[tuple[str, float, str]] = []
-    for event in run.events:
-        for entry in _found(event.details, key):
-            units = entry.get("units")
-            if units is None or not isinstance(entry[key], list):
-                continue
-            place = _stage(event, str(entry.get("site", "")))
-            for rank, value in enumerate(entry[key]):
-                if value is not None and value > 0:
-                    told = f"{words(entry.get('site', ''))}: number {rank + 1} of {len(entry[key])}"
-                    (taken if rank < units else left).append((place, value, told))
-            if entry.get("threshold"):
-                thresholds.append((place, entry["threshold"], "threshold"))
-    if not taken and not left:
-        return None
-    word = key.replace("_", " ")
-    data = [
-        _points("added as units", taken, {"color": COLOURS[0], "size": 8}),
-        _points("left", left, {"color": GREY, "size": 5}),
-        _points("threshold", thresholds, {"color": COLOURS[1], "symbol": "line-ew-open", "size": 22}),
-    ]
-    places = [place for place, _, _ in (*taken, *left)]
-    values = [value for _, value, _ in (*taken, *left, *thresholds)]
-    shape = layout(340, xaxis=categories("event", places), yaxis={"title": word, **scale(values)})
-    title = f"Spectra: the {word} of each event"
-    return Chart(f"spectra-{key}", title, [trace for trace in data if trace["x"]], shape)
-
-
-def _stage(event: GrowthEvent, site: str) -> str:
-    return f"{event.event}" + (f"<br>{words(site)}" if site else "")
-
-
-def _points(name: str, points: list[tuple[Any, float, str]], marker: dict[str, Any], **changes: Any) -> dict[str, Any]:
-    return {
-        "type": "scatter",
-        "mode": "markers",
-        "name": name,
-        "x": [x for x, _, _ in points],
-        "y": [y for _, y, _ in points],
-        "text": [text for _, _, text in points],
-        "hovertemplate": "%{text}<br>%{y:.4g}<extra></extra>",
-        "marker": marker,
-    } | changes
-
-
-def _coefficients(run: RunData) -> Chart | None:
-    """How far each tensor was extrapolated along its trajectory."""
-    points: dict[str, list[tuple[str, float, str]]] = {name: [] for name in _COEFFICIENTS}
-    for event in run.events:
-        for entry in _found(event.details, "tensors"):
-            tensors = entry["tensors"] if isinstance(entry["tensors"], dict) else {}
-            for tensor, of in tensors.items():
-                for name in _COEFFICIENTS:
-                    if of.get(name) is not None:
-                        told = "".join(f"<br>{words(key)} {words(number(value))}" for key, value in of.items())
-                        points[name].append((f"event {event.event}", of[name], f"<b>{words(tensor)}</b>{told}"))
-    if not any(points.values()):
-        return None
-    names = list(dict.fromkeys(x for found in points.values() for x, _, _ in found))
-    data = []
-    for i, (coefficient, found) in enumerate(points.items()):
-        colour_of = {"color": COLOURS[i], "size": 6}
-        placed = [(x + (i - 1) * 0.27, y, text) for x, (y, text) in _side_by_side(names, found)]
-        data.append(_points(_COEFFICIENTS[coefficient], placed, colour_of, hovertemplate="%{text}<extra></extra>"))
-        middles = [(names.index(x) + (i - 1) * 0.27, median(y for at, y, _ in found if at == x)) for x in names]
-        bar = {"color": COLOURS[i], "symbol": "line-ew-open", "size": 26, "line": {"width": 2}}
-        of = [(x, y, f"median of {_COEFFICIENTS[coefficient]}") for x, y in middles]
-        data.append(_points("median", of, bar, showlegend=False))
-    axis = {"title": "", "tickvals": list(range(len(names))), "ticktext": names, "range": [-0.6, len(names) - 0.4]}
-    shape = layout(340, xaxis=axis, yaxis={"title": "coefficient"})
-    note = "Each point is a tensor of the new block, each bar their median."
-    return Chart("coefficients", "Coefficients of the extrapolation", data, shape, note)
-
-
-def _side_by_side(
-    names: Sequence[str], found: Sequence[tuple[str, float, str]]
-) -> Iterator[tuple[float, tuple[float, str]]]:
-    """Places around each name's number, so that points of one height are all seen."""
-    for place, name in enumerate(names):
-        at = [(y, text) for x, y, text in found if x == name]
-        for k, point in enumerate(at):
-            yield place + 0.2 * ((k + 0.5) / len(at) - 0.5), point
+        charts = (*spectra_charts(run), _candidates(run), _mistakes(run), _phases(run))
+        return [chart for chart in charts if chart is not None]
 
 
 def _candidates(run: RunData) -> Chart | None:
     """How much the best new unit and layer would have raised the natural expansion score at each visit."""
-    points: dict[str, list[tuple[Any, float, str]]] = {}
+    found_of: dict[str, list[tuple[Any, float, str]]] = {}
     hidden = 0
     for event in run.events:
         for entry in event.details.get("candidates") or []:
@@ -152,14 +50,14 @@ def _candidates(run: RunData) -> Chart | None:
                 continue
             told = "<br>".join(f"{words(key)} {words(number(value))}" for key, value in entry.items())
             text = f"<b>event {event.event}</b>, step {event.step:,}<br>{told}"
-            points.setdefault(str(entry.get("kind")), []).append((event.step, ratio, text))
-    if not points:
+            found_of.setdefault(str(entry.get("kind")), []).append((event.step, ratio, text))
+    if not found_of:
         return None
     data = []
-    ratios: list[float | None] = [ratio for found in points.values() for _, ratio, _ in found]
-    for i, (kind, found) in enumerate(points.items()):
+    ratios: list[float | None] = [ratio for found in found_of.values() for _, ratio, _ in found]
+    for i, (kind, found) in enumerate(found_of.items()):
         name, symbol = _KINDS.get(kind, (kind, "diamond"))
-        data.append(_points(words(name), found, {"color": COLOURS[i], "symbol": symbol, "size": 8}))
+        data.append(points(words(name), found, {"color": COLOURS[i], "symbol": symbol, "size": 8}))
     tau = (run.config.get("method") or {}).get("tau")
     if isinstance(tau, int | float) and tau > 1:
         ends = [run.events[0].step, run.events[-1].step]
