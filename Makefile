@@ -117,6 +117,14 @@ study-stack: install ## Alether's extrapolation for a whole stack of a language 
 study-starts: install ## How a new block starts: as a copy, extrapolated or fresh, alone first, at once or silent, ten seeds (two hours of one core)
 	$(BIN)/python scripts/study.py starts $(CIFAR) $(DATA_OPTION)
 
+.PHONY: study-phases
+study-phases: install ## Alether's phases one by one, and how loud a new block is at first, ten seeds (an hour of one core)
+	$(BIN)/python scripts/study.py phases $(CIFAR) $(DATA_OPTION)
+
+.PHONY: study-states
+study-states: install ## What the optimizer remembers of a net that grows in width, ten seeds (half an hour of one core)
+	$(BIN)/python scripts/study.py states $(DATA_OPTION)
+
 .PHONY: study-moment
 study-moment: install ## When to grow: five triggers beside fixed moments, ten seeds (half an hour of one core)
 	$(BIN)/python scripts/study.py moment $(CIFAR) $(DATA_OPTION)

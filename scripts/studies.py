@@ -171,6 +171,53 @@ def _starts(title: str, note: str, recipe: tuple[str, ...], blocks: str, rates: 
     )
 
 
+def _phases(title: str, note: str, recipe: tuple[str, ...]) -> Study:
+    """The same two blocks, copies, with and without each phase of Alether's protocol, and with less of what they add."""
+    grown = ("method=copy", "trigger=at", "trigger.fractions=[0.2,0.4]", "model.mlp=[64,64]")
+    alone, at_once, ramp, short = (
+        *("method.warmup_steps=80", "method.warmup_steps=0"),
+        *("schedule.warmup=50", "schedule.warmup=10"),
+    )
+    ways = {
+        "alone, then a ramp": (alone, ramp),
+        "alone": (alone, short),
+        "a ramp": (at_once, ramp),
+        "neither": (at_once, short),
+        "neither, half": (at_once, short, "method.output=half"),
+        "neither, zero": (at_once, short, "method.output=zero"),
+    }
+    return Study(
+        title,
+        note,
+        (*recipe, *_WIDER, "subset=10000", "stop.epochs=null", "evaluate.unit=steps", "evaluate.every=40"),
+        {way: (*grown, *words) for way, words in ways.items()},
+        tuple((way, "neither") for way in ways if way != "neither"),
+        ("2e-3", "4e-3", "8e-3", "1.6e-2", "3.2e-2"),
+        within=0.3,
+    )
+
+
+def _states(title: str, note: str, recipe: tuple[str, ...]) -> Study:
+    """Four events of width growth, with each way of keeping the optimizer's memory."""
+    events = (
+        "trigger=at",
+        "trigger.fractions=[0.2,0.3,0.4,0.5]",
+        "growth.neurons=16",
+        "model=mlp",
+        "model.hidden=[32,32]",
+    )
+    methods, states = ("random_width", "gradmax", "tiny"), ("carry", "age", "reset")
+    return Study(
+        title,
+        note,
+        (*recipe, *events, "batch_size=64", "stop.epochs=null", "schedule.warmup=10", "evaluate.unit=steps"),
+        {f"{m}, {s}": (f"method={m}", f"growth.optimizer_state={s}") for m in methods for s in states},
+        tuple((f"{m}, {s}", f"{m}, carry") for m in methods for s in states if s != "carry"),
+        _SLOW,
+        within=0.3,
+    )
+
+
 def _halves(title: str, note: str, recipe: tuple[str, ...], widths: dict[str, tuple[str, ...]], most: str) -> Study:
     """Half of every hidden width, and one event that doubles it, beside static nets.
 
@@ -350,6 +397,21 @@ STUDIES = {
         "mlp",
         _SLOW,
     ),
+    "phases_mnist": _phases(
+        "MNIST, 10,000 images, a transformer",
+        "Patches of 7, width 32, batches of 128; 2.4e11 training FLOPs.",
+        (*_MNIST, "model.patch=7", "stop.flops=2.4e11"),
+    ),
+    "phases_cifar": _phases(
+        "CIFAR-10 (JPEG copy), 10,000 images, a transformer",
+        "Patches of 8, width 32, batches of 128; 2.4e11 training FLOPs.",
+        (*_CIFAR, "model.patch=8", "stop.flops=2.4e11"),
+    ),
+    "states_mnist": _states(
+        "MNIST, 10,000 images, hidden widths 32 and 32 become 96 and 96",
+        "Batches of 64; 5e10 training FLOPs, AdamW.",
+        (*_MNIST, "subset=10000", "stop.flops=5e10", "evaluate.every=20"),
+    ),
     "halves_mnist": _halves(
         "MNIST, hidden widths 1000 and 1000",
         "Batches of 128; 6.2e11 training FLOPs, which is one epoch of the final net.",
@@ -422,6 +484,21 @@ PAGES = {
         "of the 50. *-zero*: the same, and what it adds to the stream is zero at first. *Static-4* is the net that all end "
         "with, from scratch (`static-flops`).",
         ("starts_mnist_vit", "starts_mnist_mlp", "starts_cifar_vit", "starts_cifar_mlp"),
+    ),
+    "phases": (
+        "The phases of Alether's protocol one by one, and how loud a new block is",
+        "Two blocks gain one at 20 and one at 40 % of the FLOPs, copies of the last one. *Alone*: the new block is trained alone "
+        "for 80 steps (phase 3), at a tenth of the rate; *a ramp*: after a growth, and at the start, the rate of all rises over "
+        "50 steps (phase 4), else over 10. *Half* and *zero*: what the new block adds to the stream at first, in the place of "
+        "all that its source does.",
+        ("phases_mnist", "phases_cifar"),
+    ),
+    "states": (
+        "What the optimizer remembers of a net that grows",
+        "Width growth with AdamW, four events from 20 to 50 % of the training FLOPs. `growth.optimizer_state=carry`: present "
+        "entries keep their moments, new ones begin at zero with the step count of all; *age*: each entry has a step count of "
+        "its own; *reset*: all forget everything.",
+        ("states_mnist",),
     ),
     "halves": (
         "Half the width first: one event that doubles a net which is too wide for its budget",
