@@ -4,7 +4,7 @@
     python scripts/study.py scarce --finished
 
 Finished runs are rows of docs/results/data/<name>.csv and are not trained again; the second command trains nothing and
-writes docs/results/<page>.md of those seeds that are complete. What is trained: scripts/studies.py.
+writes docs/results/<page>.md and its picture of those seeds that are complete. What is trained: scripts/studies.py.
 """
 
 from __future__ import annotations
@@ -15,10 +15,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import training_table
 from common import write_page
 from numpy.typing import NDArray
 from scipy import stats
 from studies import BEST, FIRST_SEED, PAGES, STUDIES, TUNING_SEED, Study
+from study_figure import draw
 from training_table import Key, Row, Table, arguments
 
 from grow_cli.analysis.equivalence import findable, tost
@@ -212,7 +214,7 @@ def section(found: Found) -> list[str]:
 
 
 def page(name: str) -> str:
-    """docs/results/<name>.md. A study without two complete seeds has a line."""
+    """docs/results/<name>.md, its picture drawn. A study without two complete seeds has a line."""
     title, about, studies = PAGES[name]
     images = " --cifar-images DIR" if any("dataset=cifar10" in STUDIES[study].recipe for study in studies) else ""
     lines = [
@@ -225,11 +227,28 @@ def page(name: str) -> str:
         about,
         "",
     ]
+    told: list[Found] = []
+    sections = []
     for study in studies:
         try:
-            lines += section(Found(study))
+            told.append(Found(study))
+            sections += section(told[-1])
         except ValueError as missing:
-            lines += [f"## {STUDIES[study].title}", "", f"Not told yet: {missing}.", ""]
+            sections += [f"## {STUDIES[study].title}", "", f"Not told yet: {missing}.", ""]
+    if told:
+        draw(told, training_table.ROOT / "docs" / "images" / f"study_{name}.png")
+        lines += [
+            f"![{title}: every seed, the mean and its 95 % interval of each way](../images/study_{name}.png)",
+            "",
+            "Dots are seeds, bars the means and their 95 % intervals; blue: grown"
+            + (
+                ", grey: static, the dashed line the best static size."
+                if any(one.study.ladder for one in told)
+                else "."
+            ),
+            "",
+        ]
+    lines += sections
     lines += [
         "Every way has its own rate. Verdicts are those of `grow compare`: paired t-tests and, for equality, two one-sided "
         f"ones, both p-values corrected over each table; δ was fixed before the runs. The seeds begin at {FIRST_SEED}; the test "

@@ -43,6 +43,7 @@ MEASURED |= {"torch": "2", "commit": "c", "data": "d t"}
 @pytest.fixture
 def add(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     monkeypatch.setattr(training_table, "ROOT", tmp_path)
+    (tmp_path / "docs" / "images").mkdir(parents=True)
     monkeypatch.setitem(STUDIES, "planted", PLANTED)
     monkeypatch.setitem(studies.PAGES, "planted", ("Planted", "About it.", ("planted",)))
 
@@ -86,6 +87,19 @@ def test_the_page_has_every_way_and_the_cost_of_the_search(found: study.Found) -
     assert "costs 2e+09 a seed" in text
     assert "5 seeds of the 10 that are planned: preliminary" in text
     assert "The best rate of grown, small, large lies at an end of the search." in text
+
+
+def test_the_page_has_a_picture_of_every_way(
+    found: study.Found, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn = []
+    monkeypatch.setattr("study_figure.Figure.savefig", lambda figure, *_, **__: drawn.append(figure))
+    assert "](../images/study_planted.png)" in study.page("planted")
+    (axes,) = drawn[0].axes
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["grown", "small (static-best)", "large"]
+    seeds = [line.get_xdata().tolist() for line in axes.lines if line.get_marker() == "."]
+    assert seeds == [found.test(way).tolist() for way in LEVELS]
+    assert axes.get_xlabel() == "test loss, nats (lower is better)"
 
 
 def test_a_study_that_is_not_trained_yet_has_a_line(add: Callable[..., None]) -> None:
