@@ -425,7 +425,7 @@ STUDIES = {
     "halves_cifar": _halves(
         "CIFAR-10 (JPEG copy), 10,000 images, a convolutional net",
         "Two stages of one 3 × 3 convolution, of 16 and 32 channels at last, then 64 units; batches of 64; 1e11 training "
-        "FLOPs.",
+        "FLOPs, which is one epoch of the final net.",
         (*_CIFAR, "subset=10000", "model=cnn", "batch_size=64", "stop.flops=1e11", "evaluate.every=10"),
         {
             part: (f"model.channels=[[{n}],[{2 * n}]]", f"model.hidden=[{4 * n}]")
