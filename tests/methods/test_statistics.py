@@ -25,7 +25,7 @@ from grow_cli.surgery.apply import apply
 from grow_cli.surgery.measure import measure
 from grow_cli.surgery.patches import SitePatches
 from grow_cli.surgery.signals import Signals, Tail, signals
-from grow_cli.theory.bottleneck import new_neurons_of
+from grow_cli.theory.bottleneck import best_update, new_neurons_of
 
 WIDE = {key: net for key, net in NETS.items() if net.build()[0].width_sites()}
 every_net = pytest.mark.parametrize("net", WIDE.values(), ids=WIDE)
@@ -282,6 +282,63 @@ def test_units_that_no_amplitude_makes_useful_are_not_proposed(update: bool, mon
         apply(offer.proposal, model, None)
     assert model.widths() == [4]
     assert measure(model, x, y, LOSS).loss == pytest.approx(offer.details["loss_with"], rel=1e-12)
+
+
+def badly_conditioned(kind: str, condition: float, seed: int) -> tuple[GrowableModel, Tensor, Tensor]:
+    """A net in float32, and 2,000 inputs whose second moment has about this condition number.
+
+    `spread`: their ten directions differ in size; `mean`: all vary alike, around a mean that is far larger.
+    """
+    torch.manual_seed(seed)
+    model = MLPOption(hidden=[6, 5], activation="selu").build(spec((10,))).eval()
+    turn, _ = torch.linalg.qr(torch.randn(10, 10).double())
+    x = torch.randn(2000, 10).double()
+    y = (x @ torch.randn(10, 3).double()).argmax(1)
+    made = {
+        "spread": (x * condition ** -torch.linspace(0, 0.5, 10).double()) @ turn,
+        "mean": 1 + x * (10 / condition) ** 0.5,
+    }
+    return model, made[kind].float(), y
+
+
+@pytest.mark.parametrize("kind", ["spread", "mean"])
+@pytest.mark.parametrize("condition", [1e6, 1e8])
+@pytest.mark.parametrize("rtol", [1e-3, 1e-12])
+def test_in_float32_nothing_is_promised_that_rounding_alone_explains(kind: str, condition: float, rtol: float) -> None:
+    """Whatever `rtol` asks for, neurons do what is promised of them, and neither they nor the best update do harm.
+
+    All are parts of E‖V_goal‖². With an `rtol` below float32's rounding the update would leave 6.6 of it, and neurons that
+    promise to take away 0.8 would add 7.5.
+    """
+    for seed in range(4):
+        model, x, y = badly_conditioned(kind, condition, seed)
+        sample: Any = Minibatches(x, y, 500)
+        single = Collector(model, LOSS, rtol, significance=False).collect(model.width_sites(), sample)
+        exact, x = deepcopy(model).double(), x.double()
+        sites = exact.width_sites()
+        same: Any = Minibatches(x, y, 500)
+        known = Collector(exact, LOSS, rtol, significance=False).collect(sites, same)
+        for site, found, best, seen in zip(sites, single, known, signals(exact, sites, x, y, LOSS), strict=True):
+            b_out, goal = columns(site, seen)
+            b_in, desired = SitePatches(site).fan_in_columns(seen.inputs).T, best.goal
+            left = goal - b_out @ best_update(b_out, goal, 1e-6).T
+
+            def power(v: Tensor, desired: float = desired) -> float:
+                return float(v.square().sum()) / len(v) / desired
+
+            assert found.whitening is not None
+            neurons = new_neurons_of(found.whitening, found.cross, 3)
+            effect = b_in @ neurons.alpha.T @ neurons.omega.T
+            promised = float(neurons.eigenvalues.square().sum()) / desired
+            assert promised <= found.bottleneck / desired
+            assert promised == pytest.approx(power(left) - power(left - effect), abs=1e-4 if rtol == 1e-3 else 0.05)
+            assert power(left - effect) <= power(left)
+            assert power(goal - b_out @ found.update.T) < 1
+            if rtol == 1e-3:  # all that is kept is far above rounding: as in float64
+                assert best.whitening is not None
+                others = new_neurons_of(best.whitening, best.cross, 3)
+                assert power(effect - b_in @ others.alpha.T @ others.omega.T) ** 0.5 < 1e-3
+                assert power(b_out @ (found.update - best.update).T) ** 0.5 < 1e-3
 
 
 CREASED = {

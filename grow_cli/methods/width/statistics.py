@@ -157,7 +157,7 @@ class _SiteSums:
         sums = self.sums.of
         like = self.site.consumer.weight
         self.reached = sent(best_update_of(sums["read"], sums["read goal"], _REACHED_RTOL), like.device).to(like.dtype)
-        self.update = best_update_of(sums["read"], sums["read goal"], self.asked.rtol)
+        self.update = best_update_of(sums["read"], sums["read goal"], _told_apart(self.asked.rtol, like.dtype))
 
     def add_neurons(self, seen: Signals) -> None:
         change = self.reached
@@ -214,7 +214,8 @@ class _SiteSums:
         if asked.whiten:
             whitening = asked.known_whitening.get(name)
             if whitening is None:
-                whitening = whitening_of(sums["inputs"] / n, asked.rtol)
+                rtol = _told_apart(asked.rtol, self.site.producer.weight.dtype)
+                whitening = whitening_of(sums["inputs"] / n, rtol)
         return Statistics(
             site=self.site,
             patches=self.patches,
@@ -238,6 +239,11 @@ class _SiteSums:
         seed = int(torch.randint(2**62, ()))
         covariance = self.sums.of["goals"] / self.columns
         return spurious(whitening.shape[1], covariance, n, torch.Generator().manual_seed(seed))
+
+
+def _told_apart(rtol: float, dtype: torch.dtype) -> float:
+    """`rtol`, or what products in this dtype are rounded by if that is more: a direction below it is rounding alone."""
+    return max(rtol, torch.finfo(dtype).eps)
 
 
 def _numbers(producer: LinearMap, inputs: Tensor) -> int:
@@ -328,4 +334,5 @@ def _inputs_whitening(now: Moment, patches: SitePatches, shape: torch.Size, rtol
             with alike(key, len(part)):
                 sums.add("inputs", patches.gram(patches.fan_in_columns(part)))
     gram = sums.of["inputs"] / len(chosen)
-    return whitening_of(fetched([gram])[0] if solved_here(patches) else gram, rtol)
+    gram = fetched([gram])[0] if solved_here(patches) else gram
+    return whitening_of(gram, _told_apart(rtol, inputs.dtype))
