@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import math
+from collections import Counter
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +14,11 @@ import pytest
 import torch
 
 from grow_cli.commands.train import compose
+from grow_cli.methods.senn import visit
 from grow_cli.methods.senn.visit import Visit
 from grow_cli.run import _device_and_data
 from grow_cli.theory.expansion import explained, explained_elsewhere
+from grow_cli.training.event import grow as grow_once
 
 # a visit that takes a fraction of a second
 QUICK = (
@@ -65,6 +70,70 @@ def test_a_convolutional_net_grows_channels_units_and_layers(make: Any) -> None:
     assert kinds == {"width", "depth"}
     assert len(loop.session.model.widths()) > len(before)
     assert all(e["function_change_relative"] < 1e-5 for e in events)
+
+
+@dataclass
+class Watched:
+    """What a visit has read at a site, look after look."""
+
+    score: list[float]
+    """η_c, as fractions of λ = E‖∂L/∂outputs‖²."""
+    most: list[float]
+    """The layer's own λ, in the same unit: E[gᵀS⁻¹g], what η would be if its weights could make every desired move."""
+
+
+def watched(monkeypatch: pytest.MonkeyPatch) -> dict[str, Watched]:
+    """Site → what visits read there from now on."""
+    seen: dict[str, Watched] = {}
+    original = visit.take_readings
+
+    def noted(now: Any, places: Any, *arguments: Any, **keys: Any) -> Any:
+        readings = original(now, places, *arguments, **keys)
+        sites = {site.consumer: site.name for site in now.model.width_sites()}
+        for place, reading in zip(places, readings, strict=True):
+            at = seen.setdefault(sites[place.readers[0]], Watched([], []))
+            left = reading.unit * float(reading.residual.square().sum()) / len(reading.residual)
+            at.score.append(reading.score)
+            at.most.append(reading.score + left)
+        return readings
+
+    monkeypatch.setattr(visit, "take_readings", noted)
+    return seen
+
+
+VISITED = {
+    "refitted": ("model.hidden=[1,8]", "method.tau=1.25", "method.alpha=0.03", "method.judged=refitted"),
+    "cross-fitted": ("model.hidden=[2,2]", "method.tau=1.5", "method.alpha=0.02", "method.judged=cross_fitted"),
+    "a score above λ": ("dataset=moons", "model.hidden=[3,3]", "method.tau=1.1", "method.alpha=0.05"),
+    "convolutions": (
+        "model=cnn", "model.channels=[[1],[2]]", "model.hidden=[]", "model.activation=rational", "model.pool=avg",
+        "method.tau=1.15", "method.alpha=0.03", "method.samples=100", "method.held_out=100", "method.judged=refitted",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", VISITED)
+def test_theorem_1_bounds_the_additions_of_a_visit_layer_by_layer(
+    case: str, make: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """N_s < 1 + (ln λ − ln α)/ln τ with the layer's own λ, which may be above the E‖∂L/∂outputs‖² that α is a part of."""
+    most = 60  # where a visit that never ends is stopped, above every bound
+    keys = (*VISITED[case], "method.depth=false", "growth.neurons=null", f"growth.max_units=[{most}]")
+    loop = senn(make, *keys)
+    seen = watched(monkeypatch)
+    added = Counter(one["site"] for one in grow_once(loop.session).added)
+    tau, alpha = loop.method.tau, loop.method.alpha
+    assert added
+    for site, at in seen.items():
+        own, bound = at.most[0], 1 + math.log(at.most[0] / alpha) / math.log(tau)
+        assert at.most == pytest.approx([own] * len(at.most), rel=1e-3), (
+            "the function stays, and with it what is desired"
+        )
+        assert added[site] < bound < most - 3
+        assert max(at.score) <= own
+        # what the theorem rests on, though here gains are judged on held-out samples and scores are those of all samples
+        assert at.score[-1] > tau ** added[site] * at.score[0] or not added[site]
+    assert max(at.score[0] for at in seen.values()) > 1 or case != "a score above λ"
 
 
 @pytest.mark.parametrize("residual", ["layer", "network"])
