@@ -26,7 +26,7 @@ from common import grow, train_once
 
 def overrides_of(bench: Bench, way: str, more: list[str]) -> list[str]:
     """Of every run of a way, the seed left out."""
-    return [*bench.ways[way], *bench.recipe, *more, f"label={way}"]
+    return [*bench.overrides(way), *more, f"label={way}"]
 
 
 def tuning(name: str, more: list[str]) -> Searches:

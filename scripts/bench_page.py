@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections import Counter
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,8 @@ from grow_cli.analysis.comparison import Comparison, compare
 from grow_cli.analysis.numbers import short_number
 from grow_cli.analysis.runs import Record, read_records
 from grow_cli.analysis.verdicts import ALPHA
+from grow_cli.commands.train import compose
+from grow_cli.config import GROUP_KEYS, Config
 from grow_cli.records.events import GrowthEvent, growth_events
 from grow_cli.records.metrics import read_metrics
 
@@ -70,7 +74,10 @@ EVENTS_NOTE = (
 )
 
 
-COPY_NOTE = "CIFAR-10 is read from a folder of images here: a copy (JPEG), not the original files."
+COPY_NOTE = (
+    "CIFAR-10 is read from a folder of images here (`dataset=image_folder dataset.path=DIR` in place of `dataset=cifar10`): a "
+    "copy (JPEG), not the original files."
+)
 
 
 def verdicts(comparisons: list[Comparison]) -> str:
@@ -130,6 +137,41 @@ COSTS_NOTE = (
 )
 
 
+def command_lines(page: str, *, tuned_rates: bool) -> list[str]:
+    """Paragraphs: the overrides of each way of a page, a row per way, and those that all of them have."""
+    ways = [(way, BENCHES[name]) for name in PAGES[page] for way in BENCHES[name].ways]
+    typed = [bench.overrides(way) for way, bench in ways]
+    shared = [o for o in typed[0] if all(o in line for line in typed) and not o.startswith("experiment=")]
+    often = Counter(way for way, _ in ways)
+    rows = ["| | `grow train` | in the experiment |", "| --- | --- | --- |"]
+    for (way, bench), line in zip(ways, typed, strict=True):
+        own = sorted((o for o in line if o not in shared), key=lambda o: not o.startswith("experiment="))
+        label = way if often[way] == 1 else f"{way} ({bench.title})"
+        rows.append(f"| {label} | `{' '.join(own)}` | {replaced(own, line)} |")
+    every = [f"`{' '.join(shared)}`"] * bool(shared) + ["`threads=1`"] * ("threads=1" not in shared)
+    every += ["`optimizer.lr` as chosen under *Tuning*"] * tuned_rates
+    note = (
+        f"Each run has besides: {', '.join(every)}, and its seed. In the experiment: its own values where a line has others. "
+        "Rows *way · control* are made from these runs ([compare.md](../compare.md))."
+    )
+    return ["# What each row's run is", "\n".join(rows), note]
+
+
+def replaced(own: list[str], line: list[str]) -> str:
+    """Markdown: the experiment's values of these keys where the whole line has others."""
+    if not own[0].startswith("experiment="):
+        return "–"
+    before, after = compose(own[:1]), compose(line)
+    keys = [o.partition("=")[0] for o in own[1:]]
+    changed = [f"{key}={_value(before, key)}" for key in keys if _value(before, key) != _value(after, key)]
+    return f"`{' '.join(changed)}`" if changed else "–"
+
+
+def _value(config: Config, key: str) -> str:
+    value = attrgetter(f"{key}.name" if key in GROUP_KEYS else key)(config)
+    return value if isinstance(value, str) else json.dumps(value, separators=(",", ":"))
+
+
 def section(name: str, seeds: int | None, command: str) -> tuple[Comparison, list[Record], list[str]]:
     """The paragraphs of a benchmark, and what they are about; its pictures are drawn."""
     bench = BENCHES[name]
@@ -159,11 +201,14 @@ def report(page: str, seeds: int | None, command: str, searches: Searches, *, co
     found = [section(name, seeds, command) for name in PAGES[page]]
     title, about = INTRODUCTIONS.get(page, ("", ""))
     begun = [f"# {title}" if title else "", f"Made by `{command}`.", about, COPY_NOTE if copied else ""]
+    lines = command_lines(page, tuned_rates=bool(searches))
+    if title:
+        begun += [f"#{lines[0]}", *lines[1:]]
     if searches:
         begun += ["## Verdicts", verdicts([comparison for comparison, _, _ in found]), VERDICTS_NOTE]
         begun += ["## Tuning", tuned.table(searches), TUNING_NOTE, tuned.at_the_edge(searches)]
         begun += ["## Cost of the ladders", costs([r for _, records, _ in found for r in records]), COSTS_NOTE]
-    below = together([parts for _, _, parts in found])
+    below = together([parts for _, _, parts in found]) + ([] if title else lines)
     if title:
         below = [f"#{part}" if part.startswith("#") else part for part in below]
     output = f"bench_{page}" if title or len(PAGES[page]) == 1 else f"{page}_study"

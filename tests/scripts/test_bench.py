@@ -56,6 +56,33 @@ def test_every_benchmark_is_on_a_page_that_the_makefile_makes(benches: ModuleTyp
     assert "bench.py alether" in makefile
 
 
+def _quoted(text: str) -> list[str]:
+    return text.split("`")[1::2]
+
+
+@pytest.mark.parametrize("page", import_module("benches").PAGES)
+def test_each_way_of_a_page_stands_on_it_with_all_its_overrides(
+    page: str, benches: ModuleType, pages: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pages, "replaced", lambda own, line: "–")
+    heading, table, note = pages.command_lines(page, tuned_rates=False)
+    assert heading.startswith("# ")
+    shared = {override for quoted in _quoted(note) for override in quoted.split()}
+    rows = [_quoted(row)[0].split() for row in table.splitlines()[2:]]
+    ways = [of.overrides(way) for of in (benches.BENCHES[name] for name in benches.PAGES[page]) for way in of.ways]
+    assert [{*row, *shared} for row in rows] == [{*overrides, *shared} for overrides in ways]
+    assert shared - {"threads=1"} <= set.intersection(*map(set, ways))
+    labels = [row.split(" | ")[0] for row in table.splitlines()]
+    assert len(set(labels)) == len(labels), "two rows of one name"
+
+
+def test_a_way_is_shown_beside_what_its_experiment_has_where_it_has_others(pages: ModuleType) -> None:
+    own = ["experiment=tiny_mnist", "method=gradmax", "stop.epochs=10", "model.dropout=0.1", "subset=null"]
+    assert pages.replaced(own, own) == "`method=tiny stop.epochs=25`"
+    assert pages.replaced(own[:1], own[:1]) == "–"
+    assert pages.replaced(own[1:], own[1:]) == "–", "no experiment"
+
+
 def test_steps_to_recover_are_counted_from_the_event_to_the_first_loss_as_low(pages: ModuleType) -> None:
     metrics = pd.DataFrame({"step": [10, 20, 30, 40], "val_loss": [1.0, 1.2, 1.0, 0.9]})
     event = GrowthEvent(step=10, loss_before=1.0, loss_after=1.5, loss_settled=1.1, function_change_relative=0.2)
