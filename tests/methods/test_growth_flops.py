@@ -106,6 +106,10 @@ RESNET = ("model=resnet18", "model.stream=[4,6]", "model.hidden=[[1],[2,1]]", "m
 VIT = ("model=vit", "model.dim=8", "model.heads=2", "model.mlp=[4,4]")
 QUICK = ("method.proposals=5", "method.layer_proposals=3", "method.steps=5", "method.samples=70", "method.held_out=40",
          "method.alpha=0", "method.tau=1.0001", "method.judged=refitted")  # fmt: skip
+BLOCKS = ("model=residual_mlp", "model.width=8", "model.hidden=[6,6]")
+EXTRAPOLATED = ("method=alether", "method.rank=1", "trajectory.window=4", "method.warmup_steps=2")
+SCHEDULE = "[{kind: width, site: hidden 1, units: 2, update: true},{kind: width, site: hidden 2, units: 1}]"
+STAGES = ("dataset=functions", "dataset.samples=200", "batch_size=200", "model.hidden=[[6,6]]", "precision=fp32")
 WIDTH = ("tiny", "gradmax", "random_width", "net2net")
 CASES: dict[str, tuple[str, ...]] = {
     **{f"{m} mlp": (f"method={m}", *MLP) for m in WIDTH},
@@ -124,19 +128,38 @@ CASES: dict[str, tuple[str, ...]] = {
     "copy": ("method=copy", "model=residual_mlp", "model.width=8", "model.hidden=[6,6]"),
     "random block": ("method=random", "model=residual_cnn", "model.width=4", "model.hidden=[3,3]"),
     "random vit": ("method=random", *VIT),
+    "alether": (*EXTRAPOLATED, *BLOCKS),
+    "alether vit": (*EXTRAPOLATED, *VIT),
+    "alether stack": (*EXTRAPOLATED, *BLOCKS, "method.pattern=stack"),
+    "deepen interleave": ("method=deepen", *BLOCKS, "method.pattern=interleave", "method.warmup_steps=2"),
+    "stack": ("method=stack", *BLOCKS, "method.warmup_steps=2"),
+    "midas": ("method=midas", *BLOCKS, "method.warmup_steps=2"),
+    "zero_blocks": ("method=zero_blocks", *BLOCKS, "method.warmup_steps=2"),
+    "heads": ("method=heads", *VIT, "method.heads=1"),
+    "heads fresh": ("method=heads", *VIT, "method.heads=1", "method.start=fresh"),
+    "prune mlp": ("method=prune", "model=mlp", "model.hidden=[6,6]"),
+    "prune cnn": ("method=prune", *CNN),
+    "prune vit": ("method=prune", *VIT),
+    "prune blocks": ("method=prune", *BLOCKS, "model.hidden=[6,6,6,6]", "method.what=blocks"),
+    "replay": ("method=replay", *MLP, f"+method.events=[{SCHEDULE},{SCHEDULE}]"),
+    "stages": ("method=stages", *STAGES),
 }
 
 
 def trained(make: Any, case: str) -> Any:
     loop = make(*CASES[case], "growth.neurons=2", "optimizer.lr=1e-2", "subset=150")
     step = make_step(loop.session)
-    for _ in range(3):
+    for i in range(3):
         step(*loop.session.batches.next())
+        if loop.session.history is not None:
+            loop.session.history.append(1 + i)
     return loop
 
 
 # the others take seconds
-_FAST = ("tiny mlp", "tiny best", "random_width mlp", "gradmax mlp", "senn tanh", "copy")
+_FAST = ("tiny mlp", "tiny best", "random_width mlp", "gradmax mlp", "senn tanh", "copy",
+         "alether", "stack", "heads", "prune mlp", "prune blocks", "replay", "stages")  # fmt: skip
+_NO_PRODUCTS = ("net2net", "heads")
 _ALL = [case if case in _FAST else pytest.param(case, marks=pytest.mark.slow) for case in CASES]
 
 
@@ -159,7 +182,8 @@ def test_an_event_is_charged_what_it_computes(case: str, make: Any, monkeypatch:
         with operators(monkeypatch) as counter:
             event = events.grow(loop.session)
         assert event.growth_flops == pytest.approx(counter.flops + sum(clustered), rel=0.03)
-        assert event.growth_flops > 0 or case.startswith("net2net")
+        assert event.changed
+        assert event.growth_flops > 0 or case.startswith(_NO_PRODUCTS)
 
 
 @pytest.mark.parametrize(
