@@ -215,6 +215,34 @@ def test_the_tolerance_is_for_all_events_together_and_an_event_that_costs_more_i
     assert method.closed(now) == "the last removal cost more than method.tolerance=0.01"  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize(("tolerance", "kept"), [(0.05, False), (0.5, True)])
+def test_an_event_that_removes_blocks_is_taken_back_if_it_costs_more_than_the_tolerance(
+    tolerance: float, kept: bool, grow: Callable, tmp_path: Path
+) -> None:
+    outcome = grow(
+        *("train", "method=prune", "method.what=blocks", "method.fraction=0.9", f"method.tolerance={tolerance}"),
+        *("growth.rollback=true", "growth.until=1", "trigger=at", "trigger.steps=[72,76,80]", "progress=off"),
+        *("model=residual_mlp", "model.width=4", "model.hidden=[8,8,8,8]", "optimizer.lr=1e-2", "subset=300"),
+        *("stop.epochs=null", "stop.steps=84", "evaluate.unit=steps", "evaluate.every=4", "run_dir=r"),
+    )
+    assert outcome.code == 0, outcome.err
+    removed, *later = growth_events(RunFolder(tmp_path / "r"))
+    assert removed.kind == "removal"
+    assert removed.units_added == -24
+    assert (removed.widths_before, removed.widths_after) == ("8-8-8-8", "8")
+    summary = RunFolder(tmp_path / "r").read_summary()
+    if kept:
+        assert not later
+        assert (summary["widths"], summary["parameters"]) == ("8", removed.parameters_after)
+        return
+    [back] = later  # the trigger fires at 80 as well: an event that cost more was the last
+    assert back.kind == "rollback"
+    assert back.units_added == 24
+    assert back.details["score_before"] - back.details["score_now"] > tolerance
+    assert back.loss_after == pytest.approx(removed.loss_before, rel=1e-6)
+    assert (summary["widths"], summary["parameters"]) == ("8-8-8-8", removed.parameters_before)
+
+
 def test_a_module_of_ones_own_is_pruned_and_taken_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import grow_cli
 
