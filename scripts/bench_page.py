@@ -141,7 +141,8 @@ def command_lines(page: str, *, tuned_rates: bool) -> list[str]:
     """Paragraphs: the overrides of each way of a page, a row per way, and those that all of them have."""
     ways = [(way, BENCHES[name]) for name in PAGES[page] for way in BENCHES[name].ways]
     typed = [bench.overrides(way) for way, bench in ways]
-    shared = [o for o in typed[0] if all(o in line for line in typed) and not o.startswith("experiment=")]
+    common = [o for o in typed[0] if all(o in line for line in typed) and not o.startswith("experiment=")]
+    shared = common if len(ways) > 1 else []
     often = Counter(way for way, _ in ways)
     rows = ["| | `grow train` | in the experiment |", "| --- | --- | --- |"]
     for (way, bench), line in zip(ways, typed, strict=True):
@@ -159,7 +160,7 @@ def command_lines(page: str, *, tuned_rates: bool) -> list[str]:
 
 def replaced(own: list[str], line: list[str]) -> str:
     """Markdown: the experiment's values of these keys where the whole line has others."""
-    if not own[0].startswith("experiment="):
+    if not own or not own[0].startswith("experiment="):
         return "–"
     before, after = compose(own[:1]), compose(line)
     keys = [o.partition("=")[0] for o in own[1:]]

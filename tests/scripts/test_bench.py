@@ -76,6 +76,16 @@ def test_each_way_of_a_page_stands_on_it_with_all_its_overrides(
     assert len(set(labels)) == len(labels), "two rows of one name"
 
 
+def test_the_only_way_of_a_page_has_all_overrides_in_its_row(
+    benches: ModuleType, pages: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(benches.BENCHES, "one", benches.Bench("One", {"copy": ["method=copy"]}, ["subset=200"]))
+    monkeypatch.setitem(benches.PAGES, "one", ["one"])
+    _, table, note = pages.command_lines("one", tuned_rates=True)
+    assert table.splitlines()[2] == "| copy | `method=copy subset=200` | – |"
+    assert "besides: `threads=1`, `optimizer.lr` as chosen under *Tuning*, and its seed" in note
+
+
 def test_a_way_is_shown_beside_what_its_experiment_has_where_it_has_others(pages: ModuleType) -> None:
     own = ["experiment=tiny_mnist", "method=gradmax", "stop.epochs=10", "model.dropout=0.1", "subset=null"]
     assert pages.replaced(own, own) == "`method=tiny stop.epochs=25`"
