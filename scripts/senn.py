@@ -27,7 +27,7 @@ CASES: dict[str, dict[str, list[str]]] = {
     "curve": {"all": []},
     "mnist": {"all": []},
     "subsets": {part: [f"subset={part}"] for part in SUBSETS}
-    | {f"{part}, equal": [f"subset={part}", *EQUAL] for part in SUBSETS},
+    | {f"{part}-equal": [f"subset={part}", *EQUAL] for part in SUBSETS},
 }
 NAMES = {"moons": "senn_moons", "curve": "senn_curve", "mnist": "senn_mnist", "subsets": "senn_mnist_subsets"}
 
@@ -107,7 +107,7 @@ def by_size(seeds: int) -> list[str]:
     for equal in (False, True):
         widths, sizes = [], []
         for part in SUBSETS:
-            rows = pd.DataFrame([read("subsets", f"{part}, equal" if equal else part, seed) for seed in range(seeds)])
+            rows = pd.DataFrame([read("subsets", f"{part}-equal" if equal else part, seed) for seed in range(seeds)])
             images = round(54_000 * float(part))
             looked = 1_080 if equal else min(images, 20_480)
             lines.append(

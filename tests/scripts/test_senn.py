@@ -16,7 +16,7 @@ from grow_cli.commands.train import compose
 def test_rows_with_equal_samples_differ_in_the_data_alone(part: str) -> None:
     """Where the data are fewer than a visit asks for, it takes what there is: such a part would be judged on less."""
     smallest = 54_000 * float(senn.SUBSETS[0])
-    words = [*senn.CASES["subsets"][f"{part}, equal"], f"experiment={senn.NAMES['subsets']}"]
+    words = [*senn.CASES["subsets"][f"{part}-equal"], f"experiment={senn.NAMES['subsets']}"]
     method = compose(typed(words, {})).method
     assert method.samples + method.held_out == smallest
     plain = compose(typed([*senn.CASES["subsets"][part], f"experiment={senn.NAMES['subsets']}"], {})).method
