@@ -205,6 +205,7 @@ def _states(title: str, note: str, recipe: tuple[str, ...]) -> Study:
         "growth.neurons=16",
         "model=mlp",
         "model.hidden=[32,32]",
+        "model.activation=selu",  # gradmax's units begin where relu passes no gradient
     )
     methods, states = ("random_width", "gradmax", "tiny"), ("carry", "age", "reset")
     return Study(
