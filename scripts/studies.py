@@ -409,7 +409,7 @@ STUDIES = {
         (*_CIFAR, "model.patch=8", "stop.flops=2.4e11"),
     ),
     "states_mnist": _states(
-        "MNIST, 10,000 images, hidden widths 32 and 32 become 96 and 96",
+        "MNIST, 10,000 images, hidden widths 32 and 32 become up to 96 and 96",
         "Batches of 64; 5e10 training FLOPs, AdamW.",
         (*_MNIST, "subset=10000", "stop.flops=5e10", "evaluate.every=20"),
     ),
