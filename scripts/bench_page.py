@@ -146,7 +146,9 @@ def command_lines(page: str, *, tuned_rates: bool) -> list[str]:
     often = Counter(way for way, _ in ways)
     rows = ["| | `grow train` | in the experiment |", "| --- | --- | --- |"]
     for (way, bench), line in zip(ways, typed, strict=True):
-        own = sorted((o for o in line if o not in shared), key=lambda o: not o.startswith("experiment="))
+        # a rate that the search replaces is no part of a run
+        own = [o for o in line if o not in shared and not (tuned_rates and o.startswith("optimizer.lr="))]
+        own.sort(key=lambda o: not o.startswith("experiment="))
         label = way if often[way] == 1 else f"{way} ({bench.title})"
         rows.append(f"| {label} | `{' '.join(own)}` | {replaced(own, line)} |")
     every = [f"`{' '.join(shared)}`"] * bool(shared) + ["`threads=1`"] * ("threads=1" not in shared)

@@ -41,7 +41,7 @@ class Bench:
         return range(self.first_seed, self.first_seed + (seeds or self.seeds))
 
     def overrides(self, way: str) -> list[str]:
-        """Of all runs of a way; those that come later win."""
+        """What all runs of a way have in common; those that come later win."""
         return [*self.ways[way], *self.recipe]
 
 

@@ -110,9 +110,9 @@ def by_size(seeds: int) -> list[str]:
             rows = pd.DataFrame([read("subsets", f"{part}-equal" if equal else part, seed) for seed in range(seeds)])
             images = round(54_000 * float(part))
             looked = 1_080 if equal else min(images, 20_480)
-            lines.append(
-                f"| {part} | {images:,} | {looked:,} | {_mean(rows['units'], '.1f')} | {_mean(rows['test %'], '.2f')} |"
-            )
+            name = f"{part}, equal" if equal else part
+            measured = f"{_mean(rows['units'], '.1f')} | {_mean(rows['test %'], '.2f')}"
+            lines.append(f"| {name} | {images:,} | {looked:,} | {measured} |")
             widths += list(rows["units"])
             sizes += [float(part)] * seeds
         rho = stats.spearmanr(sizes, widths)

@@ -496,7 +496,8 @@ PAGES = {
     ),
     "states": (
         "What the optimizer remembers of a net that grows",
-        "Width growth with AdamW, four events from 20 to 50 % of the training FLOPs. `growth.optimizer_state=carry`: present "
+        "Width growth with AdamW: events of up to 16 units a layer at 20, 30, 40 and 50 % of the training FLOPs, as many as the "
+        "FLOPs of the events leave room for. `growth.optimizer_state=carry`: present "
         "entries keep their moments, new ones begin at zero with the step count of all; *age*: each entry has a step count of "
         "its own; *reset*: all forget everything.",
         ("states_mnist",),

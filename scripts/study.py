@@ -157,17 +157,19 @@ def section(found: Found) -> list[str]:
         "",
         f"{study.note} {len(seeds)} seeds{planned(len(seeds))}.",
         "",
-        f"| way | rate | test {study.score_name}, mean ± sd | parameters | training FLOPs | grown at | seconds |",
-        "| --- | ---: | ---: | ---: | ---: | ---: | ---: |",
+        f"| way | rate | test {study.score_name}, mean ± sd | parameters | training FLOPs | events | grown at | seconds |",
+        "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
     ]
     for way, rate in found.best.items():
         test = found.test(way)
-        parameters, flops, at, seconds = (
-            float(found.of(way, column).mean()) for column in ("parameters", "training_flops", "grown_at", "seconds")
+        parameters, flops, events, at, seconds = (
+            float(found.of(way, column).mean())
+            for column in ("parameters", "training_flops", "events", "grown_at", "seconds")
         )
+        grown = "" if math.isnan(at) else f"{at:.0%}"
         lines.append(
             f"| {way}{f' (`{BEST}`)' if way == chosen else ''} | {rate} | {test.mean():{study.plain}} ± "
-            f"{test.std(ddof=1):{study.plain}} | {parameters:,.0f} | {flops:.3g} | {'' if math.isnan(at) else f'{at:.0%}'} | "
+            f"{test.std(ddof=1):{study.plain}} | {parameters:,.0f} | {flops:.3g} | {events:g} | {grown} | "
             f"{seconds:.0f} |"
         )
     differences = found.pairs()
@@ -234,13 +236,13 @@ def page(name: str) -> str:
             told.append(Found(study))
             sections += section(told[-1])
         except ValueError as missing:
-            sections += [f"## {STUDIES[study].title}", "", f"Not told yet: {missing}.", ""]
+            sections += [f"## {STUDIES[study].title}", "", f"Not trained yet: {missing}.", ""]
     if told:
         draw(told, training_table.ROOT / "docs" / "images" / f"study_{name}.png")
         lines += [
             f"![{title}: every seed, the mean and its 95 % interval of each way](../images/study_{name}.png)",
             "",
-            "Dots are seeds, bars the means and their 95 % intervals; blue: grown"
+            "Dots are seeds, bars the means and their 95 % intervals; blue: nets that change their size"
             + (
                 ", grey: static, the dashed line the best static size."
                 if any(one.study.ladder for one in told)
@@ -252,9 +254,14 @@ def page(name: str) -> str:
     lines += [
         "Every way has its own rate. Verdicts are those of `grow compare`: paired t-tests and, for equality, two one-sided "
         f"ones, both p-values corrected over each table; δ was fixed before the runs. The seeds begin at {FIRST_SEED}; the test "
-        "part is read once, at a run's end. *Grown at*: the part of the FLOPs that were spent at the event, which is the first "
-        f"evaluation after the part that was asked for. `{BEST}` is the static size that is best on validation. Seconds are of a "
-        "machine that did other work, too.",
+        "part is read once, at a run's end. *Grown at*: the part of the FLOPs that were spent at the first event, which "
+        "is the first evaluation after the part that was asked for. "
+        + (
+            f"`{BEST}` is the static size that is best on validation. "
+            if any(STUDIES[s].ladder for s in studies)
+            else ""
+        )
+        + "Seconds are of a machine that did other work, too.",
     ]
     return "\n".join(lines)
 

@@ -161,6 +161,7 @@ class DepthMethod(Blocks):
             raise UserError(
                 f"method.pattern={self.pattern} inserts at place {place + 1} of the stack, and model={model.name} takes a block "
                 f"at {', '.join(str(i + 1) for i in sorted(places))} only: choose another pattern"
+                + ("" if self.first_frontier is None else ", or another method.first_frontier")
             )
         if self.output != "as_is" and not _writers(sites[0]):
             raise UserError(

@@ -326,6 +326,41 @@ def test_what_a_method_did_not_believe_is_said(runs: Path, noisy: bool) -> None:
         assert "signal" not in charts
 
 
+def test_a_fallback_marks_the_tensors_of_its_own_block_alone(runs: Path) -> None:
+    def two_blocks(events: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        (made,) = events[0]["details"]["proposals"]
+        name = next(iter(made["tensors"]))
+        noisy = made | {"fallback": "copy", "noisy": [name], "source": "block 2"}
+        events[0]["details"]["proposals"] = [made | {"source": "block 1"}, noisy]
+        return events[:1]
+
+    rewrite(runs / "depth", two_blocks)
+    charts = {chart.name: chart for chart in own_charts(read_run(RunFolder(runs / "depth")))}
+    believed, fell_back = charts["signal"].data
+    assert (len(believed["y"]), len(fell_back["y"])) == (11, 1)
+    assert fell_back["text"][0].startswith("block 2 ")
+    assert len(charts["spectra-modes"].layout["xaxis"]["categoryarray"]) == 12, "a place for each tensor of each block"
+
+
+def test_events_stand_in_their_order_whatever_was_taken_from_them(runs: Path) -> None:
+    def first_took_nothing(events: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        for made in events[0]["details"]["proposals"]:
+            made["units"] = 0
+        return events
+
+    rewrite(runs / "width", first_took_nothing)
+    chart = next(c for c in own_charts(read_run(RunFolder(runs / "width"))) if c.name == "spectra-eigenvalues")
+    places = chart.layout["xaxis"]["categoryarray"]
+    assert places == sorted(places, key=lambda place: int(place.split("<br>")[0]))
+    assert places[0].startswith("1<br>")
+
+
+@pytest.mark.parametrize("proposals", [None, 3, [3], [{"fallback": "copy", "noisy": 3}]])
+def test_what_is_no_list_of_proposals_does_not_end_a_report(runs: Path, proposals: Any) -> None:
+    rewrite(runs / "depth", lambda events: [events[0] | {"details": {"proposals": proposals}}])
+    assert "+64 units (depth)" in run_page(RunFolder(runs / "depth")).html()
+
+
 def test_candidates_are_drawn_with_the_threshold_and_those_without_a_logarithm_are_counted(runs: Path) -> None:
     candidates = [
         {"site": "hidden 1", "kind": k, "ratio": r} for k, r in (("width", 2.0), ("depth", -1), ("width", None))

@@ -86,6 +86,12 @@ def test_the_only_way_of_a_page_has_all_overrides_in_its_row(
     assert "besides: `threads=1`, `optimizer.lr` as chosen under *Tuning*, and its seed" in note
 
 
+def test_a_rate_that_the_search_replaces_is_not_shown_as_the_runs(pages: ModuleType) -> None:
+    _, searched, _ = pages.command_lines("cifar_cpu", tuned_rates=True)
+    assert "optimizer.lr" not in searched
+    assert "model.dropout=0 optimizer.weight_decay=5e-4" in searched
+
+
 def test_a_way_is_shown_beside_what_its_experiment_has_where_it_has_others(pages: ModuleType) -> None:
     own = ["experiment=tiny_mnist", "method=gradmax", "stop.epochs=10", "model.dropout=0.1", "subset=null"]
     assert pages.replaced(own, own) == "`method=tiny stop.epochs=25`"

@@ -36,6 +36,6 @@ def test_the_page_of_subsets_has_both_and_ranks_them_apart(tmp_path: Path, monke
             (run / "summary.json").write_text(json.dumps(summary))
     text = "\n".join(senn.by_size(2))
     assert "| 1.0 | 54,000 | 20,480 | 30.5 ± 0.5 | 90.50 ± 0.50 |" in text
-    assert "| 1.0 | 54,000 | 1,080 | 10.5 ± 0.5 |" in text
+    assert "| 1.0, equal | 54,000 | 1,080 | 10.5 ± 0.5 |" in text
     assert "Spearman's ρ of width and size: 0.9" in text
     assert "with equal samples 0.00" in text

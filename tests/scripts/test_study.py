@@ -103,12 +103,12 @@ def test_the_page_has_a_picture_of_every_way(
 
 
 def test_a_study_that_is_not_trained_yet_has_a_line(add: Callable[..., None]) -> None:
-    assert "Not told yet: the search for the rates is not finished." in study.page("planted")
+    assert "Not trained yet: the search for the rates is not finished." in study.page("planted")
     for way, level in LEVELS.items():
         for rate in PLANTED.rates:
             add(way, rate, TUNING_SEED, level, level)
         add(way, "1e-3", 100, level, level)
-    assert "Not told yet: fewer than two seeds are complete." in study.page("planted")
+    assert "Not trained yet: fewer than two seeds are complete." in study.page("planted")
 
 
 def test_a_rate_that_diverged_is_never_the_best(add: Callable[..., None]) -> None:

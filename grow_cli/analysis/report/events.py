@@ -50,11 +50,14 @@ def what(event: GrowthEvent) -> str:
 
 
 def _fallback(event: GrowthEvent) -> str:
-    """Of a method that did not believe its own numbers (Alether, Remark 17): what it took instead, and for how many tensors."""
-    made = [of for of in event.details.get("proposals", []) if isinstance(of, dict) and of.get("fallback")]
+    """What a method took that did not believe its own numbers (Alether, Remark 17), and for how many tensors."""
+    proposals = event.details.get("proposals")
+    made = (
+        [of for of in proposals if isinstance(of, dict) and of.get("fallback")] if isinstance(proposals, list) else []
+    )
     if not made:
         return ""
-    noisy = sum(len(of.get("noisy", [])) for of in made)
+    noisy = sum(len(of["noisy"]) for of in made if isinstance(of.get("noisy"), list))
     part = f" for {counted(noisy, 'tensor')}" if noisy else ""
     return f" (fallback{part}: {made[0]['fallback']})"
 

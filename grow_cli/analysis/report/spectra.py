@@ -36,7 +36,7 @@ class _Spectrum(NamedTuple):
 
 
 def spectra_charts(run: RunData) -> list[Chart | None]:
-    """Of width growth the spectra of sites, of an extrapolation the modes, the coefficients and the signal of tensors."""
+    """The spectra of sites for width growth; the modes, coefficients and signal of tensors for an extrapolation."""
     return [
         *(_spectra(run, key) for key in ("eigenvalues", "singular_values")),
         _modes(run),
@@ -57,13 +57,26 @@ def _found(value: Any, key: str) -> Iterator[dict[str, Any]]:
             yield from _found(inner, key)
 
 
-def _tensors(run: RunData) -> Iterator[tuple[GrowthEvent, str, dict[str, Any]]]:
-    """(event, name, what the log says of it), of each tensor that was extrapolated."""
+class _Tensor(NamedTuple):
+    """One that was extrapolated."""
+
+    event: GrowthEvent
+    name: str
+    """With the block that it was made of where the event made several."""
+    of: dict[str, Any]
+    """What the log says of it."""
+    noisy: bool
+    """Whether a fallback took its place."""
+
+
+def _tensors(run: RunData) -> Iterator[_Tensor]:
     for event in run.events:
-        for entry in _found(event.details, "tensors"):
+        entries = list(_found(event.details, "tensors"))
+        for entry in entries:
             tensors = entry["tensors"] if isinstance(entry["tensors"], dict) else {}
+            source = f"{entry.get('source', '')} " if len(entries) > 1 else ""
             for name, of in tensors.items():
-                yield event, name, of
+                yield _Tensor(event, source + name, of, name in entry.get("noisy", ()))
 
 
 def _spectra(run: RunData, key: str) -> Chart | None:
@@ -80,7 +93,7 @@ def _spectra(run: RunData, key: str) -> Chart | None:
 
 def _modes(run: RunData) -> Chart | None:
     """How the motion of each tensor spreads over modes, and which of them span the subspace of the extrapolation."""
-    found = [_Spectrum(event, name, of.get("singular_values"), of.get("rank")) for event, name, of in _tensors(run)]
+    found = [_Spectrum(event, name, of.get("singular_values"), of.get("rank")) for event, name, of, _ in _tensors(run)]
     title = "Modes of each tensor's path: singular values of its velocities"
     return _drawn("spectra-modes", title, found, "in the subspace", "singular value")
 
@@ -89,10 +102,12 @@ def _drawn(name: str, title: str, found: list[_Spectrum], used: str, word: str) 
     taken: list[tuple[str, float, str]] = []
     left: list[tuple[str, float, str]] = []
     thresholds: list[tuple[str, float, str]] = []
+    places = []
     for event, of, spectrum, count, threshold in found:
         if count is None or not isinstance(spectrum, list):
             continue
         place = f"{event.event}" + (f"<br>{words(of)}" if of else "")
+        places.append(place)
         for rank, value in enumerate(spectrum):
             if value is not None and value > 0:
                 told = f"{words(of)}: number {rank + 1} of {len(spectrum)}"
@@ -106,7 +121,6 @@ def _drawn(name: str, title: str, found: list[_Spectrum], used: str, word: str) 
         points("left", left, {"color": GREY, "size": 5}),
         points("threshold", thresholds, {"color": COLOURS[1], "symbol": "line-ew-open", "size": 22}),
     ]
-    places = [place for place, _, _ in (*taken, *left)]
     values = [value for _, value, _ in (*taken, *left, *thresholds)]
     shape = layout(340, xaxis=categories("event", places), yaxis={"title": word, **scale(values)})
     return Chart(name, title, [trace for trace in data if trace["x"]], shape)
@@ -115,7 +129,7 @@ def _drawn(name: str, title: str, found: list[_Spectrum], used: str, word: str) 
 def _coefficients(run: RunData) -> Chart | None:
     """How far each tensor was extrapolated along its trajectory."""
     placed_of: dict[str, list[tuple[str, float, str]]] = {name: [] for name in _COEFFICIENTS}
-    for event, tensor, of in _tensors(run):
+    for event, tensor, of, _ in _tensors(run):
         for name in _COEFFICIENTS:
             if of.get(name) is not None:
                 placed_of[name].append((f"event {event.event}", of[name], _told(tensor, of)))
@@ -157,16 +171,10 @@ def _signal(run: RunData) -> Chart | None:
     """How far each tensor's path is a motion and not noise (Remark 16), and which were not believed (Remark 17)."""
     believed: list[tuple[Any, float, str]] = []
     noisy: list[tuple[Any, float, str]] = []
-    not_believed = {
-        (event.event, name)
-        for event in run.events
-        for entry in _found(event.details, "noisy")
-        for name in entry["noisy"]
-    }
-    for event, tensor, of in _tensors(run):
+    for event, tensor, of, fell_back in _tensors(run):
         if of.get("snr") is not None:
             point = (f"event {event.event}", of["snr"], words(tensor))
-            (noisy if (event.event, tensor) in not_believed else believed).append(point)
+            (noisy if fell_back else believed).append(point)
     if not believed and not noisy:
         return None
     data = [
@@ -176,7 +184,7 @@ def _signal(run: RunData) -> Chart | None:
     both = [*believed, *noisy]
     shape = layout(
         340,
-        xaxis=categories("", [f"event {event.event}" for event, _, _ in _tensors(run)]),
+        xaxis=categories("", [f"event {tensor.event.event}" for tensor in _tensors(run)]),
         yaxis={"title": "SNR (in ÷ outside the modes)", **scale([value for _, value, _ in both])},
         showlegend=bool(noisy),
     )
