@@ -174,10 +174,8 @@ def _starts(title: str, note: str, recipe: tuple[str, ...], blocks: str, rates: 
 def _phases(title: str, note: str, recipe: tuple[str, ...]) -> Study:
     """The same two blocks, copies, with and without each phase of Alether's protocol, and with less of what they add."""
     grown = ("method=copy", "trigger=at", "trigger.fractions=[0.2,0.4]", "model.mlp=[64,64]")
-    alone, at_once, ramp, short = (
-        *("method.warmup_steps=80", "method.warmup_steps=0"),
-        *("schedule.warmup=50", "schedule.warmup=10"),
-    )
+    alone, at_once = "method.warmup_steps=80", "method.warmup_steps=0"
+    ramp, short = "schedule.warmup=50", "schedule.warmup=10"
     ways = {
         "alone, then a ramp": (alone, ramp),
         "alone": (alone, short),
@@ -198,7 +196,7 @@ def _phases(title: str, note: str, recipe: tuple[str, ...]) -> Study:
 
 
 def _states(title: str, note: str, recipe: tuple[str, ...]) -> Study:
-    """Four events of width growth, with each way of keeping the optimizer's memory."""
+    """Up to four events of width growth, with each way of keeping the optimizer's memory."""
     events = (
         "trigger=at",
         "trigger.fractions=[0.2,0.3,0.4,0.5]",

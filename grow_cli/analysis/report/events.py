@@ -5,7 +5,7 @@ from __future__ import annotations
 from grow_cli.analysis.figures import short
 from grow_cli.analysis.report.charts import GREEN, GREY, RED, number, words
 from grow_cli.analysis.report.page import table
-from grow_cli.analysis.report.reading import RunData
+from grow_cli.analysis.report.reading import RunData, having
 from grow_cli.records.events import GrowthEvent
 from grow_cli.records.words import counted, widths_of
 
@@ -51,10 +51,7 @@ def what(event: GrowthEvent) -> str:
 
 def _fallback(event: GrowthEvent) -> str:
     """What a method took that did not believe its own numbers (Alether, Remark 17), and for how many tensors."""
-    proposals = event.details.get("proposals")
-    made = (
-        [of for of in proposals if isinstance(of, dict) and of.get("fallback")] if isinstance(proposals, list) else []
-    )
+    made = list(having(event.details, "fallback"))
     if not made:
         return ""
     noisy = sum(len(of["noisy"]) for of in made if isinstance(of.get("noisy"), list))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -75,3 +76,15 @@ _NEEDED = ("widths", "train_loss", "val_loss")
 def read_run(folder: RunFolder) -> RunData:
     """Read it; UserError where there is nothing to show yet, Damaged where a file is not grow's."""
     return RunData(folder, folder.config(), folder.read_summary(), read_metrics(folder, _NEEDED), growth_events(folder))
+
+
+def having(value: Any, key: str) -> Iterator[dict[str, Any]]:
+    """The dictionaries in an event's details that have this key, however deep."""
+    if isinstance(value, dict):
+        if key in value:
+            yield value
+        for inner in value.values():
+            yield from having(inner, key)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from having(inner, key)

@@ -17,7 +17,7 @@ from grow_cli.analysis.report.charts import (
     scale,
     words,
 )
-from grow_cli.analysis.report.reading import RunData
+from grow_cli.analysis.report.reading import RunData, having
 from grow_cli.records.events import GrowthEvent
 
 _COEFFICIENTS = {"beta": "β, velocity", "gamma": "γ, acceleration", "eta": "η, escape"}
@@ -45,18 +45,6 @@ def spectra_charts(run: RunData) -> list[Chart | None]:
     ]
 
 
-def _found(value: Any, key: str) -> Iterator[dict[str, Any]]:
-    """The dictionaries in an event's details that have this key, however deep."""
-    if isinstance(value, dict):
-        if key in value:
-            yield value
-        for inner in value.values():
-            yield from _found(inner, key)
-    elif isinstance(value, list):
-        for inner in value:
-            yield from _found(inner, key)
-
-
 class _Tensor(NamedTuple):
     """One that was extrapolated."""
 
@@ -71,7 +59,7 @@ class _Tensor(NamedTuple):
 
 def _tensors(run: RunData) -> Iterator[_Tensor]:
     for event in run.events:
-        entries = list(_found(event.details, "tensors"))
+        entries = list(having(event.details, "tensors"))
         for entry in entries:
             tensors = entry["tensors"] if isinstance(entry["tensors"], dict) else {}
             source = f"{entry.get('source', '')} " if len(entries) > 1 else ""
@@ -84,7 +72,7 @@ def _spectra(run: RunData, key: str) -> Chart | None:
     found = [
         _Spectrum(event, str(entry.get("site", "")), entry[key], entry["units"], entry.get("threshold"))
         for event in run.events
-        for entry in _found(event.details, key)
+        for entry in having(event.details, key)
         if entry.get("units") is not None
     ]
     word = key.replace("_", " ")
