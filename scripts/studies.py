@@ -23,7 +23,7 @@ class Study:
     pairs: tuple[tuple[str, str], ...]
     """First and second way of each difference that is judged; fixed before the runs."""
     rates: tuple[str, ...]
-    """Learning rates, of which each way has the one that is best on validation on the tuning seed."""
+    """The first learning rates that each way is tried with (rates.py), on the tuning seed."""
     within: float
     """The difference that does not matter, in points or nats; fixed before the runs."""
     ladder: tuple[str, ...] = ()

@@ -15,13 +15,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import rates
 import training_table
 from common import write_page
 from numpy.typing import NDArray
 from scipy import stats
-from studies import BEST, FIRST_SEED, PAGES, STUDIES, TUNING_SEED, Study
+from studies import BEST, FIRST_SEED, PAGES, STUDIES, TUNING_SEED
 from study_figure import draw
-from training_table import Key, Row, Table, arguments
+from training_table import Table, arguments
 
 from grow_cli.analysis.equivalence import findable, tost
 from grow_cli.analysis.verdicts import corrected, word
@@ -47,20 +48,11 @@ def table(name: str) -> Table:
 def train(name: str, jobs: int, seeds: int, more: Sequence[str]) -> None:
     """The search for each way's rate, then its seeds."""
     study, runs = STUDIES[name], table(name)
-    runs.train([(way, rate, str(TUNING_SEED)) for way in study.ways for rate in study.rates], jobs, more)
-    best = rates(study, runs.rows())
+    while asked := rates.missing(study, rates.tried(study, runs.rows())):
+        runs.train([(way, rate, str(TUNING_SEED)) for way, rate in asked], jobs, more)
+    best = rates.best(rates.tried(study, runs.rows()))
     wanted = range(FIRST_SEED, FIRST_SEED + seeds)
     runs.train([(way, best[way], str(seed)) for seed in wanted for way in study.ways], jobs, more)
-
-
-def rates(study: Study, rows: Mapping[Key, Row]) -> dict[str, str]:
-    """Way → the rate with the best validation score on the tuning seed; a run that diverged is the worst."""
-
-    def score(way: str, rate: str) -> float:
-        value = study.sign * float(rows[way, rate, str(TUNING_SEED)][f"val_{study.score}"])
-        return value if math.isfinite(value) else -math.inf
-
-    return {way: max(study.rates, key=lambda rate: score(way, rate)) for way in study.ways}
 
 
 class Found:
@@ -68,9 +60,10 @@ class Found:
 
     def __init__(self, name: str) -> None:
         self.study, self.rows = STUDIES[name], table(name).rows()
-        if any((way, rate, str(TUNING_SEED)) not in self.rows for way in self.study.ways for rate in self.study.rates):
+        self.tried = rates.tried(self.study, self.rows)
+        if rates.missing(self.study, self.tried):
             raise ValueError("the search for the rates is not finished")
-        self.best = rates(self.study, self.rows)
+        self.best = rates.best(self.tried)
         """Way → rate."""
         trained = {seed for *_, seed in self.rows if int(seed) >= FIRST_SEED}
         complete = [seed for seed in trained if all((way, rate, seed) in self.rows for way, rate in self.best.items())]
@@ -193,22 +186,30 @@ def section(found: Found) -> list[str]:
             f"({' − '.join(least)}) to {power[most]:.2g} ({' − '.join(most)}).",
             "",
         ]
-    lines += [
+    lines += searched(found)
+    return lines
+
+
+def searched(found: Found) -> list[str]:
+    """What the page says of the search for the rates, and what that and the ladder cost."""
+    study, scores = found.study, found.tried
+    columns = [rate for _, rate in sorted({(float(rate), rate) for of in scores.values() for rate in of})]
+    lines = [
         f"Validation {study.score_name} on seed {TUNING_SEED}, one run each, by which each way's rate was chosen:",
         "",
-        "| way | " + " | ".join(study.rates) + " |",
-        "| --- " + "| ---: " * len(study.rates) + "|",
+        "| way | " + " | ".join(columns) + " |",
+        "| --- " + "| ---: " * len(columns) + "|",
     ]
-    for way in study.ways:
-        tried = [float(found.rows[way, rate, str(TUNING_SEED)][f"val_{study.score}"]) for rate in study.rates]
-        lines.append(f"| {way} | " + " | ".join(f"{study.unit * value:{study.plain}}" for value in tried) + " |")
-    ends = [way for way, rate in found.best.items() if rate in (study.rates[0], study.rates[-1])]
-    searched = sum(float(row["training_flops"]) for (*_, seed), row in found.rows.items() if int(seed) == TUNING_SEED)
+    for way, of in scores.items():
+        shown = [f"{study.sign * study.unit * of[rate]:{study.plain}}" if rate in of else "" for rate in columns]
+        lines.append(f"| {way} | " + " | ".join(shown) + " |")
+    ends = [way for way, of in scores.items() if rates.at_an_end(of)]
+    spent = [float(row["training_flops"]) for (*_, seed), row in found.rows.items() if seed == str(TUNING_SEED)]
     ladder = sum(float(found.of(way, "training_flops").mean()) for way in study.ladder)
     lines += [
         "",
         (f"The best rate of {', '.join(ends)} lies at an end of the search. " if ends else "")
-        + f"The search took {searched:.2g} FLOPs, {len(study.rates)} runs of each way."
+        + f"The search took {math.fsum(spent):.2g} FLOPs, {len(spent)} runs."
         + (f" The ladder that `{BEST}` is chosen from costs {ladder:.2g} a seed." if ladder else ""),
         "",
     ]
@@ -252,7 +253,8 @@ def page(name: str) -> str:
         ]
     lines += sections
     lines += [
-        "Every way has its own rate. Verdicts are those of `grow compare`: paired t-tests and, for equality, two one-sided "
+        "Every way has its own rate: where the best of the first ones lies at an end, further ones, by twos, until it does not "
+        f"(at most {rates.FURTHER}). Verdicts are those of `grow compare`: paired t-tests and, for equality, two one-sided "
         f"ones, both p-values corrected over each table; δ was fixed before the runs. The seeds begin at {FIRST_SEED}; the test "
         "part is read once, at a run's end. *Grown at*: the part of the FLOPs that were spent at the first event, which "
         "is the first evaluation after the part that was asked for. "

@@ -1,0 +1,68 @@
+"""scripts/rates.py: the search for the rate of each way of a study."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import pytest
+import rates
+from studies import TUNING_SEED, Study
+from training_table import Key, Row
+
+STUDY = Study("", "", (), {"way": (), "other": ()}, (), ("1e-3", "2e-3", "4e-3"), within=1)
+
+
+def search(losses: Callable[[float], float], study: Study = STUDY) -> tuple[list[str], str]:
+    """The rates of `way` in the order in which they were asked for, and the best; `other` has its best rate inside."""
+    rows: dict[Key, Row] = {}
+    asked = []
+    while wanted := rates.missing(study, rates.tried(study, rows)):
+        for way, rate in wanted:
+            score = -losses(float(rate)) if way == "way" else -abs(math.log(float(rate) / 2e-3))
+            rows[way, rate, str(TUNING_SEED)] = {"val_accuracy": str(score)}
+            rows[way, rate, str(TUNING_SEED + 1)] = {"val_accuracy": "99"}  # another seed has no say
+            asked += [rate] * (way == "way")
+        assert len([way for way, _ in wanted if way == "other"]) in (0, 3)
+    return asked, rates.best(rates.tried(study, rows))["way"]
+
+
+def off(best: float) -> Callable[[float], float]:
+    return lambda rate: abs(math.log(rate / best))
+
+
+@pytest.mark.parametrize(
+    ("best", "further"),
+    [
+        (2e-3, []),
+        (4e-3, ["8e-3"]),
+        (1e-3, ["5e-4"]),
+        (1.6e-2, ["8e-3", "1.6e-2", "3.2e-2"]),
+        (2.5e-4, ["5e-4", "2.5e-4", "1.25e-4"]),
+    ],
+)
+def test_a_search_goes_on_by_twos_until_the_best_rate_lies_inside(best: float, further: list[str]) -> None:
+    asked, found = search(off(best))
+    assert asked == [*STUDY.rates, *further]
+    assert float(found) == best
+
+
+def test_a_search_ends_three_rates_beyond_the_first_ones() -> None:
+    assert search(off(1.0)) == ([*STUDY.rates, "8e-3", "1.6e-2", "3.2e-2"], "3.2e-2")
+    assert rates.at_an_end({"1e-3": 0.1, "2e-3": 0.2})
+    assert not rates.at_an_end({"1e-3": 0.1, "2e-3": 0.2, "4e-3": 0.1})
+
+
+def test_a_rate_that_diverged_is_never_the_best() -> None:
+    asked, found = search(lambda rate: 0.0 if rate == 2e-3 else math.nan)
+    assert (asked, found) == ([*STUDY.rates], "2e-3")
+
+
+def test_of_equal_rates_the_lowest_is_the_best() -> None:
+    assert search(lambda rate: float(rate < 2e-3))[1] == "2e-3"
+
+
+def test_lower_losses_are_better() -> None:
+    rows = {("way", rate, str(TUNING_SEED)): {"val_loss": rate} for rate in STUDY.rates}
+    study = Study("", "", (), {"way": ()}, (), STUDY.rates, within=1, score="loss")
+    assert rates.best(rates.tried(study, rows)) == {"way": "1e-3"}
