@@ -20,14 +20,21 @@ from common import ROOT, train_once, write_page
 from scipy import stats
 
 SUBSETS = ("0.02", "0.05", "0.15", "0.4", "1.0")
-EQUAL = ["method.samples=864", "method.held_out=216"]
-"""Of the smallest part, all of it: what each event may look at. Without these a larger part brings more samples, too."""
+IMAGES = 54_000
+"""Of the whole training split."""
+EQUAL = {samples: tuple(part for part in SUBSETS if IMAGES * float(part) >= samples) for samples in (1_080, 8_100)}
+"""As many samples for an event of each of these parts: all that the smallest of them has. Without, a larger part brings more
+samples, too."""
 CASES: dict[str, dict[str, list[str]]] = {
     "moons": {"all": []},
     "curve": {"all": []},
     "mnist": {"all": []},
     "subsets": {part: [f"subset={part}"] for part in SUBSETS}
-    | {f"{part}-equal": [f"subset={part}", *EQUAL] for part in SUBSETS},
+    | {
+        f"{part}-{n}": [f"subset={part}", f"method.samples={n * 4 // 5}", f"method.held_out={n // 5}"]
+        for n, parts in EQUAL.items()
+        for part in parts[1:]  # an event of the first looks at all that there is, without these words, too
+    },
 }
 NAMES = {"moons": "senn_moons", "curve": "senn_curve", "mnist": "senn_mnist", "subsets": "senn_mnist_subsets"}
 
@@ -103,26 +110,28 @@ def by_size(seeds: int) -> list[str]:
         "| part | training images | samples at an event | hidden units | test accuracy, % |",
         "| --- | --- | --- | --- | --- |",
     ]
-    ranks = {}
-    for equal in (False, True):
+    ranks = []
+    for samples, parts in [(0, SUBSETS), *EQUAL.items()]:
         widths, sizes = [], []
-        for part in SUBSETS:
-            rows = pd.DataFrame([read("subsets", f"{part}-equal" if equal else part, seed) for seed in range(seeds)])
-            images = round(54_000 * float(part))
-            looked = 1_080 if equal else min(images, 20_480)
-            name = f"{part}, equal" if equal else part
+        for part in parts:
+            case = f"{part}-{samples}" if f"{part}-{samples}" in CASES["subsets"] else part
+            rows = pd.DataFrame([read("subsets", case, seed) for seed in range(seeds)])
+            images = round(IMAGES * float(part))
+            looked, name = (samples, f"{part}, equal") if samples else (min(images, 20_480), part)
             measured = f"{_mean(rows['units'], '.1f')} | {_mean(rows['test %'], '.2f')}"
             lines.append(f"| {name} | {images:,} | {looked:,} | {measured} |")
             widths += list(rows["units"])
             sizes += [float(part)] * seeds
         rho = stats.spearmanr(sizes, widths)
-        ranks[equal] = f"{rho.statistic:.2f} (p = {rho.pvalue:.1g})"
+        ranks.append(
+            f"{f'{samples:,} for every part' if samples else 'all'} {rho.statistic:.2f} (p = {rho.pvalue:.1g})"
+        )
     return [
         *lines,
         "",
         "Samples at an event are those on which units are optimised (four fifths) and judged: 16,384 and 4,096 as far as there "
-        "are as many, below 1,080 for every part. "
-        f"± is the standard error. Spearman's ρ of width and size: {ranks[False]}, with equal samples {ranks[True]}.",
+        "are as many, or, *equal*, all that the smallest part of those rows has (whose runs are the same). "
+        f"± is the standard error. Spearman's ρ of width and size, by samples at an event: {', '.join(ranks)}.",
     ]
 
 
