@@ -408,8 +408,8 @@ STUDIES = {
     ),
     "states_mnist": _states(
         "MNIST, 10,000 images, hidden widths 32 and 32 become up to 96 and 96",
-        "Batches of 64; 5e10 training FLOPs, AdamW.",
-        (*_MNIST, "subset=10000", "stop.flops=5e10", "evaluate.every=20"),
+        "Batches of 64; 1e11 training FLOPs, AdamW.",
+        (*_MNIST, "subset=10000", "stop.flops=1e11", "evaluate.every=20"),  # with half of it TINY has two events
     ),
     "halves_mnist": _halves(
         "MNIST, hidden widths 1000 and 1000",
