@@ -74,7 +74,7 @@ _RESIDUAL = ["model=residual_mlp", "model.width=32", "model.hidden=[32]"]
 METHODS = {
     "tiny": ["method=tiny", "model=mlp_tiny", "model.hidden=[16,16]"],
     "senn": ["method=senn", "model.hidden=[4]", *_SENN],
-    "fold": ["method=fold", "model.hidden=[16]", "method.neurons_per_event=5", *_FOLD],
+    "fold": ["method=fold", "model.hidden=[16]", *_FOLD],
     "zero_blocks": ["method=zero_blocks", "method.blocks=1", *_RESIDUAL],
 }
 _GPT = ["model=gpt", "model.dim=32", "batch_size=16"]

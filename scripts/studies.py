@@ -256,6 +256,7 @@ def _fold_choices(title: str, note: str, recipe: tuple[str, ...], rates: tuple[s
     choices = {
         "one neuron": (one,),
         "3 neurons": ("method.neurons_per_event=3",),
+        "5 neurons": ("method.neurons_per_event=5",),
         "severity": (one, "method.weight=severity"),
         "descent": (one, "method.outgoing=descent"),
         "α = 1e-4": (one, "method.regularization=1e-4"),
@@ -510,9 +511,9 @@ PAGES = {
     "fold_choices": (
         "Fold's choices: neurons at an event, which cluster, outgoing weights, the regularizer",
         "Fold with the recipe of `experiment=fold_mnist` and `fold_cifar10` on fewer images and epochs: one neuron for the "
-        "largest cluster of mistakes when the loss is at rest, with one of these choices changed. *3 neurons*: one for each of "
-        "the three largest clusters, as far as there are as many. All train for as many epochs, and the static nets, too; what "
-        "the search for neurons costs is in the FLOPs.",
+        "largest cluster of mistakes when the loss is at rest, with one of these choices changed. *3* and *5 neurons*: one for "
+        "each of the largest clusters, of which at least as many are looked for. All train for as many epochs, and the static "
+        "nets, too; what the search for neurons costs is in the FLOPs.",
         ("fold_choices_mnist", "fold_choices_cifar"),
     ),
     "pruned": (

@@ -202,12 +202,21 @@ def test_several_neurons_come_one_per_cluster_from_the_largest_down(make: Any) -
     event = grow_one(loop)
     grown = loop.method.state.grown
     sizes = [len(known.members) for known in grown]
-    assert event["units_added"] == len(grown) == min(3, len(event["details"]["clusters"])) >= 2
+    assert event["units_added"] == len(grown) == 3 <= len(event["details"]["clusters"]) <= 6
     assert sizes == sorted(sizes, reverse=True)
     assert len({known.sample for known in grown}) == len(grown)
     assert [known.unit for known in grown] == list(range(4, 4 + len(grown)))
     members = [set(known.members.tolist()) for known in grown]
     assert not members[0] & members[1]
+
+
+def test_as_many_clusters_are_looked_for_as_neurons_are_asked_for() -> None:
+    """The silhouette alone has two of two blobs; of fewer places than that each is by itself."""
+    points = np.random.default_rng(0).normal(size=(60, 2)).astype(np.float32) + 40 * (np.arange(60) % 2)[:, None]
+    points = points.astype(np.float32)
+    found = {least: cluster(points, None, kind="kmeans", least=least, most=6, seed=0).clusters for least in (2, 4)}
+    assert (len(found[2]), len(found[4])) == (2, 4)
+    assert len(cluster(points[:3], None, kind="kmeans", least=5, most=6, seed=0).clusters) == 3
 
 
 def test_by_default_each_cluster_of_mistakes_gets_a_neuron(make: Any) -> None:

@@ -33,11 +33,14 @@ class Clustering:
     flops: int = 0
 
 
-def cluster(points: Points, weights: NDArray[np.float64] | None, *, kind: str, most: int, seed: int) -> Clustering:
+def cluster(
+    points: Points, weights: NDArray[np.float64] | None, *, kind: str, most: int, seed: int, least: int = 2
+) -> Clustering:
     """Clusters of points (n, d), of a weight (n,) each (None: all count alike), by `kmeans` or `hdbscan`.
 
-    k-means with 2 to `most` clusters, as many as have the largest mean silhouette. HDBSCAN leaves noise out; where all is
-    noise, the densest place is the one cluster. One mistake, or several alike, are a cluster of their own.
+    k-means with `least` to `most` clusters, as many as have the largest mean silhouette (fewer than `least` where there are
+    not as many places). HDBSCAN leaves noise out; where all is noise, the densest place is the one cluster. One mistake, or
+    several alike, are a cluster of their own.
     """
     n = len(points)
     distinct = len(np.unique(points, axis=0))
@@ -46,7 +49,7 @@ def cluster(points: Points, weights: NDArray[np.float64] | None, *, kind: str, m
     elif kind == "hdbscan":
         labels, flops = _by_density(points), 2 * n * n * points.shape[1]
     else:
-        labels, flops = _by_means(points, weights, min(most, distinct), seed)
+        labels, flops = _by_means(points, weights, least, min(most, distinct), seed)
     each = np.ones(n) if weights is None else weights
     found = []
     for label in range(int(labels.max()) + 1):
@@ -62,7 +65,7 @@ def cluster(points: Points, weights: NDArray[np.float64] | None, *, kind: str, m
 
 
 def _by_means(
-    points: Points, weights: NDArray[np.float64] | None, most: int, seed: int
+    points: Points, weights: NDArray[np.float64] | None, least: int, most: int, seed: int
 ) -> tuple[NDArray[np.intp], int]:
     """Labels (n,) and FLOPs; distances are two per coordinate and pair, and a multiply-add two FLOPs."""
     from sklearn.cluster import KMeans
@@ -85,14 +88,14 @@ def _by_means(
         chosen = np.random.default_rng(seed).permutation(n)[:_CHOSEN_ON]
         x, w = points[chosen], None if weights is None else weights[chosen]
         best, k = -np.inf, 1
-        for tried in range(2, min(most, len(x) - 1) + 1):
+        for tried in range(least, min(most, len(x) - 1) + 1):
             labels = fitted(x, w, tried, 1).labels_
             if 1 < len(np.unique(labels)) < len(x):
                 score = silhouette_score(x, labels)
                 flops += 2 * len(x) * len(x) * d
                 if score > best:
                     best, k = score, tried
-        if k == 1:  # two points, or as many places as points: each by itself
+        if k == 1:  # no more places than clusters are asked for: each by itself
             k = most
         labels = fitted(points, weights, k, 3).labels_
     return labels.astype(np.intp), flops
