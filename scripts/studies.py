@@ -163,7 +163,7 @@ def _starts(title: str, note: str, recipe: tuple[str, ...], blocks: str, rates: 
             *((start, f"{start}, alone first") for start in starts),
             *((f"{start}-zero", start) for start in starts),
             ("alether-zero", "copy-zero"),
-            ("copy-zero", BEST),
+            *((f"{start}-zero", BEST) for start in starts),
         ),
         rates,
         within=0.3,
