@@ -12,6 +12,7 @@ import argparse
 import json
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -144,14 +145,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("experiments", nargs="+", choices=[*CASES])
     parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--jobs", type=int, default=1, help="runs at a time")
     parser.add_argument("--data-dir", help="passed on as data_dir=")
     parser.add_argument("--write", action="store_true", help="write docs/results/senn_<experiment>.md")
     options = parser.parse_args()
     more = [f"data_dir={Path(options.data_dir).resolve()}"] if options.data_dir else []
+    runs = [(name, case, seed) for name in options.experiments for seed in range(options.seeds) for case in CASES[name]]
+    with ThreadPoolExecutor(options.jobs) as pool:
+        list(pool.map(lambda run: train(*run, more), runs))
     for experiment in options.experiments:
-        for seed in range(options.seeds):
-            for case in CASES[experiment]:
-                train(experiment, case, seed, more)
         table = (
             by_size(options.seeds)
             if experiment == "subsets"
