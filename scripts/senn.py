@@ -152,7 +152,8 @@ def main() -> None:
     more = [f"data_dir={Path(options.data_dir).resolve()}"] if options.data_dir else []
     runs = [(name, case, seed) for name in options.experiments for seed in range(options.seeds) for case in CASES[name]]
     with ThreadPoolExecutor(options.jobs) as pool:
-        list(pool.map(lambda run: train(*run, more), runs))
+        for waiting in [pool.submit(train, *run, more) for run in runs]:
+            waiting.result()
     for experiment in options.experiments:
         table = (
             by_size(options.seeds)
