@@ -37,24 +37,27 @@ def missing(study: Study, scores: Tried) -> list[tuple[str, str]]:
 
 def best(scores: Tried) -> dict[str, str]:
     """Way → the rate with the best score, of equal ones the lowest."""
-    return {way: max(of, key=lambda rate: of[rate]) for way, of in scores.items()}
+    return {way: _best(of) for way, of in scores.items()}
 
 
 def at_an_end(of: Mapping[str, float]) -> bool:
     """Whether a way's best rate is the lowest or the highest that it was tried at."""
-    ordered = list(of)
-    return max(ordered, key=lambda rate: of[rate]) in (ordered[0], ordered[-1])
+    lowest, *_, highest = of
+    return _best(of) in (lowest, highest)
+
+
+def _best(of: Mapping[str, float]) -> str:
+    return max(of, key=lambda rate: of[rate])
 
 
 def _beyond(study: Study, of: Mapping[str, float]) -> str | None:
     """The next rate of a way; None where the best lies inside, or as far out as is searched."""
     if not at_an_end(of):
         return None
-    ordered = list(of)
-    highest = max(ordered, key=lambda rate: of[rate]) == ordered[-1]
-    rate = _times(ordered[-1], 2) if highest else _times(ordered[0], 0.5)
+    lowest, *_, highest = of
+    rate = _times(highest, 2) if _best(of) == highest else _times(lowest, 0.5)
     least, most = float(study.rates[0]) / 2**FURTHER, float(study.rates[-1]) * 2**FURTHER
-    return rate if least * 0.99 < float(rate) < most * 1.01 else None
+    return rate if 0.99 * least < float(rate) < 1.01 * most else None
 
 
 def _times(rate: str, factor: float) -> str:
