@@ -13,6 +13,7 @@ import json
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from itertools import repeat
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +24,8 @@ from scipy import stats
 SUBSETS = ("0.02", "0.05", "0.15", "0.4", "1.0")
 IMAGES = 54_000
 """Of the whole training split."""
-EQUAL = {samples: tuple(part for part in SUBSETS if IMAGES * float(part) >= samples) for samples in (1_080, 8_100)}
-"""As many samples for an event of each of these parts: all that the smallest of them has. Without, a larger part brings more
+EQUAL = {round(IMAGES * float(SUBSETS[first])): SUBSETS[first:] for first in (0, 2)}
+"""As many samples for an event of each of these parts: all that the first of them has. Without, a larger part brings more
 samples, too."""
 CASES: dict[str, dict[str, list[str]]] = {
     "moons": {"all": []},
@@ -115,7 +116,7 @@ def by_size(seeds: int) -> list[str]:
     for samples, parts in [(0, SUBSETS), *EQUAL.items()]:
         widths, sizes = [], []
         for part in parts:
-            case = f"{part}-{samples}" if f"{part}-{samples}" in CASES["subsets"] else part
+            case = part if not samples or part == parts[0] else f"{part}-{samples}"
             rows = pd.DataFrame([read("subsets", case, seed) for seed in range(seeds)])
             images = round(IMAGES * float(part))
             looked, name = (samples, f"{part}, equal") if samples else (min(images, 20_480), part)
@@ -125,7 +126,7 @@ def by_size(seeds: int) -> list[str]:
             sizes += [float(part)] * seeds
         rho = stats.spearmanr(sizes, widths)
         ranks.append(
-            f"{f'{samples:,} for every part' if samples else 'all'} {rho.statistic:.2f} (p = {rho.pvalue:.1g})"
+            f"{f'{samples:,} for every part' if samples else 'up to 20,480'} {rho.statistic:.2f} (p = {rho.pvalue:.1g})"
         )
     return [
         *lines,
@@ -152,8 +153,8 @@ def main() -> None:
     more = [f"data_dir={Path(options.data_dir).resolve()}"] if options.data_dir else []
     runs = [(name, case, seed) for name in options.experiments for seed in range(options.seeds) for case in CASES[name]]
     with ThreadPoolExecutor(options.jobs) as pool:
-        for waiting in [pool.submit(train, *run, more) for run in runs]:
-            waiting.result()
+        for _ in pool.map(train, *zip(*runs, strict=True), repeat(more)):  # when one fails, those not begun are dropped
+            pass
     for experiment in options.experiments:
         table = (
             by_size(options.seeds)

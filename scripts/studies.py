@@ -31,6 +31,11 @@ class Study:
     score: str = "accuracy"
     """`accuracy`, in points, or `loss`, in nats."""
 
+    def __post_init__(self) -> None:
+        first = [float(rate) for rate in self.rates]
+        if len(first) < 2 or first != sorted(first):
+            raise ValueError(f"{self.title}: two rates or more, the lowest first, and not {', '.join(self.rates)}")
+
     @property
     def sign(self) -> int:
         """1 where more is better."""

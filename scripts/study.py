@@ -20,7 +20,7 @@ import training_table
 from common import write_page
 from numpy.typing import NDArray
 from scipy import stats
-from studies import BEST, FIRST_SEED, PAGES, STUDIES, TUNING_SEED
+from studies import BEST, FIRST_SEED, PAGES, STUDIES, TUNING_SEED, Study
 from study_figure import draw
 from training_table import Table, arguments
 
@@ -49,7 +49,7 @@ def train(name: str, jobs: int, seeds: int, more: Sequence[str]) -> None:
     """The search for each way's rate, then its seeds."""
     study, runs = STUDIES[name], table(name)
     while asked := rates.missing(study, rates.tried(study, runs.rows())):
-        runs.train([(way, rate, str(TUNING_SEED)) for way, rate in asked], jobs, more)
+        runs.train([(way, rate, str(TUNING_SEED)) for way, rate in asked], jobs, more, trials=True)
     best = rates.best(rates.tried(study, runs.rows()))
     wanted = range(FIRST_SEED, FIRST_SEED + seeds)
     runs.train([(way, best[way], str(seed)) for seed in wanted for way in study.ways], jobs, more)
@@ -201,19 +201,26 @@ def searched(found: Found) -> list[str]:
         "| --- " + "| ---: " * len(columns) + "|",
     ]
     for way, of in scores.items():
-        shown = [f"{study.sign * study.unit * of[rate]:{study.plain}}" if rate in of else "" for rate in columns]
-        lines.append(f"| {way} | " + " | ".join(shown) + " |")
+        lines.append(f"| {way} | " + " | ".join(_trial(study, of.get(rate)) for rate in columns) + " |")
     ends = [way for way, of in scores.items() if rates.at_an_end(of)]
-    spent = [float(row["training_flops"]) for (*_, seed), row in found.rows.items() if seed == str(TUNING_SEED)]
+    trials = [found.rows[way, rate, str(TUNING_SEED)] for way, of in scores.items() for rate in of]
+    spent = math.fsum(float(row["training_flops"]) for row in trials)
     ladder = sum(float(found.of(way, "training_flops").mean()) for way in study.ladder)
     lines += [
         "",
         (f"The best rate of {', '.join(ends)} lies at an end of the search. " if ends else "")
-        + f"The search took {math.fsum(spent):.2g} FLOPs, {len(spent)} runs."
+        + f"The search took {spent:.2g} FLOPs, {len(trials)} runs."
         + (f" The ladder that `{BEST}` is chosen from costs {ladder:.2g} a seed." if ladder else ""),
         "",
     ]
     return lines
+
+
+def _trial(study: Study, score: float | None) -> str:
+    """A cell of the table of the search; empty where that rate was not tried."""
+    if score is None:
+        return ""
+    return f"{study.sign * study.unit * score:{study.plain}}" if math.isfinite(score) else "diverged"
 
 
 def page(name: str) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import math
 import multiprocessing
 import os
 import tempfile
@@ -104,23 +105,26 @@ class Table:
         told = dict(zip(self.keys, key, strict=True)) | {"recipe": recipe(self.words(*key) or ())}
         record(self.path, (*self.keys, "recipe"), told | {column: found[column] for column in columns})
 
-    def train(self, keys: Iterable[Key], jobs: int, more: Sequence[str] = ()) -> None:
+    def train(self, keys: Iterable[Key], jobs: int, more: Sequence[str] = (), *, trials: bool = False) -> None:
         """Train what has no row yet, on one thread each. Runs that fail are named at the end.
 
         :param more: words that say where the data are, or the device, of every run
+        :param trials: whether a run that diverges is worth a row without scores, as one of a search is
         """
         known, failed = self.rows(), []
         os.environ["OMP_NUM_THREADS"] = "1"
         with ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn")) as pool:
             try:
                 waiting = {
-                    pool.submit(trained, [*(self.words(*key) or ()), *more]): key for key in keys if key not in known
+                    pool.submit(trained, [*(self.words(*key) or ()), *more], trial=trials): key
+                    for key in keys
+                    if key not in known
                 }
                 for done in as_completed(waiting):
                     if (error := done.exception()) is not None:
                         failed.append(f"{', '.join(waiting[done])}: {error}")
                         continue
-                    found = done.result()
+                    found = dict.fromkeys(self.scores if trials else (), math.nan) | done.result()
                     self.add(waiting[done], found)
                     score, seconds = found[self.scores[0]], found["seconds"]
                     print(f"{self.name} {', '.join(waiting[done])}: {score:.4g} ({seconds:.0f} s)", flush=True)
@@ -131,13 +135,24 @@ class Table:
             raise SystemExit("\n".join(failed))
 
 
-def trained(words: list[str]) -> dict[str, Any]:
-    """A run's summary, and by which part of its FLOPs it grew first; its folder goes, for its words tell it to the last bit."""
+def trained(words: list[str], *, trial: bool = False) -> dict[str, Any]:
+    """A run's summary, and by which part of its FLOPs it grew first; its folder goes, for its words tell it to the last bit.
+
+    :param trial: whether a run that diverges has a summary, too, without scores
+    """
     import grow_cli as grow
+    from grow_cli.errors import Crashed
 
     with tempfile.TemporaryDirectory() as folder:
-        run = grow.train([*words, "threads=1", "progress=off", f"run_dir={folder}/run"])
+        try:
+            run = grow.train([*words, "threads=1", "progress=off", f"run_dir={folder}/run"])
+        except grow.TrainingFailed as error:
+            if not trial or isinstance(error, Crashed):
+                raise
+            run = grow.load(f"{folder}/run")
         found, metrics, growth = run.summary, run.metrics.set_index("step"), run.growth
+    if found["status"] == "failed":  # the summary is that of its last good checkpoint
+        found |= {"training_flops": metrics["flops"].iloc[-1]}
     data = found["data"]
     part = metrics["flops"][growth["step"].iloc[0]] / found["training_flops"] if len(growth) else ""
     return found | {

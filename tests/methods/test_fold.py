@@ -90,7 +90,10 @@ def test_the_hyperplane_passes_through_the_mistake_too_and_the_unit_is_active_wh
     assert float(heights[1:].mean()) > 0.01
 
 
-@pytest.mark.parametrize("option", ["method.cluster=hdbscan", "method.space=feature", "method.weight=severity"])
+@pytest.mark.parametrize(
+    "option",
+    ["method.cluster=hdbscan", "method.space=feature", "method.weight=severity", "method.neurons_per_event=3"],
+)
 def test_every_choice_reaches_the_clustering(option: str, make: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: dict[str, Any] = {}
 
@@ -104,12 +107,14 @@ def test_every_choice_reaches_the_clustering(option: str, make: Any, monkeypatch
     judged = judge(loop.session.moment(), None)
     wrong = judged.wrong
     x = loop.session.data.train.x[wrong]
-    assert grow_one(loop)["units_added"] == 1
+    several = 3 if "neurons" in option else 1
+    assert grow_one(loop)["units_added"] == several
     expected = x.flatten(1)
     if "feature" in option:
         with torch.no_grad():
             expected = loop.session.model.hidden[0](expected)[:, :4]
     np.testing.assert_allclose(asked["points"], expected.numpy()[:, : asked["points"].shape[1]], atol=1e-6)
+    assert asked["least"] == max(2, several)
     assert asked["kind"] == ("hdbscan" if "hdbscan" in option else "kmeans")
     if "severity" in option:
         np.testing.assert_allclose(asked["weights"], judged.errors[wrong].numpy(), rtol=1e-5)
@@ -212,11 +217,13 @@ def test_several_neurons_come_one_per_cluster_from_the_largest_down(make: Any) -
 
 def test_as_many_clusters_are_looked_for_as_neurons_are_asked_for() -> None:
     """The silhouette alone has two of two blobs; of fewer places than that each is by itself."""
-    points = np.random.default_rng(0).normal(size=(60, 2)).astype(np.float32) + 40 * (np.arange(60) % 2)[:, None]
+    points = np.random.default_rng(0).normal(size=(60, 2)) + 40 * (np.arange(60) % 2)[:, None]
     points = points.astype(np.float32)
     found = {least: cluster(points, None, kind="kmeans", least=least, most=6, seed=0).clusters for least in (2, 4)}
     assert (len(found[2]), len(found[4])) == (2, 4)
-    assert len(cluster(points[:3], None, kind="kmeans", least=5, most=6, seed=0).clusters) == 3
+    for few in (points[:3], np.repeat(points[:3], 20, axis=0)):
+        assert len(cluster(few, None, kind="kmeans", least=5, most=6, seed=0).clusters) == 3
+    assert len(cluster(points, None, kind="kmeans", least=8, most=6, seed=0).clusters) == 6
 
 
 def test_by_default_each_cluster_of_mistakes_gets_a_neuron(make: Any) -> None:

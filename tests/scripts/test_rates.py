@@ -49,6 +49,7 @@ def test_a_search_goes_on_by_twos_until_the_best_rate_lies_inside(best: float, f
 
 def test_a_search_ends_three_rates_beyond_the_first_ones() -> None:
     assert search(off(1.0)) == ([*STUDY.rates, "8e-3", "1.6e-2", "3.2e-2"], "3.2e-2")
+    assert search(off(1e-6)) == ([*STUDY.rates, "5e-4", "2.5e-4", "1.25e-4"], "1.25e-4")
     assert rates.at_an_end({"1e-3": 0.1, "2e-3": 0.2})
     assert not rates.at_an_end({"1e-3": 0.1, "2e-3": 0.2, "4e-3": 0.1})
 
@@ -58,8 +59,27 @@ def test_a_rate_that_diverged_is_never_the_best() -> None:
     assert (asked, found) == ([*STUDY.rates], "2e-3")
 
 
-def test_of_equal_rates_the_lowest_is_the_best() -> None:
-    assert search(lambda rate: float(rate < 2e-3))[1] == "2e-3"
+def test_of_equal_rates_the_lowest_is_the_best_and_an_end_that_is_as_good_is_searched_beyond() -> None:
+    assert search(lambda rate: float(rate < 2e-3 or rate > 4e-3)) == ([*STUDY.rates, "8e-3"], "2e-3")
+    assert search(lambda rate: float(rate > 2e-3 or rate < 1e-3)) == ([*STUDY.rates, "5e-4"], "1e-3")
+
+
+@pytest.mark.parametrize("other", ["3e-3", "1.6e-2", "1e-1"])
+@pytest.mark.parametrize("score", ["9", "-9"])
+def test_a_row_of_a_rate_that_the_search_does_not_ask_for_has_no_say(other: str, score: str) -> None:
+    rows: dict[Key, Row] = {("way", other, str(TUNING_SEED)): {"val_accuracy": score}}
+    study = Study("", "", (), {"way": ()}, (), STUDY.rates, within=1)
+    for rate, found in zip(STUDY.rates, ("0", "1", "2"), strict=True):
+        assert ("way", rate) in rates.missing(study, rates.tried(study, rows))
+        rows["way", rate, str(TUNING_SEED)] = {"val_accuracy": found}
+    assert rates.missing(study, rates.tried(study, rows)) == [("way", "8e-3")]
+    assert rates.best(rates.tried(study, rows)) == {"way": "4e-3"}
+
+
+@pytest.mark.parametrize("first", [("1e-3",), ("2e-3", "1e-3"), ()])
+def test_a_study_without_two_rates_in_order_is_refused(first: tuple[str, ...]) -> None:
+    with pytest.raises(ValueError, match="two rates or more, the lowest first"):
+        Study("", "", (), {"way": ()}, (), first, within=1)
 
 
 def test_lower_losses_are_better() -> None:

@@ -23,7 +23,7 @@ def numbers(case: str) -> tuple[int, int]:
 def test_rows_with_equal_samples_differ_in_the_data_alone(samples: int) -> None:
     """Where the data are fewer than a visit asks for, it takes what there is: such a part would be judged on less."""
     smallest, *others = senn.EQUAL[samples]
-    assert senn.IMAGES * float(smallest) == samples
+    assert senn.IMAGES * float(smallest) == samples in (1_080, 8_100)
     for part in others:
         assert numbers(f"{part}-{samples}") == (samples * 4 // 5, samples // 5)
     optimised, judged = numbers(smallest)
@@ -47,6 +47,6 @@ def test_the_page_of_subsets_has_both_and_ranks_them_apart(tmp_path: Path, monke
     assert "| 0.02, equal | 1,080 | 1,080 | 10.5 ± 0.5 |" in text
     assert "| 1.0, equal | 54,000 | 1,080 | 10.5 ± 0.5 |" in text
     assert "| 1.0, equal | 54,000 | 8,100 | 30.5 ± 0.5 |" in text
-    assert "all 0.9" in text
+    assert "up to 20,480 0.9" in text
     assert "1,080 for every part 0.0" in text
     assert "8,100 for every part 0.9" in text

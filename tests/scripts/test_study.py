@@ -115,6 +115,52 @@ def test_a_study_that_is_not_trained_yet_has_a_line(add: Callable[..., None]) ->
     assert "Not trained yet: fewer than two seeds are complete." in study.page("planted")
 
 
+def test_the_page_says_where_the_search_ended_without_a_best_rate_inside(add: Callable[..., None]) -> None:
+    for way, level in LEVELS.items():
+        for rate in (*PLANTED.rates, *(("4e-3", "8e-3", "1.6e-2") if way == "large" else ("4e-3",))):
+            worse = way != "large" and rate == "4e-3"
+            add(way, rate, TUNING_SEED, level + worse - float(rate), level)
+        for seed in (100, 101):
+            add(way, "1.6e-2" if way == "large" else "2e-3", seed, level, level)
+    add("large", "3.2e-2", TUNING_SEED, 3.0, 3.0)  # beyond what is searched
+    text = study.page("planted")
+    assert "The best rate of large lies at an end of the search. The search took 1.1e+10 FLOPs, 11 runs." in text
+    assert "| small | 1.5090 | 1.5080 | 2.5060 |  |  |" in text
+
+
+def test_a_rate_that_diverged_is_said(add: Callable[..., None]) -> None:
+    for way, level in LEVELS.items():
+        for rate, loss in (("1e-3", level + 1), ("2e-3", level), ("4e-3", float("nan"))):
+            add(way, rate, TUNING_SEED, loss, loss)
+        for seed in (100, 101):
+            add(way, "2e-3", seed, level, level)
+    assert "| large | 2.8000 | 1.8000 | diverged |" in study.page("planted")
+
+
+def test_training_goes_on_until_every_best_rate_lies_inside(
+    add: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    def trained(
+        table: training_table.Table, keys: list[tuple[str, str, str]], *_: object, trials: bool = False
+    ) -> None:
+        for way, rate, seed in keys:
+            asked.append((way, rate, seed, trials))
+            add(way, rate, int(seed), abs(float(rate) - (8e-3 if way == "grown" else 2e-3)), 1)
+
+    monkeypatch.setattr(training_table.Table, "train", trained)
+    study.train("planted", 1, 2, [])
+    searched = {way: [rate for of, rate, *_, trials in asked if of == way and trials] for way in LEVELS}
+    assert searched == {
+        "grown": ["1e-3", "2e-3", "4e-3", "8e-3", "1.6e-2"],
+        "small": ["1e-3", "2e-3", "4e-3"],
+        "large": ["1e-3", "2e-3", "4e-3"],
+    }
+    kept = {(way, rate) for way, rate, seed, trials in asked if not trials}
+    assert kept == {("grown", "8e-3"), ("small", "2e-3"), ("large", "2e-3")}
+
+
 @pytest.mark.parametrize("name", sorted(STUDIES))
 def test_every_way_of_a_study_can_be_composed_and_has_the_one_budget_of_the_study(name: str) -> None:
     budgets = set()

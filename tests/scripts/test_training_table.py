@@ -67,3 +67,14 @@ def test_only_what_has_no_row_is_trained_and_what_fails_loses_nothing() -> None:
     assert list(table.rows()) == [("mlp", "0"), ("mlp", "1")]
     assert table.rows()["mlp", "0"] == known
     assert float(table.rows()["mlp", "1"]["test_accuracy"]) > 0
+
+
+def test_a_trial_that_diverges_has_a_row_without_scores_and_any_other_run_fails() -> None:
+    table = _table([*RUN, "optimizer=sgd", "optimizer.lr=1e30"])
+    with pytest.raises(SystemExit, match="no longer finite"):
+        table.train([("mlp", "1")], jobs=1)
+    assert table.rows() == {}
+    table.train([("mlp", "1")], jobs=1, trials=True)
+    (row,) = table.rows().values()
+    assert (row["val_accuracy"], row["test_accuracy"]) == ("nan", "nan")
+    assert float(row["training_flops"]) > 0

@@ -220,9 +220,9 @@ class FoldAtMistakes(Settings):
         weights = errors[shown].double().numpy() if self.weight == "severity" else None
         seed = int(torch.randint(2**31 - 1, ()))
         points = x.flatten(1).float().cpu().numpy()
-        most = self.max_clusters
-        least = max(2, min(self.neurons_per_event or 2, most))  # the silhouette alone often has two
-        result = cluster(points, weights, kind=self.cluster, least=least, most=most, seed=seed)
+        wanted = min(self.neurons_per_event or 2, room(now, self._site(now.model)))
+        least = max(2, wanted)  # the silhouette alone often has two
+        result = cluster(points, weights, kind=self.cluster, least=least, most=self.max_clusters, seed=seed)
         notes.flops += result.flops
         return [shown[torch.from_numpy(c.members)] for c in result.clusters]
 

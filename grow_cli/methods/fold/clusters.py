@@ -38,8 +38,8 @@ def cluster(
 ) -> Clustering:
     """Clusters of points (n, d), of a weight (n,) each (None: all count alike), by `kmeans` or `hdbscan`.
 
-    k-means with `least` to `most` clusters, as many as have the largest mean silhouette (fewer than `least` where there are
-    not as many places). HDBSCAN leaves noise out; where all is noise, the densest place is the one cluster. One mistake, or
+    k-means with `least` to `most` clusters, as many as have the largest mean silhouette; never more than there are places or
+    than `most`. HDBSCAN leaves noise out; where all is noise, the densest place is the one cluster. One mistake, or
     several alike, are a cluster of their own.
     """
     n = len(points)
@@ -87,16 +87,14 @@ def _by_means(
     with warnings.catch_warnings(action="ignore", category=ConvergenceWarning), threadpool_limits(1):
         chosen = np.random.default_rng(seed).permutation(n)[:_CHOSEN_ON]
         x, w = points[chosen], None if weights is None else weights[chosen]
-        best, k = -np.inf, 1
-        for tried in range(least, min(most, len(x) - 1) + 1):
+        best, k = -np.inf, most
+        for tried in range(least, min(most, len(x) - 1) + 1) if least < most else ():
             labels = fitted(x, w, tried, 1).labels_
             if 1 < len(np.unique(labels)) < len(x):
                 score = silhouette_score(x, labels)
                 flops += 2 * len(x) * len(x) * d
                 if score > best:
                     best, k = score, tried
-        if k == 1:  # no more places than clusters are asked for: each by itself
-            k = most
         labels = fitted(points, weights, k, 3).labels_
     return labels.astype(np.intp), flops
 

@@ -26,8 +26,8 @@ class Settings(Method):
     max_mistakes: int = key(2000, at_least=1)
     """The most mistakes clustered per event; of more, a random part is used."""
     neurons_per_event: int | None = key(None, at_least=1, null="for one in each cluster")
-    """Neurons per event, one per cluster from the largest down (k-means then looks for at least as many clusters); null: one
-    in each, as far as growth.neurons allows; 1: Algorithm 1's typical mistake."""
+    """Neurons per event, one per cluster from the largest down (k-means then looks for at least as many clusters, up to
+    max_clusters); null: one in each, as far as growth.neurons allows; 1: Algorithm 1's typical mistake."""
     regularization: float = key(1e-3, at_least=0)
     """α, the weight of L_fold-reg in the loss."""
     regularize: str = key("newest", one_of=("newest", "all", "none"))
