@@ -76,7 +76,10 @@ def test_the_keys_of_an_experiments_trigger_are_in_it(path: Path) -> None:
         assert getattr(trigger, str(key)) == value
 
 
-@pytest.mark.parametrize("dataset", ["cifar10", "cifar100", "image_folder", "digits", "mnist"])
+@pytest.mark.parametrize(
+    "dataset",
+    ["cifar10", "digits", *(pytest.param(d, marks=pytest.mark.slow) for d in ("cifar100", "image_folder", "mnist"))],
+)
 def test_on_photographs_a_method_brings_convolutions_along(dataset: str) -> None:
     photographs = dataset in ("cifar10", "cifar100", "image_folder")
     for method in ("static", "alether", "copy", "random", "stack", "midas", "zero_blocks", "deepen"):

@@ -56,6 +56,7 @@ def test_width_and_depth_grow_from_any_depth_and_keep_the_function(search: str, 
         assert sum(p["kind"] == "depth" for p in event["details"]["proposals"]) <= 1
 
 
+@pytest.mark.slow
 def test_a_convolutional_net_grows_channels_units_and_layers(make: Any) -> None:
     loop = senn(
         make, "model=cnn", "model.channels=[[2],[2]]", "model.hidden=[]", "model.activation=rational", "model.pool=avg",

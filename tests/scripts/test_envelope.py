@@ -90,6 +90,7 @@ def test_one_seed_shows_nothing() -> None:
     assert all("**undecided**" in line for line in envelope.verdicts(one))
 
 
+@pytest.mark.slow
 def test_looking_at_every_budget_confirms_no_static_size_by_chance() -> None:
     """At the limit itself at five budgets: 5 % of studies of ten seeds may say that it is above it somewhere."""
     draws = np.random.default_rng(0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -69,7 +70,10 @@ def test_only_what_has_no_row_is_trained_and_what_fails_loses_nothing() -> None:
     assert float(table.rows()["mlp", "1"]["test_accuracy"]) > 0
 
 
-def test_a_trial_that_diverges_has_a_row_without_scores_and_any_other_run_fails() -> None:
+def test_a_trial_that_diverges_has_a_row_without_scores_and_any_other_run_fails(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(training_table, "ProcessPoolExecutor", lambda jobs, _: ThreadPoolExecutor(jobs))
     table = _table([*RUN, "optimizer=sgd", "optimizer.lr=1e30"])
     with pytest.raises(SystemExit, match="no longer finite"):
         table.train([("mlp", "1")], jobs=1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from unittest.mock import patch
 
+import pytest
 from simulated.runs import watched_gpu
 
 from grow_cli import hardware, testing
@@ -35,6 +36,7 @@ def test_an_event_at_three_blocks_waits_at_most_twenty_times(tmp_path: Path) -> 
     assert waits <= 20
 
 
+@pytest.mark.slow
 def test_larger_pieces_call_fewer_operators_and_do_not_change_the_waits(tmp_path: Path) -> None:
     large = ("model.stream=[48]", "model.hidden=[[4]]", "subset=400")
     with patch.object(hardware, "_LARGER", 1):

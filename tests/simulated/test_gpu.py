@@ -33,9 +33,11 @@ _OWN: dict[str, tuple[str, ...]] = {
 """What a method needs where it is not an option of its own, or other than `PROBLEMS` has it."""
 METHODS = sorted(file.stem for file in (Path(__file__).parents[2] / "conf" / "method").glob("*.yaml"))
 PRECISIONS = ("fp32", "bf16", "tf32")
-_ROUNDED = ("static", "tiny")
-"""Methods that are tried in tf32 each time, the others by `make test-slow`: the simulated GPU computes it as fp32, so that what
-is tried is the switch, and that growth's statistics turn it off."""
+_ROUNDED = {"tf32": ("static", "tiny"), "bf16": ("alether", "senn", "static", "tiny")}
+"""Methods that are tried in tf32 and bf16 each time, the others by `make test-slow`: of tf32, which the simulated GPU computes
+as fp32, what is tried is the switch, and that growth's statistics turn it off."""
+_PRESETS = ("alether_table1", "midas", "stack", "zero_blocks")
+"""Methods with keys of another one: by `make test-slow`."""
 _EXACT = ("net2net", "prune", "stages", "static", "tiny")
 """Methods that are tried in fp64, too, which is for regression."""
 MOST_WAITS = {"senn": 60}
@@ -63,7 +65,7 @@ def cases() -> Iterator[Any]:
     """Method and precision of each test."""
     for method in METHODS:
         for precision in (*PRECISIONS, *(("fp64",) if method in _EXACT else ())):
-            slow = precision == "tf32" and method not in _ROUNDED
+            slow = method in _PRESETS or method not in _ROUNDED.get(precision, (method,))
             yield pytest.param(method, precision, marks=pytest.mark.slow if slow else ())
 
 

@@ -97,7 +97,7 @@ def test_growth_at_every_tenth_of_an_epoch_is_growth_at_every_evaluation(doublin
 @pytest.mark.parametrize(
     "looks",
     [
-        pytest.param(49, id="after one change"),
+        pytest.param(49, id="after one change", marks=pytest.mark.slow),
         pytest.param(70, id="at an evaluation", marks=pytest.mark.slow),
         pytest.param(80, id="after two"),
         pytest.param(88, id="late", marks=pytest.mark.slow),
