@@ -64,7 +64,7 @@ SLICED = {
     "test_every_option_composes": 4,
     "test_every_option_keeps_its_groups_contract": 4,
     "test_every_site_of_a_module_is_found_and_grown": 3,
-    "test_every_way_of_a_study_can_be_composed_and_has_the_one_budget_of_the_study": 3,
+    "test_every_way_of_a_study_can_be_composed_and_has_the_one_budget_of_the_study": 7,
     "test_every_way_of_every_benchmark_can_be_composed": 10,
     "test_float32_history_is_as_precise_as_float64": 2,
     "test_it_lowers_the_loss_on_every_kind_of_model_and_through_growth": 3,

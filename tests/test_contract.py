@@ -75,8 +75,6 @@ CHECKS: dict[str, Callable[..., object]] = {
 _FILES = {"python", "mnist", "fashion_mnist", "cifar10", "cifar100", "image_folder"}
 # tests of their own look at these closely
 _LATER = {"schedule": {"constant", "cosine", "one_cycle"}, "dataset": {"moons", "sines", "quadratics"}}
-# simulated/test_gpu.py trains, resumes, evaluates and exports with each of them
-_LATER["method"] = {*registry.groups()["method"]} - {"alether", "fold", "senn", "tiny"}
 _LATER["trigger"] = {"all", "any", "at", "every", "never", "plateau"}
 OPTIONS = [
     pytest.param(f"{group}={name}", marks=pytest.mark.slow if name in _LATER.get(group, ()) else ())

@@ -56,14 +56,13 @@ def test_width_and_depth_grow_from_any_depth_and_keep_the_function(search: str, 
         assert sum(p["kind"] == "depth" for p in event["details"]["proposals"]) <= 1
 
 
-@pytest.mark.slow
 def test_a_convolutional_net_grows_channels_units_and_layers(make: Any) -> None:
     loop = senn(
         make, "model=cnn", "model.channels=[[2],[2]]", "model.hidden=[]", "model.activation=rational", "model.pool=avg",
         *EAGER, "growth.neurons=1", "method.samples=60", "method.held_out=60",
     )  # fmt: skip
     before = loop.session.model.widths()
-    for _ in range(3):
+    for _ in range(2):
         loop._train_until(loop.session.progress.step + 5)
         loop._grow()
     events = events_of(loop.folder.path)

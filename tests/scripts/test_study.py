@@ -161,13 +161,7 @@ def test_training_goes_on_until_every_best_rate_lies_inside(
     assert kept == {("grown", "8e-3"), ("small", "2e-3"), ("large", "2e-3")}
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        pytest.param(name, marks=() if name in ("starts_cifar_vit", "states_mnist") else pytest.mark.slow)
-        for name in sorted(STUDIES)
-    ],
-)
+@pytest.mark.parametrize("name", sorted(STUDIES))
 def test_every_way_of_a_study_can_be_composed_and_has_the_one_budget_of_the_study(name: str) -> None:
     budgets = set()
     for way in STUDIES[name].ways:

@@ -60,7 +60,7 @@ def replaying(make: Any, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Loop]
 
 
 @pytest.mark.parametrize(
-    "net", [pytest.param(net, marks=pytest.mark.slow if net in ("mlp, SGD", "mlp, batch norm") else ()) for net in NETS]
+    "net", [pytest.param(net, marks=pytest.mark.slow if net == "mlp, SGD" else ()) for net in NETS]
 )
 def test_replayed_steps_train_to_the_last_bit_as_those_that_are_not_and_across_growth(
     replaying: Callable[..., Loop], net: str
