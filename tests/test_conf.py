@@ -78,7 +78,7 @@ def test_the_keys_of_an_experiments_trigger_are_in_it(path: Path) -> None:
 
 @pytest.mark.parametrize(
     "dataset",
-    ["cifar10", "digits", *(pytest.param(d, marks=pytest.mark.slow) for d in ("cifar100", "image_folder", "mnist"))],
+    ["cifar10", *(pytest.param(d, marks=pytest.mark.slow) for d in ("cifar100", "digits", "image_folder", "mnist"))],
 )
 def test_on_photographs_a_method_brings_convolutions_along(dataset: str) -> None:
     photographs = dataset in ("cifar10", "cifar100", "image_folder")

@@ -402,6 +402,7 @@ def test_points_and_curves_have_pictures_and_a_page_too(dataset: str, grow: Call
     assert page.count('<figure class="wide">') == len(rows)
 
 
+@pytest.mark.slow
 def test_the_page_shows_every_neuron_and_needs_no_network(grow: Callable, tmp_path: Path) -> None:
     assert grow("train", *RUN, "run_dir=r", "dataset=digits").code == 0
     outcome = grow("explain", "r", "-o", "page.html")

@@ -135,6 +135,7 @@ def test_heads_are_refused_where_there_is_no_attention_or_nothing_to_trigger_on(
         assert words in refused.err
 
 
+@pytest.mark.slow
 def test_random_replay_adds_heads_where_and_when_the_run_did(grow: Callable, tmp_path: Path) -> None:
     assert grow("train", "method=heads", *VIT, "subset=200", "stop.epochs=4", "run_dir=run", "progress=off").code == 0
     outcome = grow("controls", "run", "--only", "random-replay,static-flops,static-parameters", "progress=off")

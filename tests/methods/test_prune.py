@@ -258,6 +258,7 @@ def test_a_module_of_ones_own_is_pruned_and_taken_back(tmp_path: Path, monkeypat
     assert grow_cli.load("own", module=module).net.widths() == run.net.widths()
 
 
+@pytest.mark.slow
 def test_a_grown_net_is_pruned_on_from_its_run_and_its_log_says_so(grow: Callable, tmp_path: Path) -> None:
     short = ("subset=300", "stop.epochs=4", "progress=off", "trigger=every", "trigger.every=1")
     grown = grow("train", "method=net2net", "model=mlp", "model.hidden=[4,4]", *short, "growth.neurons=4", "run_dir=g")

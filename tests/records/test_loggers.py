@@ -369,6 +369,7 @@ def test_a_run_tells_every_row_event_and_its_summary(
     assert wandb[-1] == ("finish", 0)
 
 
+@pytest.mark.slow
 def test_a_resumed_run_tells_what_an_unbroken_one_would(
     wandb: Calls, grow: Any, small: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

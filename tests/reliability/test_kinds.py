@@ -38,6 +38,7 @@ def test_an_interpolation_that_leads_nowhere_is_one_line_that_names_the_key(key:
     assert str(refused.value) == f"{key}: Interpolation key 'nothing' not found"
 
 
+@pytest.mark.slow
 def test_text_and_numbers_that_an_interpolation_gives_to_a_list_or_to_numbers_by_name_are_refused() -> None:
     several = [
         f"{section}.{f.name}"
