@@ -33,12 +33,12 @@ _OWN: dict[str, tuple[str, ...]] = {
 """What a method needs where it is not an option of its own, or other than `PROBLEMS` has it."""
 METHODS = sorted(file.stem for file in (Path(__file__).parents[2] / "conf" / "method").glob("*.yaml"))
 PRECISIONS = ("fp32", "bf16", "tf32")
-_ROUNDED = {"tf32": ("tiny",), "bf16": ("senn", "tiny")}
-"""Methods that are tried in tf32 and bf16 each time, the others by `make test-slow`: of tf32, which the simulated GPU computes
+_EACH_TIME = {"tf32": ("tiny",), "bf16": ("senn", "tiny"), "fp64": ("stages", "tiny")}
+"""Methods that are tried in a precision each time, the others by `make test-slow`: of tf32, which the simulated GPU computes
 as fp32, what is tried is the switch, and that growth's statistics turn it off."""
 _ALIKE = ("alether_table1", "copy", "midas", "random", "stack", "zero_blocks")
 """Methods that are `alether` or `deepen` with other keys or another source: by `make test-slow`."""
-_EXACT = ("stages", "tiny")
+_EXACT = ("net2net", "prune", "stages", "static", "tiny")
 """Methods that are tried in fp64, too, which is for regression."""
 MOST_WAITS = {"senn": 60}
 """Waits of a growth event; 20 where nothing is said."""
@@ -65,7 +65,7 @@ def cases() -> Iterator[Any]:
     """Method and precision of each test."""
     for method in METHODS:
         for precision in (*PRECISIONS, *(("fp64",) if method in _EXACT else ())):
-            slow = method in _ALIKE or method not in _ROUNDED.get(precision, (method,))
+            slow = method in _ALIKE or method not in _EACH_TIME.get(precision, (method,))
             yield pytest.param(method, precision, marks=pytest.mark.slow if slow else ())
 
 
