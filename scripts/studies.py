@@ -148,7 +148,7 @@ def _moment(title: str, note: str, recipe: tuple[str, ...]) -> Study:
     )
 
 
-def _starts(title: str, note: str, recipe: tuple[str, ...], blocks: str, rates: tuple[str, ...]) -> Study:
+def _starts(title: str, note: str, recipe: tuple[str, ...], blocks: str) -> Study:
     """Two blocks gain one at 20 and one at 40 % of the FLOPs, made of the last in several ways."""
     events = ("trigger=at", "trigger.fractions=[0.2,0.4]", f"model.{blocks}=[64,64]")
     alone, at_once = ("method.warmup_steps=80",), ("method.warmup_steps=0", "schedule.warmup=10")
@@ -170,7 +170,7 @@ def _starts(title: str, note: str, recipe: tuple[str, ...], blocks: str, rates: 
             ("alether-zero", "copy-zero"),
             *((f"{start}-zero", BEST) for start in starts),
         ),
-        rates,
+        _SLOW,
         within=0.3,
         ladder=("static-1", "static-2", "static-4"),
     )
@@ -379,28 +379,24 @@ STUDIES = {
         "Patches of 7, width 32, batches of 128; 2.4e11 training FLOPs.",
         (*_MNIST, *_WIDER, "model.patch=7", "stop.flops=2.4e11", "evaluate.every=40"),
         "mlp",
-        (*_SLOW, "1.6e-2"),
     ),
     "starts_mnist_mlp": _starts(
         "MNIST, 10,000 images, residual blocks",
         "Fully connected blocks, a stream of width 64, batches of 64; 5e10 training FLOPs.",
         (*_MNIST, "model=residual_mlp", "batch_size=64", "stop.flops=5e10", "evaluate.every=40"),
         "hidden",
-        _SLOW,
     ),
     "starts_cifar_mlp": _starts(
         "CIFAR-10 (JPEG copy), 10,000 images, residual blocks",
         "Fully connected blocks, a stream of width 64, batches of 64; 1e11 training FLOPs.",
         (*_CIFAR, "model=residual_mlp", "batch_size=64", "stop.flops=1e11", "evaluate.every=40"),
         "hidden",
-        _SLOW,
     ),
     "starts_cifar_vit": _starts(
         "CIFAR-10 (JPEG copy), 10,000 images, a transformer",
         "Patches of 8, width 32, batches of 128; 2.4e11 training FLOPs.",
         (*_CIFAR, *_WIDER, "model.patch=8", "stop.flops=2.4e11", "evaluate.every=40"),
         "mlp",
-        _SLOW,
     ),
     "phases_mnist": _phases(
         "MNIST, 10,000 images, a transformer",

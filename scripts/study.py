@@ -186,8 +186,7 @@ def section(found: Found) -> list[str]:
             f"({' − '.join(least)}) to {power[most]:.2g} ({' − '.join(most)}).",
             "",
         ]
-    lines += searched(found)
-    return lines
+    return [*lines, *searched(found)]
 
 
 def searched(found: Found) -> list[str]:

@@ -152,7 +152,7 @@ def trained(words: list[str], *, trial: bool = False) -> dict[str, Any]:
             run = grow.load(f"{folder}/run")
         found, metrics, growth = run.summary, run.metrics.set_index("step"), run.growth
     if found["status"] == "failed":  # the summary is that of its last good checkpoint
-        found |= {"training_flops": metrics["flops"].iloc[-1]}
+        found["training_flops"] = metrics["flops"].iloc[-1]
     data = found["data"]
     part = metrics["flops"][growth["step"].iloc[0]] / found["training_flops"] if len(growth) else ""
     return found | {
