@@ -4,30 +4,35 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from statistics import fmean
 
-from studies import TUNING_SEED, Study
+from studies import Study
 from training_table import Key, Row
 
 FURTHER = 3
 """Rates beyond either end of the first ones, at most."""
 
 Tried = dict[str, dict[str, float]]
-"""Way → rate → validation score on the tuning seed, more is better, -inf of a run that diverged; from the lowest rate on."""
+"""Way → rate → validation score, the mean over the tuning seeds, more is better, -inf where a run diverged; from the lowest
+rate on."""
 
 
 def tried(study: Study, rows: Mapping[Key, Row]) -> Tried:
-    """What was searched so far; a row of a rate that the search does not ask for has no say."""
+    """What was searched so far: rates that every tuning seed has. A rate that the search does not ask for has no say."""
 
     def score(row: Row) -> float:
         value = study.sign * float(row[f"val_{study.score}"])
         return value if math.isfinite(value) else -math.inf
 
-    ended = {(way, rate): score(row) for (way, rate, seed), row in rows.items() if seed == str(TUNING_SEED)}
-
     def of(way: str) -> dict[str, float]:
-        found = {rate: ended[way, rate] for rate in study.rates if (way, rate) in ended}
-        while len(found) >= len(study.rates) and (way, rate := _beyond(study, found)) in ended:
-            found = dict(sorted({**found, rate: ended[way, rate]}.items(), key=lambda one: float(one[0])))
+        ended = {
+            rate: fmean(score(rows[way, rate, seed]) for seed in study.tuning)
+            for rate in {rate for known, rate, _ in rows if known == way}
+            if all((way, rate, seed) in rows for seed in study.tuning)
+        }
+        found = {rate: ended[rate] for rate in study.rates if rate in ended}
+        while len(found) >= len(study.rates) and (rate := _beyond(study, found)) in ended:
+            found = dict(sorted({**found, rate: ended[rate]}.items(), key=lambda one: float(one[0])))
         return found
 
     return {way: of(way) for way in study.ways}

@@ -23,18 +23,27 @@ class Study:
     pairs: tuple[tuple[str, str], ...]
     """First and second way of each difference that is judged; fixed before the runs."""
     rates: tuple[str, ...]
-    """The first learning rates that each way is tried with (rates.py), on the tuning seed."""
+    """The first learning rates that each way is tried with (rates.py), on the tuning seeds."""
     within: float
     """The difference that does not matter, in points or nats; fixed before the runs."""
     ladder: tuple[str, ...] = ()
     """The ways that are static sizes."""
     score: str = "accuracy"
     """`accuracy`, in points, or `loss`, in nats."""
+    trials: int = 1
+    """Runs for each rate that is tried; more where one run's noise would choose."""
 
     def __post_init__(self) -> None:
         first = [float(rate) for rate in self.rates]
         if len(first) < 2 or first != sorted(first):
             raise ValueError(f"{self.title}: two rates or more, the lowest first, and not {', '.join(self.rates)}")
+        if not 1 <= self.trials <= FIRST_SEED - TUNING_SEED:
+            raise ValueError(f"{self.title}: 1 to {FIRST_SEED - TUNING_SEED} trials, and not {self.trials}")
+
+    @property
+    def tuning(self) -> tuple[str, ...]:
+        """The seeds of the trials."""
+        return tuple(str(TUNING_SEED + n) for n in range(self.trials))
 
     @property
     def sign(self) -> int:
@@ -145,6 +154,7 @@ def _moment(title: str, note: str, recipe: tuple[str, ...]) -> Study:
         _SLOW,
         within=0.3,
         ladder=("static-1", "static-2", "static-4"),
+        trials=3,  # on MNIST single runs of one rate are up to two points apart
     )
 
 

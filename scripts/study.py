@@ -20,7 +20,7 @@ import training_table
 from common import write_page
 from numpy.typing import NDArray
 from scipy import stats
-from studies import BEST, FIRST_SEED, PAGES, STUDIES, TUNING_SEED, Study
+from studies import BEST, FIRST_SEED, PAGES, STUDIES, Study
 from study_figure import draw
 from training_table import Table, arguments
 
@@ -49,7 +49,7 @@ def train(name: str, jobs: int, seeds: int, more: Sequence[str]) -> None:
     """The search for each way's rate, then its seeds."""
     study, runs = STUDIES[name], table(name)
     while asked := rates.missing(study, rates.tried(study, runs.rows())):
-        runs.train([(way, rate, str(TUNING_SEED)) for way, rate in asked], jobs, more, trials=True)
+        runs.train([(way, rate, seed) for way, rate in asked for seed in study.tuning], jobs, more, trials=True)
     best = rates.best(rates.tried(study, runs.rows()))
     wanted = range(FIRST_SEED, FIRST_SEED + seeds)
     runs.train([(way, best[way], str(seed)) for seed in wanted for way in study.ways], jobs, more)
@@ -194,7 +194,7 @@ def searched(found: Found) -> list[str]:
     study, scores = found.study, found.tried
     columns = [rate for _, rate in sorted({(float(rate), rate) for of in scores.values() for rate in of})]
     lines = [
-        f"Validation {study.score_name} on seed {TUNING_SEED}, one run each, by which each way's rate was chosen:",
+        f"Validation {study.score_name}, {_of_what(study)}, by which each way's rate was chosen:",
         "",
         "| way | " + " | ".join(columns) + " |",
         "| --- " + "| ---: " * len(columns) + "|",
@@ -202,7 +202,7 @@ def searched(found: Found) -> list[str]:
     for way, of in scores.items():
         lines.append(f"| {way} | " + " | ".join(_trial(study, of.get(rate)) for rate in columns) + " |")
     ends = [way for way, of in scores.items() if rates.at_an_end(of)]
-    trials = [found.rows[way, rate, str(TUNING_SEED)] for way, of in scores.items() for rate in of]
+    trials = [found.rows[way, rate, seed] for way, of in scores.items() for rate in of for seed in study.tuning]
     spent = math.fsum(float(row["training_flops"]) for row in trials)
     ladder = sum(float(found.of(way, "training_flops").mean()) for way in study.ladder)
     lines += [
@@ -213,6 +213,12 @@ def searched(found: Found) -> list[str]:
         "",
     ]
     return lines
+
+
+def _of_what(study: Study) -> str:
+    if study.trials == 1:
+        return f"on seed {study.tuning[0]}, one run each"
+    return f"the mean of seeds {study.tuning[0]} to {study.tuning[-1]}"
 
 
 def _trial(study: Study, score: float | None) -> str:

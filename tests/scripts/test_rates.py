@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 import rates
@@ -80,6 +81,22 @@ def test_a_row_of_a_rate_that_the_search_does_not_ask_for_has_no_say(other: str,
 def test_a_study_without_two_rates_in_order_is_refused(first: tuple[str, ...]) -> None:
     with pytest.raises(ValueError, match="two rates or more, the lowest first"):
         Study("", "", (), {"way": ()}, (), first, within=1)
+
+
+def test_of_several_trials_the_mean_counts_once_all_have_ended_and_one_that_diverged_is_enough() -> None:
+    study = replace(STUDY, ways={"way": ()}, trials=2)
+    scores = {"1e-3": ("3", "0"), "2e-3": ("1", "4"), "4e-3": ("9", "nan")}
+    rows = {("way", rate, str(TUNING_SEED)): {"val_accuracy": first} for rate, (first, _) in scores.items()}
+    assert rates.missing(study, rates.tried(study, rows)) == [("way", rate) for rate in study.rates]
+    rows |= {("way", rate, str(TUNING_SEED + 1)): {"val_accuracy": second} for rate, (_, second) in scores.items()}
+    assert rates.tried(study, rows) == {"way": {"1e-3": 1.5, "2e-3": 2.5, "4e-3": -math.inf}}
+    assert not rates.missing(study, rates.tried(study, rows))
+
+
+@pytest.mark.parametrize("trials", [0, 51])
+def test_trials_on_no_seed_or_on_those_that_are_judged_are_refused(trials: int) -> None:
+    with pytest.raises(ValueError, match="1 to 50 trials"):
+        replace(STUDY, trials=trials)
 
 
 def test_lower_losses_are_better() -> None:
