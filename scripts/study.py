@@ -4,7 +4,8 @@
     python scripts/study.py scarce --finished
 
 Finished runs are rows of docs/results/data/<name>.csv and are not trained again; the second command trains nothing and
-writes docs/results/<page>.md and its picture of those seeds that are complete. What is trained: scripts/studies.py.
+writes docs/results/<page>.md and its picture of those seeds that are complete. What is trained: scripts/studies.py; the words of
+the pages: scripts/study_pages.py.
 """
 
 from __future__ import annotations
@@ -20,8 +21,9 @@ import training_table
 from common import write_page
 from numpy.typing import NDArray
 from scipy import stats
-from studies import BEST, FIRST_SEED, PAGES, STUDIES, Study
+from studies import BEST, FIRST_SEED, STUDIES, Study
 from study_figure import draw
+from study_pages import PAGES
 from training_table import Table, arguments
 
 from grow_cli.analysis.equivalence import findable, tost

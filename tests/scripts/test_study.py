@@ -6,8 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import studies
 import study
+import study_pages
 import training_table
 from studies import BEST, STUDIES, TUNING_SEED, Study
 
@@ -45,7 +45,7 @@ def add(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     monkeypatch.setattr(training_table, "ROOT", tmp_path)
     (tmp_path / "docs" / "images").mkdir(parents=True)
     monkeypatch.setitem(STUDIES, "planted", PLANTED)
-    monkeypatch.setitem(studies.PAGES, "planted", ("Planted", "About it.", ("planted",)))
+    monkeypatch.setitem(study_pages.PAGES, "planted", ("Planted", "About it.", ("planted",)))
 
     def row(way: str, rate: str, seed: int, val: float, test: float) -> None:
         found = {"val_loss": val, "test_loss": test, **MEASURED}
