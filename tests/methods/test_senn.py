@@ -233,7 +233,14 @@ def test_as_many_activations_as_rows_are_a_reason_not_a_score(make: Any) -> None
 def test_chains_without_a_value_are_never_drawn(make: Any) -> None:
     """Fewer samples than a layer has units: its second moment is singular."""
     loop = make(
-        "method=senn", "optimizer=adam", "model.hidden=[60]", *QUICK, *EAGER, "subset=140", "method.search=langevin"
+        "method=senn",
+        "optimizer=adam",
+        "model.hidden=[60]",
+        *QUICK,
+        *EAGER,
+        "growth.neurons=10",
+        "subset=140",
+        "method.search=langevin",
     )
     loop._grow()
     assert events_of(loop.folder.path)[0]["function_change_relative"] < 1e-4

@@ -19,7 +19,7 @@ class Settings(Method):
 
     on_several_ranks = True
 
-    tau: float = key(1.03, above=1, why="additions might never end otherwise (Theorem 1)")
+    tau: float = key(1.007, above=1, why="additions might never end otherwise (Theorem 1)")
     """Expansion threshold: an addition must raise its layer's score by more than the fraction tau - 1."""
     alpha: float = key(0.0025, at_least=0)
     """Stopping criterion: an addition must also raise the score by more than this fraction of λ = E‖∂L/∂outputs‖²."""
