@@ -68,7 +68,10 @@ PROBLEMS = {
     "piecewise": Problem("piecewise curve (table, generated)", _table("piecewise", "y"), 400, 5, "regression"),
 }
 
-_SENN = ["method.proposals=16", "method.layer_proposals=2", "method.steps=15", "method.samples=1024", "dataset.scale=1"]
+_SENN = [
+    *("method.proposals=16", "method.layer_proposals=2", "method.steps=15", "method.samples=1024", "dataset.scale=1"),
+    *("method.tau=1.03", "growth.neurons=10"),  # defaults when its runs were made
+]
 _FOLD = ["method.max_mistakes=300", "method.max_clusters=5", "method.steps=10"]
 _RESIDUAL = ["model=residual_mlp", "model.width=32", "model.hidden=[32]"]
 METHODS = {
