@@ -126,7 +126,7 @@ study-states: install ## What the optimizer remembers of a net that grows in wid
 	$(BIN)/python scripts/study.py states $(DATA_OPTION)
 
 .PHONY: study-moment
-study-moment: install ## When to grow: five triggers beside fixed moments, ten seeds (half an hour of one core)
+study-moment: install ## When to grow: five triggers beside fixed moments, ten seeds (an hour of one core)
 	$(BIN)/python scripts/study.py moment $(CIFAR) $(DATA_OPTION)
 
 .PHONY: study-halves
