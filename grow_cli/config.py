@@ -79,7 +79,7 @@ class Growth(Section):
     """Growth stops once a forward pass of one sample takes this many FLOPs. The last new layer or block may exceed it."""
     neurons: int | None = key(10, at_least=1, null="for as many as the consumer has outputs")
     """Width growth: the most new units per hidden layer and event. null: as many as its consumer has outputs, or its
-    fan-in if that is less."""
+    fan-in if that is less; with method=senn as many as its thresholds let pass."""
     max_units: list[int] | None = key(
         None, at_least=1, null="for no limit", why="one width for all, or one for each layer"
     )

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 class Eta(Trigger):
     """Fires when Δη'/η_c > tau - 1 and Δη' > alpha hold for one of the method's proposals."""
 
-    tau: float = key(1.03, above=1, why="growth might never end otherwise (Theorem 1)")
+    tau: float = key(1.007, above=1, why="growth might never end otherwise (Theorem 1)")
     """Expansion threshold."""
     alpha: float = key(0.0025, at_least=0)
     """Stopping criterion, as a fraction of λ = E‖∂L/∂outputs‖²."""

@@ -195,9 +195,9 @@ def test_a_number_that_an_earlier_grow_stored_as_a_reference_is_that_number(
 
     outcome = grow("train", "--cfg", "job", "method=senn", "trigger=eta", "method.tau=1.5")
     raw = plain_yaml.load(outcome.out)
-    assert raw["trigger"]["tau"] == "${oc.select:method.tau,1.03}"
+    assert raw["trigger"]["tau"] == "${oc.select:method.tau,1.007}"
     assert typed(raw).trigger.tau == 1.5
-    assert typed(raw | {"method": {"name": "static"}}).trigger.tau == 1.03
+    assert typed(raw | {"method": {"name": "static"}}).trigger.tau == 1.007
 
 
 def test_two_names_of_one_folder_are_refused(grow: Callable[..., Any], tmp_path: Path) -> None:
