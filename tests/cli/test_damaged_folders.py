@@ -12,6 +12,8 @@ from typing import Any
 import pytest
 from fuzz.damages import COMMANDS, FILES, TYPED, Damage, cases, spoil
 
+from grow_cli.records import plain_yaml
+
 
 @pytest.fixture(scope="session")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -72,6 +74,18 @@ def test_each_damage_is_answered_by_a_sentence(whole: Path, grow: Callable[..., 
     quick = ("report", "eval", "export", "resume")
     some = [case for case in cases(whole) if case[3] in quick]
     _try(some[::_SLICE], whole, tmp_path, grow)
+
+
+@pytest.mark.parametrize("key", ["growth", "method"])
+@pytest.mark.parametrize("value", ["3", "x", "[null]"])
+def test_a_report_of_a_config_with_something_else_in_a_groups_place_is_one_sentence(
+    key: str, value: str, whole: Path, grow: Callable[..., Any], tmp_path: Path
+) -> None:
+    shutil.copytree(whole / "r", tmp_path / "r")
+    config = tmp_path / "r/.hydra/config.yaml"
+    config.write_text(plain_yaml.dump(plain_yaml.load(config.read_text()) | {key: plain_yaml.load(value)}))
+    outcome = grow("report", "r")
+    assert (outcome.code, "config.yaml is damaged" in outcome.err) == (2, True), outcome.err
 
 
 @pytest.mark.slow

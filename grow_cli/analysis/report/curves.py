@@ -11,6 +11,7 @@ from grow_cli.analysis.report.events import colour, hover, symbol
 from grow_cli.analysis.report.reading import COLUMNS, RunData
 from grow_cli.config import Stop
 from grow_cli.records.metrics import AXES
+from grow_cli.records.reading import reading
 
 SPLITS = {"train": "training", "val": "validation", "test": "test"}
 _LOOKS = {"train": ("dot", GREY), "val": ("solid", COLOURS[0]), "test": ("dash", COLOURS[1])}
@@ -19,11 +20,12 @@ _WORDS = {"adf": "ADF", "flops": "FLOPs", "pvalue": "p-value", "eta": "η", "tau
 
 def growth_end(run: RunData, axis: str) -> float | None:
     """Where on this axis the part of the budget in which the net may grow was over (growth.until); None where it was not."""
-    until = (run.config.get("growth") or {}).get("until")
-    stop = run.config.get("stop") or {}
-    if not run.events or not isinstance(until, int | float) or not 0 < until < 1:
-        return None
-    limits = {AXES[name].column: stop[name] for name in Stop.BUDGETS if stop.get(name)}
+    with reading(run.folder.hydra / "config.yaml"):
+        until = (run.config.get("growth") or {}).get("until")
+        stop = run.config.get("stop") or {}
+        if not run.events or not isinstance(until, int | float) or not 0 < until < 1:
+            return None
+        limits = {AXES[name].column: float(stop[name]) for name in Stop.BUDGETS if stop.get(name)}
     if not limits:
         return None
     used = np.max([run.metrics[column].to_numpy(dtype=float) / limit for column, limit in limits.items()], axis=0)
