@@ -211,7 +211,7 @@ def test_controls_side_by_side_stop_at_ctrl_c_and_go_on_later(grow: Callable, sp
         assert process.poll() is None, process.communicate()
         time.sleep(0.05)
     process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=60)
+    _, err = process.communicate(timeout=180)
     assert process.returncode == 130
     assert "interrupted: continue with `grow controls a=b" in " ".join(err.split())
     assert len(_cells(run)) < 3 or any(s["status"] != "finished" for s in _cells(run).values())

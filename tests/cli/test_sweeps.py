@@ -191,7 +191,7 @@ def test_a_job_that_another_process_is_at_is_left_to_it(grow: Callable, sweep: t
 def test_two_sweeps_at_once_do_each_job_once(spawn: Callable, sweep: tuple[str, ...], tmp_path: Path) -> None:
     both = [spawn(*sweep, "stop.epochs=2", f"seed={seeds}") for seeds in ("0,1,2", "1,2,0")]
     for process in both:
-        out, err = process.communicate(timeout=60)
+        out, err = process.communicate(timeout=180)
         assert process.returncode == 0, out + err
     assert _seeds(tmp_path / "s") == [0, 1, 2]
 
