@@ -196,7 +196,7 @@ def searched(found: Found) -> list[str]:
     study, scores = found.study, found.tried
     columns = [rate for _, rate in sorted({(float(rate), rate) for of in scores.values() for rate in of})]
     lines = [
-        f"Validation {study.score_name}, {_of_what(study)}, by which each way's rate was chosen:",
+        f"Validation {study.score_name} {_of_what(study)}, by which each way's rate was chosen:",
         "",
         "| way | " + " | ".join(columns) + " |",
         "| --- " + "| ---: " * len(columns) + "|",
@@ -220,7 +220,7 @@ def searched(found: Found) -> list[str]:
 def _of_what(study: Study) -> str:
     if study.trials == 1:
         return f"on seed {study.tuning[0]}, one run each"
-    return f"the mean of seeds {study.tuning[0]} to {study.tuning[-1]}"
+    return f"on seeds {study.tuning[0]} to {study.tuning[-1]}, their mean"
 
 
 def _trial(study: Study, score: float | None) -> str:

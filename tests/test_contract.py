@@ -32,7 +32,14 @@ PROBLEMS: dict[str, tuple[str, ...]] = {
     "method=heads": ("model=vit", "model.dim=8", "model.heads=2", "model.mlp=[6,6]", "model.patch=4"),
     "method=fold": ("model=mlp_fold", "model.hidden=[4]", "method.samples=100"),
     "method=prune": ("model=mlp", "model.hidden=[6,6]", "method.samples=100"),
-    "method=senn": ("model=mlp_senn", "model.hidden=[3]", *_SENN, "method.tau=1.001", "method.alpha=0", "growth.neurons=10"),
+    "method=senn": (
+        "model=mlp_senn",
+        "model.hidden=[3]",
+        *_SENN,
+        "method.tau=1.001",
+        "method.alpha=0",
+        "growth.neurons=10",
+    ),
     "method=replay": (
         *_MLP,
         "trigger=at",

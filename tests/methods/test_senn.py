@@ -308,6 +308,7 @@ def test_a_run_ends_and_its_grown_net_is_evaluated_and_drawn(grow: Callable, tmp
         "trigger=every",
         "trigger.every=10",
         "evaluate.every=10",
+        "growth.neurons=10",
     )
     outcome = grow("train", "method=senn", "optimizer=natural", *run, *QUICK, *EAGER, "run_dir=r", "progress=off")
     assert outcome.code == 0, outcome.err
