@@ -103,7 +103,7 @@ def _scarce(title: str, note: str, recipe: tuple[str, ...], blocks: str, width: 
         ("4e-3", "8e-3", "1.6e-2", "3.2e-2"),
         within=0.5,
         ladder=tuple(_ladder(blocks, width)),
-        trials=3,  # one run for each rate took a verdict away that ten seeds of either rate have
+        trials=3,  # one run for each rate had chosen three verdicts
     )
 
 
